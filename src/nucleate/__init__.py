@@ -1,0 +1,56 @@
+"""nucleate finds every cell nucleus in H&E-stained tissue.
+
+The public API on one screen; nothing is imported before it is used.
+
+    from nucleate import segment, load_model
+
+    nuclei = segment("tile.png", mpp=0.25)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    # types
+    "Sample": "nucleate.types",
+    "Instances": "nucleate.types",
+    "Frame": "nucleate.types",
+    "ModelCard": "nucleate.types",
+    "NucleateError": "nucleate.errors",
+    # use
+    "segment": "nucleate.inference.engine",
+    "load_model": "nucleate.inference.backends",
+    "read_image": "nucleate.io.images",
+    "read_labels": "nucleate.io.images",
+    # measure
+    "compare": "nucleate.metrics.report",
+    # learn
+    "load_recipe": "nucleate.config",
+    "train_recipe": "nucleate.train",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from nucleate.config import load_recipe
+    from nucleate.errors import NucleateError
+    from nucleate.inference.backends import load_model
+    from nucleate.inference.engine import segment
+    from nucleate.io.images import read_image, read_labels
+    from nucleate.metrics.report import compare
+    from nucleate.train import train_recipe
+    from nucleate.types import Frame, Instances, ModelCard, Sample
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOME:
+        raise AttributeError(f"module 'nucleate' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,189 @@
+"""The few loops that neither numpy nor OpenCV can express, compiled by numba.
+
+Nothing here validates: the callers do (`labels.py`, `postprocess.py`, `features.py`). Importing
+this module costs half a second, so it is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with an on-disk cache where a writable place for one exists, else in memory."""
+    try:
+        return njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # read-only installation and no home directory: containers, clusters
+        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+@_compiled
+def boxes_areas(labels, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return boxes (n, 4) as x0, y0, x1, y1 (half-open) and areas (n,) of the labels 1..n."""
+    height, width = labels.shape
+    boxes = np.empty((n, 4), np.int64)
+    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
+    areas = np.zeros(n, np.int64)
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x] - 1
+            if i >= 0:
+                areas[i] += 1
+                boxes[i, 0] = min(boxes[i, 0], x)
+                boxes[i, 1] = min(boxes[i, 1], y)
+                boxes[i, 2] = max(boxes[i, 2], x + 1)
+                boxes[i, 3] = max(boxes[i, 3], y + 1)
+    return boxes, areas
+
+
+@_compiled
+def flood(levels, markers, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Marker-controlled watershed by a bucket queue: low levels first, first in first out.
+
+    `levels` uint8 (H, W), `markers` int32 (H, W), `mask` bool (H, W). Ties are broken by age, as
+    in Meyer's algorithm; pixels have four neighbours. The result is that of a priority queue.
+    """
+    height, width = levels.shape
+    labels = np.where(mask, markers, 0).astype(np.int32)
+    head = np.full(256, -1, np.int64)
+    tail = np.full(256, -1, np.int64)
+    following = np.full(height * width, -1, np.int64)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] > 0:
+                at, level = y * width + x, levels[y, x]
+                if head[level] < 0:
+                    head[level] = at
+                else:
+                    following[tail[level]] = at
+                tail[level] = at
+    level = 0
+    while level < 256:
+        at = head[level]
+        if at < 0:
+            level += 1
+            continue
+        head[level] = following[at]
+        y, x = at // width, at % width
+        lowest = level
+        for side in range(4):
+            v = y - 1 if side == 0 else (y + 1 if side == 3 else y)
+            u = x - 1 if side == 1 else (x + 1 if side == 2 else x)
+            if 0 <= v < height and 0 <= u < width and mask[v, u] and labels[v, u] == 0:
+                labels[v, u] = labels[y, x]
+                there, raised = v * width + u, levels[v, u]
+                following[there] = -1
+                if head[raised] < 0:
+                    head[raised] = there
+                else:
+                    following[tail[raised]] = there
+                tail[raised] = there
+                lowest = min(lowest, raised)
+        level = lowest
+    return labels
+
+
+@_compiled
+def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Walk round the first 4-connected piece of each id; return vertices (m, 2) and offsets.
+
+    The walk follows the cracks between pixels, clockwise, and emits the middle of each crack:
+    the contour that marching squares draws at one half. Runs of equal direction are shortened to
+    their ends. Every pixel centre of the piece lies inside, every other one outside.
+    """
+    height, width = labels.shape
+    step_y = np.array([0, 1, 0, -1])  # directions: 0 east, 1 south, 2 west, 3 north
+    step_x = np.array([1, 0, -1, 0])
+    right_y = np.array([0, 0, -1, -1])  # from a corner, the pixel ahead on the right hand
+    right_x = np.array([0, -1, -1, 0])
+    left_y = np.array([-1, 0, 0, -1])  # and on the left hand
+    left_x = np.array([0, 0, -1, -1])
+    out = np.empty((1024, 2), np.float32)
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    used = 0
+    for k in range(len(ids)):
+        wanted, y, x, way = ids[k], start_yx[k, 0], start_yx[k, 1], 0
+        first_y, first_x, begin = y, x, used
+        while True:
+            if used + 2 > len(out):
+                larger = np.empty((2 * len(out), 2), np.float32)
+                larger[:used] = out[:used]
+                out = larger
+            middle_x, middle_y = x + 0.5 * step_x[way], y + 0.5 * step_y[way]
+            if used - begin >= 2:  # drop the previous vertex when it lies on a straight run
+                ax, ay = out[used - 1, 0] - out[used - 2, 0], out[used - 1, 1] - out[used - 2, 1]
+                bx, by = middle_x - out[used - 1, 0], middle_y - out[used - 1, 1]
+                if ax * by == ay * bx and ax * bx + ay * by > 0:
+                    used -= 1
+            out[used, 0], out[used, 1] = middle_x, middle_y
+            used += 1
+            y, x = y + step_y[way], x + step_x[way]
+            v, u = y + right_y[way], x + right_x[way]
+            if not (0 <= v < height and 0 <= u < width and labels[v, u] == wanted):
+                way = (way + 1) % 4
+            else:
+                v, u = y + left_y[way], x + left_x[way]
+                if 0 <= v < height and 0 <= u < width and labels[v, u] == wanted:
+                    way = (way + 3) % 4
+            if y == first_y and x == first_x and way == 0:
+                break
+        offsets[k + 1] = used
+    return out[:used].copy(), offsets
+
+
+@_compiled
+def fill(labels, xy, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Write `value` on the free pixels whose centre lies in polygon `xy` (even-odd rule).
+
+    Return the number of pixel centres inside, and how many of them were taken already.
+    """
+    height, width = labels.shape
+    n = len(xy)
+    low = max(0, int(np.floor(xy[:, 1].min())))
+    high = min(height, int(np.ceil(xy[:, 1].max())) + 1)
+    crossings = np.empty(n, np.float64)
+    inside = taken = 0
+    for row in range(low, high):
+        centre = row + 0.5
+        found = 0
+        for i in range(n):
+            x0, y0 = xy[i - 1, 0], xy[i - 1, 1]
+            x1, y1 = xy[i, 0], xy[i, 1]
+            if (y0 <= centre) != (y1 <= centre):
+                crossings[found] = x0 + (centre - y0) * (x1 - x0) / (y1 - y0)
+                found += 1
+        ordered = np.sort(crossings[:found])
+        for pair in range(0, found - 1, 2):
+            left = max(0, int(np.ceil(ordered[pair] - 0.5)))
+            right = min(width, int(np.ceil(ordered[pair + 1] - 0.5)))
+            for column in range(left, right):
+                inside += 1
+                if labels[row, column] == 0:
+                    labels[row, column] = value
+                else:
+                    taken += 1
+    return inside, taken
+
+
+@_compiled
+def moments(labels, channel, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return (n, 7): area, sums of x, y, xx, yy, xy (pixel centres) and of `channel`."""
+    height, width = labels.shape
+    out = np.zeros((n, 7), np.float64)
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x] - 1
+            if i >= 0:
+                cx, cy = x + 0.5, y + 0.5
+                out[i, 0] += 1
+                out[i, 1] += cx
+                out[i, 2] += cy
+                out[i, 3] += cx * cx
+                out[i, 4] += cy * cy
+                out[i, 5] += cx * cy
+                out[i, 6] += channel[y, x]
+    return out

@@ -1,0 +1,104 @@
+"""Sample → Sample: one random crop of a picture and its labels, as another lab might show it.
+
+Geometry is one remap (flip, right angle, rotation, zoom and elastic deformation together), so
+that the picture is interpolated once; colours follow. The strength of each step is in the recipe.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from nucleate.config import AugmentConfig
+from nucleate.stain.deconvolution import from_stains, to_stains
+from nucleate.types import Bool, Float32, Int32, Sample, UInt8
+
+
+def random_crop(
+    sample: Sample, size: int, zoom: float, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[UInt8, Int32, Bool]:
+    """Return an augmented crop of a sample.
+
+    Args:
+        sample: with labels.
+        size: edge of the crop, in pixels.
+        zoom: pixels of the crop per pixel of the sample, before augmentation (mpp ratio).
+        config: strengths.
+        rng: the only source of chance: the same state gives the same crop.
+
+    Returns:
+        uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
+        loss nor a metric counts (outside of the picture, or ignored by the annotation).
+    """
+    map_x, map_y = _coordinates(sample.image.shape[:2], size, zoom, config, rng)
+    image = cv2.remap(sample.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    truth = np.zeros(sample.image.shape[:2], np.int32) if sample.labels is None else sample.labels
+    columns = np.rint(map_x).astype(np.int32)
+    rows = np.rint(map_y).astype(np.int32)
+    height, width = sample.image.shape[:2]
+    outside = (columns < 0) | (rows < 0) | (columns >= width) | (rows >= height)
+    np.clip(columns, 0, width - 1, out=columns)
+    np.clip(rows, 0, height - 1, out=rows)
+    labels = truth[rows, columns]
+    labels[outside] = 0
+    ignore = outside if sample.ignore is None else outside | sample.ignore[rows, columns]
+    return colours(image, config, rng), labels, ignore
+
+
+def _coordinates(
+    shape: tuple[int, int], size: int, zoom: float, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Float32, Float32]:
+    """Return for each pixel of the crop the position in the sample (pixel-index coordinates)."""
+    height, width = shape
+    scale = zoom * np.exp(rng.uniform(*np.log(config.zoom)))
+    angle = np.deg2rad(rng.uniform(-1, 1) * config.rotate_degrees) + (
+        np.pi / 2 * rng.integers(4) if config.right_angles else 0.0
+    )
+    mirror = -1.0 if config.flip and rng.random() < 0.5 else 1.0
+    reach = size / 2 / scale  # half the crop in the sample's pixels
+    centre_x = rng.uniform(min(reach, width / 2), max(width - reach, width / 2))
+    centre_y = rng.uniform(min(reach, height / 2), max(height - reach, height / 2))
+    axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / np.float32(scale)
+    x, y = np.meshgrid(axis * np.float32(mirror), axis)
+    if config.elastic_px > 0 and rng.random() < config.elastic_chance:
+        nodes = max(2, size // config.elastic_grid_px + 1)
+        shift = rng.normal(0, config.elastic_px / scale, (2, nodes, nodes)).astype(np.float32)
+        x = x + cv2.resize(shift[0], (size, size), interpolation=cv2.INTER_CUBIC)
+        y = y + cv2.resize(shift[1], (size, size), interpolation=cv2.INTER_CUBIC)
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    map_x = cosine * x - sine * y + np.float32(centre_x - 0.5)
+    map_y = sine * x + cosine * y + np.float32(centre_y - 0.5)
+    return map_x, map_y
+
+
+def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UInt8:
+    """Return the picture as another stainer, lamp, camera and file format would give it.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        config: strengths; 0 switches a step off.
+        rng: the only source of chance.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    if config.stain > 0:
+        factor = 1 + rng.uniform(-config.stain, config.stain, 3).astype(np.float32)
+        shift = rng.uniform(-config.stain, config.stain, 3).astype(np.float32) * 0.1
+        image = from_stains(to_stains(image) * factor + shift)
+    if config.brightness > 0 or config.contrast > 0:
+        gain = 1 + rng.uniform(-config.contrast, config.contrast)
+        lift = 255 * rng.uniform(-config.brightness, config.brightness)
+        table = np.clip((np.arange(256) - 128) * gain + 128 + lift, 0, 255).astype(np.uint8)
+        image = table[image]
+    if rng.random() < config.blur_chance:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, config.blur_px))
+    if rng.random() < config.noise_chance:
+        noise = rng.normal(0, rng.uniform(1, config.noise), image.shape).astype(np.float32)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < config.jpeg_chance:
+        quality = int(rng.integers(config.jpeg_quality, 96))
+        # the encoder takes its three channels as blue, green, red: swap them both ways
+        coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return image

@@ -1,0 +1,82 @@
+"""A model on disk: a folder with card.json, model.onnx and model.safetensors. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nucleate.errors import ModelError, nearest
+from nucleate.io.files import read_text, sha256, write_text
+from nucleate.types import ModelCard
+
+BUNDLED = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "mtl-small"
+CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models inside the package."""
+    return sorted(card.parent.name for card in BUNDLED.glob(f"*/{CARD}"))
+
+
+def find_model(name: str | Path) -> Path:
+    """Return the folder of a model: a bundled one by name, or any by path.
+
+    Args:
+        name: name of a bundled model, a folder with a card, or a run folder of `nucleate train`.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    path = Path(name)
+    for folder in (path, path / "model", BUNDLED / str(name)):
+        if (folder / CARD).is_file():
+            return folder
+    if path.exists():
+        raise ModelError(
+            f"{path}: holds no {CARD}. Name the folder 'model' of a finished run."
+        )
+    raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card of a model folder.
+
+    Raises:
+        ModelError: not a card, or one of another version.
+    """
+    path = folder / CARD
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
+    known = ModelCard.field_names()
+    if not isinstance(content, dict) or set(content) - set(known) or set(known[:-1]) - set(content):
+        raise ModelError(
+            f"{path}: not a model card of this version of nucleate. "
+            "Install the version that wrote it, or fetch the model again."
+        )
+    return ModelCard(**content)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write the card of a model folder."""
+    write_text(folder / CARD, json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
+
+
+def trusted_file(folder: Path, card: ModelCard, name: str) -> Path:
+    """Return the path of a model's file after its hash was checked against the card.
+
+    Raises:
+        ModelError: the model has no such file, or it is not the one that the card describes.
+    """
+    path = folder / name
+    if name not in card.files or not path.is_file():
+        raise ModelError(f"{folder}: the model has no {name}. Export it again.")
+    if sha256(path) != card.files[name]:
+        raise ModelError(
+            f"{path}: the SHA-256 does not fit the card: the file is damaged or was replaced. "
+            "Fetch the model again."
+        )
+    return path

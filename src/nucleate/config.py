@@ -1,0 +1,259 @@
+"""Recipe: one strict tree ⇄ one YAML file = one complete experiment.
+
+An unknown key is an error that names the nearest known one. `--set a.b=c` on the command line
+changes one value; the resolved recipe is written beside the weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nucleate.errors import ConfigError, nearest
+from nucleate.io.files import read_text
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SetConfig(_Strict):
+    """One data set of a recipe."""
+
+    name: str
+    """Key of `nucleate.datasets.DATASETS`."""
+    path: str
+    """Folder or zip file, relative to `data.root`."""
+    validate_on: bool = True
+    """Whether patients of this set may be held out for validation; if not, all are trained on."""
+    options: dict[str, Any] = {}
+    """Further arguments of the reader: mpp, group, …"""
+    title: str | None = None
+    """For the model's card, where the reader's own card does not know it."""
+    licence: str | None = None
+    citation: str | None = None
+
+
+class DataConfig(_Strict):
+    """Which pictures, at which resolution, split how."""
+
+    root: str = "."
+    """Folder that the paths of the sets are relative to."""
+    sets: Annotated[list[SetConfig], Field(min_length=1)]
+    mpp: Annotated[float, Field(gt=0.02, lt=20)] = 0.25
+    """Micrometres per pixel that the network works at; pictures are resampled to it."""
+    split: str | None = None
+    """Split file, relative to the recipe; without one, a split is drawn and written to the run."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
+    """Share of the pictures held out when a split is drawn."""
+    split_seed: int = 1
+    """Seed of a drawn split."""
+
+
+class AugmentConfig(_Strict):
+    """How strongly crops are varied; 0 or false switches a step off."""
+
+    flip: bool = True
+    right_angles: bool = True
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.33)
+    elastic_px: NonNegative = 2.0
+    """Standard deviation of the displacement at the grid's nodes."""
+    elastic_grid_px: Positive = 48
+    elastic_chance: Share = 0.3
+    stain: NonNegative = 0.3
+    """Haematoxylin, eosin and residual are each multiplied by 1 ± this."""
+    brightness: NonNegative = 0.06
+    contrast: NonNegative = 0.15
+    blur_px: Annotated[float, Field(ge=0.3)] = 1.2
+    blur_chance: Share = 0.2
+    noise: Annotated[float, Field(ge=1)] = 8.0
+    noise_chance: Share = 0.1
+    jpeg_quality: Annotated[int, Field(ge=10, le=95)] = 60
+    jpeg_chance: Share = 0.15
+
+
+class ModelConfig(_Strict):
+    """Which network."""
+
+    family: str
+    """Key of `nucleate.models.MODELS`."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the family's class."""
+
+
+class HeadConfig(_Strict):
+    """What one output map is trained with."""
+
+    loss: Annotated[dict[str, float], Field(min_length=1)]
+    """Key of `nucleate.losses.LOSSES` -> weight."""
+    background: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Weight of the pixels outside of nuclei, relative to those inside."""
+
+
+class TrainConfig(_Strict):
+    """How long and how."""
+
+    steps: Positive
+    batch: Positive = 8
+    crop_px: Positive = 256
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: NonNegative = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up; then the rate falls to 0 along a cosine."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay of the averaged weights, which are validated and shipped; 0 switches it off."""
+    clip_norm: NonNegative = 5.0
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    validate_every: Positive = 500
+    """Steps between validations; also between checkpoints."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that make crops."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the network on the CPU; 0 takes all cores."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole_rounds(self) -> TrainConfig:
+        if self.steps % self.validate_every:
+            raise ValueError(
+                f"steps, {self.steps}, must be a multiple of validate_every, {self.validate_every}"
+            )
+        return self
+
+
+class DecodeConfig(_Strict):
+    """How maps become nuclei."""
+
+    decoder: str = "watershed"
+    """Key of `nucleate.postprocess.DECODERS`."""
+    thresholds: dict[str, float] = {}
+    """Values during training; what is not named takes the decoder's default."""
+    halo_px: Annotated[int, Field(ge=0)] = 64
+    """Context that a tile reads around its core, in pixels of the working grid."""
+    tune: bool = True
+    """Whether the thresholds are searched on the validation pictures at the end."""
+
+
+class Recipe(_Strict):
+    """One complete experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: str = ""
+    licence: str = "unstated"
+    """Of the weights, as the training data allow; SPDX expression."""
+    seed: int = 1
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig
+    heads: Annotated[dict[str, HeadConfig], Field(min_length=1)]
+    train: TrainConfig
+    decode: DecodeConfig = DecodeConfig()
+
+
+def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: YAML file.
+        changes: `key.path=value` each, the value in YAML; as given to `--set`.
+
+    Returns:
+        The recipe; `data.root` and `data.split` stay as written.
+
+    Raises:
+        InputError: the file cannot be read.
+        ConfigError: not YAML, an unknown key, or a value out of range.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{path}: not valid YAML ({' '.join(str(error).split())[:200]}). Mend the file."
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a recipe is a YAML mapping of keys. See recipes/ for examples.")
+    for change in changes or []:
+        _apply(content, change)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
+    """Return the recipe of a tree of plain values; `owner` is named in errors.
+
+    Raises:
+        ConfigError: an unknown key, a missing key, or a value out of range.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            hint = nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
+            raise ConfigError(f"{owner}: there is no key {where!r}.{more} {hint}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
+        raise ConfigError(
+            f"{owner}: {where} = {first['input']!r}: {first['msg'].lower()}.{more} Change the value."
+        ) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the complete recipe as YAML; `load_recipe` reads it back unchanged."""
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Set one value of the tree from `key.path=value`."""
+    import yaml
+
+    key, found, text = change.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--set {change!r}: write it as key=value, for example train.steps=100.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change!r}: the value is not valid YAML. Quote it.") from error
+    at: Any = content
+    *path, last = key.split(".")
+    for part in path:
+        at = _step(at, part, change)
+    if isinstance(at, list):
+        _step(at, last, change)
+        at[int(last)] = value
+    else:
+        at[last] = value
+
+
+def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
+    if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+        return at[int(part)]
+    if isinstance(at, dict):
+        return at.setdefault(part, {})
+    raise ConfigError(f"--set {change!r}: there is nothing at {part!r} in the recipe. Check it.")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the recipe knows at a location of its tree."""
+    kind: Any = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
+        arguments = getattr(annotation, "__args__", ())
+        kind = next(
+            (a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind
+        )
+    return list(getattr(kind, "model_fields", {}))

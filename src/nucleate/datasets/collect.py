@@ -1,0 +1,168 @@
+"""Recipe → samples: which pictures are trained on, which are held out, read into memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nucleate.config import DataConfig
+from nucleate.datasets import DATASETS
+from nucleate.datasets.entry import Entry
+from nucleate.datasets.splits import Split, make_split, read_split
+from nucleate.errors import ConfigError, InputError, nearest, pick
+from nucleate.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All pictures of a recipe, split; names are prefixed by the number of their set.
+
+    Attributes:
+        entries: qualified name -> entry.
+        split: who is trained on and who is held out.
+        sources: one description per set, for the model's card.
+    """
+
+    entries: dict[str, Entry]
+    split: Split
+    sources: list[dict[str, Any]]
+
+    def read(self, part: str, mpp: float) -> list[Sample]:
+        """Return the samples of a part of the split, resampled to `mpp`.
+
+        Raises:
+            InputError: a picture cannot be read, has no labels, or has no resolution.
+        """
+        return [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
+
+
+def collect(config: DataConfig, base: Path) -> Collection:
+    """List the pictures of a recipe and split them; nothing is read yet.
+
+    Args:
+        config: the recipe's data.
+        base: folder that relative paths start from.
+
+    Raises:
+        ConfigError: no such data set or option, or a split that names unknown pictures.
+        InputError: a folder is missing or wrong; an official test picture is among them.
+    """
+    root = base / config.root
+    entries: dict[str, Entry] = {}
+    may_validate: list[Entry] = []
+    sources: list[dict[str, Any]] = []
+    for number, wanted in enumerate(config.sets):
+        dataset = pick(DATASETS, wanted.name, "data set")
+        found = list_entries(wanted.name, root / wanted.path, wanted.options)
+        title = wanted.title or dataset.card.title
+        for entry in found:
+            if entry.test_only:
+                raise InputError(
+                    f"{root / wanted.path}: {entry.name} is an official test picture of {title}. "
+                    "Nothing is trained, tuned or selected on it: take it out of the recipe."
+                )
+            qualified = Entry(
+                name=f"{number}:{entry.name}",
+                group=f"{title}:{entry.group}" if wanted.name == "folder" else entry.group,
+                read=entry.read,
+                organ=entry.organ,
+            )
+            entries[qualified.name] = qualified
+            if wanted.validate_on:
+                may_validate.append(qualified)
+        sources.append(
+            {
+                "name": title,
+                "reader": wanted.name,
+                "part": Path(wanted.path).name,
+                "images": len(found),
+                "licence": wanted.licence or dataset.card.licence,
+                "citation": wanted.citation or dataset.card.citation,
+            }
+        )
+    if config.split is not None:
+        split = read_split(base / config.split)
+        named = {name for names in split.parts.values() for name in names}
+        strange = sorted(named ^ entries.keys())
+        if strange:
+            raise ConfigError(
+                f"{config.split}: {strange[0]!r} is in the split or in the data, but not in both. "
+                "Make the split again for these data."
+            )
+    else:
+        split = _draw(list(entries.values()), may_validate, config)
+    return Collection(entries, split, sources)
+
+
+def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
+    """Return the entries of a data set; an unknown option is an error that names the nearest.
+
+    Raises:
+        ConfigError: no such data set or option.
+        InputError: the folder is missing or wrong.
+    """
+    import inspect
+
+    dataset = pick(DATASETS, name, "data set")
+    known = [key for key in inspect.signature(dataset.entries).parameters if key != "root"]
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"The data set {name!r} has no option {key!r}. {nearest(key, known)}")
+    return dataset.entries(root, **options)  # type: ignore[no-any-return]
+
+
+def at_mpp(sample: Sample, mpp: float) -> Sample:
+    """Return a sample on the grid of `mpp`; within 5 % it stays as it is.
+
+    Labels take the value of the nearest pixel.
+
+    Raises:
+        InputError: the sample has no labels or no resolution.
+    """
+    if sample.labels is None:
+        raise InputError(f"{sample.name}: has no labels. Add them, or leave the picture out.")
+    if sample.mpp is None:
+        raise InputError(
+            f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
+            "set in the recipe (0.25 for a 40x scan, 0.5 for 20x)."
+        )
+    ratio = sample.mpp / mpp
+    if abs(ratio - 1) <= 0.05:
+        return sample
+    height, width = sample.image.shape[:2]
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    columns = np.minimum(((np.arange(size[0]) + 0.5) / ratio).astype(int), width - 1)
+    rows = np.minimum(((np.arange(size[1]) + 0.5) / ratio).astype(int), height - 1)
+    return Sample(
+        image=cv2.resize(sample.image, size, interpolation=method),
+        labels=sample.labels[np.ix_(rows, columns)],
+        ignore=None if sample.ignore is None else sample.ignore[np.ix_(rows, columns)],
+        name=sample.name,
+        group=sample.group,
+        mpp=mpp,
+        classes=sample.classes,
+        organ=sample.organ,
+        species=sample.species,
+        centre=sample.centre,
+    )
+
+
+def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:
+    """Hold out patients of the sets that allow it; everyone else, group by group, is trained on."""
+    if not may_validate:
+        raise ConfigError("data.sets: no set has validate_on: true, so nothing can be held out.")
+    drawn = make_split(may_validate, config.validation, config.split_seed)
+    held = {drawn.groups[name] for name in drawn.parts["validation"]}
+    return Split(
+        parts={
+            "train": tuple(e.name for e in everyone if e.group not in held),
+            "validation": drawn.parts["validation"],
+        },
+        groups={e.name: e.group for e in everyone if e.group not in held
+                or e.name in drawn.parts["validation"]},
+    )

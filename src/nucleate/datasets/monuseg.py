@@ -1,0 +1,114 @@
+"""MoNuSeg 2018: 30 training and 14 test images of 1000 × 1000 pixels, TIFF + Aperio XML.
+
+The outlines are drawn by the pixel-centre rule (ImageScope's origin is the corner of the first
+pixel); where two overlap, the earlier one keeps the pixel, as in the official converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nucleate.datasets.entry import DatasetCard, Entry, open_root, walk
+from nucleate.errors import InputError
+from nucleate.io.annotations import draw, read_aperio_xml
+from nucleate.io.images import PathLike, read_image
+from nucleate.types import Sample
+
+CARD = DatasetCard(
+    title="MoNuSeg 2018",
+    contents="30 training images (16,959 nuclei in the XML) and 14 test images (6,697 nuclei) of "
+    "1000 × 1000 pixels at 40x (0.25 um/px) from TCGA; 7 organs in training, 7 in test.",
+    licence="CC-BY-NC-SA-4.0",
+    citation="Kumar et al. 2020, A Multi-Organ Nucleus Segmentation Challenge, IEEE TMI, "
+    "doi:10.1109/TMI.2019.2947628; Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
+    where="Register at https://monuseg.grand-challenge.org/Data/ and download the two zip files.",
+)
+
+# Organ by patient, as the papers list them (some TCGA codes name another tissue source).
+_ORGANS = {
+    "breast": "A7-A13E A7-A13F AR-A1AK AR-A1AS E2-A1B5 E2-A14V AC-A2FO AO-A0J2",
+    "kidney": "B0-5711 HE-7128 HE-7129 HE-7130 B0-5710 B0-5698 2Z-A9J9 GL-6846 IZ-8196",
+    "liver": "18-5592 38-6178 49-4488 50-5931 21-5784 21-5786",
+    "prostate": "G9-6336 G9-6348 G9-6356 G9-6363 CH-5767 G9-6362 EJ-A46H HC-7209",
+    "bladder": "DK-A2I6 G2-A2EK CU-A0YN ZF-A9R5",
+    "colon": "AY-A8YK NH-A8F7 A6-6782",
+    "stomach": "KB-A93J RD-A8N9",
+    "lung": "44-2665 69-7764",
+    "brain": "FG-A4MU HT-8564",
+}
+ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
+
+TEST_PATIENTS = frozenset(
+    f"TCGA-{patient}"
+    for patient in (
+        "2Z-A9J9 44-2665 69-7764 A6-6782 AC-A2FO AO-A0J2 CU-A0YN EJ-A46H FG-A4MU GL-6846 "
+        "HC-7209 HT-8564 IZ-8196 ZF-A9R5"
+    ).split()
+)
+
+
+def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
+    """Return the images of one part (training or test) in the official layout.
+
+    Args:
+        root: folder or zip file with `.tif` and `.xml` of equal stems, at any depth
+            (`Tissue Images/` and `Annotations/` in the training part, side by side in the test).
+        mpp: micrometres per pixel; the images were all taken at 40x and carry no usable value.
+
+    Returns:
+        One entry per image, sorted by name; group is the patient (12 characters of the barcode).
+
+    Raises:
+        InputError: no images, or an image without annotation, or the reverse.
+    """
+    base = open_root(root)
+    images: dict[str, PathLike] = {}
+    annotations: dict[str, PathLike] = {}
+    for _, file in walk(base):
+        kind = file.suffix.lower()
+        if kind in (".tif", ".tiff"):
+            images[_stem(file)] = file
+        elif kind == ".xml":
+            annotations[_stem(file)] = file
+    if not images:
+        raise InputError(f"{root}: holds no .tif image. {CARD.where}")
+    lonely = sorted(images.keys() ^ annotations.keys())
+    if lonely:
+        what = "annotation (.xml)" if lonely[0] in images else "image (.tif)"
+        raise InputError(f"{root}: {lonely[0]} has no {what}. Unpack the official zip file again.")
+    return [_entry(name, images[name], annotations[name], mpp) for name in sorted(images)]
+
+
+def _entry(name: str, image: PathLike, annotation: PathLike, mpp: float) -> Entry:
+    patient = name[:12]
+    organ = ORGAN_OF.get(patient)
+    return Entry(
+        name=name,
+        group=patient,
+        organ=organ,
+        test_only=patient in TEST_PATIENTS,
+        read=_reader(name, patient, organ, image, annotation, mpp),
+    )
+
+
+def _reader(
+    name: str, patient: str, organ: str | None, image: PathLike, annotation: PathLike, mpp: float
+) -> Callable[[], Sample]:
+    def read() -> Sample:
+        pixels, _ = read_image(image)
+        return Sample(
+            image=pixels,
+            labels=draw(read_aperio_xml(annotation), pixels.shape[:2]),
+            name=name,
+            group=patient,
+            mpp=mpp,
+            organ=organ,
+            species="human",
+        )
+
+    return read
+
+
+def _stem(file: PathLike) -> str:
+    return file.name[: -len(file.suffix)]

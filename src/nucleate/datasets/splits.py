@@ -1,0 +1,153 @@
+"""Splits are files: who is in training, validation and test, with a hash, never cutting a group."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from nucleate.datasets.entry import Entry
+from nucleate.errors import ConfigError, InputError
+from nucleate.io.files import read_text, write_text
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Names per part, and the group of every name.
+
+    Attributes:
+        parts: part name -> names of pictures.
+        groups: name of a picture -> its patient or slide.
+
+    Raises:
+        InputError: a picture is in two parts, has no group, or a group is in two parts.
+
+    Example:
+        >>> Split({"train": ("a",), "validation": ("b",)}, {"a": "p1", "b": "p1"})
+        Traceback (most recent call last):
+        nucleate.errors.InputError: The split puts group 'p1' into train and validation. ...
+    """
+
+    parts: dict[str, tuple[str, ...]]
+    groups: dict[str, str]
+
+    def __post_init__(self) -> None:
+        home: dict[str, str] = {}
+        seen: set[str] = set()
+        for part, names in self.parts.items():
+            if part not in PARTS:
+                raise InputError(f"A split has the parts {', '.join(PARTS)}; {part!r} is none.")
+            for name in names:
+                if name in seen:
+                    raise InputError(f"The split lists {name!r} twice. Remove one.")
+                seen.add(name)
+                if name not in self.groups:
+                    raise InputError(f"The split gives no group for {name!r}. Make it again.")
+                other = home.setdefault(self.groups[name], part)
+                if other != part:
+                    raise InputError(
+                        f"The split puts group {self.groups[name]!r} into {other} and {part}. "
+                        "Pictures of one patient must stay together: make the split again."
+                    )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the parts and groups, independent of the order of names."""
+        content = {
+            "parts": {part: sorted(names) for part, names in sorted(self.parts.items())},
+            "groups": dict(sorted(self.groups.items())),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
+    """Hold out whole groups for validation, spread evenly over the organs.
+
+    Args:
+        entries: all pictures that may be trained on.
+        validation: share of the pictures to hold out, 0 < share < 1.
+        seed: of the shuffle; the same seed and names give the same split on every machine.
+
+    Returns:
+        A split into `train` and `validation`; both hold at least one group.
+
+    Raises:
+        ConfigError: the share is out of range, or there are fewer than two groups.
+    """
+    if not 0 < validation < 1:
+        raise ConfigError(f"The share for validation must lie between 0 and 1, not {validation}.")
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda item: item.name):
+        groups[entry.group].append(entry)
+    if len(groups) < 2:
+        raise ConfigError(
+            "A split needs at least two groups (patients), but the data have one. Add data."
+        )
+    by_organ: dict[str, list[str]] = defaultdict(list)
+    for group, members in sorted(groups.items()):
+        by_organ[members[0].organ or ""].append(group)
+    order = random.Random(seed)  # noqa: S311  (not for secrets; stable across versions and machines)
+    for organ in sorted(by_organ):
+        order.shuffle(by_organ[organ])
+    target = validation * len(entries)
+    held: list[str] = []
+    count = 0
+    turn = 0
+    while count < target and len(held) < len(groups) - 1:
+        candidates = [(turn / len(names), organ) for organ, names in sorted(by_organ.items())
+                      if turn < len(names)]
+        if not candidates:
+            break
+        for _, organ in sorted(candidates):
+            if count >= target or len(held) >= len(groups) - 1:
+                break
+            held.append(by_organ[organ][turn])
+            count += len(groups[by_organ[organ][turn]])
+        turn += 1
+    chosen = set(held)
+    return Split(
+        parts={
+            "train": tuple(e.name for e in entries if e.group not in chosen),
+            "validation": tuple(e.name for e in entries if e.group in chosen),
+        },
+        groups={e.name: e.group for e in entries},
+    )
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split as JSON, with its hash."""
+    content = {
+        "format": "nucleate-split-1",
+        "sha256": split.digest,
+        "parts": {part: sorted(names) for part, names in split.parts.items()},
+        "groups": dict(sorted(split.groups.items())),
+    }
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_split(path: Path) -> Split:
+    """Read a split and check its hash and its groups.
+
+    Raises:
+        InputError: not a split file, changed by hand, or leaking a group.
+    """
+    try:
+        content = json.loads(read_text(path))
+        split = Split(
+            parts={part: tuple(names) for part, names in content["parts"].items()},
+            groups=dict(content["groups"]),
+        )
+        stated = content["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a split file ({error}). Make it again.") from error
+    if split.digest != stated:
+        raise InputError(
+            f"{path}: the hash does not fit the names: the file was changed after it was made. "
+            "Make the split again, under a new name."
+        )
+    return split

@@ -1,0 +1,109 @@
+"""What can go wrong, said in one sentence: subject, cause, remedy.
+
+Every error that a user can mend is a `NucleateError`. The command line prints its text and
+exits with code 2; from Python it is an ordinary exception. Anything else is a bug in nucleate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+from typing import Any
+
+
+class NucleateError(Exception):
+    """An error with a cause and a remedy; the message is one sentence or two."""
+
+
+class InputError(NucleateError):
+    """A file or an array is missing, corrupt, or not what it has to be."""
+
+
+class ConfigError(NucleateError):
+    """A recipe or an option contradicts itself or names something that does not exist."""
+
+
+class ModelError(NucleateError):
+    """A model cannot be found, read, trusted or run."""
+
+
+class TrainingError(NucleateError):
+    """Training cannot start or cannot go on."""
+
+
+class OutputError(NucleateError):
+    """A result cannot be written."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return the part of an error sentence that names the closest known word, and all of them.
+
+    Args:
+        word: what the user wrote.
+        known: what would have been accepted.
+
+    Example:
+        >>> nearest("fourground", ["foreground", "distance"])
+        "Did you mean 'foreground'? Known: distance, foreground."
+    """
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(sorted(known))}."
+
+
+def pick(table: dict[str, Any], name: str, what: str) -> Any:  # noqa: ANN401
+    """Return `table[name]`, or raise a `ConfigError` that names the nearest known entry.
+
+    Example:
+        >>> pick({"a": 1}, "a", "letter")
+        1
+    """
+    if name not in table:
+        raise ConfigError(f"There is no {what} named {name!r}. {nearest(name, list(table))}")
+    return table[name]
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Import and return an optional module, or raise an error that names the extra to install.
+
+    Args:
+        module: dotted name of the module.
+        extra: name of the extra of nucleate that installs it.
+
+    Raises:
+        NucleateError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NucleateError(
+            f"This needs the Python package {module.split('.')[0]!r}, which is not installed. "
+            f"Install it with: pip install 'nucleate[{extra}]'"
+        ) from error
+
+
+def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
+    """Return the sentence that says what an operating-system error means for `path`.
+
+    Example:
+        >>> explain_os_error(FileNotFoundError(2, "No such file"), "a.png")
+        'a.png: there is no such file. Check the path.'
+    """
+    import errno
+
+    causes = {
+        errno.ENOENT: "there is no such file. Check the path.",
+        errno.EACCES: "permission denied. Check the rights of the file and of its folder.",
+        errno.EPERM: "permission denied. Check the rights of the file and of its folder.",
+        errno.EISDIR: "this is a folder, a file was expected. Name a file.",
+        errno.ENOTDIR: "a part of this path is a file, not a folder. Check the path.",
+        errno.EROFS: "the file system is read-only. Choose another folder.",
+        errno.ENOSPC: "the disk is full. Free some space or choose another folder.",
+        errno.EDQUOT: "the disk quota is used up. Free some space or choose another folder.",
+        errno.EFBIG: "the file would be larger than allowed here. Choose another folder.",
+    }
+    reason = error.strerror or str(error)
+    return f"{path}: {causes.get(error.errno or 0, f'{reason}. Check the file and the disk.')}"

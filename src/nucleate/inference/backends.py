@@ -1,0 +1,165 @@
+"""Engines that run a network: OpenVINO on the CPU (base install), PyTorch on CPU or GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from nucleate.checkpoint import DEFAULT_MODEL, ONNX, WEIGHTS, find_model, read_card, trusted_file
+from nucleate.errors import ModelError, optional
+from nucleate.types import Maps, ModelCard, UInt8
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["f32", "bf16"]
+
+
+class Backend(Protocol):
+    """Runs a network on a batch of pictures."""
+
+    about: str
+    """Engine, version, device and precision, for people and for summary.json."""
+
+    def __call__(self, batch: UInt8) -> Maps:
+        """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network that is ready to run, and what its card says of it."""
+
+    card: ModelCard
+    backend: Backend
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    device: Device = "auto",
+    backend: Literal["auto", "openvino", "torch"] = "auto",
+    precision: Precision = "f32",
+    threads: int = 0,
+) -> Model:
+    """Load a bundled model by name, or any model folder by path.
+
+    Args:
+        name: bundled name, model folder, or run folder.
+        device: auto takes a CUDA device where PyTorch finds one, else the CPU.
+        backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
+        precision: f32 gives the same result everywhere; bf16 is faster where the CPU has it.
+        threads: of the CPU; 0 takes all cores.
+
+    Raises:
+        ModelError: no such model, a damaged file, or an engine that cannot run here.
+    """
+    folder = find_model(name)
+    card = read_card(folder)
+    if device == "auto":
+        device = "cuda" if backend != "openvino" and _has_cuda() else "cpu"
+    if device == "cuda" and backend == "openvino":
+        raise ModelError("OpenVINO runs on the CPU here. Use --backend torch for --device cuda.")
+    if backend == "torch" or (backend == "auto" and device == "cuda"):
+        return Model(card, TorchBackend.load(folder, card, device, precision, threads))
+    return Model(card, OpenVinoBackend(trusted_file(folder, card, ONNX), card, precision, threads))
+
+
+class OpenVinoBackend:
+    """ONNX on the CPU. Compiled models are not shared between threads; calls are serialised."""
+
+    def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+        }
+        try:
+            core = openvino.Core()
+            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
+                "Run 'nucleate doctor', and fetch the model again."
+            ) from error
+        self._heads = card.heads
+        version = openvino.__version__.split("-")[0]
+        self.about = f"OpenVINO {version} on CPU, {precision}"
+
+    def __call__(self, batch: UInt8) -> Maps:
+        """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        results = self._compiled(batch)
+        return {head: np.asarray(results[head]) for head in self._heads}
+
+
+class TorchBackend:
+    """A PyTorch network on CPU or GPU."""
+
+    def __init__(
+        self, network: nn.Module, heads: list[str], device: str, precision: Precision
+    ) -> None:
+        torch: Any = optional("torch", "train")
+        from nucleate.models.export import Deploy
+
+        self._torch, self._device, self._heads = torch, device, heads
+        self._half = precision == "bf16"
+        self._network = Deploy(network, heads).eval()
+        name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+        self.about = f"PyTorch {torch.__version__} on {name}, {precision}"
+
+    @classmethod
+    def load(
+        cls, folder: Path, card: ModelCard, device: str, precision: Precision, threads: int
+    ) -> TorchBackend:
+        """Build the network of a card and fill in its weights."""
+        torch: Any = optional("torch", "train")
+        from safetensors.numpy import load_file
+
+        from nucleate.models import build
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ModelError("PyTorch finds no CUDA device here. Use --device cpu.")
+        if threads:
+            torch.set_num_threads(threads)
+        network = build(card.family, card.heads, card.arguments)
+        arrays = load_file(trusted_file(folder, card, WEIGHTS))
+        state = {key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16
+                                       else value) for key, value in arrays.items()}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{folder}: the weights do not fit the network of the card. Fetch the model again."
+            ) from error
+        network.to(device, memory_format=torch.channels_last)
+        return cls(network, card.heads, device, precision)
+
+    def __call__(self, batch: UInt8) -> Maps:
+        """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        torch = self._torch
+        with torch.inference_mode(), torch.autocast(
+            self._device, torch.bfloat16, enabled=self._half
+        ):
+            maps = self._network(torch.from_numpy(batch).to(self._device))
+        return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
+
+
+def _has_cuda() -> bool:
+    """Return whether PyTorch is installed and finds a CUDA device; cheap where there is none."""
+    import ctypes
+    import importlib.util
+    import sys
+
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    if importlib.util.find_spec("torch") is None:
+        return False
+    return bool(optional("torch", "train").cuda.is_available())

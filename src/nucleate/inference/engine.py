@@ -1,0 +1,282 @@
+"""read (with halo) → batch → backend → decode → own → stitch: one tile after another.
+
+Everything inside works on the model's pixel grid (the working grid: the level-0 grid scaled by
+source mpp / model mpp); what comes out is in level-0 pixels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nucleate.errors import ConfigError, InputError
+from nucleate.features import measure
+from nucleate.inference.backends import Model, load_model
+from nucleate.inference.stitch import MARGIN_PX, depth, stitch
+from nucleate.inference.tiling import Tile, plan
+from nucleate.io.slides import ArraySource, Source, open_source
+from nucleate.labels import trace
+from nucleate.postprocess import complete_thresholds, mean_score
+from nucleate.postprocess import DECODERS
+from nucleate.errors import pick
+from nucleate.types import Float64, Frame, Instances, Maps, ModelCard, UInt8
+
+SAME_MPP = 0.05  # within 5 % of the model's mpp nothing is resampled
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to tile.
+
+    Attributes:
+        tile_px: largest edge of what a tile reads, in working pixels.
+        batch: tiles per call of the network.
+    """
+
+    tile_px: int = 1024
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The nuclei of one source, and what has to be said about how they were found.
+
+    Attributes:
+        nuclei: in level-0 pixels of the source.
+        cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
+    """
+
+    nuclei: Instances
+    cut: int
+
+
+def segment(
+    source: str | Path | UInt8 | Source,
+    model: Model | str | Path | None = None,
+    mpp: float | None = None,
+    options: EngineOptions | None = None,
+) -> Instances:
+    """Find all nuclei of a picture or slide.
+
+    Args:
+        source: path of a picture or slide, uint8 (H, W, 3) RGB, or an open source.
+        model: a loaded model, or the name or folder of one; None takes the bundled default.
+        mpp: micrometres per pixel of the source; None takes what the file states.
+        options: tile size and batch.
+
+    Returns:
+        The nuclei, in level-0 pixels, sorted from top to bottom, with features.
+
+    Raises:
+        InputError: the source cannot be read, or states no mpp and none is given.
+        ModelError: the model cannot be loaded.
+
+    Example:
+        >>> blank = np.full((64, 64, 3), 255, np.uint8)
+        >>> len(segment(blank, mpp=0.25))
+        0
+    """
+    ready = model if isinstance(model, Model) else (
+        load_model() if model is None else load_model(model)
+    )
+    if isinstance(source, np.ndarray):
+        opened: Source = ArraySource(source)
+    elif isinstance(source, str | Path):
+        opened = open_source(Path(source))
+    else:
+        opened = source
+    return find_nuclei(opened, ready, mpp, options or EngineOptions()).nuclei
+
+
+def find_nuclei(
+    source: Source,
+    model: Model,
+    mpp: float | None,
+    options: EngineOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Find all nuclei of an open source; `progress` is told (tiles done, tiles in all).
+
+    Raises:
+        InputError: the source cannot be read, or states no mpp and none is given.
+    """
+    card = model.card
+    scale = working_scale(source, card, mpp)
+    resolution = mpp or source.mpp
+    frame = Frame(source.width, source.height, resolution)
+    width, height = _working_size(source, scale)
+    working = Frame(width, height, card.mpp)
+    tiles = plan(width, height, options.tile_px, card.halo_px, card.align_px)
+    real_mpp = (resolution or card.mpp) / scale  # exact, also where nothing is resampled
+    parts: list[tuple[Instances, Float64]] = []
+    cut = 0
+    pending: deque[Future[tuple[Instances, Float64, int]]] = deque()
+    with ThreadPoolExecutor(1) as decoder:  # decodes one tile while the network runs on the next
+        for done, (tile, image, maps) in enumerate(_predict(source, model, tiles, scale, options)):
+            pending.append(decoder.submit(_emit, tile, image, maps, card, working, real_mpp))
+            while len(pending) > 2 or (pending and pending[0].done()):
+                part, inside, clipped = pending.popleft().result()
+                parts.append((part, inside))
+                cut += clipped
+            if progress is not None:
+                progress(done + 1, len(tiles))
+        for future in pending:
+            part, inside, clipped = future.result()
+            parts.append((part, inside))
+            cut += clipped
+    return Found(_to_level0(stitch(parts, working), frame, scale), cut)
+
+
+def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
+    """Return working pixels per level-0 pixel: source mpp over model mpp; 1 within 5 %.
+
+    Raises:
+        InputError: neither the file nor the caller states an mpp.
+        ConfigError: the mpp is not that of a microscope.
+    """
+    if mpp is not None and not 0.02 <= mpp <= 20:
+        raise ConfigError(f"mpp = {mpp}: a microscope has 0.02 to 20 um/px. Give that of the scan.")
+    resolution = mpp or source.mpp
+    if resolution is None:
+        raise InputError(
+            f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "
+            f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
+            "the command line."
+        )
+    ratio = resolution / card.mpp
+    return 1.0 if abs(ratio - 1) <= SAME_MPP else ratio
+
+
+def predict_maps(source: Source, model: Model, scale: float) -> Maps:
+    """Return the network's maps of a whole source in one tile: for tuning and validation."""
+    width, height = _working_size(source, scale)
+    align = model.card.align_px
+    tile = plan(width, height, max(width, height) + align, 0, align)[0]
+    maps = model.backend(read_tile(source, tile, scale)[None])
+    return {head: m[0, :height, :width] for head, m in maps.items()}
+
+
+def read_tile(source: Source, tile: Tile, scale: float) -> UInt8:
+    """Return the pixels that a tile reads, on the working grid; mirrored beyond the picture.
+
+    The value of a working pixel does not depend on the tile that reads it.
+
+    Args:
+        source: where to read.
+        tile: in working pixels.
+        scale: working pixels per level-0 pixel.
+
+    Returns:
+        uint8 (H, W, 3) of the size of `tile.read`.
+    """
+    x0, y0, x1, y1 = tile.read
+    if scale == 1.0:
+        return _read_mirrored(source, x0, y0, x1, y1)
+    blur = 0.5 * np.sqrt(max(1 / scale**2 - 1, 0.0))  # keeps a smaller grid free of aliasing
+    margin = 2 + int(np.ceil(4 * blur))
+    left, top = int(np.floor(x0 / scale)) - margin, int(np.floor(y0 / scale)) - margin
+    right, bottom = int(np.ceil(x1 / scale)) + margin, int(np.ceil(y1 / scale)) + margin
+    region = _read_mirrored(source, left, top, right, bottom)
+    if blur > 0.1:
+        region = cv2.GaussianBlur(region, (0, 0), blur)
+    # working pixel i has its centre at (i + 0.5) / scale on level 0
+    shift_x = (x0 + 0.5) / scale - 0.5 - left
+    shift_y = (y0 + 0.5) / scale - 0.5 - top
+    matrix = np.array([[1 / scale, 0, shift_x], [0, 1 / scale, shift_y]], np.float64)
+    return cv2.warpAffine(  # type: ignore[no-any-return]
+        region, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _read_mirrored(source: Source, x0: int, y0: int, x1: int, y1: int) -> UInt8:
+    """Return a region that may reach beyond the picture, which is mirrored there."""
+    columns = _mirror(np.arange(x0, x1), source.width)
+    rows = _mirror(np.arange(y0, y1), source.height)
+    left, top = int(columns.min()), int(rows.min())
+    region = source.read(left, top, int(columns.max()) + 1, int(rows.max()) + 1)
+    if region.shape[:2] == (y1 - y0, x1 - x0):
+        return np.ascontiguousarray(region)
+    return np.ascontiguousarray(region[rows - top][:, columns - left])
+
+
+def _mirror(index: np.ndarray, length: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Return indices folded into 0..length - 1: … 1 0 | 0 1 2 | 2 1 …
+
+    Example:
+        >>> _mirror(np.arange(-2, 5), 3).tolist()
+        [1, 0, 0, 1, 2, 2, 1]
+    """
+    folded = index % (2 * length)
+    return np.where(folded < length, folded, 2 * length - 1 - folded)  # type: ignore[no-any-return]
+
+
+def _predict(
+    source: Source, model: Model, tiles: list[Tile], scale: float, options: EngineOptions
+) -> Iterator[tuple[Tile, UInt8, Maps]]:
+    """Yield every tile with its pixels and its maps; tiles of one size run in one batch."""
+    for _, run in groupby(tiles, lambda t: (t.read[2] - t.read[0], t.read[3] - t.read[1])):
+        same = list(run)
+        for start in range(0, len(same), options.batch):
+            chunk = same[start : start + options.batch]
+            images = [read_tile(source, tile, scale) for tile in chunk]
+            maps = model.backend(np.stack(images))
+            for i, tile in enumerate(chunk):
+                yield tile, images[i], {head: m[i] for head, m in maps.items()}
+
+
+def _emit(
+    tile: Tile, image: UInt8, maps: Maps, card: ModelCard, working: Frame, mpp: float
+) -> tuple[Instances, Float64, int]:
+    """Decode one tile and keep the nuclei that it may own; also count those that it cuts."""
+    x0, y0, _, _ = tile.read
+    high, wide = min(image.shape[0], working.height - y0), min(image.shape[1], working.width - x0)
+    maps = {head: np.ascontiguousarray(m[:high, :wide]) for head, m in maps.items()}
+    image = np.ascontiguousarray(image[:high, :wide])
+    thresholds = complete_thresholds(card.decoder, card.thresholds)
+    labels = pick(DECODERS, card.decoder, "decoder").decode(maps, thresholds)
+    coords, offsets, boxes = trace(labels)
+    count = len(offsets) - 1
+    corner = np.array([x0, y0], np.float32)
+    nuclei = Instances(
+        ids=np.arange(1, count + 1, dtype=np.int64),
+        coords_xy=coords + corner,
+        offsets=offsets,
+        boxes_xyxy=(boxes + np.array([x0, y0, x0, y0])).astype(np.float32),
+        scores=mean_score(labels, maps["foreground"]),
+        classes=np.zeros(count, np.int16),
+        frame=working,
+        features=measure(labels, image, coords, offsets, mpp),
+    )
+    inside = depth(nuclei.boxes_xyxy, tile.core, working.width, working.height)
+    mine = inside >= -MARGIN_PX
+    touches = (
+        ((boxes[:, 0] == 0) & (x0 > 0)) | ((boxes[:, 1] == 0) & (y0 > 0))
+        | ((boxes[:, 2] == wide) & (x0 + wide < working.width))
+        | ((boxes[:, 3] == high) & (y0 + high < working.height))
+    )
+    cut = int((touches & (inside >= 0)).sum())
+    return nuclei.take(mine), inside[mine], cut
+
+
+def _working_size(source: Source, scale: float) -> tuple[int, int]:
+    return max(1, round(source.width * scale)), max(1, round(source.height * scale))
+
+
+def _to_level0(nuclei: Instances, frame: Frame, scale: float) -> Instances:
+    """Return nuclei in level-0 pixels; what sticks out by rounding is clipped to the picture."""
+    limit = np.array([frame.width, frame.height], np.float32)
+    factor = np.float32(1 / scale)
+    return replace(
+        nuclei,
+        coords_xy=np.clip(nuclei.coords_xy * factor, 0, limit),
+        boxes_xyxy=np.clip(nuclei.boxes_xyxy * factor, 0, np.tile(limit, 2)),
+        frame=frame,
+    )

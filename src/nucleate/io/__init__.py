@@ -1,0 +1,1 @@
+"""Bytes ⇄ arrays: pictures, slides, annotations, results. No science here."""

@@ -1,0 +1,355 @@
+"""Pictures and label images: PNG, JPEG, BMP, WebP, TIFF, NPY, MAT ⇄ arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.errors import InputError, explain_os_error, optional
+from nucleate.io.files import atomic
+from nucleate.types import Int32, UInt8
+
+PathLike = Path | zipfile.Path  # both have name, suffix and read_bytes
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
+LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
+_TIFF = (".tif", ".tiff")
+_MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
+
+
+def read_image(path: PathLike) -> tuple[UInt8, float | None]:
+    """Read a picture as 8-bit RGB, and its resolution where the file states one.
+
+    16-bit pictures are scaled to 8 bits, transparency is laid over white, palettes are resolved.
+    Grey-scale pictures are refused: the stains are in the colours.
+
+    Args:
+        path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
+
+    Returns:
+        uint8 (H, W, 3), and micrometres per pixel or None when the file states none.
+
+    Raises:
+        InputError: missing, empty, corrupt, grey-scale, or not a picture.
+    """
+    data = _read_bytes(path)
+    suffix = path.suffix.lower()
+    if suffix in _TIFF:
+        pixels, mpp = _decode_tiff(path, data)
+    elif suffix == ".npy":
+        pixels, mpp = _decode_npy(path, data), None
+    elif suffix in PICTURES:
+        pixels, mpp = _decode_pillow(path, data), None
+    else:
+        raise InputError(
+            f"{path}: {suffix or 'a file without an ending'} is not a picture format known here. "
+            f"Convert it to one of: {' '.join(PICTURES)}"
+        )
+    return _to_rgb(path, pixels), mpp
+
+
+def read_labels(path: PathLike) -> Int32:
+    """Read a label image: 0 is background, every other value one nucleus.
+
+    Args:
+        path: PNG, TIFF, NPY or MAT (`inst_map`); may be inside a zip file.
+
+    Returns:
+        int32 (H, W).
+
+    Raises:
+        InputError: missing, corrupt, floating-point, negative, or of several channels.
+    """
+    data = _read_bytes(path)
+    suffix = path.suffix.lower()
+    if suffix in _TIFF:
+        pixels, _ = _decode_tiff(path, data)
+    elif suffix == ".npy":
+        pixels = _decode_npy(path, data)
+    elif suffix == ".mat":
+        pixels = _decode_mat(path, data)
+    elif suffix == ".png":
+        pixels = _decode_pillow(path, data)
+    else:
+        raise InputError(
+            f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
+            f"Convert it to one of: {' '.join(LABEL_IMAGES)}"
+        )
+    return as_labels(path, pixels)
+
+
+def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:
+    """Return `pixels` as an int32 label image, or say why it is none.
+
+    Args:
+        owner: what to name in an error message.
+        pixels: (H, W) of an integer type or bool.
+
+    Raises:
+        InputError: floating-point, negative, too large, or not two-dimensional.
+
+    Example:
+        >>> as_labels("x", np.array([[0, 300]], np.uint16)).dtype
+        dtype('int32')
+    """
+    pixels = np.squeeze(pixels) if pixels.ndim > 2 else pixels
+    if pixels.ndim != 2:
+        raise InputError(
+            f"{owner}: labels must have one channel, but the shape is {pixels.shape}. "
+            "Save a label image with one integer per pixel, not a coloured picture."
+        )
+    if pixels.dtype.kind == "f" or pixels.dtype.kind not in "iub":
+        raise InputError(
+            f"{owner}: labels are {pixels.dtype}, but must be integers. "
+            "Save them as an integer type: a rounded float may have merged nuclei."
+        )
+    if pixels.size and (int(pixels.min()) < 0 or int(pixels.max()) > np.iinfo(np.int32).max):
+        raise InputError(f"{owner}: labels must be between 0 and 2147483647. Renumber them.")
+    return np.ascontiguousarray(pixels, np.int32)
+
+
+def write_labels(path: Path, labels: Int32, mpp: float | None) -> None:
+    """Write a label image as int32 TIFF (deflate, tiled), with its resolution where known.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import tifffile
+
+    scale = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": 3}
+    with atomic(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            labels,
+            compression="zlib",
+            predictor=True,
+            tile=(256, 256),
+            bigtiff=labels.nbytes > 1 << 31,
+            **scale,
+        )
+
+
+def write_png(path: Path, image: UInt8) -> None:
+    """Write an RGB picture as PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from PIL import Image
+
+    with atomic(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+
+
+def _read_bytes(path: PathLike) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(explain_os_error(error, str(path))) from error
+    except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}). Fetch the archive again.") from (
+            error
+        )
+    if not data:
+        raise InputError(f"{path}: the file is empty. Copy or download it again.")
+    return data
+
+
+def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {picture.width} × {picture.height} pixels are too many for a "
+                    "picture. Convert it to a tiled TIFF, which is read piece by piece."
+                )
+            if picture.mode == "P":
+                picture = picture.convert(  # noqa: PLW2901
+                    "RGBA" if "transparency" in picture.info else "RGB"
+                ) if _has_colours(picture) else picture
+            if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                picture = picture.convert("RGB")  # noqa: PLW2901
+            return np.asarray(picture)
+    except InputError:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
+        raise InputError(
+            f"{path}: cannot be read as a picture ({_short(error)}). "
+            "The file is damaged or is not what its ending says: export it again."
+        ) from error
+
+
+def _has_colours(picture: object) -> bool:
+    """Return whether a palette holds colours: a grey palette may be a label image."""
+    palette = np.asarray(picture.getpalette() or [], np.uint8)  # type: ignore[attr-defined]
+    triples = palette[: len(palette) // 3 * 3].reshape(-1, 3)
+    return bool((triples != triples[:, :1]).any())
+
+
+def _decode_npy(path: PathLike, data: bytes) -> NDArray[np.generic]:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)  # type: ignore[no-any-return]
+    except Exception as error:  # a hostile header raises anything
+        raise InputError(
+            f"{path}: cannot be read as a NumPy array ({_short(error)}). "
+            "Save it with numpy.save, without Python objects."
+        ) from error
+
+
+def _decode_mat(path: PathLike, data: bytes) -> NDArray[np.generic]:
+    matlab = optional("scipy.io", "train")
+    try:
+        content = matlab.loadmat(io.BytesIO(data))
+    except Exception as error:  # a hostile file raises anything
+        raise InputError(
+            f"{path}: cannot be read as a MATLAB file ({_short(error)}). "
+            "Save it in MATLAB format 5 to 7.2."
+        ) from error
+    if "inst_map" not in content:
+        names = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+        raise InputError(
+            f"{path}: holds {names}, but no 'inst_map'. Store the labels under 'inst_map'."
+        )
+    pixels: NDArray[np.generic] = content["inst_map"]
+    if pixels.dtype.kind == "f" and np.array_equal(pixels, np.rint(pixels)):
+        return pixels.astype(np.int64)  # MATLAB stores integers as double
+    return pixels
+
+
+def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], float | None]:
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series = file.series[0]
+            page = series.keyframe
+            if math.prod(series.shape) > 4 * _MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {' × '.join(map(str, series.shape))} values are too many for a "
+                    "picture. Save it as a tiled pyramid, which is read piece by piece."
+                )
+            expected = max((o + n for p in series.pages if p is not None
+                            for o, n in zip(p.dataoffsets, p.databytecounts, strict=False)),
+                           default=0)
+            if expected > len(data):
+                raise InputError(
+                    f"{path}: the file ends after {len(data)} of {expected} bytes. "
+                    "It is truncated: copy or download it again."
+                )
+            pixels = series.asarray()
+            axes = series.axes
+            if page.photometric == 3 and page.colormap is not None:  # palette
+                pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
+                axes += "S"
+            return _last_channel(path, pixels, axes), _tiff_mpp(file)
+    except InputError:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
+        raise InputError(
+            f"{path}: cannot be read as TIFF ({_short(error)}). "
+            "The file is damaged or is not what its ending says: export it again."
+        ) from error
+
+
+def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
+    """Bring a TIFF series to (H, W) or (H, W, C)."""
+    squeezed = [axis for axis, n in zip(axes, pixels.shape, strict=False) if n > 1 or axis in "YX"]
+    pixels = pixels.reshape([n for a, n in zip(axes, pixels.shape, strict=False)
+                             if n > 1 or a in "YX"])
+    if len(squeezed) == 3 and squeezed[1:] == ["Y", "X"]:
+        if squeezed[0] not in "SC":
+            raise InputError(
+                f"{path}: holds {len(pixels)} pictures along axis {squeezed[0]}, not one. "
+                "Save the plane that you want to segment."
+            )
+        pixels = np.moveaxis(pixels, 0, -1)
+    elif len(squeezed) > 3 or (len(squeezed) == 3 and squeezed[:2] != ["Y", "X"]):
+        raise InputError(f"{path}: has the axes {axes}, not one picture. Save a single RGB plane.")
+    return pixels
+
+
+def _tiff_mpp(file: object) -> float | None:
+    """Return the resolution that the TIFF states, if it can be that of a microscope."""
+    import re
+
+    import tifffile
+
+    page = file.pages[0]  # type: ignore[attr-defined]
+    text = page.description or ""
+    found = re.search(r"\bMPP\s*=\s*([0-9.]+)", text)  # Aperio
+    if found:
+        return plausible_mpp(found.group(1))
+    if file.is_ome:  # type: ignore[attr-defined]
+        metadata = tifffile.xml2dict(file.ome_metadata)  # type: ignore[attr-defined]
+        image = metadata.get("OME", {}).get("Image", {})
+        pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
+        unit = {"nm": 1e-3, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"), 1.0)
+        size = plausible_mpp(pixels.get("PhysicalSizeX"))
+        return None if size is None else size * unit
+    tags = page.tags
+    if "XResolution" in tags and "ResolutionUnit" in tags:
+        numerator, denominator = tags["XResolution"].value
+        per_unit = {2: 25_400.0, 3: 10_000.0}.get(int(tags["ResolutionUnit"].value))
+        if per_unit and numerator:
+            return plausible_mpp(per_unit * denominator / numerator)
+    return None
+
+
+def plausible_mpp(value: object) -> float | None:
+    """Return `value` as micrometres per pixel if a microscope can have it (0.02 to 20), or None.
+
+    Printers' and screens' resolutions (72 or 300 dots per inch) are 85 to 353 um and fall out.
+
+    Example:
+        >>> plausible_mpp("0.499"), plausible_mpp(25400 / 72)
+        (0.499, None)
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        mpp = float(value)  # type: ignore[arg-type]
+        if 0.02 <= mpp <= 20:
+            return mpp
+    return None
+
+
+def _to_rgb(path: PathLike, pixels: NDArray[np.generic]) -> UInt8:
+    """Return uint8 (H, W, 3), or raise an `InputError` that says why that is impossible."""
+    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] <= 2):
+        raise InputError(
+            f"{path}: the picture is grey-scale, but the model reads the colours of H&E. "
+            "Export it as RGB."
+        )
+    if pixels.ndim != 3 or pixels.shape[2] > 4:
+        raise InputError(
+            f"{path}: has the shape {pixels.shape}, but a picture has three colour channels. "
+            "Export it as RGB."
+        )
+    if 0 in pixels.shape:
+        raise InputError(f"{path}: the picture has no pixels. Export it again.")
+    if pixels.dtype == np.uint16:
+        pixels = np.round(pixels / 257.0).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise InputError(
+            f"{path}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit RGB."
+        )
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255.0
+        pixels = np.round(pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of an exception, without object addresses, at most 120 characters."""
+    import re
+
+    text = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return re.sub(r"<[^>]* at 0x[0-9a-f]+>|<_io\.[^>]*>", "it", text)[:120].rstrip(".")

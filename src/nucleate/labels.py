@@ -1,0 +1,166 @@
+"""Label images ⇄ outlines: numbering, boxes, pieces, tracing, filling.
+
+One convention everywhere: a pixel belongs to an outline when its centre lies inside. `trace` and
+`rasterise` are inverse to each other for pieces without holes.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.types import Float32, Int32, Int64
+
+
+def compact(labels: Int32) -> tuple[Int32, Int64]:
+    """Renumber a label image to 1..n in ascending order of the old ids.
+
+    Args:
+        labels: int32 (H, W), 0 is background; ids may have gaps.
+
+    Returns:
+        The renumbered labels, and int64 (n,) the old id of each new one.
+
+    Example:
+        >>> new, old = compact(np.array([[0, 7], [3, 7]], np.int32))
+        >>> new.tolist(), old.tolist()
+        ([[0, 2], [1, 2]], [3, 7])
+    """
+    if labels.size == 0:
+        return labels, np.zeros(0, np.int64)
+    largest = int(labels.max(initial=0))
+    if largest <= 4 * labels.size + 1024:  # a table of all ids is smaller than a sort
+        present = np.zeros(largest + 1, np.bool_)
+        present[labels] = True
+        present[0] = False
+        old = np.flatnonzero(present)
+        table = np.zeros(largest + 1, np.int32)
+        table[old] = np.arange(1, len(old) + 1, dtype=np.int32)
+        return table[labels], old.astype(np.int64)
+    values, inverse = np.unique(labels, return_inverse=True)
+    old = values[values > 0]
+    return (inverse.reshape(labels.shape) + 1 - int(values[0] <= 0)).astype(np.int32), old.astype(
+        np.int64
+    )
+
+
+def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
+    """Return the boxes and areas of the labels 1..count.
+
+    Args:
+        labels: int32 (H, W).
+        count: the largest label.
+
+    Returns:
+        Boxes int64 (count, 4) as x0, y0, x1, y1 half-open, in pixels, and areas int64 (count,)
+        in pixels. An absent label has area 0 and an inverted box.
+
+    Example:
+        >>> boxes, areas = boxes_areas(np.array([[0, 1], [0, 1]], np.int32), 1)
+        >>> boxes.tolist(), areas.tolist()
+        ([[1, 0, 2, 2]], [2])
+    """
+    from nucleate import _kernels
+
+    return _kernels.boxes_areas(labels, count)  # type: ignore[no-any-return]
+
+
+def largest_pieces(labels: Int32) -> Int32:
+    """Keep of every label its largest 4-connected piece, without holes, and renumber.
+
+    Args:
+        labels: int32 (H, W) with values 0..n.
+
+    Returns:
+        int32 (H, W) with values 0..m: every label is one piece. A hole is filled where it holds
+        background only.
+
+    Example:
+        >>> largest_pieces(np.array([[1, 0, 1, 1]], np.int32)).tolist()
+        [[0, 0, 1, 1]]
+    """
+    compacted, old = compact(labels)
+    boxes, areas = boxes_areas(compacted, len(old))
+    out = compacted.copy()
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        window = compacted[y0:y1, x0:x1]
+        mask = (window == i + 1).view(np.uint8)
+        pieces, numbered, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        target = out[y0:y1, x0:x1]
+        if pieces > 2:
+            keep = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+            target[(numbered != keep) & (mask > 0)] = 0
+            mask = (numbered == keep).view(np.uint8)
+        if mask.sum() < mask.size:
+            contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            filled = np.zeros_like(mask)
+            cv2.drawContours(filled, contours, -1, 1, thickness=-1)
+            target[(filled > 0) & (mask == 0) & (window == 0)] = i + 1
+    return out
+
+
+def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
+    """Return the outlines of all labels of an image, one outline per label.
+
+    The outline runs through the middles of the cracks between pixels (marching squares at one
+    half), so that its vertices are multiples of 0.5 and rasterising gives the pixels back.
+
+    Args:
+        labels: int32 (H, W) with values 0..n without gaps; each label one 4-connected piece
+            (`largest_pieces`); of a label in several pieces the first one is drawn.
+
+    Returns:
+        Vertices float32 (m, 2) as (x, y), offsets int64 (n + 1,), boxes int64 (n, 4).
+
+    Example:
+        >>> xy, offsets, _ = trace(np.array([[1, 1]], np.int32))
+        >>> xy.tolist()
+        [[0.5, 0.0], [1.5, 0.0], [2.0, 0.5], [1.5, 1.0], [0.5, 1.0], [0.0, 0.5]]
+    """
+    from nucleate import _kernels
+
+    count = int(labels.max(initial=0))
+    boxes, _ = boxes_areas(labels, count)
+    starts = np.empty((count, 2), np.int64)
+    for i, (x0, y0, x1, _) in enumerate(boxes):
+        starts[i] = y0, x0 + int(np.argmax(labels[y0, x0:x1] == i + 1))
+    xy, offsets = _kernels.trace(labels, np.arange(1, count + 1, dtype=np.int64), starts)
+    return xy, offsets, boxes
+
+
+def rasterise(
+    coords_xy: NDArray[np.floating],
+    offsets: Int64,
+    shape: tuple[int, int],
+    values: Int64 | None = None,
+) -> tuple[Int32, int]:
+    """Draw outlines into a label image: a pixel is inside when its centre is (even-odd rule).
+
+    Where outlines overlap, the earlier one keeps the pixel.
+
+    Args:
+        coords_xy: (m, 2) vertices in pixels, corner origin.
+        offsets: int64 (n + 1,), outline i is `coords_xy[offsets[i]:offsets[i + 1]]`.
+        shape: (H, W) of the result.
+        values: int64 (n,) label of each outline; None for 1..n.
+
+    Returns:
+        int32 (H, W), and the number of pixels that more than one outline claimed.
+
+    Example:
+        >>> square = np.array([[0, 0], [2, 0], [2, 1], [0, 1]], np.float64)
+        >>> rasterise(square, np.array([0, 4]), (2, 3))[0].tolist()
+        [[1, 1, 0], [0, 0, 0]]
+    """
+    from nucleate import _kernels
+
+    labels = np.zeros(shape, np.int32)
+    contested = 0
+    points = np.ascontiguousarray(coords_xy, np.float64)
+    for i in range(len(offsets) - 1):
+        outline = points[offsets[i] : offsets[i + 1]]
+        if len(outline) >= 3:
+            value = i + 1 if values is None else int(values[i])
+            contested += int(_kernels.fill(labels, outline, value)[1])
+    return labels, contested

@@ -1,0 +1,202 @@
+"""The folder of a training run: what was asked, where it ran, how it went, what it can resume from.
+
+    recipe.yaml  split.json  environment.json  log.txt  metrics.csv  curves.png
+    tensorboard/  checkpoints/manifest.json + *.ckpt  model/card.json + weights
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nucleate import __version__
+from nucleate.config import Recipe, dump_recipe, parse_recipe
+from nucleate.errors import TrainingError
+from nucleate.io.files import atomic, read_text, sha256, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Folder of the finished model."""
+        return self.path / "model"
+
+    def begin(self, recipe: Recipe, resume: bool) -> None:
+        """Write what was asked and where it runs, or check that a resumed run is the same.
+
+        Raises:
+            TrainingError: the folder holds a run and `resume` is off, or it holds another run.
+        """
+        file = self.path / "recipe.yaml"
+        if file.exists():
+            if not resume:
+                raise TrainingError(
+                    f"{self.path}: holds a run already. Go on with --resume, or choose another -o."
+                )
+            import yaml
+
+            earlier = parse_recipe(yaml.safe_load(read_text(file)), str(file))
+            changed = _differences(earlier.model_dump(), recipe.model_dump())
+            if changed:
+                raise TrainingError(
+                    f"{self.path}: the run was begun with another recipe ({', '.join(changed)}). "
+                    "Resume it with the same recipe, or choose another -o."
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise TrainingError(f"{self.path}: not empty, and not a run. Choose another -o.")
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        write_text(file, dump_recipe(recipe))
+
+    def say(self, text: str) -> None:
+        """Print a line and add it to the log."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with open(self.path / "log.txt", "a", encoding="utf-8") as log:
+            log.write(f"{stamp} {text}\n")
+        sys.stderr.write(f"{text}\n")
+
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Add one row to metrics.csv, dropping rows of this or later steps (of a killed run)."""
+        rows = [old for old in self.rows() if int(old["step"]) < int(row["step"])]
+        text = io.StringIO()
+        names = list(dict.fromkeys(name for entry in [*rows, row] for name in entry))
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.csv, none if there is no file."""
+        path = self.path / "metrics.csv"
+        return list(csv.DictReader(io.StringIO(read_text(path)))) if path.exists() else []
+
+    def checkpoint(self, which: str) -> Path | None:
+        """Return the last or best checkpoint after a check of its hash, None if there is none.
+
+        Raises:
+            TrainingError: the file is not the one that was written.
+        """
+        entry = self._manifest().get(which)
+        if entry is None:
+            return None
+        path: Path = self.path / "checkpoints" / entry["file"]
+        if not path.exists() or sha256(path) != entry["sha256"]:
+            raise TrainingError(
+                f"{path}: the checkpoint is damaged (its SHA-256 does not fit the manifest). "
+                "Restore the file, or begin the run anew in another folder."
+            )
+        return path
+
+    def save_checkpoint(self, step: int, score: float, save: Callable[[Path], None]) -> None:
+        """Write a checkpoint; the manifest names it only when it is whole.
+
+        Args:
+            step: optimiser steps so far.
+            score: validation AJI; a higher one becomes `best`.
+            save: writes the checkpoint to the path that it is given.
+        """
+        folder = self.path / "checkpoints"
+        path = folder / f"step-{step:08d}.ckpt"
+        with atomic(path) as temporary:
+            save(temporary)
+        entry = {"file": path.name, "sha256": sha256(path), "step": step, "score": score}
+        manifest = self._manifest()
+        manifest["last"] = entry
+        if "best" not in manifest or score > manifest["best"]["score"]:
+            manifest["best"] = entry
+        write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        kept = {e["file"] for e in manifest.values()}
+        for old in folder.glob("step-*.ckpt"):
+            if old.name not in kept:
+                old.unlink()
+
+    def best_step(self) -> int:
+        """Return the step of the best checkpoint."""
+        return int(self._manifest()["best"]["step"])
+
+    def draw_curves(self) -> None:
+        """Draw metrics.csv into curves.png."""
+        from matplotlib.figure import Figure  # no pyplot: no global state, no window
+
+        rows = self.rows()
+        if not rows:
+            return
+        steps = [int(row["step"]) for row in rows]
+        figure = Figure(figsize=(11, 4), layout="constrained")
+        losses, scores = figure.subplots(1, 2)
+        for name in rows[-1]:
+            target = losses if name.startswith("loss") else scores
+            if name.startswith(("loss", "val_")):
+                target.plot(steps, [float(row[name] or "nan") for row in rows], label=name)
+        for axes, title in ((losses, "training loss"), (scores, "validation")):
+            axes.set(xlabel="step", title=title)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)
+        with atomic(self.path / "curves.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.path / "checkpoints" / "manifest.json"
+        return dict(json.loads(read_text(path))) if path.exists() else {}
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, machine and source commit: what a number depends on beside the recipe."""
+    names = ("numpy", "opencv-python-headless", "numba", "openvino", "torch", "lightning")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "nucleate": __version__,
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "packages": versions,
+        "arguments": sys.argv[1:],
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of the working folder's checkout, '+' appended when changed, or None."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if dirty else "")
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys whose values differ."""
+    found = []
+    for key in dict.fromkeys([*a, *b]):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(f"{prefix}{key}")
+    return found

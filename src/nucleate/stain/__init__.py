@@ -1,0 +1,1 @@
+"""The colours of H&E: optical density and its split into stains."""

@@ -1,0 +1,116 @@
+"""What a network learns to draw: maps made from the label image, after augmentation.
+
+THE place where tasks exist. A map is made anew from the augmented labels because neither a
+distance nor a boundary survives a zoom. Adding a head: write its function, add a row to `HEADS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from nucleate.errors import pick
+from nucleate.labels import boxes_areas, compact
+from nucleate.types import Float32, Int32
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One output map of a network.
+
+    Attributes:
+        target: labels int32 (H, W) -> float32 (H, W) in 0..1.
+        about: what the map means.
+    """
+
+    target: Callable[[Int32], Float32]
+    about: str
+
+
+def foreground(labels: Int32) -> Float32:
+    """Return 1 on every nucleus and 0 elsewhere.
+
+    Example:
+        >>> foreground(np.array([[0, 2]], np.int32)).tolist()
+        [[0.0, 1.0]]
+    """
+    return (labels > 0).astype(np.float32)
+
+
+def distance(labels: Int32) -> Float32:
+    """Return each nucleus' distance to its outside, divided by its own maximum: peak 1.
+
+    The distance of a pixel is Euclidean, in pixels, from its centre to the nearest centre that
+    is not of the same nucleus; the picture's edge does not count as outside. Normalising per
+    nucleus gives small nuclei the same peak as large ones (unlike NuInsSeg's own maps, which
+    divide by the maximum of the picture).
+
+    References:
+        Naylor et al. 2019, doi:10.1109/TMI.2018.2865709 (regression of the distance map).
+
+    Example:
+        >>> distance(np.array([[0, 1, 1, 1, 0]], np.int32)).tolist()
+        [[0.0, 0.5, 1.0, 0.5, 0.0]]
+    """
+    compacted, old = compact(labels)
+    boxes, _ = boxes_areas(compacted, len(old))
+    height, width = labels.shape
+    out = np.zeros(labels.shape, np.float32)
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        # one pixel of surroundings, so that neighbours count as outside, as does background
+        x0, y0, x1, y1 = max(0, x0 - 1), max(0, y0 - 1), min(width, x1 + 1), min(height, y1 + 1)
+        mask = (compacted[y0:y1, x0:x1] == i + 1).view(np.uint8)
+        far = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        peak = min(float(far.max()), float(x1 - x0 + y1 - y0))  # one nucleus may fill the picture
+        np.maximum(out[y0:y1, x0:x1], np.minimum(far / peak, 1.0) * mask,
+                   out=out[y0:y1, x0:x1])
+    return out
+
+
+def boundary(labels: Int32) -> Float32:
+    """Return 1 on the pixels of a nucleus within 2 pixels of its outside, 0 elsewhere.
+
+    Example:
+        >>> boundary(np.array([[0, 1, 1, 1, 1, 1, 0]], np.int32)).tolist()
+        [[0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]]
+    """
+    floats = labels.astype(np.float32)  # exact below 2**24 nuclei per crop
+    kernel = np.ones((3, 3), np.uint8)
+    differs = cv2.dilate(floats, kernel) != cv2.erode(floats, kernel)
+    wide = cv2.dilate(differs.view(np.uint8), kernel)
+    inner = (labels > 0) & (differs | ((wide > 0) & _second_ring(labels, differs)))
+    return inner.astype(np.float32)
+
+
+def _second_ring(labels: Int32, first: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Return the pixels that touch a first-ring pixel of their own nucleus."""
+    kernel = np.ones((3, 3), np.uint8)
+    ring = np.where(first, labels, 0).astype(np.float32)
+    return cv2.dilate(ring, kernel) == labels  # type: ignore[no-any-return]
+
+
+HEADS: dict[str, Head] = {
+    "foreground": Head(foreground, "probability that a pixel belongs to a nucleus"),
+    "distance": Head(distance, "distance to the outside of the nucleus, peak 1 in each"),
+    "boundary": Head(boundary, "probability that a pixel is on the inner rim of a nucleus"),
+}
+
+
+def encode(labels: Int32, heads: list[str]) -> dict[str, Float32]:
+    """Return the target map of each named head.
+
+    Args:
+        labels: int32 (H, W).
+        heads: keys of `HEADS`.
+
+    Raises:
+        ConfigError: a head does not exist.
+
+    Example:
+        >>> sorted(encode(np.ones((2, 2), np.int32), ["foreground", "distance"]))
+        ['distance', 'foreground']
+    """
+    return {name: pick(HEADS, name, "head").target(labels) for name in heads}

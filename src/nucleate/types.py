@@ -1,0 +1,254 @@
+"""The types that cross every border of the package: axes, dtypes and units are fixed here.
+
+Images are uint8 RGB of shape (H, W, 3); labels are int32 of shape (H, W) with 0 as background;
+coordinates are (x, y) pixels of level 0 of the file, with the origin at the outer corner of the
+first pixel: the pixel in column c and row r has its centre at (c + 0.5, r + 0.5). A unit or an axis
+that is not said here is in the name: `_xy _yx _xyxy _px _um mpp` (micrometres per pixel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.errors import InputError
+
+UInt8 = NDArray[np.uint8]
+Int16 = NDArray[np.int16]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+Maps = dict[str, Float32]  # the network's output: head name -> (H, W)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One annotated (or not yet annotated) picture.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        labels: int32 (H, W), 0 background, 1..n nuclei; None without annotation.
+        classes: int16 (n,), the class of nucleus i + 1; None without classes.
+        ignore: bool (H, W), vague areas, left out of the loss and of the metrics; None for none.
+        mpp: micrometres per pixel of `image`; None means unknown and is never guessed.
+        name: unique in its data set.
+        group: patient or slide; a split never cuts a group.
+        organ: as the data set says.
+        species: as the data set says.
+        centre: hospital or laboratory, where the data set says.
+
+    Raises:
+        InputError: a field has another dtype or shape than stated.
+    """
+
+    image: UInt8
+    labels: Int32 | None
+    name: str
+    group: str
+    mpp: float | None = None
+    classes: Int16 | None = None
+    ignore: Bool | None = None
+    organ: str | None = None
+    species: str | None = None
+    centre: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.name, "image", self.image, np.uint8, (None, None, 3))
+        size = self.image.shape[:2]
+        if self.labels is not None:
+            _check(self.name, "labels", self.labels, np.int32, size)
+        if self.ignore is not None:
+            _check(self.name, "ignore", self.ignore, np.bool_, size)
+        if self.classes is not None:
+            _check(self.name, "classes", self.classes, np.int16, (None,))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The pixel grid that coordinates live in: level 0 of one picture or slide.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        mpp: micrometres per pixel, None if unknown.
+        origin_xy: position of this grid's corner in the file's level 0, in pixels.
+    """
+
+    width: int
+    height: int
+    mpp: float | None = None
+    origin_xy: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """A table of n nuclei; n = 0 is legal. All fields have length n, outlines are ragged.
+
+    Attributes:
+        ids: int64 (n,), the values of a label image; positive and unique.
+        coords_xy: float32 (m, 2), the vertices of all outlines one after the other.
+        offsets: int64 (n + 1,); outline i is `coords_xy[offsets[i]:offsets[i + 1]]`, not closed.
+        boxes_xyxy: float32 (n, 4), half-open.
+        scores: float32 (n,), 0 to 1.
+        classes: int16 (n,), 0 is "nucleus" when the model knows no types.
+        frame: the pixel grid of the coordinates.
+        features: column name -> array of length n.
+
+    Raises:
+        InputError: lengths or dtypes do not fit together.
+
+    Example:
+        >>> Instances.empty(Frame(10, 10)).ids.size
+        0
+    """
+
+    ids: Int64
+    coords_xy: Float32
+    offsets: Int64
+    boxes_xyxy: Float32
+    scores: Float32
+    classes: Int16
+    frame: Frame
+    features: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = self.ids.shape[0]
+        _check("Instances", "ids", self.ids, np.int64, (n,))
+        _check("Instances", "coords_xy", self.coords_xy, np.float32, (None, 2))
+        _check("Instances", "offsets", self.offsets, np.int64, (n + 1,))
+        _check("Instances", "boxes_xyxy", self.boxes_xyxy, np.float32, (n, 4))
+        _check("Instances", "scores", self.scores, np.float32, (n,))
+        _check("Instances", "classes", self.classes, np.int16, (n,))
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.coords_xy):
+            raise InputError("Instances: offsets must run from 0 to the number of vertices.")
+        for name, column in self.features.items():
+            if len(column) != n:
+                raise InputError(f"Instances: feature {name!r} has {len(column)} rows, not {n}.")
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    @classmethod
+    def empty(cls, frame: Frame) -> Instances:
+        """Return the table of no nuclei in `frame`."""
+        return cls(
+            ids=np.zeros(0, np.int64),
+            coords_xy=np.zeros((0, 2), np.float32),
+            offsets=np.zeros(1, np.int64),
+            boxes_xyxy=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            classes=np.zeros(0, np.int16),
+            frame=frame,
+        )
+
+    def outline(self, row: int) -> Float32:
+        """Return the outline of nucleus `row`: float32 (k, 2), (x, y), not closed."""
+        return self.coords_xy[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: NDArray[Any]) -> Instances:
+        """Return the nuclei of `rows` (indices or a mask), in that order."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
+        starts, counts = self.offsets[index], np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        vertices = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
+        return Instances(
+            ids=self.ids[index],
+            coords_xy=self.coords_xy[vertices],
+            offsets=offsets,
+            boxes_xyxy=self.boxes_xyxy[index],
+            scores=self.scores[index],
+            classes=self.classes[index],
+            frame=self.frame,
+            features={name: column[index] for name, column in self.features.items()},
+        )
+
+    @staticmethod
+    def concatenate(parts: list[Instances], frame: Frame) -> Instances:
+        """Return all nuclei of `parts` in one table of `frame`, with ids 1..n."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return Instances.empty(frame)
+        counts = np.concatenate([np.diff(part.offsets) for part in parts])
+        return Instances(
+            ids=np.arange(1, len(counts) + 1, dtype=np.int64),
+            coords_xy=np.concatenate([part.coords_xy for part in parts]),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            classes=np.concatenate([part.classes for part in parts]),
+            frame=frame,
+            features={
+                name: np.concatenate([part.features[name] for part in parts])
+                for name in parts[0].features
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything that must be known to run a model, to trust it and to cite it.
+
+    Attributes:
+        name: short name of the model.
+        version: of the weights.
+        family: key of `nucleate.models.MODELS`.
+        arguments: keyword arguments that build the network of `family`.
+        heads: names of the output maps, keys of `nucleate.targets.HEADS`.
+        decoder: key of `nucleate.postprocess.DECODERS`.
+        thresholds: the decoder's parameters, tuned on validation data.
+        mpp: micrometres per pixel that the network works at.
+        align_px: tile origins and sizes are multiples of this.
+        halo_px: context that a tile reads around its core.
+        classes: names of the nucleus classes, in order of their number.
+        training_data: one entry per data set: name, images, nuclei, licence, citation.
+        licence: of the weights (SPDX expression), as the training data allow.
+        metrics: results on the validation images.
+        files: file name -> SHA-256.
+        package_version: of nucleate, when the card was written.
+        recipe: the resolved recipe of the run.
+        notes: what a user has to know.
+    """
+
+    name: str
+    version: str
+    family: str
+    arguments: dict[str, Any]
+    heads: list[str]
+    decoder: str
+    thresholds: dict[str, float]
+    mpp: float
+    align_px: int
+    halo_px: int
+    classes: list[str]
+    training_data: list[dict[str, Any]]
+    licence: str
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    package_version: str
+    recipe: dict[str, Any]
+    notes: str = ""
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """Return the names of all fields, the keys of the card's JSON."""
+        return [entry.name for entry in fields(cls)]
+
+
+def _check(
+    owner: str, what: str, array: NDArray[Any], dtype: type, shape: tuple[int | None, ...]
+) -> None:
+    """Raise an `InputError` unless `array` has this dtype and shape (None: any length)."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        wanted = "×".join("any" if n is None else str(n) for n in shape)
+        raise InputError(
+            f"{owner}: {what} must be {np.dtype(dtype).name} of shape {wanted}, but it is "
+            f"{array.dtype} of shape {'×'.join(map(str, array.shape))}. Convert it first."
+        )
