@@ -22,7 +22,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def boxes_areas(labels, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def boxes_areas(labels, n):  # type: ignore[no-untyped-def]
     """Return boxes (n, 4) as x0, y0, x1, y1 (half-open) and areas (n,) of the labels 1..n."""
     height, width = labels.shape
     boxes = np.empty((n, 4), np.int64)
@@ -41,7 +41,7 @@ def boxes_areas(labels, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @_compiled
-def flood(levels, markers, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def flood(levels, markers, mask):  # type: ignore[no-untyped-def]
     """Marker-controlled watershed by a bucket queue: low levels first, first in first out.
 
     `levels` uint8 (H, W), `markers` int32 (H, W), `mask` bool (H, W). Ties are broken by age, as
@@ -88,7 +88,7 @@ def flood(levels, markers, mask):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @_compiled
-def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]
     """Walk round the first 4-connected piece of each id; return vertices (m, 2) and offsets.
 
     The walk follows the cracks between pixels, clockwise, and emits the middle of each crack:
@@ -136,7 +136,7 @@ def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @_compiled
-def fill(labels, xy, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def fill(labels, xy, value):  # type: ignore[no-untyped-def]
     """Write `value` on the free pixels whose centre lies in polygon `xy` (even-odd rule).
 
     Return the number of pixel centres inside, and how many of them were taken already.
@@ -170,7 +170,7 @@ def fill(labels, xy, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @_compiled
-def moments(labels, channel, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def moments(labels, channel, n):  # type: ignore[no-untyped-def]
     """Return (n, 7): area, sums of x, y, xx, yy, xy (pixel centres) and of `channel`."""
     height, width = labels.shape
     out = np.zeros((n, 7), np.float64)

@@ -100,5 +100,5 @@ def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UI
         quality = int(rng.integers(config.jpeg_quality, 96))
         # the encoder takes its three channels as blue, green, red: swap them both ways
         coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+        image = np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
     return image

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with card.json, model.onnx and model.safetensors. Nothing is unpickled."""
+"""A model on disk: a folder with card.json, model.onnx, model.safetensors. No pickles."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def find_model(name: str | Path) -> Path:
         if (folder / CARD).is_file():
             return folder
     if path.exists():
-        raise ModelError(
-            f"{path}: holds no {CARD}. Name the folder 'model' of a finished run."
-        )
+        raise ModelError(f"{path}: holds no {CARD}. Name the folder 'model' of a finished run.")
     raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
 
 

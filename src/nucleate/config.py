@@ -204,7 +204,8 @@ def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
         if first["type"] == "missing":
             raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
         raise ConfigError(
-            f"{owner}: {where} = {first['input']!r}: {first['msg'].lower()}.{more} Change the value."
+            f"{owner}: {where} = {first['input']!r}: {first['msg'].lower()}.{more} "
+            "Change the value."
         ) from error
 
 
@@ -253,7 +254,5 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
             continue
         annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
         arguments = getattr(annotation, "__args__", ())
-        kind = next(
-            (a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind
-        )
+        kind = next((a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind)
     return list(getattr(kind, "model_fields", {}))

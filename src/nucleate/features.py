@@ -65,7 +65,7 @@ def _eccentricity(sums: Float64) -> Float64:
     yy = sums[:, 4] / area - y * y + 1 / 12
     xy = sums[:, 5] / area - x * y
     middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    return np.sqrt(np.clip(1 - (middle - spread) / (middle + spread), 0, 1))  # type: ignore[no-any-return]
+    return np.sqrt(np.clip(1 - (middle - spread) / (middle + spread), 0, 1))
 
 
 def _outlines(coords_xy: Float32, offsets: Int64) -> tuple[Float64, Float64]:

@@ -34,15 +34,14 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
         present = np.zeros(largest + 1, np.bool_)
         present[labels] = True
         present[0] = False
-        old = np.flatnonzero(present)
+        ids = np.flatnonzero(present).astype(np.int64)
         table = np.zeros(largest + 1, np.int32)
-        table[old] = np.arange(1, len(old) + 1, dtype=np.int32)
-        return table[labels], old.astype(np.int64)
-    values, inverse = np.unique(labels, return_inverse=True)
-    old = values[values > 0]
-    return (inverse.reshape(labels.shape) + 1 - int(values[0] <= 0)).astype(np.int32), old.astype(
-        np.int64
-    )
+        table[ids] = np.arange(1, len(ids) + 1, dtype=np.int32)
+        return table[labels], ids
+    values = np.unique(labels)
+    old = values[values > 0].astype(np.int64)
+    new = np.searchsorted(old, labels).astype(np.int32) + 1
+    return np.where(labels > 0, new, 0).astype(np.int32), old
 
 
 def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
@@ -81,7 +80,7 @@ def largest_pieces(labels: Int32) -> Int32:
         [[0, 0, 1, 1]]
     """
     compacted, old = compact(labels)
-    boxes, areas = boxes_areas(compacted, len(old))
+    boxes, _ = boxes_areas(compacted, len(old))
     out = compacted.copy()
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         window = compacted[y0:y1, x0:x1]
@@ -164,3 +163,34 @@ def rasterise(
             value = i + 1 if values is None else int(values[i])
             contested += int(_kernels.fill(labels, outline, value)[1])
     return labels, contested
+
+
+def centroids_xy(coords_xy: NDArray[np.floating], offsets: Int64) -> NDArray[np.float64]:
+    """Return the centre of mass of each outline's inside.
+
+    Args:
+        coords_xy: (m, 2) vertices.
+        offsets: int64 (n + 1,), outline i is `coords_xy[offsets[i]:offsets[i + 1]]`.
+
+    Returns:
+        float64 (n, 2), x and y, in the unit of the vertices.
+
+    Example:
+        >>> square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]])
+        >>> centroids_xy(square, np.array([0, 4])).tolist()
+        [[1.0, 1.0]]
+    """
+    n = len(offsets) - 1
+    if n == 0:
+        return np.zeros((0, 2))
+    counts = np.diff(offsets)
+    means = np.add.reduceat(coords_xy.astype(np.float64), offsets[:-1]) / counts[:, None]
+    local = coords_xy - np.repeat(means, counts, axis=0)  # near 0, where the sums are exact
+    following = np.arange(1, len(local) + 1)
+    following[offsets[1:] - 1] = offsets[:-1]
+    after = local[following]
+    cross = local[:, 0] * after[:, 1] - after[:, 0] * local[:, 1]
+    areas = np.add.reduceat(cross, offsets[:-1])
+    shift = np.add.reduceat((local + after) * cross[:, None], offsets[:-1])
+    flat = areas == 0  # a line or a point: its vertices' mean
+    return means + np.where(flat[:, None], 0.0, shift / np.where(flat, 1.0, 3 * areas)[:, None])

@@ -35,7 +35,8 @@ def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         Milletari et al. 2016, V-Net, doi:10.1109/3DV.2016.79 (there with squares; here without).
 
     Example:
-        >>> round(float(dice(torch.full((1, 1, 1), 20.0), torch.ones(1, 1, 1), torch.ones(1, 1, 1))), 4)
+        >>> one = torch.ones(1, 1, 1)
+        >>> round(float(dice(20 * one, one, one)), 4)
         0.0
     """
     probability = torch.sigmoid(logits)
@@ -48,7 +49,8 @@ def mse(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean squared error of the sigmoid of logits.
 
     Example:
-        >>> float(mse(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1)))
+        >>> one = torch.ones(1, 1, 1)
+        >>> float(mse(0 * one, one, one))
         0.25
     """
     return _mean((torch.sigmoid(logits) - target) ** 2, weight)
@@ -61,7 +63,8 @@ def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         Girshick 2015, Fast R-CNN, doi:10.1109/ICCV.2015.169.
 
     Example:
-        >>> round(float(smooth_l1(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1))), 4)
+        >>> one = torch.ones(1, 1, 1)
+        >>> round(float(smooth_l1(0 * one, one, one)), 4)
         0.45
     """
     per_pixel = F.smooth_l1_loss(torch.sigmoid(logits), target, reduction="none", beta=0.1)

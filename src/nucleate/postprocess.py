@@ -126,6 +126,7 @@ def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, flo
     for name in chosen:
         if name not in defaults:
             raise ConfigError(
-                f"The decoder {decoder!r} has no threshold {name!r}. {nearest(name, list(defaults))}"
+                f"The decoder {decoder!r} has no threshold {name!r}. "
+                f"{nearest(name, list(defaults))}"
             )
     return {**defaults, **chosen}

@@ -1,7 +1,7 @@
 """The folder of a training run: what was asked, where it ran, how it went, what it can resume from.
 
-    recipe.yaml  split.json  environment.json  log.txt  metrics.csv  curves.png
-    tensorboard/  checkpoints/manifest.json + *.ckpt  model/card.json + weights
+recipe.yaml  split.json  environment.json  log.txt  metrics.csv  curves.png
+tensorboard/  checkpoints/manifest.json + *.ckpt  model/card.json + weights
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class RunFolder:
 def environment() -> dict[str, Any]:
     """Return versions, machine and source commit: what a number depends on beside the recipe."""
     names = ("numpy", "opencv-python-headless", "numba", "openvino", "torch", "lightning")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in names:
         try:
             versions[name] = version(name)
@@ -183,7 +183,9 @@ def git_commit() -> str | None:
         ).stdout.strip()
         dirty = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from nucleate.errors import pick
 from nucleate.labels import boxes_areas, compact
-from nucleate.types import Float32, Int32
+from nucleate.types import Bool, Float32, Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,7 @@ def distance(labels: Int32) -> Float32:
         mask = (compacted[y0:y1, x0:x1] == i + 1).view(np.uint8)
         far = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         peak = min(float(far.max()), float(x1 - x0 + y1 - y0))  # one nucleus may fill the picture
-        np.maximum(out[y0:y1, x0:x1], np.minimum(far / peak, 1.0) * mask,
-                   out=out[y0:y1, x0:x1])
+        np.maximum(out[y0:y1, x0:x1], np.minimum(far / peak, 1.0) * mask, out=out[y0:y1, x0:x1])
     return out
 
 
@@ -82,10 +81,10 @@ def boundary(labels: Int32) -> Float32:
     differs = cv2.dilate(floats, kernel) != cv2.erode(floats, kernel)
     wide = cv2.dilate(differs.view(np.uint8), kernel)
     inner = (labels > 0) & (differs | ((wide > 0) & _second_ring(labels, differs)))
-    return inner.astype(np.float32)
+    return np.asarray(inner, np.float32)
 
 
-def _second_ring(labels: Int32, first: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _second_ring(labels: Int32, first: Bool) -> Bool:
     """Return the pixels that touch a first-ring pixel of their own nucleus."""
     kernel = np.ones((3, 3), np.uint8)
     ring = np.where(first, labels, 0).astype(np.float32)

@@ -173,7 +173,7 @@ class Task(pl.LightningModule):
         self.sums: dict[str, float] = {}
         self.scores: list[dict[str, float]] = []
 
-    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401, ARG002
+    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401
         """Return the loss of a batch; stop when it is not finite."""
         images, targets, ignore = batch
         logits = self.network(images.permute(0, 3, 1, 2))
@@ -190,16 +190,20 @@ class Task(pl.LightningModule):
         self.log_dict(values)
         return loss
 
-    def validation_step(self, index: Tensor, _: int) -> None:
+    def validation_step(self, index: Tensor, batch_idx: int) -> None:
         """Segment one whole picture with the engine that users run, and score it."""
         sample = self.validation[int(index)]
-        model = Model(self._card(), TorchBackend(self.network, list(self.recipe.heads),
-                                                 self.device.type, "f32"))
-        nuclei = find_nuclei(ArraySource(sample.image), model, self.recipe.data.mpp,
-                             EngineOptions()).nuclei
-        assert_labels = sample.labels
-        pred, _contested = rasterise(nuclei.coords_xy, nuclei.offsets, sample.image.shape[:2])
-        table = overlap(assert_labels, pred, sample.ignore)  # type: ignore[arg-type]
+        model = Model(
+            self._card(),
+            TorchBackend(self.network, list(self.recipe.heads), self.device.type, "f32"),
+        )
+        nuclei = find_nuclei(
+            ArraySource(sample.image), model, self.recipe.data.mpp, EngineOptions()
+        ).nuclei
+        pred = rasterise(nuclei.coords_xy, nuclei.offsets, sample.image.shape[:2])[0]
+        if sample.labels is None:
+            raise TrainingError(f"{sample.name}: has no labels. Leave it out.")
+        table = overlap(sample.labels, pred, sample.ignore)
         dq, _, pq = panoptic(*matches(table, 0.5))
         self.scores.append({"val_aji": aji(table), "val_pq": pq, "val_dq": dq})
 
@@ -219,8 +223,10 @@ class Task(pl.LightningModule):
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
         optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay},
-             {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=config.lr,
         )
 
@@ -245,7 +251,7 @@ class Keeper(Callback):
         self.begun = self.round_begun = time.monotonic()
         self.first_step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock."""
         self.begun = self.round_begun = time.monotonic()
         self.first_step = trainer.global_step
@@ -276,9 +282,14 @@ class Keeper(Callback):
             }
         )
         self.round_begun = now
-        self.run.save_checkpoint(step, scores["val_aji"], lambda path: trainer.save_checkpoint(path))
-        self._tell(step, f" · loss {losses['loss']:.4f} · validation AJI {scores['val_aji']:.4f}, "
-                         f"PQ {scores['val_pq']:.4f}")
+        self.run.save_checkpoint(
+            step, scores["val_aji"], lambda path: trainer.save_checkpoint(path)
+        )
+        self._tell(
+            step,
+            f" · loss {losses['loss']:.4f} · validation AJI {scores['val_aji']:.4f}, "
+            f"PQ {scores['val_pq']:.4f}",
+        )
 
     def _tell(self, step: int, more: str) -> None:
         done, steps = step - self.first_step, self.recipe.train.steps
@@ -349,7 +360,7 @@ def finish(
     validation: list[Sample],
     run: RunFolder,
 ) -> Path:
-    """Tune the thresholds of the best checkpoint, export it and write its card; return its folder."""
+    """Tune the thresholds of the best checkpoint, export it, write its card; return its folder."""
     best = run.checkpoint("best")
     if best is None:
         raise TrainingError(f"{run.path}: there is no checkpoint. Train first.")
@@ -396,8 +407,15 @@ def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:
         metrics={},
         files={},
         package_version=__version__,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=_without_paths(recipe),
     )
+
+
+def _without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values; the folder of the data is nobody else's business."""
+    tree = recipe.model_dump(mode="json")
+    tree["data"]["root"] = "."
+    return tree
 
 
 def _final_card(
@@ -424,12 +442,15 @@ def _final_card(
         card,
         version="1",
         thresholds=thresholds,
-        training_data=[*data.sources, {
-            "split_sha256": data.split.digest,
-            "trained_on": len(training),
-            "nuclei_trained_on": nuclei,
-            "validation": list(data.split.parts["validation"]),
-        }],
+        training_data=[
+            *data.sources,
+            {
+                "split_sha256": data.split.digest,
+                "trained_on": len(training),
+                "nuclei_trained_on": nuclei,
+                "validation": list(data.split.parts["validation"]),
+            },
+        ],
         metrics={
             "validation": {
                 "pictures": len(tables),

@@ -163,6 +163,9 @@ def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) 
             "train": tuple(e.name for e in everyone if e.group not in held),
             "validation": drawn.parts["validation"],
         },
-        groups={e.name: e.group for e in everyone if e.group not in held
-                or e.name in drawn.parts["validation"]},
+        groups={
+            e.name: e.group
+            for e in everyone
+            if e.group not in held or e.name in drawn.parts["validation"]
+        },
     )

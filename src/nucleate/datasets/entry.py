@@ -72,7 +72,8 @@ def open_root(path: Path) -> PathLike:
 
 def walk(root: PathLike, below: str = "") -> Iterator[tuple[str, PathLike]]:
     """Yield (path relative to `root` with slashes, file) of all visible files, sorted by name."""
-    for child in sorted(root.iterdir(), key=lambda item: item.name):
+    children: list[PathLike] = list(root.iterdir())
+    for child in sorted(children, key=lambda item: item.name):
         if child.name.startswith((".", "__MACOSX")):
             continue
         name = f"{below}{child.name}"

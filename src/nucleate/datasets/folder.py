@@ -69,8 +69,10 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
     if labels and images.keys() != labels.keys():
         alone = sorted(images.keys() - labels.keys())
         orphan = sorted(labels.keys() - images.keys())
-        said = f"picture {alone[0]!r} has no labels" if alone else (
-            f"label image {orphan[0]!r} has no picture"
+        said = (
+            f"picture {alone[0]!r} has no labels"
+            if alone
+            else (f"label image {orphan[0]!r} has no picture")
         )
         more = len(alone) + len(orphan) - 1
         raise InputError(
@@ -79,8 +81,11 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
         )
     find_group = _grouping(group)
     return [
-        Entry(name=key, group=find_group(key), read=_reader(key, find_group(key), images[key],
-                                                           labels.get(key), mpp))
+        Entry(
+            name=key,
+            group=find_group(key),
+            read=_reader(key, find_group(key), images[key], labels.get(key), mpp),
+        )
         for key in sorted(images)
     ]
 

@@ -39,13 +39,11 @@ _ORGANS = {
 }
 ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
 
-TEST_PATIENTS = frozenset(
-    f"TCGA-{patient}"
-    for patient in (
-        "2Z-A9J9 44-2665 69-7764 A6-6782 AC-A2FO AO-A0J2 CU-A0YN EJ-A46H FG-A4MU GL-6846 "
-        "HC-7209 HT-8564 IZ-8196 ZF-A9R5"
-    ).split()
+_TEST = (
+    "2Z-A9J9 44-2665 69-7764 A6-6782 AC-A2FO AO-A0J2 CU-A0YN EJ-A46H FG-A4MU GL-6846 HC-7209 "
+    "HT-8564 IZ-8196 ZF-A9R5"
 )
+TEST_PATIENTS = frozenset(f"TCGA-{patient}" for patient in _TEST.split())
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:

@@ -99,8 +99,11 @@ def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
     count = 0
     turn = 0
     while count < target and len(held) < len(groups) - 1:
-        candidates = [(turn / len(names), organ) for organ, names in sorted(by_organ.items())
-                      if turn < len(names)]
+        candidates = [
+            (turn / len(names), organ)
+            for organ, names in sorted(by_organ.items())
+            if turn < len(names)
+        ]
         if not candidates:
             break
         for _, organ in sorted(candidates):

@@ -128,22 +128,25 @@ class TorchBackend:
             torch.set_num_threads(threads)
         network = build(card.family, card.heads, card.arguments)
         arrays = load_file(trusted_file(folder, card, WEIGHTS))
-        state = {key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16
-                                       else value) for key, value in arrays.items()}
+        state = {
+            key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
+            for key, value in arrays.items()
+        }
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise ModelError(
                 f"{folder}: the weights do not fit the network of the card. Fetch the model again."
             ) from error
-        network.to(device, memory_format=torch.channels_last)
+        network.to(torch.device(device)).to(memory_format=torch.channels_last)
         return cls(network, card.heads, device, precision)
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
         torch = self._torch
-        with torch.inference_mode(), torch.autocast(
-            self._device, torch.bfloat16, enabled=self._half
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device, torch.bfloat16, enabled=self._half),
         ):
             maps = self._network(torch.from_numpy(batch).to(self._device))
         return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}

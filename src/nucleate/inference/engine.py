@@ -16,17 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import ConfigError, InputError, pick
 from nucleate.features import measure
 from nucleate.inference.backends import Model, load_model
 from nucleate.inference.stitch import MARGIN_PX, depth, stitch
 from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
-from nucleate.postprocess import complete_thresholds, mean_score
-from nucleate.postprocess import DECODERS
-from nucleate.errors import pick
-from nucleate.types import Float64, Frame, Instances, Maps, ModelCard, UInt8
+from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
+from nucleate.types import Float64, Frame, Instances, Int64, Maps, ModelCard, UInt8
 
 SAME_MPP = 0.05  # within 5 % of the model's mpp nothing is resampled
 
@@ -83,8 +81,10 @@ def segment(
         >>> len(segment(blank, mpp=0.25))
         0
     """
-    ready = model if isinstance(model, Model) else (
-        load_model() if model is None else load_model(model)
+    ready = (
+        model
+        if isinstance(model, Model)
+        else (load_model() if model is None else load_model(model))
     )
     if isinstance(source, np.ndarray):
         opened: Source = ArraySource(source)
@@ -191,7 +191,10 @@ def read_tile(source: Source, tile: Tile, scale: float) -> UInt8:
     shift_y = (y0 + 0.5) / scale - 0.5 - top
     matrix = np.array([[1 / scale, 0, shift_x], [0, 1 / scale, shift_y]], np.float64)
     return cv2.warpAffine(  # type: ignore[no-any-return]
-        region, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        region,
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
 
@@ -207,15 +210,15 @@ def _read_mirrored(source: Source, x0: int, y0: int, x1: int, y1: int) -> UInt8:
     return np.ascontiguousarray(region[rows - top][:, columns - left])
 
 
-def _mirror(index: np.ndarray, length: int) -> np.ndarray:  # type: ignore[type-arg]
-    """Return indices folded into 0..length - 1: … 1 0 | 0 1 2 | 2 1 …
+def _mirror(index: Int64, length: int) -> Int64:
+    """Return indices folded into 0..length - 1, as mirrors at both ends do.
 
     Example:
         >>> _mirror(np.arange(-2, 5), 3).tolist()
         [1, 0, 0, 1, 2, 2, 1]
     """
     folded = index % (2 * length)
-    return np.where(folded < length, folded, 2 * length - 1 - folded)  # type: ignore[no-any-return]
+    return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
 def _predict(
@@ -258,7 +261,8 @@ def _emit(
     inside = depth(nuclei.boxes_xyxy, tile.core, working.width, working.height)
     mine = inside >= -MARGIN_PX
     touches = (
-        ((boxes[:, 0] == 0) & (x0 > 0)) | ((boxes[:, 1] == 0) & (y0 > 0))
+        ((boxes[:, 0] == 0) & (x0 > 0))
+        | ((boxes[:, 1] == 0) & (y0 > 0))
         | ((boxes[:, 2] == wide) & (x0 + wide < working.width))
         | ((boxes[:, 3] == high) & (y0 + high < working.height))
     )

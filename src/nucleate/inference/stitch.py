@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nucleate.inference.tiling import Box
-from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int32
+from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int32, Int64
 
 MARGIN_PX = 6  # tiles were seen to disagree by 1.5 pixels; docs/concepts/architecture.md
 
@@ -65,9 +65,11 @@ def stitch(parts: list[tuple[Instances, Float64]], frame: Frame) -> Instances:
     return Instances.concatenate([joined.take(order)], frame)
 
 
-def _first_of_each(nuclei: Instances, tile: np.ndarray, deep: Float64) -> Bool:  # type: ignore[type-arg]
+def _first_of_each(nuclei: Instances, tile: Int64, deep: Float64) -> Bool:
     """Return which nuclei to keep: of two tiles' views of one nucleus, the deeper."""
     keep = np.ones(len(nuclei), bool)
+    if not len(nuclei):
+        return keep
     boxes = nuclei.boxes_xyxy
     order = np.argsort(boxes[:, 0], kind="stable")
     widest = float((boxes[:, 2] - boxes[:, 0]).max())
@@ -82,9 +84,13 @@ def _first_of_each(nuclei: Instances, tile: np.ndarray, deep: Float64) -> Bool: 
         high = np.searchsorted(xs, boxes[i, 2], "right")
         near = order[low:high]
         near = near[
-            keep[near] & (tile[near] != tile[i]) & (rank[near] > rank[i])
-            & (boxes[near, 0] < boxes[i, 2]) & (boxes[near, 2] > boxes[i, 0])
-            & (boxes[near, 1] < boxes[i, 3]) & (boxes[near, 3] > boxes[i, 1])
+            keep[near]
+            & (tile[near] != tile[i])
+            & (rank[near] > rank[i])
+            & (boxes[near, 0] < boxes[i, 2])
+            & (boxes[near, 2] > boxes[i, 0])
+            & (boxes[near, 1] < boxes[i, 3])
+            & (boxes[near, 3] > boxes[i, 1])
         ]
         for j in near:
             if _share(nuclei, int(i), int(j)) > 0.5:

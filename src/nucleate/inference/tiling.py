@@ -1,11 +1,11 @@
 """Which pixels a tile reads and which nuclei it owns: integers only, no pictures.
 
-        read ┌───────────────────┐        core: the tile's own ground; cores cover the picture
-             │  halo             │        halo: context, read but not owned
-             │   ┌───────────┐   │        align: all origins and sizes are multiples of it,
-             │   │   core    │   │               so that strides and attention windows of the
-             │   └───────────┘   │               network fall on the same pixels in all tiles
-             └───────────────────┘        at the picture's edge there is no halo
+read ┌───────────────────┐        core: the tile's own ground; cores cover the picture
+     │  halo             │        halo: context, read but not owned
+     │   ┌───────────┐   │        align: all origins and sizes are multiples of it,
+     │   │   core    │   │               so that strides and attention windows of the
+     │   └───────────┘   │               network fall on the same pixels in all tiles
+     └───────────────────┘        at the picture's edge there is no halo
 """
 
 from __future__ import annotations

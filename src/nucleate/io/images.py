@@ -8,6 +8,7 @@ import logging
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,18 +167,18 @@ def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
+        with Image.open(io.BytesIO(data)) as file:
+            if file.width * file.height > _MAX_PIXELS:
                 raise InputError(
-                    f"{path}: {picture.width} × {picture.height} pixels are too many for a "
+                    f"{path}: {file.width} × {file.height} pixels are too many for a "
                     "picture. Convert it to a tiled TIFF, which is read piece by piece."
                 )
-            if picture.mode == "P":
-                picture = picture.convert(  # noqa: PLW2901
-                    "RGBA" if "transparency" in picture.info else "RGB"
-                ) if _has_colours(picture) else picture
-            if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")  # noqa: PLW2901
+            file.load()
+            picture: Image.Image = file
+            if picture.mode == "P" and _has_colours(picture):
+                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+            elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                picture = picture.convert("RGB")
             return np.asarray(picture)
     except InputError:
         raise
@@ -188,9 +189,9 @@ def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:
         ) from error
 
 
-def _has_colours(picture: object) -> bool:
+def _has_colours(picture: Any) -> bool:  # noqa: ANN401
     """Return whether a palette holds colours: a grey palette may be a label image."""
-    palette = np.asarray(picture.getpalette() or [], np.uint8)  # type: ignore[attr-defined]
+    palette = np.asarray(picture.getpalette() or [], np.uint8)
     triples = palette[: len(palette) // 3 * 3].reshape(-1, 3)
     return bool((triples != triples[:, :1]).any())
 
@@ -238,9 +239,15 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
                     f"{path}: {' × '.join(map(str, series.shape))} values are too many for a "
                     "picture. Save it as a tiled pyramid, which is read piece by piece."
                 )
-            expected = max((o + n for p in series.pages if p is not None
-                            for o, n in zip(p.dataoffsets, p.databytecounts, strict=False)),
-                           default=0)
+            expected = max(
+                (
+                    o + n
+                    for p in series.pages
+                    if p is not None
+                    for o, n in zip(p.dataoffsets, p.databytecounts, strict=False)
+                ),
+                default=0,
+            )
             if expected > len(data):
                 raise InputError(
                     f"{path}: the file ends after {len(data)} of {expected} bytes. "
@@ -264,8 +271,9 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
 def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
     """Bring a TIFF series to (H, W) or (H, W, C)."""
     squeezed = [axis for axis, n in zip(axes, pixels.shape, strict=False) if n > 1 or axis in "YX"]
-    pixels = pixels.reshape([n for a, n in zip(axes, pixels.shape, strict=False)
-                             if n > 1 or a in "YX"])
+    pixels = pixels.reshape(
+        [n for a, n in zip(axes, pixels.shape, strict=False) if n > 1 or a in "YX"]
+    )
     if len(squeezed) == 3 and squeezed[1:] == ["Y", "X"]:
         if squeezed[0] not in "SC":
             raise InputError(
@@ -278,19 +286,19 @@ def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDA
     return pixels
 
 
-def _tiff_mpp(file: object) -> float | None:
+def _tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
     """Return the resolution that the TIFF states, if it can be that of a microscope."""
     import re
 
     import tifffile
 
-    page = file.pages[0]  # type: ignore[attr-defined]
+    page = file.pages[0]
     text = page.description or ""
     found = re.search(r"\bMPP\s*=\s*([0-9.]+)", text)  # Aperio
     if found:
         return plausible_mpp(found.group(1))
-    if file.is_ome:  # type: ignore[attr-defined]
-        metadata = tifffile.xml2dict(file.ome_metadata)  # type: ignore[attr-defined]
+    if file.is_ome:
+        metadata = tifffile.xml2dict(file.ome_metadata)
         image = metadata.get("OME", {}).get("Image", {})
         pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
         unit = {"nm": 1e-3, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"), 1.0)
@@ -335,16 +343,17 @@ def _to_rgb(path: PathLike, pixels: NDArray[np.generic]) -> UInt8:
         )
     if 0 in pixels.shape:
         raise InputError(f"{path}: the picture has no pixels. Export it again.")
-    if pixels.dtype == np.uint16:
-        pixels = np.round(pixels / 257.0).astype(np.uint8)
-    if pixels.dtype != np.uint8:
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"{path}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit RGB."
         )
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels, np.uint8)
+    levels = pixels.astype(np.float32) / (257.0 if pixels.dtype == np.uint16 else 1.0)
     if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / 255.0
-        pixels = np.round(pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(pixels)
+        alpha = levels[..., 3:] / 255.0
+        levels = levels[..., :3] * alpha + 255.0 * (1.0 - alpha)
+    return np.rint(levels).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def _short(error: Exception) -> str:

@@ -100,8 +100,9 @@ def open_source(path: Path) -> Source:
     if size == 0:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
     suffix = path.suffix.lower()
-    if suffix in SLIDES or (suffix in (".tif", ".tiff") and size > _BIG_TIFF_BYTES
-                            and _openslide_knows(path)):
+    if suffix in SLIDES or (
+        suffix in (".tif", ".tiff") and size > _BIG_TIFF_BYTES and _openslide_knows(path)
+    ):
         return OpenSlideSource(path)
     if suffix not in PICTURES:
         raise InputError(

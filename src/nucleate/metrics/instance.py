@@ -6,23 +6,22 @@ import numpy as np
 
 from nucleate.labels import compact
 from nucleate.metrics.matching import Overlap, assign
-from nucleate.types import Float64, Int32
+from nucleate.types import Float64, Int32, Int64
 
 
-def aji(table: Overlap) -> float:
-    """Return the Aggregated Jaccard Index, official MoNuSeg definition (v1.0).
+def aji_counts(table: Overlap) -> tuple[int, int]:
+    """Return the two sums of the Aggregated Jaccard Index, official definition (v1.0).
 
     Every true nucleus takes the prediction of highest IoU that touches it (several may take the
     same one); C adds their intersections and U their unions; a true nucleus that nothing touches
-    adds its area to U, as does every prediction that no nucleus took. AJI = C / U.
-
-    Ties in IoU go to the prediction with the lower id.
+    adds its area to U, as does every prediction that no nucleus took. Ties in IoU go to the
+    prediction with the lower id.
 
     Args:
         table: from `overlap`.
 
     Returns:
-        0 to 1; NaN when there is neither truth nor prediction.
+        C and U in pixels; AJI = C / U. Both add up over pictures.
 
     References:
         Kumar et al. 2017, doi:10.1109/TMI.2017.2677499; Kumar et al. 2020,
@@ -31,26 +30,18 @@ def aji(table: Overlap) -> float:
     Example:
         >>> from nucleate.metrics.matching import overlap
         >>> truth, pred = np.array([[1, 1, 0, 2]], np.int32), np.array([[0, 1, 1, 0]], np.int32)
-        >>> aji(overlap(truth, pred))  # 1 / (3 + 1)
-        0.25
+        >>> aji_counts(overlap(truth, pred))
+        (1, 4)
     """
-    if not len(table.truth_areas) and not len(table.pred_areas):
-        return float("nan")
-    best = _best_per_truth(table)
-    common, union = int(table.shared[best].sum()), int(table.union[best].sum())
-    missed = np.ones(len(table.truth_areas), bool)
-    missed[table.pairs[best, 0]] = False
-    unused = np.ones(len(table.pred_areas), bool)
-    unused[table.pairs[best, 1]] = False
-    union += int(table.truth_areas[missed].sum()) + int(table.pred_areas[unused].sum())
-    return common / union
+    order = np.lexsort((table.pairs[:, 1], -table.iou, table.pairs[:, 0]))
+    _, first = np.unique(table.pairs[order, 0], return_index=True)
+    return _aggregate(table, order[first])
 
 
-def aji_plus(table: Overlap) -> float:
-    """Return AJI+: as AJI, but each prediction serves one nucleus only (optimal assignment on IoU).
+def aji_plus_counts(table: Overlap) -> tuple[int, int]:
+    """Return the two sums of AJI+: as AJI, but each prediction serves one nucleus only.
 
-    Returns:
-        0 to 1; NaN when there is neither truth nor prediction.
+    The one-to-one assignment has the greatest sum of IoU.
 
     References:
         Graham et al. 2019, HoVer-Net, doi:10.1016/j.media.2019.101563.
@@ -58,19 +49,43 @@ def aji_plus(table: Overlap) -> float:
     Example:
         >>> from nucleate.metrics.matching import overlap
         >>> truth, pred = np.array([[1, 1, 2]], np.int32), np.array([[1, 1, 1]], np.int32)
-        >>> round(aji_plus(overlap(truth, pred)), 3)  # 2 / (3 + 1)
-        0.5
+        >>> aji_plus_counts(overlap(truth, pred))
+        (2, 4)
     """
-    if not len(table.truth_areas) and not len(table.pred_areas):
-        return float("nan")
-    chosen = assign(table.pairs, table.iou)
-    common, union = int(table.shared[chosen].sum()), int(table.union[chosen].sum())
-    missed = np.ones(len(table.truth_areas), bool)
-    missed[table.pairs[chosen, 0]] = False
-    unused = np.ones(len(table.pred_areas), bool)
-    unused[table.pairs[chosen, 1]] = False
-    union += int(table.truth_areas[missed].sum()) + int(table.pred_areas[unused].sum())
-    return common / union
+    return _aggregate(table, assign(table.pairs, table.iou))
+
+
+def aji(table: Overlap) -> float:
+    """Return the Aggregated Jaccard Index (v1.0): 0 to 1, NaN without truth and prediction.
+
+    Example:
+        >>> from nucleate.metrics.matching import overlap
+        >>> one = np.array([[1, 1]], np.int32)
+        >>> aji(overlap(one, one))
+        1.0
+    """
+    return ratio(*aji_counts(table))
+
+
+def aji_plus(table: Overlap) -> float:
+    """Return AJI+: 0 to 1, NaN without truth and prediction.
+
+    Example:
+        >>> from nucleate.metrics.matching import overlap
+        >>> aji_plus(overlap(np.array([[1, 2]], np.int32), np.array([[1, 1]], np.int32)))
+        0.3333333333333333
+    """
+    return ratio(*aji_plus_counts(table))
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return part / whole, NaN when the whole is 0.
+
+    Example:
+        >>> ratio(0, 0)
+        nan
+    """
+    return part / whole if whole else float("nan")
 
 
 def matches(table: Overlap, threshold: float) -> tuple[int, int, int, float]:
@@ -107,8 +122,7 @@ def f1(tp: int, fp: int, fn: int) -> float:
         >>> f1(1, 1, 1)
         0.5
     """
-    total = 2 * tp + fp + fn
-    return 2 * tp / total if total else float("nan")
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def panoptic(tp: int, fp: int, fn: int, iou_sum: float) -> tuple[float, float, float]:
@@ -167,11 +181,13 @@ def detection(truth_xy: Float64, pred_xy: Float64, radius: float) -> tuple[int, 
     """
     pairs, apart = _near(truth_xy, pred_xy, radius)
     # each match gains far more than all distances together could differ: matches come first
-    chosen = assign(pairs, 1.0 + (radius - apart) / (radius * (1 + min(len(truth_xy), len(pred_xy)))))
+    chosen = assign(
+        pairs, 1.0 + (radius - apart) / (radius * (1 + min(len(truth_xy), len(pred_xy))))
+    )
     return len(chosen), len(pred_xy) - len(chosen), len(truth_xy) - len(chosen)
 
 
-def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[np.ndarray, Float64]:  # type: ignore[type-arg]
+def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[Int64, Float64]:
     """Return all index pairs at most `radius` apart, and their distances, without a full matrix."""
     if not len(a_xy) or not len(b_xy):
         return np.zeros((0, 2), np.int64), np.zeros(0)
@@ -187,8 +203,11 @@ def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[np.ndarray, Floa
     return np.stack([left[close], right[close]], 1).astype(np.int64), apart[close]
 
 
-def _best_per_truth(table: Overlap) -> np.ndarray:  # type: ignore[type-arg]
-    """Return for each touched true nucleus the row of its pair of highest IoU (first in ties)."""
-    order = np.lexsort((table.pairs[:, 1], -table.iou, table.pairs[:, 0]))
-    _, first = np.unique(table.pairs[order, 0], return_index=True)
-    return order[first]  # type: ignore[no-any-return]
+def _aggregate(table: Overlap, rows: Int64) -> tuple[int, int]:
+    """Return the intersections and unions of the chosen pairs, the left-over areas in the union."""
+    missed = np.ones(len(table.truth_areas), bool)
+    missed[table.pairs[rows, 0]] = False
+    unused = np.ones(len(table.pred_areas), bool)
+    unused[table.pairs[rows, 1]] = False
+    left_over = table.truth_areas[missed].sum() + table.pred_areas[unused].sum()
+    return int(table.shared[rows].sum()), int(table.union[rows].sum() + left_over)

@@ -1,4 +1,4 @@
-"""The overlap table: which nuclei of truth and prediction share how many pixels. All else follows."""
+"""The overlap table: which nuclei of truth and prediction share how many pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Overlap:
     def union(self) -> Int64:
         """Pixels of the union of each pair, int64 (k,)."""
         areas = self.truth_areas[self.pairs[:, 0]] + self.pred_areas[self.pairs[:, 1]]
-        return areas - self.shared  # type: ignore[no-any-return]
+        return areas - self.shared
 
 
 def overlap(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Overlap:

@@ -1,4 +1,4 @@
-"""A trained network as ONNX: bytes of a picture in, maps in 0..1 out, nothing left to do outside."""
+"""A trained network as ONNX: bytes of a picture in, maps in 0..1 out, nothing left to do."""
 
 from __future__ import annotations
 

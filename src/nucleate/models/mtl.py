@@ -29,6 +29,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -94,17 +95,13 @@ class MTL(nn.Module):
             _row(widths[max(0, i - 1)], width, blocks, dilations) for i, width in enumerate(widths)
         )
         self.transformer = nn.Sequential(
-            *(WindowAttention(widths[-1], window, attention_heads)
-              for _ in range(transformer_layers))
+            *(
+                WindowAttention(widths[-1], window, attention_heads)
+                for _ in range(transformer_layers)
+            )
         )
-        self.reduce = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.gates = nn.ModuleList(
-            Gate(fine) if gates else nn.Identity()
-            for fine in widths[:-1]
-        )
+        self.reduce = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.gates = nn.ModuleList(Gate(fine) if gates else nn.Identity() for fine in widths[:-1])
         self.decoder = nn.ModuleList(
             _row(2 * fine, fine, decoder_blocks, dilations) for fine in widths[:-1]
         )
@@ -128,11 +125,14 @@ class MTL(nn.Module):
             x = row(x)
         x = self.transformer(x)
         for reduce, gate, row, skip in zip(
-            reversed(self.reduce), reversed(self.gates), reversed(self.decoder), reversed(skips),
+            reversed(self.reduce),
+            reversed(self.gates),
+            reversed(self.decoder),
+            reversed(skips),
             strict=True,
         ):
             x = F.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
-            skip = gate(skip, x) if isinstance(gate, Gate) else skip  # noqa: PLW2901
+            skip = gate(skip, x) if isinstance(gate, Gate) else skip
             x = row(torch.cat([x, skip], 1))
         x = self.leave(x)
         if self.stem > 1:
@@ -150,8 +150,9 @@ class Block(nn.Module):
 
     def __init__(self, entering: int, width: int, dilations: Sequence[int]) -> None:
         super().__init__()
-        shares = [width // len(dilations) + (i < width % len(dilations))
-                  for i in range(len(dilations))]
+        shares = [
+            width // len(dilations) + (i < width % len(dilations)) for i in range(len(dilations))
+        ]
         self.branches = nn.ModuleList(
             nn.Conv2d(entering, share, 3, padding=dilation, dilation=dilation, bias=False)
             for share, dilation in zip(shares, dilations, strict=True)
@@ -194,7 +195,9 @@ class WindowAttention(nn.Module):
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.bias = nn.Parameter(torch.zeros(heads, (2 * window - 1) ** 2))
         nn.init.trunc_normal_(self.bias, std=0.02)
         axis = torch.arange(window)
@@ -224,11 +227,12 @@ class WindowAttention(nn.Module):
         )
         tokens = tokens + self.out(seen.transpose(1, 2).reshape(-1, w * w, channels))
         tokens = tokens + self.mlp(self.norm_mlp(tokens))
-        return (
+        whole: Tensor = (
             tokens.reshape(batch, rows, columns, w, w, channels)
             .permute(0, 5, 1, 3, 2, 4)
             .reshape(batch, channels, height, width)
         )
+        return whole
 
 
 def _convolution(entering: int, leaving: int, kernel: int = 3) -> list[nn.Module]:

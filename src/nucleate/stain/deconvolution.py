@@ -47,4 +47,4 @@ def from_stains(stains: Float32) -> UInt8:
     """
     density = cv2.transform(stains, STAINS_TO_OD.T)
     light = cv2.exp(-density) * 255.0
-    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)  # type: ignore[no-any-return]

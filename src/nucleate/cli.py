@@ -1,0 +1,380 @@
+"""The command line: parse → config → call. Heavy modules are imported by the command that runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import typer
+from typer.main import get_command
+
+from nucleate import __version__
+from nucleate.errors import ConfigError, NucleateError, OutputError, explain_os_error
+
+app = typer.Typer(
+    name="nucleate",
+    help="Find every cell nucleus in H&E-stained tissue.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(
+    help="Data sets: what there is, and who is trained on.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Bundled model by name, model folder, or run folder.")
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU if PyTorch finds one.")
+]
+BackendOption = Annotated[
+    Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
+]
+PrecisionOption = Annotated[
+    Literal["f32", "bf16"],
+    typer.Option(help="f32: the same result everywhere; bf16: faster where the CPU has it."),
+]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
+TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
+MppOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Micrometres per pixel of the pictures: 0.25 for a 40x scan, 0.5 for 20x. "
+        "Without it, what each file states."
+    ),
+]
+
+
+@app.command()
+def segment(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    mpp: MppOption = None,
+    model: ModelOption = "mtl-small",
+    formats: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: labels,overlay,parquet,csv,geojson. Default: all."),
+    ] = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "f32",
+    threads: ThreadsOption = 0,
+    tile_px: TileOption = 1024,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
+) -> None:
+    """Find all nuclei of pictures and slides; write labels, overlay, tables and GeoJSON.
+
+    Example: nucleate segment tile.png --mpp 0.25 -o out/
+    """
+    from nucleate.inference.backends import load_model
+    from nucleate.inference.batch import BatchOptions, expand_sources, segment_files
+    from nucleate.inference.engine import EngineOptions
+
+    chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
+    options = BatchOptions(mpp, chosen, EngineOptions(tile_px, batch))
+    found = expand_sources(sources)
+    ready = load_model(model, device, backend, precision, threads)
+    _say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+    with _Bar() as bar:
+        summary = segment_files(found, out, ready, options, bar.say, bar.show)
+    totals = summary["totals"]
+    _print(f"{totals['nuclei']} nuclei in {totals['done']} sources, written to {out}")
+    if totals["failed"]:
+        _say(f"{totals['failed']} sources failed; the reasons are in {out / 'summary.json'}")
+        raise typer.Exit(3)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "nucleate-demo"
+    ),
+) -> None:
+    """Segment the bundled example with the bundled model, and say where to look."""
+    from nucleate.checkpoint import DEFAULT_MODEL
+    from nucleate.inference.backends import load_model
+    from nucleate.inference.batch import BatchOptions, segment_files
+
+    example = Path(__file__).parent / "example" / "cmu-1-small-region.tif"
+    model = load_model(DEFAULT_MODEL, device="cpu")
+    with _Bar() as bar:
+        summary = segment_files([example], out, model, BatchOptions(), bar.say, bar.show)
+    row = summary["sources"][0]
+    _print(
+        f"Found {row['nuclei']} nuclei ({row['nuclei_per_mm2']:.0f} per mm², mean area "
+        f"{row['mean_area_um2']} um²) in {row['width']} × {row['height']} pixels at "
+        f"{row['mpp']:.3f} um/px, in {row['seconds']:.1f} s with {summary['engine']}."
+    )
+    _print("Look at:")
+    about = {
+        "overlay": "the picture with every nucleus outlined",
+        "labels": "label image, int32, one number per nucleus",
+        "csv": "one row per nucleus: position, size, shape, stain",
+        "parquet": "the same table, for programs",
+        "geojson": "drag it onto the picture in QuPath",
+    }
+    for name, meaning in about.items():
+        _print(f"  {out / row['files'][name]}  {meaning}")
+    _print(f"  {out / 'summary.json'}  what was run, and on what")
+    _print(
+        f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT."
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: runs/NAME.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
+    ] = False,
+) -> None:
+    """Train a network by a recipe; needs the extra 'train'.
+
+    Example: nucleate train recipes/laptop.yaml --set data.root=data
+    """
+    from nucleate.config import load_recipe
+    from nucleate.errors import optional
+
+    optional("torch", "train")
+    optional("lightning", "train")
+    from nucleate.train import train_recipe
+
+    wanted = load_recipe(recipe, changes)
+    folder = out or Path("runs") / wanted.name
+    _print(f"{train_recipe(wanted, Path(), folder, resume)}")
+
+
+@app.command()
+def evaluate(
+    pred: Annotated[Path | None, typer.Argument(help="Predicted labels or outlines.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="True labels or outlines.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Evaluate a model instead of files.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="With --model: name of the data set's reader, see 'data list'.")
+    ] = "folder",
+    root: Annotated[
+        Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
+    ] = None,
+    mpp: MppOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per_picture.csv.")
+    ] = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "f32",
+    threads: ThreadsOption = 0,
+    tile_px: TileOption = 1024,
+    ledger: Annotated[
+        Path, typer.Option(help="Where uses of official test pictures are written down.")
+    ] = Path("docs/results/test-uses.csv"),
+) -> None:
+    """Score predictions against truth, or a model on a data set.
+
+    Examples: nucleate evaluate out/ truth/
+    or nucleate evaluate -m mtl-small --data monuseg --root MoNuSegTestData.zip
+    """
+    from nucleate.evaluate import evaluate_files, evaluate_model, log_test_use
+
+    if model is None:
+        if pred is None or truth is None:
+            raise ConfigError(
+                "evaluate: name the predictions and the truth, or use --model and "
+                "--root. See nucleate evaluate --help."
+            )
+        report = evaluate_files(pred, truth, _say)
+    else:
+        if root is None or pred is not None:
+            raise ConfigError("evaluate: with --model name the data by --root, and no files.")
+        from nucleate.datasets.collect import list_entries
+        from nucleate.inference.backends import load_model
+        from nucleate.inference.engine import EngineOptions
+
+        entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
+        ready = load_model(model, device, backend, precision, threads)
+        report = evaluate_model(ready, entries, _say, EngineOptions(tile_px))
+        report.about["data"] = {"reader": data, "root": root.name}
+        if any(entry.test_only for entry in entries):
+            log_test_use(ledger, ready, report, _command_line(root))
+            _say(f"official test pictures: this use is written down in {ledger}")
+    report.about["command"] = _command_line(root)
+    if out is not None:
+        report.write(out)
+    _show_report(report)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which engines and devices work, and what is missing."""
+    from nucleate.doctor import diagnose
+
+    lines, healthy = diagnose()
+    for line in lines:
+        _print(line)
+    if not healthy:
+        raise typer.Exit(2)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets that nucleate reads."""
+    from nucleate.datasets import DATASETS
+
+    for name, dataset in sorted(DATASETS.items()):
+        card = dataset.card
+        _print(
+            f"{name}\n  {card.title}: {card.contents}\n  licence: {card.licence}\n"
+            f"  get it: {card.where}"
+        )
+
+
+@data_app.command("split")
+def data_split(
+    recipe: Annotated[Path, typer.Argument(help="Recipe whose data are to be split.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Split file to write (JSON).")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
+    ] = None,
+) -> None:
+    """Draw the split of a recipe into a file with a hash; no patient is in two parts."""
+    from nucleate.config import load_recipe
+    from nucleate.datasets.collect import collect
+    from nucleate.datasets.splits import write_split
+
+    wanted = load_recipe(recipe, changes)
+    split = collect(wanted.data, Path()).split
+    write_split(out, split)
+    sizes = ", ".join(f"{len(names)} {part}" for part, names in split.parts.items())
+    _print(f"{out}: {sizes}; sha256 {split.digest}")
+
+
+def version(show: bool) -> None:
+    """Print the version and stop."""
+    if show:
+        _print(f"nucleate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root_options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find every cell nucleus in H&E-stained tissue."""
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
+    try:
+        code = get_command(app)(standalone_mode=False)
+    except NucleateError as error:
+        code = _fail(str(error))
+    except KeyboardInterrupt:
+        code = _fail("interrupted.", 130)
+    except OSError as error:
+        code = _fail(explain_os_error(error, error.filename or "output"))
+    except Exception as error:
+        # usage errors of the parser carry their sentence; anything else is a bug: show it
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().rstrip(".")
+        if "\n" in message:  # a command without its subcommand: the parser gives the help itself
+            _print(message)
+            code = 2
+        else:
+            code = _fail(f"{message}. See nucleate --help.")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Bar:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} tiles"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._progress.start()
+        self._task: Any = None
+        self._path: Path | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False)
+
+    def show(self, path: Path, done: int, tiles: int) -> None:
+        """Move the bar of a source."""
+        if path != self._path:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._path, self._task = path, self._progress.add_task(path.name, total=tiles)
+        self._progress.update(self._task, completed=done)
+
+
+def _show_report(report: Any) -> None:  # noqa: ANN401
+    """Print means with intervals and pooled values, and the number of pictures that count."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(report.pictures)} pictures")
+    for column in ("metric", "mean", "95 % interval", "pooled", "n"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    pooled = report.pooled()
+    for name, m in report.means().items():
+        table.add_row(
+            name,
+            f"{m['mean']:.4f}",
+            f"{m['low']:.4f} to {m['high']:.4f}",
+            f"{pooled[name]:.4f}",
+            str(m["n"]),
+        )
+    Console(highlight=False).print(table)
+
+
+def _command_line(root: Path | None) -> str:
+    """Return the command as typed, folders above the data set's own name left out."""
+    words = [root.name if root is not None and word == str(root) else word for word in sys.argv[1:]]
+    return shlex.join(["nucleate", *words])
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _fail(text: str, code: int = 2) -> int:
+    sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
+    return code
+
+
+__all__ = ["OutputError", "app", "main"]

@@ -1,0 +1,186 @@
+"""Predictions against truth: two folders of files, or a model on a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nucleate.datasets.collect import at_mpp
+from nucleate.datasets.entry import Entry
+from nucleate.errors import InputError
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
+from nucleate.io.files import read_text, write_text
+from nucleate.io.images import LABEL_IMAGES, read_labels
+from nucleate.io.slides import ArraySource
+from nucleate.labels import rasterise
+from nucleate.metrics.report import PictureScore, Report, compare
+from nucleate.run_folder import git_commit
+from nucleate.types import Float64, Int32, Int64
+
+_OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
+    ".geojson": read_geojson,
+    ".geojson.gz": read_geojson,
+    ".xml": read_aperio_xml,
+}
+    ".geojson": read_geojson,
+    ".geojson.gz": read_geojson,
+    ".xml": read_aperio_xml,
+}
+
+
+def evaluate_files(pred: Path, truth: Path, tell: Callable[[str], None] = lambda _: None) -> Report:
+    """Compare predicted with true annotations, paired by name.
+
+    Args:
+        pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT) or outlines (GeoJSON, XML).
+        truth: likewise; label images, or outlines if the predictions are label images.
+        tell: is given one line per picture.
+
+    Raises:
+        InputError: nothing to compare, a prediction without truth or the reverse, other sizes.
+    """
+    predicted, true = _files(pred), _files(truth)
+    if pred.is_file() and truth.is_file():
+        predicted, true = {truth.stem: pred}, {truth.stem: truth}
+    alone = sorted(predicted.keys() ^ true.keys())
+    if alone:
+        side = "prediction" if alone[0] in true else "truth"
+        raise InputError(
+            f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
+            "partner). Give both folders the same file names."
+        )
+    scores = []
+    for name in sorted(true):
+        truth_labels = _read(true[name], None)
+        pred_labels = _read(predicted[name], None if truth_labels is None else truth_labels.shape)
+        if truth_labels is None:
+            if pred_labels is None:
+                raise InputError(
+                    f"{name}: both sides are outlines, so the size of the picture is unknown. "
+                    "Give one side as a label image."
+                )
+            truth_labels = _read(true[name], pred_labels.shape)
+        if truth_labels is None or pred_labels is None:
+            raise InputError(f"{name}: cannot be drawn. Give one side as a label image.")
+        if truth_labels.shape != pred_labels.shape:
+            raise InputError(
+                f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
+                f"the truth {true[name].name} is {truth_labels.shape[1]} × "
+                f"{truth_labels.shape[0]}. Compare pictures of one size."
+            )
+        score = compare(truth_labels, pred_labels, name=name)
+        scores.append(score)
+        _tell(tell, score)
+    return Report(scores, {"prediction": str(pred), "truth": str(truth)})
+
+
+def evaluate_model(
+    model: Model,
+    entries: list[Entry],
+    tell: Callable[[str], None] = lambda _: None,
+    options: EngineOptions | None = None,
+) -> Report:
+    """Segment the pictures of a data set with the engine that users run, and score them.
+
+    Everything is compared on the grid of the data set's own pictures.
+
+    Raises:
+        InputError: a picture cannot be read, has no labels, or has no resolution.
+    """
+    scores = []
+    for entry in entries:
+        sample = entry.read()
+        truth = at_mpp(sample, sample.mpp or model.card.mpp)  # raises without labels
+        if truth.labels is None:
+            raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
+        source = ArraySource(sample.image, sample.mpp, sample.name)
+        nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
+        pred, _ = rasterise(nuclei.coords_xy, nuclei.offsets, truth.labels.shape)
+        score = compare(truth.labels, pred, sample.ignore, entry.name, entry.organ)
+        scores.append(score)
+        _tell(tell, score)
+    return Report(
+        scores,
+        {
+            "model": model.card.name,
+            "model_files": model.card.files,
+            "thresholds": model.card.thresholds,
+            "engine": model.backend.about,
+        },
+    )
+
+
+def log_test_use(ledger: Path, model: Model, report: Report, command: str) -> None:
+    """Append one row to the ledger of uses of official test pictures.
+
+    Args:
+        ledger: CSV file; it is begun where there is none.
+        model: what was evaluated.
+        report: what came out.
+        command: that repeats it.
+    """
+    means = report.means()
+    row = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": git_commit() or "",
+        "model": model.card.name,
+        "sha256": next(iter(model.card.files.values()), "unsaved"),
+        "pictures": len(report.pictures),
+        **{name: round(means[name]["mean"], 4) for name in ("aji", "pq", "dice")},
+        "command": command,
+    }
+    rows = list(csv.DictReader(io.StringIO(read_text(ledger)))) if ledger.exists() else []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_text(ledger, text.getvalue())
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Return stem -> file for the annotations of a folder, or of one file."""
+    if path.is_file():
+        return {_stem(path): path}
+    if not path.is_dir():
+        raise InputError(f"{path}: there is no such file or folder. Check the path.")
+    files = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
+    labels = [
+        f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(".overlay.png")
+    ]
+    outlines = [f for f in files if _outline_reader(f)]
+    # where one result is there as both, the label image counts: it is exact
+    found = {_stem(f): f for f in [*outlines, *labels]}
+    if not found:
+        raise InputError(
+            f"{path}: holds no annotation. Known: {' '.join((*LABEL_IMAGES, *_OUTLINES))}"
+        )
+    return found
+
+
+def _stem(file: Path) -> str:
+    name = file.name.removesuffix(".gz")
+    name = name[: name.rfind(".")] if "." in name else name
+    return name.removesuffix(".labels")
+
+
+def _outline_reader(file: Path) -> Callable[[Path], tuple[Float64, Int64]] | None:
+    name = file.name.lower()
+    return next((read for suffix, read in _OUTLINES.items() if name.endswith(suffix)), None)
+
+
+def _read(file: Path, shape: tuple[int, ...] | None) -> Int32 | None:
+    """Return the labels of a file; None for outlines while the size is unknown."""
+    read = _outline_reader(file)
+    if read is None:
+        return read_labels(file)
+    return None if shape is None else draw(read(file), (shape[0], shape[1]))
+
+
+def _tell(tell: Callable[[str], None], score: PictureScore) -> None:
+    m = score.metrics
+    tell(f"{score.name}: AJI {m['aji']:.3f}, PQ {m['pq']:.3f}, Dice {m['dice']:.3f}")

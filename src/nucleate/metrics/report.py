@@ -1,0 +1,225 @@
+"""Scores per picture → means with intervals, pooled, per organ → JSON, CSV, a table on screen."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.io.files import write_text
+from nucleate.metrics import instance, pixel
+from nucleate.metrics.matching import overlap
+from nucleate.types import Bool, Int32
+
+DETECTION_RADIUS_PX = 12.0  # 3 um at 40x: the field's convention
+
+METRICS = (
+    "dice", "iou", "accuracy", "precision", "recall", "aji", "aji_plus", "dq", "sq", "pq",
+    "f1_50", "f1_70", "f1_detection", "boundary_f", "hd95_px", "count_error",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PictureScore:
+    """One picture: its summable counts; every ratio follows from them.
+
+    Attributes:
+        name: of the picture.
+        organ: where known.
+        counts: name -> number; they add up over pictures (all but `hd95_px`).
+    """
+
+    name: str
+    organ: str | None
+    counts: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric of this picture; NaN where it is not defined."""
+        return ratios(self.counts)
+
+
+def compare(
+    truth: Int32,
+    pred: Int32,
+    ignore: Bool | None = None,
+    name: str = "",
+    organ: str | None = None,
+    radius_px: float = DETECTION_RADIUS_PX,
+) -> PictureScore:
+    """Score a predicted label image against the true one.
+
+    Args:
+        truth: int32 (H, W), 0 background.
+        pred: int32 (H, W), 0 background.
+        ignore: bool (H, W); these pixels count as background in both.
+        name: of the picture.
+        organ: of the picture.
+        radius_px: how far a centroid may be off to count as detected.
+
+    Raises:
+        InputError: the shapes differ.
+
+    Example:
+        >>> labels = np.array([[1, 1, 0, 2]], np.int32)
+        >>> compare(labels, labels).metrics["pq"]
+        1.0
+    """
+    table = overlap(truth, pred, ignore)
+    if ignore is not None:
+        truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
+    cells = pixel.confusion(truth, pred, ignore)
+    counts: dict[str, float] = {
+        "pixel_tp": cells.tp, "pixel_fp": cells.fp, "pixel_fn": cells.fn, "pixel_tn": cells.tn,
+        "nuclei_true": len(table.truth_areas), "nuclei_pred": len(table.pred_areas),
+    }  # fmt: skip
+    counts["aji_c"], counts["aji_u"] = instance.aji_counts(table)
+    counts["aji_plus_c"], counts["aji_plus_u"] = instance.aji_plus_counts(table)
+    for label, threshold in (("50", 0.5), ("70", 0.7)):
+        tp, fp, fn, iou_sum = instance.matches(table, threshold)
+        counts |= {f"tp_{label}": tp, f"fp_{label}": fp, f"fn_{label}": fn}
+        if label == "50":
+            counts["iou_sum"] = iou_sum
+    tp, fp, fn = instance.detection(instance.centroids(truth), instance.centroids(pred), radius_px)
+    counts |= {"tp_detection": tp, "fp_detection": fp, "fn_detection": fn}
+    near, counts["hd95_px"] = pixel.boundary_scores(truth, pred)
+    counts |= dict(
+        zip(("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"), near, strict=True)
+    )
+    return PictureScore(name, organ, counts)
+
+
+def ratios(c: dict[str, float]) -> dict[str, float]:
+    """Return every metric from (summed) counts; NaN where it is not defined.
+
+    `count_error` is |predicted - true| / true nuclei.
+    """
+    cells = pixel.Confusion(*(int(c[f"pixel_{k}"]) for k in ("tp", "fp", "fn", "tn")))
+    dq, sq, pq = instance.panoptic(int(c["tp_50"]), int(c["fp_50"]), int(c["fn_50"]), c["iou_sum"])
+    return {
+        "dice": cells.dice,
+        "iou": cells.iou,
+        "accuracy": cells.accuracy,
+        "precision": cells.precision,
+        "recall": cells.recall,
+        "aji": instance.ratio(c["aji_c"], c["aji_u"]),
+        "aji_plus": instance.ratio(c["aji_plus_c"], c["aji_plus_u"]),
+        "dq": dq,
+        "sq": sq,
+        "pq": pq,
+        **{
+            f"f1_{k}": instance.f1(int(c[f"tp_{k}"]), int(c[f"fp_{k}"]), int(c[f"fn_{k}"]))
+            for k in ("50", "70", "detection")
+        },
+        "boundary_f": pixel.boundary_f(
+            *(int(c[k]) for k in ("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"))
+        ),
+        "hd95_px": c["hd95_px"],
+        "count_error": instance.ratio(abs(c["nuclei_pred"] - c["nuclei_true"]), c["nuclei_true"]),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Scores of a set of pictures.
+
+    Attributes:
+        pictures: one score each.
+        about: what was compared: model, data, command; written into the JSON.
+    """
+
+    pictures: list[PictureScore]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return for each metric the mean over pictures, its 95 % interval, and how many count.
+
+        The interval is the percentile bootstrap over pictures (10,000 resamples, seed 0). Pictures
+        where a metric is not defined are left out; `n` says how many remain.
+        """
+        rows = [picture.metrics for picture in self.pictures]
+        return {name: mean_interval([row[name] for row in rows]) for name in METRICS}
+
+    def pooled(self) -> dict[str, float]:
+        """Return each metric of the counts summed over all pictures; HD95 cannot be pooled."""
+        total: dict[str, float] = defaultdict(float)
+        for picture in self.pictures:
+            for name, value in picture.counts.items():
+                total[name] += value
+        total["hd95_px"] = float("nan")
+        return ratios(total)
+
+    def per_organ(self) -> dict[str, dict[str, float]]:
+        """Return organ -> mean of each metric over its pictures, and their number."""
+        groups: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for picture in self.pictures:
+            groups[picture.organ or "unknown"].append(picture.metrics)
+        return {
+            organ: {
+                "pictures": len(rows),
+                **{name: mean_interval([r[name] for r in rows])["mean"] for name in METRICS},
+            }
+            for organ, rows in sorted(groups.items())
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write metrics.json and per_picture.csv into a folder.
+
+        Raises:
+            OutputError: the files cannot be written.
+        """
+        content = {
+            "about": self.about,
+            "pictures": len(self.pictures),
+            "conventions": "empty/empty is left out, empty/non-empty is 0; mean: over pictures; "
+            "interval: 95 % percentile bootstrap over pictures; pooled: from summed counts",
+            "mean": self.means(),
+            "pooled": self.pooled(),
+            "per_organ": self.per_organ(),
+            "per_picture": [
+                {"name": p.name, "organ": p.organ, **p.metrics, "counts": p.counts}
+                for p in self.pictures
+            ],
+        }
+        write_text(folder / "metrics.json", json.dumps(_no_nan(content), indent=1) + "\n")
+        text = io.StringIO()
+        names = ["name", "organ", *METRICS, *(self.pictures[0].counts if self.pictures else ())]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(dict.fromkeys(names))
+        for p in self.pictures:
+            row: dict[str, Any] = {"name": p.name, "organ": p.organ, **p.counts, **p.metrics}
+            known = _no_nan(row)
+            writer.writerow("" if known[k] is None else known[k] for k in dict.fromkeys(names))
+        write_text(folder / "per_picture.csv", text.getvalue())
+
+
+def mean_interval(values: list[float]) -> dict[str, float]:
+    """Return mean, 95 % bootstrap interval and number of the values that are not NaN.
+
+    Example:
+        >>> mean_interval([0.5, 0.5, float("nan")])
+        {'mean': 0.5, 'low': 0.5, 'high': 0.5, 'n': 2}
+    """
+    valid = np.array([v for v in values if not math.isnan(v)])
+    if not len(valid):
+        return {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    rng = np.random.default_rng(0)
+    means = valid[rng.integers(0, len(valid), (10_000, len(valid)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(valid.mean()), "low": float(low), "high": float(high), "n": len(valid)}
+
+
+def _no_nan(tree: Any) -> Any:  # noqa: ANN401
+    """Return the tree with null for NaN: JSON knows none."""
+    if isinstance(tree, dict):
+        return {key: _no_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_no_nan(value) for value in tree]
+    return None if isinstance(tree, float) and math.isnan(tree) else tree
