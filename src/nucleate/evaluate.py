@@ -27,10 +27,6 @@ _OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
     ".geojson.gz": read_geojson,
     ".xml": read_aperio_xml,
 }
-    ".geojson": read_geojson,
-    ".geojson.gz": read_geojson,
-    ".xml": read_aperio_xml,
-}
 
 
 def evaluate_files(pred: Path, truth: Path, tell: Callable[[str], None] = lambda _: None) -> Report:
