@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.errors import InputError, explain_os_error
+from nucleate.errors import InputError
+from nucleate.io.files import read_bytes
 from nucleate.io.images import PathLike
 from nucleate.labels import rasterise
 from nucleate.types import Float64, Int32, Int64
@@ -32,7 +33,7 @@ def read_aperio_xml(path: PathLike) -> tuple[Float64, Int64]:
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, iterparse
 
-    data = _read(path)
+    data = read_bytes(path, _MAX_BYTES)
     outlines: list[Float64] = []
     try:
         for _, element in iterparse(io.BytesIO(data), forbid_dtd=False, forbid_entities=True):
@@ -70,7 +71,7 @@ def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
     Raises:
         InputError: missing, not JSON, or not GeoJSON.
     """
-    data = _read(path)
+    data = read_bytes(path, _MAX_BYTES)
     if path.name.endswith(".gz"):
         import gzip
 
@@ -114,18 +115,6 @@ def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
 def draw(outlines: tuple[Float64, Int64], shape: tuple[int, int]) -> Int32:
     """Draw outlines into a label image of `shape` (H, W); the earlier one keeps shared pixels."""
     return rasterise(*outlines, shape)[0]
-
-
-def _read(path: PathLike) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(explain_os_error(error, str(path))) from error
-    if not data:
-        raise InputError(f"{path}: the file is empty. Copy or download it again.")
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path}: larger than 1 GiB. Split it into tiles.")
-    return data
 
 
 def _finite(path: PathLike, outline: Float64) -> Float64:

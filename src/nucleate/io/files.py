@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,30 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
+    """Return the bytes of a file, which may be inside a zip file; at most `limit` of them.
+
+    Raises:
+        InputError: the file is missing, empty or too large, or cannot be unpacked.
+    """
+    try:
+        if isinstance(path, Path) and path.stat().st_size > limit:
+            raise InputError(f"{path}: larger than {limit >> 20} MiB. Is this the right file?")
+        with path.open("rb") as handle:
+            data: bytes = handle.read(limit + 1)
+    except OSError as error:
+        raise InputError(explain_os_error(error, str(path))) from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: cannot be unpacked ({str(error).rstrip('.')}). Fetch the archive again."
+        ) from error
+    if not data:
+        raise InputError(f"{path}: the file is empty. Copy or download it again.")
+    if len(data) > limit:
+        raise InputError(f"{path}: unpacks to more than {limit >> 20} MiB. Split it.")
+    return data
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, all or nothing.
 
@@ -63,11 +89,7 @@ def read_text(path: Path, limit: int = 64 << 20) -> str:
         InputError: the file is missing, too large, or not UTF-8.
     """
     try:
-        if path.stat().st_size > limit:
-            raise InputError(f"{path}: larger than {limit >> 20} MiB. Is this the right file?")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(explain_os_error(error, path)) from error
+        return read_bytes(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 text file. Is this the right file?") from error
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.errors import InputError, explain_os_error, optional
-from nucleate.io.files import atomic
+from nucleate.errors import InputError, optional
+from nucleate.io.files import atomic, read_bytes
 from nucleate.types import Int32, UInt8
 
 PathLike = Path | zipfile.Path  # both have name, suffix and read_bytes
@@ -40,7 +40,7 @@ def read_image(path: PathLike) -> tuple[UInt8, float | None]:
     Raises:
         InputError: missing, empty, corrupt, grey-scale, or not a picture.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     suffix = path.suffix.lower()
     if suffix in _TIFF:
         pixels, mpp = _decode_tiff(path, data)
@@ -68,7 +68,7 @@ def read_labels(path: PathLike) -> Int32:
     Raises:
         InputError: missing, corrupt, floating-point, negative, or of several channels.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     suffix = path.suffix.lower()
     if suffix in _TIFF:
         pixels, _ = _decode_tiff(path, data)
@@ -147,20 +147,6 @@ def write_png(path: Path, image: UInt8) -> None:
 
     with atomic(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
-
-
-def _read_bytes(path: PathLike) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(explain_os_error(error, str(path))) from error
-    except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}). Fetch the archive again.") from (
-            error
-        )
-    if not data:
-        raise InputError(f"{path}: the file is empty. Copy or download it again.")
-    return data
 
 
 def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:

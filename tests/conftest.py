@@ -1,0 +1,59 @@
+"""Shared fixtures: an oracle model, and where the real data are if they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nucleate import postprocess
+from nucleate.inference.backends import Model
+from nucleate.labels import largest_pieces
+from nucleate.types import ModelCard
+
+
+def oracle_card(**changes):
+    facts = {
+        "name": "oracle", "version": "1", "family": "mtl", "arguments": {},
+        "heads": ["foreground"], "decoder": "oracle", "thresholds": {}, "mpp": 0.25,
+        "align_px": 16, "halo_px": 64, "classes": ["nucleus"], "training_data": [],
+        "licence": "", "metrics": {}, "files": {}, "package_version": "", "recipe": {},
+    }  # fmt: skip
+    return ModelCard(**(facts | changes))
+
+
+class OracleBackend:
+    """Reads the label from the colours: red + 256 · green + 65536 · blue."""
+
+    about = "oracle"
+
+    def __call__(self, batch):
+        weights = np.array([1, 256, 65536], np.float32)
+        return {"foreground": batch.astype(np.float32) @ weights}
+
+
+def painted(labels):
+    """Return the picture from which the oracle reads `labels`."""
+    return np.stack([labels & 255, (labels >> 8) & 255, labels >> 16], -1).astype(np.uint8)
+
+
+def _decode(maps, thresholds):
+    return largest_pieces(np.rint(maps["foreground"]).astype(np.int32))
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+    monkeypatch.setitem(
+        postprocess.DECODERS, "oracle", postprocess.Decoder(("foreground",), {}, {}, _decode)
+    )
+    return Model(oracle_card(), OracleBackend())
+
+
+@pytest.fixture
+def real_data():
+    folder = os.environ.get("NUCLEATE_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the real data sets are not at hand (NUCLEATE_TEST_DATA)")
+    return Path(folder)

@@ -1,0 +1,167 @@
+"""Every data set: the real reader on a generated tree of the real layout."""
+
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nucleate.config import DataConfig
+from nucleate.datasets import DATASETS
+from nucleate.datasets.collect import collect, list_entries
+from nucleate.errors import ConfigError, InputError
+from nucleate.types import Sample
+from tests.data import folder, monuseg
+
+MAKERS = {"monuseg": monuseg.make, "folder": folder.make}
+OPTIONS = {"monuseg": {}, "folder": {"mpp": 0.25, "group": "^(p[0-9]+)_"}}
+
+
+def test_every_data_set_has_a_generated_tree():
+    assert MAKERS.keys() == DATASETS.keys()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_samples_are_what_was_annotated(tmp_path, name, packed):
+    root = tmp_path / "tree"
+    root.mkdir()
+    truth = MAKERS[name](root)
+    if packed:
+        root = shutil.make_archive(str(tmp_path / "tree"), "zip", root)
+    from pathlib import Path
+
+    entries = list_entries(name, Path(root), OPTIONS[name])
+    assert [entry.name for entry in entries] == sorted(truth)
+    for entry in entries:
+        sample = entry.read()
+        assert isinstance(sample, Sample)
+        assert sample.name == entry.name
+        assert sample.group == entry.group
+        assert sample.mpp == 0.25
+        np.testing.assert_array_equal(sample.labels, truth[entry.name])
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_card_says_licence_citation_and_source(name):
+    card = DATASETS[name].card
+    assert all((card.title, card.contents, card.licence, card.citation, card.where))
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_missing_folder_and_unknown_option(tmp_path, name):
+    with pytest.raises(InputError, match="no such folder"):
+        list_entries(name, tmp_path / "none", {})
+    with pytest.raises(InputError, match="holds no"):
+        list_entries(name, tmp_path, {})
+    with pytest.raises(ConfigError, match="Did you mean 'mpp'"):
+        list_entries(name, tmp_path, {"mpps": 1})
+    (tmp_path / "a.zip").write_bytes(b"PK no zip")
+    with pytest.raises(InputError, match="neither a folder nor a valid zip"):
+        list_entries(name, tmp_path / "a.zip", {})
+
+
+def test_monuseg_group_is_the_patient_and_test_images_are_known(tmp_path):
+    monuseg.make(tmp_path, monuseg.TRAIN + monuseg.TEST)
+    by_name = {e.name: e for e in list_entries("monuseg", tmp_path, {})}
+    assert by_name[monuseg.TRAIN[0]].group == "TCGA-A7-A13E"
+    assert by_name[monuseg.TRAIN[0]].organ == "breast"
+    assert by_name[monuseg.TEST[0]].test_only
+    assert not by_name[monuseg.TRAIN[0]].test_only
+
+
+def test_official_test_images_are_never_trained_on(tmp_path):
+    monuseg.make(tmp_path, monuseg.TRAIN + monuseg.TEST)
+    config = DataConfig.model_validate({"sets": [{"name": "monuseg", "path": "."}]})
+    with pytest.raises(InputError, match="official test picture"):
+        collect(config, tmp_path)
+
+
+def test_monuseg_orphan(tmp_path):
+    monuseg.make(tmp_path)
+    (tmp_path / "Annotations" / f"{monuseg.TRAIN[0]}.xml").unlink()
+    with pytest.raises(InputError, match="has no annotation"):
+        list_entries("monuseg", tmp_path, {})
+
+
+def test_folder_orphans_sizes_and_floats(tmp_path):
+    folder.make(tmp_path)
+    labels = tmp_path / "labels" / "p0_0.png"
+    Image.fromarray(np.zeros((5, 5), np.uint16)).save(labels)
+    with pytest.raises(InputError, match="5 × 5 pixels, the picture is 128 × 128"):
+        list_entries("folder", tmp_path, {})[0].read()
+    np.save(tmp_path / "labels" / "p2_0.npy", np.zeros((128, 128), np.float32))
+    with pytest.raises(InputError, match="must be integers"):
+        list_entries("folder", tmp_path, {})[2].read()
+    labels.unlink()
+    with pytest.raises(InputError, match="'p0_0' has no labels"):
+        list_entries("folder", tmp_path, {})
+    (tmp_path / "images" / "p0_0.png").unlink()
+    (tmp_path / "images" / "p1_0.png").unlink()
+    with pytest.raises(InputError, match="label image 'p1_0' has no picture"):
+        list_entries("folder", tmp_path, {})
+
+
+def test_folder_nested_at_will(tmp_path):
+    folder.make(tmp_path / "site")
+    (tmp_path / "site" / "images" / "deep").mkdir()
+    shutil.move(tmp_path / "site" / "images" / "p0_0.png", tmp_path / "site" / "images" / "deep")
+    (tmp_path / "site" / "labels" / "deep").mkdir()
+    shutil.move(tmp_path / "site" / "labels" / "p0_0.png", tmp_path / "site" / "labels" / "deep")
+    names = [e.name for e in list_entries("folder", tmp_path, {})]
+    assert names == ["site/deep/p0_0", "site/p1_0", "site/p2_0"]
+
+
+def test_folder_without_labels_is_unlabelled(tmp_path):
+    folder.make(tmp_path)
+    shutil.rmtree(tmp_path / "labels")
+    assert list_entries("folder", tmp_path, {})[0].read().labels is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("(", "no regular expression"), ("x", "one group"), ("^(z)", "not match")]
+)
+def test_folder_group_pattern(tmp_path, pattern, said):
+    folder.make(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        list_entries("folder", tmp_path, {"group": pattern})
+
+
+def test_damaged_member_of_a_zip(tmp_path):
+    monuseg.make(tmp_path / "t", monuseg.TRAIN[:1])
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (tmp_path / "t").rglob("*.*"):
+            archive.write(file, file.relative_to(tmp_path / "t"))
+    data = bytearray(path.read_bytes())
+    at = data.find(b"Annotations MicronsPerPixel")
+    data[at : at + 10] = b"XXXXXXXXXX"
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="Fetch the archive again"):
+        list_entries("monuseg", path, {})[0].read()
+
+
+def test_sets_that_may_not_be_held_out_are_all_trained_on(tmp_path):
+    monuseg.make(tmp_path / "m")
+    folder.make(tmp_path / "f")
+    config = DataConfig.model_validate(
+        {"sets": [{"name": "monuseg", "path": "m"},
+                  {"name": "folder", "path": "f", "validate_on": False}], "validation": 0.3}
+    )
+    collection = collect(config, tmp_path)
+    assert len(collection.split.parts["train"]) == 5
+    assert all(name.startswith("0:TCGA") for name in collection.split.parts["validation"])
+
+
+@pytest.mark.data
+def test_real_monuseg_counts(real_data):
+    from nucleate.labels import compact
+
+    found = {}
+    for name in ("MoNuSeg 2018 Training Data", "MoNuSegTestData", "extra7"):
+        entries = list_entries("monuseg", real_data / "MoNuSeg" / f"{name}.zip", {})
+        found[name] = (len(entries), sum(len(compact(e.read().labels)[1]) for e in entries))
+    # one of the 16,959 outlines lies wholly under earlier ones
+    assert found == {"MoNuSeg 2018 Training Data": (30, 16_958), "MoNuSegTestData": (14, 6_697),
+                     "extra7": (7, 7_174)}

@@ -1,0 +1,139 @@
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from nucleate.errors import InputError
+from nucleate.io.images import read_image, read_labels, write_labels
+from tests.synthetic import tissue
+
+IMAGE, LABELS = tissue(40, 60, 5)
+
+
+def test_eight_bit_rgb_is_read_as_it_is(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    pixels, mpp = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(pixels, IMAGE)
+    assert mpp is None
+
+
+def test_sixteen_bit_is_scaled_to_eight(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE.astype(np.uint16) * 257, photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], IMAGE)
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0, 0] = 10, 20, 30, 255
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist()[0] == [[10, 20, 30], [255, 255, 255]]
+
+
+def test_palette_is_resolved(tmp_path):
+    Image.fromarray(IMAGE).quantize(64).save(tmp_path / "a.png")
+    assert np.abs(read_image(tmp_path / "a.png")[0].astype(int) - IMAGE).mean() < 12
+
+
+def test_planes_first_tiff_is_brought_to_channels_last(tmp_path):
+    planes = np.moveaxis(IMAGE, -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("options", "mpp"),
+    [
+        ({"resolution": (40_000, 40_000), "resolutionunit": 3}, 0.25),
+        ({"resolution": (72, 72), "resolutionunit": 2}, None),  # a screen, not a microscope
+        ({"description": "Aperio Image |MPP = 0.5021|AppMag = 20"}, 0.5021),
+        ({"ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": 0.4}}, 0.4),
+        ({}, None),
+    ],
+)
+def test_resolution_is_what_the_tiff_states(tmp_path, options, mpp):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", **options)
+    assert read_image(tmp_path / "a.tif")[1] == (None if mpp is None else pytest.approx(mpp))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy", "mat"])
+def test_labels_come_back_from_every_format(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        Image.fromarray(LABELS.astype(np.uint16)).save(path)
+    elif suffix == "tif":
+        write_labels(path, LABELS, 0.25)
+    elif suffix == "npy":
+        np.save(path, LABELS)
+    else:
+        import scipy.io
+
+        scipy.io.savemat(path, {"inst_map": LABELS.astype(np.float64)})
+    back = read_labels(path)
+    assert back.dtype == np.int32
+    np.testing.assert_array_equal(back, LABELS)
+
+
+def test_label_numbers_above_sixteen_bits_survive(tmp_path):
+    labels = np.full((8, 8), 70_001, np.int32)
+    write_labels(tmp_path / "a.tif", labels, None)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+
+
+def test_grey_palette_is_a_label_image(tmp_path):
+    picture = Image.fromarray(LABELS.astype(np.uint8), mode="P")
+    picture.putpalette([v for i in range(256) for v in (i, i, i)])
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), LABELS)
+
+
+def _truncated_tiff():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, IMAGE, photometric="rgb")
+    return buffer.getvalue()[:-2000]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"this is no picture", "cannot be read as a picture"),
+        ("cut.tif", _truncated_tiff(), "truncated"),
+        ("text.tif", b"II*\x00garbage", "cannot be read as TIFF"),
+        ("text.npy", b"\x93NUMPY garbage", "cannot be read as a NumPy array"),
+        ("a.xyz", b"x", "not a picture format"),
+    ],
+)
+def test_unreadable_picture_is_one_clear_sentence(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        read_image(tmp_path / name)
+    assert name in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+def test_grey_picture_is_refused(tmp_path):
+    Image.fromarray(IMAGE[..., 0]).save(tmp_path / "g.png")
+    with pytest.raises(InputError, match="grey-scale"):
+        read_image(tmp_path / "g.png")
+
+
+def test_pickled_array_is_never_loaded(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"x": 1}], object), allow_pickle=True)
+    with pytest.raises(InputError, match="without Python objects"):
+        read_labels(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (LABELS.astype(np.float32), "must be integers"),
+        (-LABELS, "between 0"),
+        (np.dstack([LABELS] * 3), "one channel"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path, array, said):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=said):
+        read_labels(tmp_path / "a.npy")

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from skimage.measure import find_contours
+from skimage.segmentation import watershed
+
+from nucleate import _kernels
+from nucleate.labels import (
+    boxes_areas,
+    centroids_xy,
+    compact,
+    largest_pieces,
+    rasterise,
+    trace,
+)
+from tests.synthetic import scattered, tissue
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rasterising_the_outlines_gives_the_labels_back(seed):
+    _, labels = tissue(200, 150, 60, seed)
+    xy, offsets, _ = trace(labels)
+    back, contested = rasterise(xy, offsets, labels.shape)
+    np.testing.assert_array_equal(back, labels)
+    assert contested == 0
+
+
+def test_outline_is_the_marching_squares_contour():
+    _, labels = tissue(64, 64, 3, seed=4)
+    one = (labels == 1).astype(float)
+    xy, offsets, _ = trace((labels == 1).astype(np.int32))
+    reference = find_contours(np.pad(one, 1), 0.5)[0][:, ::-1] - 0.5  # to x, y, corner origin
+    ours = {tuple(p) for p in xy[offsets[0] : offsets[1]].tolist()}
+    assert ours <= {tuple(p) for p in reference.tolist()}
+    x, y = reference[:-1].T
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    x, y = xy.T.astype(float)
+    assert abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 == pytest.approx(area)
+
+
+def test_pixel_belongs_to_an_outline_when_its_centre_is_inside():
+    square = np.array([[0.6, 0.4], [2.6, 0.4], [2.6, 1.6], [0.6, 1.6]])
+    labels, _ = rasterise(square, np.array([0, 4]), (3, 4))
+    # centres 1.5 and 2.5 lie between 0.6 and 2.6; rows 0.5 and 1.5 between 0.4 and 1.6
+    assert labels.tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+
+
+def test_earlier_outline_keeps_shared_pixels():
+    a = [[0, 0], [2, 0], [2, 1], [0, 1]]
+    b = [[1, 0], [3, 0], [3, 1], [1, 1]]
+    labels, contested = rasterise(np.array(a + b, float), np.array([0, 4, 8]), (1, 3))
+    assert labels.tolist() == [[1, 1, 2]]
+    assert contested == 1
+
+
+def test_outline_beyond_the_picture_is_clipped():
+    outline = np.array([[-5, -5], [50, -5], [50, 50], [-5, 50]], float)
+    assert rasterise(outline, np.array([0, 4]), (4, 6))[0].all()
+
+
+def test_seventy_thousand_nuclei_survive():
+    labels = scattered(2200, 2200)
+    assert labels.max() > 70_000
+    xy, offsets, _ = trace(labels)
+    np.testing.assert_array_equal(rasterise(xy, offsets, labels.shape)[0], labels)
+    assert compact(labels)[1][-1] == labels.max()
+
+
+@pytest.mark.parametrize("ids", [[3, 7], [2**30, 2**31 - 1], [1]])
+def test_compact_keeps_order_whatever_the_ids(ids):
+    labels = np.array([[0, *ids]], np.int32)
+    new, old = compact(labels)
+    assert new.tolist() == [[0, *range(1, len(ids) + 1)]]
+    assert old.tolist() == ids
+
+
+def test_compact_needs_no_background():
+    new, old = compact(np.array([[9, 5]], np.int32))
+    assert new.tolist() == [[2, 1]]
+    assert old.tolist() == [5, 9]
+
+
+def test_largest_pieces_fills_holes_but_not_neighbours():
+    ring = np.ones((5, 5), np.int32)
+    ring[1, 1], ring[3, 3] = 0, 2
+    out = largest_pieces(ring)
+    assert out[1, 1] == 1
+    assert out[3, 3] == 2
+
+
+def test_flood_agrees_with_the_reference_watershed():
+    rng = np.random.default_rng(1)
+    import cv2
+
+    height = cv2.GaussianBlur(rng.random((256, 256)).astype(np.float32), (0, 0), 5)
+    height = (height - height.min()) / np.ptp(height)
+    levels = np.rint(255 * (1 - height)).astype(np.uint8)
+    mask = height > 0.4
+    markers = cv2.connectedComponents((height > 0.6).view(np.uint8))[1].astype(np.int32)
+    ours = _kernels.flood(levels, markers, mask)
+    reference = watershed(levels, markers, mask=mask)
+    assert ((ours > 0) == (reference > 0)).all()
+    assert (ours == reference).mean() > 0.99  # the order of equal pixels is free
+
+
+def test_centroid_of_an_outline_far_from_the_origin():
+    square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]]) + 1e6
+    assert centroids_xy(square, np.array([0, 4])).tolist() == [[1e6 + 1, 1e6 + 1]]
+
+
+def test_empty_picture_has_no_outlines():
+    xy, offsets, boxes = trace(np.zeros((5, 5), np.int32))
+    assert xy.shape == (0, 2)
+    assert offsets.tolist() == [0]
+    assert boxes.shape == (0, 4)
+    assert boxes_areas(np.zeros((5, 5), np.int32), 0)[1].size == 0
