@@ -171,19 +171,26 @@ def fill(labels, xy, value):  # type: ignore[no-untyped-def]
 
 @_compiled
 def moments(labels, channel, n):  # type: ignore[no-untyped-def]
-    """Return (n, 7): area, sums of x, y, xx, yy, xy (pixel centres) and of `channel`."""
+    """Return (n, 7): area, sums of x, y, xx, yy, xy and of `channel`.
+
+    Coordinates are counted from the first pixel of each label, so that all sums are whole numbers
+    and do not depend on where in the picture the label lies.
+    """
     height, width = labels.shape
     out = np.zeros((n, 7), np.float64)
+    first = np.zeros((n, 2), np.int64)
     for y in range(height):
         for x in range(width):
             i = labels[y, x] - 1
             if i >= 0:
-                cx, cy = x + 0.5, y + 0.5
+                if out[i, 0] == 0:
+                    first[i, 0], first[i, 1] = y, x
+                dy, dx = y - first[i, 0], x - first[i, 1]
                 out[i, 0] += 1
-                out[i, 1] += cx
-                out[i, 2] += cy
-                out[i, 3] += cx * cx
-                out[i, 4] += cy * cy
-                out[i, 5] += cx * cy
+                out[i, 1] += dx
+                out[i, 2] += dy
+                out[i, 3] += dx * dx
+                out[i, 4] += dy * dy
+                out[i, 5] += dx * dy
                 out[i, 6] += channel[y, x]
     return out

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.types import Float32, Int32, Int64
+from nucleate.types import Bool, Float32, Int32, Int64
 
 
 def compact(labels: Int32) -> tuple[Int32, Int64]:
@@ -97,6 +97,21 @@ def largest_pieces(labels: Int32) -> Int32:
             cv2.drawContours(filled, contours, -1, 1, thickness=-1)
             target[(filled > 0) & (mask == 0) & (window == 0)] = i + 1
     return out
+
+
+def distance_inside(mask: Bool) -> Float32:
+    """Return the Euclidean distance of each True pixel to the nearest False one, in pixels.
+
+    Between pixel centres; 0 on False pixels; without any False pixel a huge number. The square
+    of a distance is a whole number, and is rounded to it: OpenCV's last bit depends on where the
+    array lies in memory, and two runs of one training must not differ by it.
+
+    Example:
+        >>> distance_inside(np.array([[False, True, True]])).tolist()
+        [[0.0, 1.0, 2.0]]
+    """
+    far = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.sqrt(np.rint(np.square(far.astype(np.float64)))).astype(np.float32)
 
 
 def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from nucleate.errors import pick
-from nucleate.labels import boxes_areas, compact
+from nucleate.labels import boxes_areas, compact, distance_inside
 from nucleate.types import Bool, Float32, Int32
 
 
@@ -62,8 +62,8 @@ def distance(labels: Int32) -> Float32:
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         # one pixel of surroundings, so that neighbours count as outside, as does background
         x0, y0, x1, y1 = max(0, x0 - 1), max(0, y0 - 1), min(width, x1 + 1), min(height, y1 + 1)
-        mask = (compacted[y0:y1, x0:x1] == i + 1).view(np.uint8)
-        far = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        mask = compacted[y0:y1, x0:x1] == i + 1
+        far = distance_inside(mask)
         peak = min(float(far.max()), float(x1 - x0 + y1 - y0))  # one nucleus may fill the picture
         np.maximum(out[y0:y1, x0:x1], np.minimum(far / peak, 1.0) * mask, out=out[y0:y1, x0:x1])
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +132,17 @@ class CropDataset(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
 
 
 class RoundSampler(Sampler[int]):
-    """The crop numbers of one round; Lightning says which round it is."""
+    """The crop numbers of one round, counted from the optimiser's steps: they survive a kill."""
 
-    def __init__(self, crops: int) -> None:
-        self.crops, self.round = crops, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the round."""
-        self.round = epoch
+    def __init__(self, batch: int, steps: int, done: Callable[[], int]) -> None:
+        self.batch, self.steps, self.done = batch, steps, done
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.round * self.crops, (self.round + 1) * self.crops))
+        first = self.done() * self.batch
+        return iter(range(first, first + len(self)))
 
     def __len__(self) -> int:
-        return self.crops
+        return self.batch * self.steps
 
 
 class Pictures(Dataset[int]):
@@ -179,7 +176,7 @@ class Task(pl.LightningModule):
         logits = self.network(images.permute(0, 3, 1, 2))
         loss, parts = total_loss(logits, targets, ignore, self.recipe.heads)
         if not torch.isfinite(loss):
-            said = ", ".join(f"{name} = {float(part):g}" for name, part in parts.items())
+            said = ", ".join(f"{name} = {float(part.detach()):g}" for name, part in parts.items())
             raise TrainingError(
                 f"The loss is not finite at step {self.global_step + 1}: {said}. "
                 "Lower train.lr, or use precision fp32."
@@ -268,6 +265,8 @@ class Keeper(Callback):
         task = module
         if not isinstance(task, Task):
             raise TypeError("Keeper watches a Task.")
+        if not task.scores:  # a resumed run comes by the end of the round that it starts from
+            return
         step, scores = trainer.global_step, task.means()
         batches = self.recipe.train.validate_every
         losses = {name: total / batches for name, total in task.sums.items()}
@@ -328,7 +327,7 @@ def _fit(task: Task, crops: CropDataset, run: RunFolder, device: str) -> None:
         loader = DataLoader(
             crops,
             batch_size=config.batch,
-            sampler=RoundSampler(config.batch * config.validate_every),
+            sampler=RoundSampler(config.batch, config.validate_every, lambda: trainer.global_step),
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             pin_memory=device == "cuda",

@@ -146,8 +146,13 @@ def test_sets_that_may_not_be_held_out_are_all_trained_on(tmp_path):
     monuseg.make(tmp_path / "m")
     folder.make(tmp_path / "f")
     config = DataConfig.model_validate(
-        {"sets": [{"name": "monuseg", "path": "m"},
-                  {"name": "folder", "path": "f", "validate_on": False}], "validation": 0.3}
+        {
+            "sets": [
+                {"name": "monuseg", "path": "m"},
+                {"name": "folder", "path": "f", "validate_on": False},
+            ],
+            "validation": 0.3,
+        }
     )
     collection = collect(config, tmp_path)
     assert len(collection.split.parts["train"]) == 5
@@ -163,5 +168,8 @@ def test_real_monuseg_counts(real_data):
         entries = list_entries("monuseg", real_data / "MoNuSeg" / f"{name}.zip", {})
         found[name] = (len(entries), sum(len(compact(e.read().labels)[1]) for e in entries))
     # one of the 16,959 outlines lies wholly under earlier ones
-    assert found == {"MoNuSeg 2018 Training Data": (30, 16_958), "MoNuSegTestData": (14, 6_697),
-                     "extra7": (7, 7_174)}
+    assert found == {
+        "MoNuSeg 2018 Training Data": (30, 16_958),
+        "MoNuSegTestData": (14, 6_697),
+        "extra7": (7, 7_174),
+    }

@@ -54,7 +54,9 @@ def test_geojson_of_qupath_is_read(tmp_path, packed):
         "type": "FeatureCollection",
         "features": [
             _feature({"type": "Polygon", "coordinates": [ring]}),
-            _feature({"type": "MultiPolygon", "coordinates": [[small], [(np.array(ring) + 3).tolist()]]}),
+            _feature(
+                {"type": "MultiPolygon", "coordinates": [[small], [(np.array(ring) + 3).tolist()]]}
+            ),
             _feature({"type": "Point", "coordinates": [1, 1]}),
         ],
     }

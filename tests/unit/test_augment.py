@@ -28,8 +28,14 @@ def test_labels_move_with_the_picture(seed):
     # a picture whose red channel is the label: wherever it is sharp, both must agree
     coded = np.stack([(LABELS > 0) * 255, LABELS * 0, LABELS * 0], -1).astype(np.uint8)
     geometry = OFF.model_copy(
-        update={"flip": True, "right_angles": True, "rotate_degrees": 180, "zoom": (0.8, 1.2),
-                "elastic_px": 2.0, "elastic_chance": 1.0}
+        update={
+            "flip": True,
+            "right_angles": True,
+            "rotate_degrees": 180,
+            "zoom": (0.8, 1.2),
+            "elastic_px": 2.0,
+            "elastic_chance": 1.0,
+        }
     )
     image, labels, ignore = random_crop(
         Sample(coded, LABELS, "a", "a"), 128, 1.0, geometry, np.random.default_rng(seed)

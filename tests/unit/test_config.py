@@ -61,8 +61,12 @@ def test_change_is_applied(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said", "kind"),
-    [("a: [", "not valid YAML", ConfigError), ("- 1", "mapping", ConfigError),
-     ("{}", "is missing", ConfigError), (None, "no such file", InputError)],
+    [
+        ("a: [", "not valid YAML", ConfigError),
+        ("- 1", "mapping", ConfigError),
+        ("{}", "is missing", ConfigError),
+        (None, "no such file", InputError),
+    ],
 )
 def test_file_that_is_no_recipe(tmp_path, text, said, kind):
     if text is not None:

@@ -148,7 +148,9 @@ class TorchBackend:
             torch.inference_mode(),
             torch.autocast(self._device, torch.bfloat16, enabled=self._half),
         ):
-            maps = self._network(torch.from_numpy(batch).to(self._device))
+            maps = self._network(
+                torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
+            )
         return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
 
 

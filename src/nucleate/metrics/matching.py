@@ -80,7 +80,7 @@ def overlap(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Overlap:
 def assign(pairs: Int64, gain: Float64) -> Int64:
     """Return the rows of `pairs` that form the one-to-one assignment of greatest total gain.
 
-    The graph falls into small connected parts, each solved by itself: any number of nuclei.
+    Solved as a sparse problem: memory grows with the number of pairs, not with its square.
 
     Args:
         pairs: int64 (k, 2), indices of left and right.
@@ -90,7 +90,8 @@ def assign(pairs: Int64, gain: Float64) -> Int64:
         int64 indices into `pairs`, ascending.
 
     References:
-        Jonker and Volgenant 1987, doi:10.1007/BF02278710 (the solver of `lap`).
+        Jonker and Volgenant 1987, doi:10.1007/BF02278710; Volgenant 1996,
+        doi:10.1016/0305-0548(96)00010-X (the sparse solver of `lap`).
 
     Example:
         >>> assign(np.array([[0, 0], [0, 1], [1, 0]]), np.array([0.6, 0.5, 0.4])).tolist()
@@ -100,37 +101,26 @@ def assign(pairs: Int64, gain: Float64) -> Int64:
 
     if len(pairs) == 0:
         return np.zeros(0, np.int64)
-    part = _connected(pairs)
-    order = np.argsort(part, kind="stable")
-    cuts = np.flatnonzero(np.diff(part[order])) + 1
-    chosen: list[int] = []
-    for rows in np.split(order, cuts):
-        if len(rows) == 1:
-            chosen.append(int(rows[0]))
-            continue
-        left, row_of = np.unique(pairs[rows, 0], return_inverse=True)
-        right, column_of = np.unique(pairs[rows, 1], return_inverse=True)
-        cost = np.zeros((len(left), len(right)))
-        cost[row_of, column_of] = -gain[rows]
-        where = np.full(cost.shape, -1, np.int64)
-        where[row_of, column_of] = rows
-        columns = lap.lapjv(cost, extend_cost=True)[1]
-        hits = where[np.flatnonzero(columns >= 0), columns[columns >= 0]]
-        chosen.extend(int(hit) for hit in hits if hit >= 0)
-    return np.sort(np.array(chosen, np.int64))
-
-
-def _connected(pairs: Int64) -> Int64:
-    """Return for each pair the number of its connected part of the bipartite graph."""
-    rights = int(pairs[:, 0].max()) + 1
-    parent = np.arange(rights + int(pairs[:, 1].max()) + 1)
-
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]
-            at = int(parent[at])
-        return at
-
-    for left, right in pairs.tolist():
-        parent[root(left)] = root(rights + right)
-    return np.array([root(int(left)) for left in pairs[:, 0]], np.int64)
+    alone = (np.bincount(pairs[:, 0])[pairs[:, 0]] == 1) & (
+        np.bincount(pairs[:, 1])[pairs[:, 1]] == 1
+    )
+    contested = np.flatnonzero(~alone)
+    if len(contested) == 0:
+        return np.arange(len(pairs))
+    left = np.unique(pairs[contested, 0], return_inverse=True)[1].astype(np.int64)
+    right = np.unique(pairs[contested, 1], return_inverse=True)[1].astype(np.int64)
+    n, m = int(left.max()) + 1, int(right.max()) + 1
+    # a sparse square problem that always has a solution: left i may stay alone (column m + i),
+    # right j may stay alone (row n + j), and a pair frees row n + j for column m + i
+    rows = np.concatenate([left, np.arange(n), n + np.arange(m), n + right])
+    columns = np.concatenate([right, m + np.arange(n), np.arange(m), m + left])
+    # the solver wants costs of at least 0; a constant on every entry changes no solution
+    most = float(gain.max())
+    costs = np.concatenate([most - gain[contested], np.full(n + m + len(contested), most)])
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n + m))])
+    taken = lap.lapmod(
+        n + m, costs[order], starts.astype(np.int32), columns[order].astype(np.int32)
+    )[1]
+    won = contested[taken[left] == right]
+    return np.sort(np.concatenate([np.flatnonzero(alone), won]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from nucleate.labels import distance_inside
 from nucleate.metrics.instance import ratio
-from nucleate.types import Bool, Float32, Int32
+from nucleate.types import Bool, Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def boundary_scores(
     if not n_true or not n_pred:
         far = float("nan") if n_true == n_pred else float(np.hypot(*truth.shape))
         return (0, n_pred, 0, n_true), far
-    from_pred, from_true = _distance_to(a)[b], _distance_to(b)[a]
+    from_pred, from_true = distance_inside(~a)[b], distance_inside(~b)[a]
     near = (
         int((from_pred <= tolerance).sum()),
         n_pred,
@@ -136,10 +136,3 @@ def boundary_f(near_pred: int, n_pred: int, near_true: int, n_true: int) -> floa
         return 0.0
     precision, recall = near_pred / n_pred, near_true / n_true
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _distance_to(mask: Bool) -> Float32:
-    """Return each pixel's distance to the nearest True pixel."""
-    return cv2.distanceTransform(  # type: ignore[no-any-return]
-        (~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-    )

@@ -1,0 +1,137 @@
+"""Every export format: what is written is what was found, and other programs can read it."""
+
+import csv
+import json
+import uuid
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tifffile
+from PIL import Image
+
+from nucleate import segment
+from nucleate.errors import OutputError
+from nucleate.io.annotations import draw, read_geojson
+from nucleate.io.exports import EXPORTERS
+from nucleate.io.files import atomic
+from nucleate.io.images import read_labels
+from nucleate.io.slides import ArraySource
+from nucleate.types import Frame, Instances
+from tests.conftest import painted
+from tests.synthetic import tissue
+
+
+@pytest.fixture
+def found(oracle):
+    _, labels = tissue(180, 220, 40)
+    image = painted(labels)
+    return segment(image, oracle, mpp=0.25), ArraySource(image, 0.25, "tile.png"), labels
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTERS))
+def test_no_nuclei_is_a_valid_file(tmp_path, name):
+    source = ArraySource(np.full((30, 40, 3), 255, np.uint8), 0.25)
+    path = tmp_path / f"x{EXPORTERS[name].suffix}"
+    EXPORTERS[name].write(Instances.empty(Frame(40, 30, 0.25)), source, path)
+    assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTERS))
+def test_same_result_same_bytes(tmp_path, found, name):
+    nuclei, source, _ = found
+    for i in range(2):
+        EXPORTERS[name].write(nuclei, source, tmp_path / f"{i}{EXPORTERS[name].suffix}")
+    one, other = sorted(tmp_path.iterdir())
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_labels_are_the_nuclei(tmp_path, found):
+    nuclei, source, labels = found
+    EXPORTERS["labels"].write(nuclei, source, tmp_path / "a.labels.tif")
+    back = read_labels(tmp_path / "a.labels.tif")
+    assert ((back > 0) == (labels > 0)).all()
+    with tifffile.TiffFile(tmp_path / "a.labels.tif") as file:
+        assert file.pages[0].dtype == np.int32
+        assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert file.pages[0].tags["XResolution"].value[0] / file.pages[0].tags["XResolution"].value[
+            1
+        ] == pytest.approx(40_000)
+
+
+def test_overlay_is_the_picture_with_outlines(tmp_path, found):
+    nuclei, source, _ = found
+    EXPORTERS["overlay"].write(nuclei, source, tmp_path / "a.png")
+    overlay = np.asarray(Image.open(tmp_path / "a.png"))
+    picture = source.read(0, 0, source.width, source.height)
+    changed = (overlay != picture).any(-1).mean()
+    assert overlay.shape == picture.shape
+    assert 0.01 < changed < 0.5
+
+
+def test_tables_hold_a_row_per_nucleus(tmp_path, found):
+    nuclei, source, _ = found
+    EXPORTERS["parquet"].write(nuclei, source, tmp_path / "a.parquet")
+    EXPORTERS["csv"].write(nuclei, source, tmp_path / "a.csv")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names == [
+        "id", "x", "y", "x0", "y0", "x1", "y1", "area_um2", "perimeter_um", "eccentricity",
+        "solidity", "haematoxylin_mean", "score", "class",
+    ]  # fmt: skip
+    assert table.num_rows == len(nuclei)
+    facts = json.loads(table.schema.metadata[b"nucleate"])
+    assert facts["mpp"] == 0.25
+    assert (facts["width"], facts["height"]) == (220, 180)
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [int(r["id"]) for r in rows] == table["id"].to_pylist()
+    inside = (table["x"].to_numpy() >= table["x0"].to_numpy()) & (
+        table["x"].to_numpy() <= table["x1"].to_numpy()
+    )
+    assert inside.all()
+
+
+def test_geojson_is_what_qupath_documents_and_comes_back(tmp_path, found):
+    nuclei, source, labels = found
+    path = tmp_path / "a.geojson"
+    EXPORTERS["geojson"].write(nuclei, source, path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["type"] == "FeatureCollection"
+    assert len(content["features"]) == len(nuclei)
+    ids = {uuid.UUID(f["id"]) for f in content["features"]}
+    assert len(ids) == len(nuclei)
+    for feature in content["features"]:
+        assert feature["type"] == "Feature"
+        ring = feature["geometry"]["coordinates"][0]
+        assert feature["geometry"]["type"] == "Polygon"
+        assert ring[0] == ring[-1]
+        assert len(ring) >= 4
+        properties = feature["properties"]
+        assert properties["objectType"] == "detection"
+        assert all(np.isfinite(v) for v in properties["measurements"].values())
+        assert "Nucleus: Area µm^2" in properties["measurements"]
+    assert ((draw(read_geojson(path), labels.shape) > 0) == (labels > 0)).all()
+
+
+def test_half_a_file_never_has_a_final_name(tmp_path):
+    path = tmp_path / "out" / "a.txt"
+    with pytest.raises(ValueError, match="stop"), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError("stop")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_full_disk_is_one_clear_sentence_and_keeps_the_earlier_file(tmp_path, monkeypatch):
+    import errno
+    import os
+
+    path = tmp_path / "a.txt"
+    path.write_text("earlier")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="the disk is full"), atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -1,0 +1,114 @@
+"""Every model family: any size, save and load, the same maps from every engine."""
+
+import numpy as np
+import pytest
+import torch
+
+from nucleate.models import MODELS, build, parameter_count
+from nucleate.models.export import Deploy, export_onnx
+
+HEADS = ["foreground", "distance"]
+SMALL = {"mtl": {"widths": (8, 12, 16), "window": 4, "attention_heads": 2}}
+VARIANTS = [
+    {"stem": 1}, {"stem": 2}, {"stem": 4}, {"dilations": (1,)}, {"transformer_layers": 0},
+    {"gates": False}, {"blocks": 1}, {"decoder_blocks": 2},
+]  # fmt: skip
+
+
+def _network(family, **changes):
+    torch.manual_seed(0)
+    return build(family, HEADS, {**SMALL[family], **changes}).eval()
+
+
+def test_every_family_is_tested():
+    assert SMALL.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+@pytest.mark.parametrize("size", [(1, 1), (33, 20), (64, 64), (70, 131)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_size_in_the_same_size_out(family, size, batch):
+    maps = _network(family)(torch.zeros(batch, 3, *size))
+    assert list(maps) == HEADS
+    assert all(m.shape == (batch, *size) for m in maps.values())
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_bytes_and_floats_give_the_same(family):
+    image = torch.randint(0, 256, (1, 3, 48, 48), dtype=torch.uint8)
+    network = _network(family)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), network(image.float()))
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_every_weight_learns(family):
+    network = build(family, HEADS, SMALL[family]).train()
+    maps = network(torch.randint(0, 256, (2, 3, 64, 64)).float())
+    sum((m**2).mean() for m in maps.values()).backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_bf16_stays_close(family):
+    network = _network(family)
+    image = torch.randint(0, 256, (1, 3, 64, 64)).float()
+    with torch.no_grad():
+        exact = network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(image)
+    for head in HEADS:
+        assert (torch.sigmoid(exact[head]) - torch.sigmoid(rough[head].float())).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
+    import onnxruntime
+    import openvino
+
+    network = _network("mtl", **changes)
+    path = tmp_path / "m.onnx"
+    export_onnx(network, HEADS, network.align_px, path)
+    a = network.align_px
+    image = np.random.default_rng(0).integers(0, 256, (2, 2 * a, 3 * a, 3), np.uint8)
+    with torch.no_grad():
+        expected = [m.numpy() for m in Deploy(network, HEADS)(torch.from_numpy(image))]
+    session = onnxruntime.InferenceSession(str(path))
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for other in (session.run(HEADS, {"image": image}), compiled(image)):
+        for i, head in enumerate(HEADS):
+            result = other[i] if isinstance(other, list) else other[head]
+            np.testing.assert_allclose(result, expected[i], atol=2e-5)
+
+
+def test_each_ingredient_can_be_switched_off_and_changes_the_network():
+    full = parameter_count(_network("mtl"))
+    assert parameter_count(_network("mtl", transformer_layers=0)) < full
+    assert parameter_count(_network("mtl", gates=False)) < full
+    image = torch.randint(0, 256, (1, 3, 96, 96)).float()
+    plain = _network("mtl", dilations=(1,))
+    with torch.no_grad():
+        assert not torch.allclose(plain(image)["distance"], _network("mtl")(image)["distance"])
+
+
+def test_tiles_agree_when_aligned():
+    """Attention stays in windows of the level-0 grid: far from a tile's edge all is the same."""
+    network = _network("mtl", widths=(8, 12), blocks=1, dilations=(1,), window=4)
+    a = network.align_px
+    assert a == 16
+    image = torch.randint(0, 256, (1, 3, 8 * a, 8 * a)).float()
+    with torch.no_grad():
+        whole = network(image)["distance"]
+        tile = network(image[..., 2 * a : 8 * a, a : 8 * a])["distance"]
+        shifted = network(image[..., a // 2 :, a // 2 :])["distance"]
+    inner = slice(2 * a, 4 * a)
+    torch.testing.assert_close(
+        tile[..., inner, inner], whole[..., 4 * a : 6 * a, 3 * a : 5 * a], atol=1e-5, rtol=1e-4
+    )
+    # off the grid the windows fall elsewhere: alignment is needed
+    assert not torch.allclose(
+        shifted[..., inner, inner],
+        whole[..., inner.start + a // 2 : inner.stop + a // 2,
+              inner.start + a // 2 : inner.stop + a // 2], atol=1e-5,
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""Training for real, on a tiny generated tree: the run folder, resuming after a kill, refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from nucleate import load_model, segment
+from nucleate.checkpoint import read_card
+from nucleate.config import load_recipe, parse_recipe
+from nucleate.datasets.splits import read_split
+from nucleate.errors import ModelError, TrainingError
+from nucleate.run_folder import RunFolder
+from nucleate.train import train_recipe
+from tests.data import folder
+
+TINY = {
+    "name": "tiny",
+    "licence": "MIT",
+    "data": {"root": ".", "sets": [{"name": "folder", "path": "data", "options": {"mpp": 0.25}}],
+             "validation": 0.3},
+    "model": {"family": "mtl", "arguments": {"widths": [8, 12], "blocks": 1, "dilations": [1],
+                                             "transformer_layers": 0, "gates": False}},
+    "heads": {"foreground": {"loss": {"bce": 1, "dice": 1}}, "distance": {"loss": {"mse": 4}}},
+    "train": {"steps": 12, "validate_every": 3, "batch": 2, "crop_px": 64, "precision": "fp32",
+              "workers": 1, "threads": 1, "device": "cpu", "warmup_steps": 2, "ema": 0.9},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    folder.make(root / "data", 4)
+    (root / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tree):
+    return train_recipe(load_recipe(tree / "tiny.yaml"), tree, tree / "run").parent
+
+
+def test_run_folder_holds_everything(run):
+    assert {p.name for p in run.iterdir()} == {
+        "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
+        "tensorboard", "checkpoints", "model",
+    }  # fmt: skip
+    assert parse_recipe(yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
+    split = read_split(run / "split.json")
+    assert len(split.parts["train"]) + len(split.parts["validation"]) == 4
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == [3, 6, 9, 12]
+    assert all(np.isfinite(float(row["loss_distance/mse"])) for row in rows)
+    assert json.loads((run / "environment.json").read_text())["packages"]["torch"]
+    assert any((run / "tensorboard").iterdir())
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_loss_falls(run):
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_model_folder_is_complete_and_the_engines_agree(run):
+    card = read_card(run / "model")
+    assert card.licence == "MIT"
+    assert card.recipe["data"]["root"] == "."
+    assert set(card.thresholds) == {"foreground", "marker", "smooth", "min_area"}
+    assert card.metrics["validation"]["pictures"] == 2
+    assert card.training_data[0]["images"] == 4
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    maps = [load_model(run, backend=b, device="cpu").backend(image) for b in ("openvino", "torch")]
+    for head in card.heads:
+        np.testing.assert_allclose(maps[0][head], maps[1][head], atol=2e-5)
+    assert segment(image[0], load_model(run), mpp=0.25).frame.width == 96
+
+
+def test_changed_weights_are_refused(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run / "model", tmp_path / "m")
+    data = bytearray((tmp_path / "m" / "model.onnx").read_bytes())
+    data[-9] ^= 1
+    (tmp_path / "m" / "model.onnx").write_bytes(bytes(data))
+    with pytest.raises(ModelError, match="SHA-256 does not fit"):
+        load_model(tmp_path / "m", device="cpu")
+
+
+def test_taken_folder_and_other_recipe_are_refused(run, tree):
+    recipe = load_recipe(tree / "tiny.yaml")
+    with pytest.raises(TrainingError, match="holds a run already.*--resume"):
+        train_recipe(recipe, tree, run)
+    other = load_recipe(tree / "tiny.yaml", ["train.lr=0.1"])
+    with pytest.raises(TrainingError, match="another recipe \\(train.lr\\)"):
+        train_recipe(other, tree, run, resume=True)
+
+
+def test_damaged_checkpoint_is_named(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    copy = RunFolder(tmp_path / "run")
+    path = copy.checkpoint("last")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(TrainingError, match=f"{path.name}: the checkpoint is damaged"):
+        copy.checkpoint("last")
+
+
+def test_loss_that_is_not_finite_stops_with_its_parts(tree, tmp_path, monkeypatch):
+    from nucleate import losses
+
+    monkeypatch.setitem(losses.LOSSES, "mse", lambda s, t, w: (s * float("nan")).sum())
+    with pytest.raises(TrainingError, match=r"not finite at step 1: .*distance/mse = nan"):
+        train_recipe(load_recipe(tree / "tiny.yaml"), tree, tmp_path / "run")
+
+
+def test_every_setting_of_training_matters(tree, run, tmp_path):
+    """A seed, a rate, an average: each changes the weights (a parameter that does nothing lies)."""
+    base = load_file(run / "model" / "model.safetensors")
+    for i, change in enumerate(["seed=2", "train.lr=0.01", "train.ema=0", "train.clip_norm=0.01"]):
+        recipe = load_recipe(tree / "tiny.yaml", [change, "train.workers=0"])
+        model = train_recipe(recipe, tree, tmp_path / str(i))
+        other = load_file(model / "model.safetensors")
+        assert any(not np.array_equal(base[k], other[k]) for k in base), change
+
+
+def _start(tree, out, *more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nucleate", "train", "tiny.yaml", "-o", str(out),
+         "--set", "train.steps=60", *more],
+        cwd=tree, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
+    undisturbed = _start(tree, tmp_path / "whole")
+    assert undisturbed.wait(timeout=300) == 0, undisturbed.stderr.read()
+    killed = _start(tree, tmp_path / "killed")
+    wanted = np.random.default_rng(seed).integers(4, 56)
+    log = tmp_path / "killed" / "log.txt"
+    for _ in range(3000):
+        time.sleep(0.02)
+        steps = log.read_text().count(" · loss ") * 3 if log.exists() else 0
+        if steps >= wanted or killed.poll() is not None:
+            break
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model").exists()
+    resumed = _start(tree, tmp_path / "killed", "--resume")
+    assert resumed.wait(timeout=300) == 0, resumed.stderr.read()
+    assert "resuming from step-" in log.read_text()
+    one, other = (load_file(tmp_path / n / "model" / "model.safetensors")
+                  for n in ("whole", "killed"))  # fmt: skip
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"}
+             for row in csv.DictReader((tmp_path / n / "metrics.csv").open())]
+            for n in ("whole", "killed")]  # fmt: skip
+    assert rows[0] == rows[1]

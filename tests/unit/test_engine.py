@@ -1,0 +1,163 @@
+"""The engine, with an oracle for a network: every nucleus once, whatever the tiles."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nucleate import postprocess, segment
+from nucleate.errors import ConfigError, InputError
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import EngineOptions, find_nuclei, read_tile, working_scale
+from nucleate.inference.tiling import Tile, plan
+from nucleate.io.slides import ArraySource
+from nucleate.labels import rasterise
+from tests.conftest import OracleBackend, oracle_card, painted
+from tests.synthetic import scattered, tissue
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 900),
+    st.integers(1, 900),
+    st.sampled_from([64, 128, 160, 300]),
+    st.sampled_from([0, 5, 16, 24]),
+    st.sampled_from([8, 16, 32]),
+)
+def test_cores_cover_the_picture_once_and_reads_are_aligned(width, height, tile, halo, align):
+    if tile - tile % align <= 2 * (halo + -halo % align):
+        with pytest.raises(ConfigError, match="no ground"):
+            plan(width, height, tile, halo, align)
+        return
+    covered = np.zeros((height, width), int)
+    for t in plan(width, height, tile, halo, align):
+        x0, y0, x1, y1 = t.core
+        covered[y0:y1, x0:x1] += 1
+        assert all(v % align == 0 for v in t.read)
+        assert t.read[2] - t.read[0] <= tile
+        for low, high, read_low, read_high, size in (
+            (x0, x1, t.read[0], t.read[2], width), (y0, y1, t.read[1], t.read[3], height),
+        ):  # fmt: skip
+            assert read_low == 0 or read_low <= low - halo
+            assert read_high >= size or read_high >= high + halo
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("tile", [192, 256, 320, 512, 1024])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_reassembly_is_exact(oracle, tile, batch):
+    _, labels = tissue(700, 530, 500, seed=2)
+    options = EngineOptions(tile, batch)
+    found = find_nuclei(ArraySource(painted(labels), 0.25), oracle, None, options)
+    back, _ = rasterise(found.nuclei.coords_xy, found.nuclei.offsets, labels.shape)
+    assert len(found.nuclei) == labels.max()
+    assert found.cut == 0
+    pairs = {(int(a), int(b)) for a, b in zip(labels.ravel(), back.ravel(), strict=True)}
+    assert len(pairs) == labels.max() + 1  # a one-to-one renumbering
+
+
+def test_order_and_ids_do_not_depend_on_the_tiles(oracle):
+    _, labels = tissue(600, 600, 300, seed=3)
+    results = [
+        find_nuclei(ArraySource(painted(labels), 0.25), oracle, None, EngineOptions(tile)).nuclei
+        for tile in (192, 256, 1024)
+    ]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0].coords_xy, other.coords_xy)
+        for name, column in results[0].features.items():
+            np.testing.assert_allclose(column, other.features[name], rtol=1e-5, err_msg=name)
+
+
+class WobblingOracle(OracleBackend):
+    """Sees every tile shifted by up to one pixel: tiles disagree, as real networks do."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, batch):
+        maps = super().__call__(batch)["foreground"]
+        return {
+            "foreground": np.stack([np.roll(m, self.rng.integers(-1, 2, 2), (0, 1)) for m in maps])
+        }
+
+
+def test_nothing_is_lost_or_doubled_when_tiles_disagree(oracle):
+    labels = scattered(1200, 1200, step=14, size=10)
+    wobbling = Model(oracle_card(), WobblingOracle())
+    found = find_nuclei(ArraySource(painted(labels), 0.25), wobbling, None, EngineOptions(192))
+    assert abs(len(found.nuclei) - labels.max()) <= 0.001 * labels.max()
+
+
+def test_object_larger_than_a_tile_sees_is_reported(oracle):
+    labels = np.zeros((600, 600), np.int32)
+    labels[100:500, 100:500] = 1
+    found = find_nuclei(ArraySource(painted(labels), 0.25), oracle, None, EngineOptions(256))
+    assert found.cut > 0
+
+
+def _components(maps, thresholds):
+    return cv2.connectedComponents((maps["foreground"] > 100).view(np.uint8))[1].astype(np.int32)
+
+
+@pytest.mark.parametrize("mpp", [0.125, 0.2, 0.4, 0.5])
+def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, mpp):
+    monkeypatch.setitem(
+        postprocess.DECODERS, "pieces", postprocess.Decoder(("foreground",), {}, {}, _components)
+    )
+    model = Model(oracle_card(decoder="pieces"), OracleBackend())
+    step = round(6 / mpp)  # squares of 4 um, 6 um apart
+    squares = scattered(480, 480, step, step * 2 // 3)
+    picture = painted((squares > 0).astype(np.int32) * 200)
+    nuclei = segment(picture, model, mpp=mpp, options=EngineOptions(256))
+    assert len(nuclei) == squares.max()
+    assert nuclei.frame.width == 480
+    area = float(np.median(nuclei.features["area_um2"]))
+    assert area == pytest.approx((step * 2 // 3 * mpp) ** 2, rel=0.05)
+    true_xy = np.array([[x, y] for y in range(0, 480 - step * 2 // 3, step)
+                        for x in range(0, 480 - step * 2 // 3, step)])  # fmt: skip
+    np.testing.assert_allclose(nuclei.boxes_xyxy[:, :2], true_xy, atol=1.01)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.77, 2.0])
+def test_a_working_pixel_has_one_value_whichever_tile_reads_it(scale):
+    image, _ = tissue(150, 130, 20)
+    source = ArraySource(image)
+    whole = read_tile(source, Tile((0, 0, 1, 1), (0, 0, 64, 64)), scale)
+    part = read_tile(source, Tile((0, 0, 1, 1), (16, 32, 48, 64)), scale)
+    np.testing.assert_allclose(whole[32:64, 16:48].astype(int), part, atol=1)
+
+
+def test_constant_in_constant_out():
+    source = ArraySource(np.full((50, 70, 3), 137, np.uint8))
+    for scale in (0.3, 1.0, 1.7):
+        tile = read_tile(source, Tile((0, 0, 1, 1), (0, 0, 128, 128)), scale)
+        assert (tile == 137).all()
+
+
+def test_resolution_is_never_guessed(oracle):
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=r"no resolution \(mpp\).*0.25 um/px.*--mpp"):
+        segment(image, oracle)
+    with pytest.raises(ConfigError, match="0.02 to 20"):
+        segment(image, oracle, mpp=500)
+    assert working_scale(ArraySource(image, 0.26), oracle.card, None) == 1.0
+    assert working_scale(ArraySource(image, 0.25), oracle.card, 0.5) == 2.0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 2000)])
+def test_any_picture_size(oracle, shape):
+    labels = np.zeros(shape, np.int32)
+    labels[0, 0] = 5
+    nuclei = segment(painted(labels), oracle, mpp=0.25, options=EngineOptions(256))
+    assert len(nuclei) == 1
+    assert nuclei.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8)],
+)
+def test_array_that_is_no_picture(oracle, array):
+    with pytest.raises(InputError, match="uint8 of shape"):
+        segment(array, oracle, mpp=0.25)
