@@ -111,7 +111,8 @@ def distance_inside(mask: Bool) -> Float32:
         [[0.0, 1.0, 2.0]]
     """
     far = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.sqrt(np.rint(np.square(far.astype(np.float64)))).astype(np.float32)
+    squares = np.rint(np.square(far.astype(np.float64)))
+    return np.asarray(np.sqrt(squares), np.float32)
 
 
 def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:

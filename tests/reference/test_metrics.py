@@ -207,7 +207,7 @@ def test_report_files_hold_no_nan(tmp_path):
     ).write(tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["per_organ"]["liver"]["aji"] == 1.0
-    rows = list(csv.DictReader((tmp_path / "per_picture.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "per_picture.csv").read_text().splitlines()))
     assert [row["aji"] for row in rows] == ["", "1.0"]
 
 

@@ -139,7 +139,7 @@ def test_resolution_is_never_guessed(oracle):
     image = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(InputError, match=r"no resolution \(mpp\).*0.25 um/px.*--mpp"):
         segment(image, oracle)
-    with pytest.raises(ConfigError, match="0.02 to 20"):
+    with pytest.raises(ConfigError, match=r"0\.02 to 20"):
         segment(image, oracle, mpp=500)
     assert working_scale(ArraySource(image, 0.26), oracle.card, None) == 1.0
     assert working_scale(ArraySource(image, 0.25), oracle.card, 0.5) == 2.0

@@ -17,7 +17,8 @@ from nucleate.inference.engine import EngineOptions, find_nuclei, working_scale
 from nucleate.io.exports import EXPORTERS
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
-from nucleate.io.slides import SLIDES, open_source
+from nucleate.io.slides import SLIDES, Source, open_source
+from nucleate.types import Instances
 
 RASTER_PIXELS = 100_000_000  # above this, labels and overlay are written only when asked for
 
@@ -155,6 +156,22 @@ def segment_files(
     return summary
 
 
+def _write_all(nuclei: Instances, source: Source, out: Path, files: dict[str, str]) -> None:
+    """Write all files of a source, or none of them."""
+    is_new = not out.exists()
+    written: list[Path] = []
+    try:
+        for name, file in files.items():
+            EXPORTERS[name].write(nuclei, source, out / file)
+            written.append(out / file)
+    except BaseException:
+        for file_path in written:
+            file_path.unlink(missing_ok=True)
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise
+
+
 def _segment_one(
     path: Path,
     out: Path,
@@ -178,12 +195,8 @@ def _segment_one(
         chosen = tuple(k for k, exporter in EXPORTERS.items() if not (large and exporter.raster))
         if large:
             notes.append("labels and overlay left out for its size; ask with --formats")
-    files = {}
-    for name in chosen:
-        exporter = EXPORTERS[name]
-        target = out / f"{path.stem}{exporter.suffix}"
-        exporter.write(nuclei, source, target)
-        files[name] = target.name
+    files = {name: f"{path.stem}{EXPORTERS[name].suffix}" for name in chosen}
+    _write_all(nuclei, source, out, files)
     resolution = options.mpp or source.mpp or model.card.mpp
     square_mm = source.width * source.height * resolution**2 / 1e6
     return {

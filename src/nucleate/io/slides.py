@@ -54,7 +54,7 @@ class OpenSlideSource:
 
         try:
             self._slide: Any = openslide.OpenSlide(str(path))
-        except OSError as error:
+        except (openslide.OpenSlideError, OSError) as error:
             raise InputError(f"{path}: cannot be opened as a slide ({error}). {_REMEDY}") from error
         properties = self._slide.properties
         width, height = self._slide.dimensions
@@ -67,11 +67,13 @@ class OpenSlideSource:
 
     def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
         """Return a region; what the scanner left out is white."""
+        import openslide
+
         try:
             region = self._slide.read_region(
                 (self._left + x0, self._top + y0), 0, (x1 - x0, y1 - y0)
             )
-        except OSError as error:
+        except (openslide.OpenSlideError, OSError) as error:
             raise InputError(
                 f"{self._path}: the region at ({x0}, {y0}) cannot be read ({error}). {_REMEDY}"
             ) from error

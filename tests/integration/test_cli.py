@@ -1,0 +1,377 @@
+"""The command line as users meet it: results, refusals, exit codes. The bundled model is real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from nucleate import cli
+from nucleate.io.images import read_labels
+from tests.data import folder, monuseg
+from tests.synthetic import tissue
+from tests.unit.test_annotations import BOMB
+
+SUFFIXES = (".labels.tif", ".overlay.png", ".nuclei.parquet", ".nuclei.csv", ".geojson")
+IMAGE, LABELS = tissue(160, 200, 25)
+
+
+@pytest.fixture
+def nucleate(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["nucleate", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out = capsys.readouterr()
+        return stopped.value.code, out.out, out.err
+
+    return run
+
+
+def _png(path, image=IMAGE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_segment_writes_everything(tmp_path, nucleate):
+    source = _png(tmp_path / "a.png")
+    code, out, _ = nucleate("segment", source, "--mpp", 0.25, "-o", tmp_path / "out")
+    assert code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *(f"a{s}" for s in SUFFIXES), "summary.json",
+    }  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["sources"][0]["nuclei"] == summary["totals"]["nuclei"] > 5
+    assert f"{summary['totals']['nuclei']} nuclei in 1 sources" in out
+    assert summary["model"]["licence"] == "CC-BY-NC-SA-4.0"
+    assert read_labels(tmp_path / "out" / "a.labels.tif").shape == (160, 200)
+
+
+def test_segment_takes_files_folders_and_globs(tmp_path, nucleate):
+    for name in ("f/a.png", "f/deep/b.png", "g1.png", "g2.png"):
+        _png(tmp_path / name, IMAGE[:64, :64])
+    code, _, err = nucleate(
+        "segment",
+        tmp_path / "f",
+        tmp_path / "g*.png",
+        "--mpp",
+        0.25,
+        "-o",
+        tmp_path / "out",
+        "--formats",
+        "csv",
+    )
+    assert code == 0, err
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.csv")) == [
+        "a.nuclei.csv", "b.nuclei.csv", "g1.nuclei.csv", "g2.nuclei.csv",
+    ]  # fmt: skip
+
+
+def test_one_bad_source_does_not_stop_the_others(tmp_path, nucleate):
+    _png(tmp_path / "in" / "a.png", IMAGE[:64, :64])
+    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    code, _, err = nucleate("segment", tmp_path / "in", "--mpp", 0.25, "-o", tmp_path / "out")
+    assert code == 3
+    assert "1 sources failed" in err
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"]
+    assert [row["status"] for row in rows] == ["done", "failed"]
+    assert "b.png" in rows[1]["error"]
+
+
+def _truncated(path):
+    tifffile.imwrite(path, IMAGE, photometric="rgb")
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+BAD = {
+    "missing file": ("a.png", lambda p: None, "no such file"),
+    "empty file": ("a.png", lambda p: p.write_bytes(b""), "empty"),
+    "text named .png": ("a.png", lambda p: p.write_text("hello"), "cannot be read as a picture"),
+    "truncated TIFF": ("a.tif", _truncated, "truncated"),
+    "truncated PNG": ("a.png", lambda p: p.write_bytes(_png(p).read_bytes()[:900]), "truncated"),
+    "grey-scale": ("a.png", lambda p: Image.fromarray(IMAGE[..., 0]).save(p), "grey-scale"),
+    "corrupt slide": ("a.svs", lambda p: p.write_bytes(b"II*\x00" + b"\x00" * 99), "slide"),
+    "folder without pictures": ("a", lambda p: p.mkdir(), "no picture or slide"),
+    "unknown format": ("a.xyz", lambda p: p.write_text("x"), "neither a picture nor a slide"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_exit_2_and_nothing_written(tmp_path, nucleate, case):
+    name, make, said = BAD[case]
+    make(tmp_path / name)
+    code, _, err = nucleate("segment", tmp_path / name, "--mpp", 0.25, "-o", tmp_path / "out")
+    last = err.strip().splitlines()[-1]
+    assert code == 2
+    assert said in last
+    assert name in last
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_resolution_names_the_option(tmp_path, nucleate):
+    code, _, err = nucleate("segment", _png(tmp_path / "a.png"), "-o", tmp_path / "out")
+    assert code == 2
+    assert "a.png: the file carries no resolution (mpp)" in err
+    assert "--mpp" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["segment", "a.png", "-o", "o", "--mppp", "1"], "--mppp"),
+        (["segment", "a.png", "-o", "o", "--device", "tpu"], "tpu"),
+        (["segment", "a.png"], "--out"),
+        (["segmentt"], "segmentt"),
+        (["segment", "a.png", "-o", "o", "--model", "mtl-smal", "--mpp", "1"], "Did you mean"),
+        (["segment", "a.png", "-o", "o", "--formats", "geojsn", "--mpp", "1"], "'geojson'"),
+        (["segment", "a.png", "-o", "o", "--mpp", "900"], "0.02 to 20"),
+        (["segment", "a.png", "-o", "o", "--mpp", "0.5", "--tile-px", "128"], "no ground"),
+        (["segment", "a.png", "-o", "o", "--device", "cuda", "--backend", "openvino"], "cpu"),
+        (["train", "none.yaml"], "none.yaml: there is no such file"),
+        (["train", "bad.yaml"], "Did you mean 'train'"),
+        (["evaluate", "none", "none"], "no such file or folder"),
+        (["evaluate"], "name the predictions"),
+        (["data", "split", "none.yaml", "-o", "s.json"], "none.yaml"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_one_sentence_and_exit_2(tmp_path, nucleate, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    _png(tmp_path / "a.png")
+    (tmp_path / "bad.yaml").write_text("{name: x, trainn: {}}")
+    code, _, err = nucleate(*words)
+    assert code == 2
+    assert said.lower() in err.strip().splitlines()[-1].lower()
+    assert "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "bad.yaml"]
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path, nucleate):
+    _png(tmp_path / "a.png")
+    _png(tmp_path / "b" / "a.png")
+    code, _, err = nucleate("segment", tmp_path, "--mpp", 0.25, "-o", tmp_path / "out")
+    assert code == 2
+    assert "would write the same files" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts a tiny disk")
+def test_full_disk(tmp_path, nucleate):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)],
+                             capture_output=True, check=False)  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("no right to mount")
+    try:
+        code, _, err = nucleate(
+            "segment", _png(tmp_path / "a.png"), "--mpp", 0.25, "-o", small / "out"
+        )
+        assert code == 2
+        assert "the disk is full" in err.strip().splitlines()[-1]
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def _odd_pictures():
+    rgba = np.dstack([IMAGE, np.full(IMAGE.shape[:2], 255, np.uint8)])
+    return {
+        "16-bit.tif": lambda p: tifffile.imwrite(
+            p, IMAGE.astype(np.uint16) * 257, photometric="rgb"
+        ),
+        "rgba.png": lambda p: Image.fromarray(rgba).save(p),
+        "1x1.png": lambda p: Image.fromarray(IMAGE[:1, :1]).save(p),
+        "long.png": lambda p: Image.fromarray(np.tile(IMAGE, (1, 150, 1))).save(p),
+        "blank.png": lambda p: Image.fromarray(np.full((99, 77, 3), 255, np.uint8)).save(p),
+        "array.npy": lambda p: np.save(p, IMAGE),
+        "photo.jpg": lambda p: Image.fromarray(IMAGE).save(p, quality=95),
+    }
+
+
+@pytest.mark.parametrize("name", _odd_pictures())
+def test_odd_but_good_input_works(tmp_path, nucleate, name):
+    _odd_pictures()[name](tmp_path / name)
+    code, _, err = nucleate("segment", tmp_path / name, "--mpp", 0.25, "-o", tmp_path / "out")
+    assert code == 0, err
+    stem = name.split(".")[0]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *(f"{stem}{s}" for s in SUFFIXES), "summary.json",
+    }  # fmt: skip
+    nuclei = json.loads((tmp_path / "out" / "summary.json").read_text())["totals"]["nuclei"]
+    if stem in ("blank", "1x1"):
+        assert nuclei == 0
+    else:
+        assert nuclei > 5
+    if stem == "long":
+        assert nuclei > 100 * LABELS.max() / 2
+
+
+def test_demo_says_what_it_found_and_where_to_look(tmp_path, nucleate):
+    code, out, _ = nucleate("demo", "-o", tmp_path / "demo")
+    assert code == 0
+    assert "Found" in out
+    assert "not for commercial use" in out
+    row = json.loads((tmp_path / "demo" / "summary.json").read_text())["sources"][0]
+    assert row["mpp"] == pytest.approx(0.499)
+    assert row["mpp_from"] == "file"
+    assert 100 < row["nuclei"] < 900
+    for file in row["files"].values():
+        assert file in out
+        assert (tmp_path / "demo" / file).stat().st_size > 0
+
+
+def test_doctor_lists_engines_models_and_sizes(nucleate):
+    code, out, _ = nucleate("doctor")
+    assert code == 0
+    for said in ("openvino: works", "mtl-small", "size of the environment", "train: installed"):
+        assert said in out
+
+
+def test_evaluate_files(tmp_path, nucleate):
+    folder.make(tmp_path / "t")
+    truth = tmp_path / "t" / "labels"
+    code, out, _ = nucleate("evaluate", truth, truth, "-o", tmp_path / "report")
+    assert code == 0
+    assert "1.0000" in out
+    content = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert content["pictures"] == 3
+    assert content["mean"]["aji"]["mean"] == 1.0
+    assert content["about"]["command"].startswith("nucleate evaluate")
+
+
+def test_evaluate_takes_what_segment_writes(tmp_path, nucleate):
+    _png(tmp_path / "a.png")
+    nucleate("segment", tmp_path / "a.png", "--mpp", 0.25, "-o", tmp_path / "out")
+    labels = read_labels(tmp_path / "out" / "a.labels.tif")
+    (tmp_path / "truth").mkdir()
+    np.save(tmp_path / "truth" / "a.npy", labels)
+    code, out, _ = nucleate("evaluate", tmp_path / "out", tmp_path / "truth")
+    assert code == 0
+    assert "1.0000" in out
+    (tmp_path / "out" / "a.labels.tif").unlink()  # now from the outlines
+    code, _, err = nucleate("evaluate", tmp_path / "out", tmp_path / "truth")
+    assert code == 0
+    assert "AJI 1.000" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: np.save(d / "p0_0.npy", np.zeros((9, 9), np.int32)), "9 × 9 pixels, but the"),
+        (lambda d: (d / "p1_0.tif").unlink(), "no prediction of this name"),
+        (lambda d: np.save(d / "p2_0.npy", np.zeros((128, 128), np.float32)), "must be integers"),
+        (lambda d: (d / "zz.xml").write_text(BOMB), "no truth of this name"),
+    ],
+)
+def test_evaluate_refuses_what_does_not_fit(tmp_path, nucleate, change, said):
+    for side in ("t", "p"):
+        folder.make(tmp_path / side)
+    (tmp_path / "p" / "labels" / "p0_0.png").unlink()
+    np.save(tmp_path / "p" / "labels" / "p0_0.npy", np.zeros((128, 128), np.int32))
+    change(tmp_path / "p" / "labels")
+    code, _, err = nucleate(
+        "evaluate", tmp_path / "p" / "labels", tmp_path / "t" / "labels", "-o", tmp_path / "report"
+    )
+    assert code == 2
+    assert said in err.strip().splitlines()[-1]
+    assert not (tmp_path / "report").exists()
+
+
+def test_xml_with_entities_is_refused_by_evaluate(tmp_path, nucleate):
+    (tmp_path / "p.xml").write_text(BOMB)
+    np.save(tmp_path / "t.npy", LABELS)
+    code, _, err = nucleate("evaluate", tmp_path / "p.xml", tmp_path / "t.npy")
+    assert code == 2
+    assert "p.xml: the XML defines entities" in err
+
+
+def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):
+    monuseg.make(tmp_path / "m", monuseg.TEST)
+    ledger = tmp_path / "uses.csv"
+    for _ in range(2):
+        code, _, err = nucleate(
+            "evaluate", "-m", "mtl-small", "--data", "monuseg", "--root", tmp_path / "m",
+            "--ledger", ledger,
+        )  # fmt: skip
+        assert code == 0, err
+    rows = ledger.read_text().splitlines()
+    assert len(rows) == 3
+    assert rows[0].startswith("date,commit,model,sha256")
+    assert "--root m" in rows[1]  # no folder of this machine
+    assert "written down" in err
+
+
+def test_split_and_train_from_the_command_line(tmp_path, nucleate, monkeypatch):
+    import yaml
+
+    from tests.integration.test_train import TINY
+
+    folder.make(tmp_path / "data", 4)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = nucleate("data", "split", "tiny.yaml", "-o", "split.json")
+    assert code == 0, err
+    assert "2 train, 2 validation" in out
+    code, out, err = nucleate(
+        "train", "tiny.yaml", "--set", "data.split=split.json", "--set", "train.steps=3",
+        "--set", "train.workers=0",
+    )  # fmt: skip
+    assert code == 0, err
+    model = tmp_path / "runs" / "tiny" / "model"
+    code, _, err = nucleate(
+        "segment", tmp_path / "data" / "images", "-m", model, "-o", "out", "--mpp", 0.25
+    )
+    assert code == 0, err
+
+
+def test_data_list(nucleate):
+    code, out, _ = nucleate("data", "list")
+    assert code == 0
+    assert "CC-BY-NC-SA-4.0" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["--version"]])
+def test_help_and_version(nucleate, words):
+    code, out, _ = nucleate(*words)
+    assert code == 0
+    assert "nucleate" in out
+
+
+def test_killed_while_segmenting_leaves_no_half_file(tmp_path):
+    for i in range(6):
+        _png(tmp_path / "in" / f"{i}.png", np.tile(IMAGE, (4, 4, 1)))
+    for delay in (0.2, 0.8):
+        out = tmp_path / f"out{delay}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nucleate", "segment", str(tmp_path / "in"), "--mpp", "0.25",
+             "-o", str(out)],
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(3000):
+            time.sleep(0.02)
+            if out.exists() or process.poll() is not None:
+                break
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        final = [p for p in out.iterdir() if not p.name.startswith(".")]
+        assert final
+        for path in final:
+            if path.suffix == ".tif":
+                assert read_labels(path).shape == (640, 800)
+            elif path.suffix == ".png":
+                Image.open(path).load()
+            elif path.suffix == ".geojson":
+                json.loads(path.read_text())
+            elif path.suffix == ".parquet":
+                import pyarrow.parquet
+
+                pyarrow.parquet.read_table(path)
