@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -188,6 +189,7 @@ def evaluate(
     or nucleate evaluate -m mtl-small --data monuseg --root MoNuSegTestData.zip
     """
     from nucleate.evaluate import evaluate_files, evaluate_model, log_test_use
+    from nucleate.run_folder import git_commit
 
     if model is None:
         if pred is None or truth is None:
@@ -210,7 +212,11 @@ def evaluate(
         if any(entry.test_only for entry in entries):
             log_test_use(ledger, ready, report, _command_line(root))
             _say(f"official test pictures: this use is written down in {ledger}")
-    report.about["command"] = _command_line(root)
+    report.about |= {
+        "command": _command_line(root),
+        "commit": git_commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
     if out is not None:
         report.write(out)
     _show_report(report)

@@ -1,0 +1,157 @@
+"""Write docs/results/index.md and the README's table from the results files. No number by hand.
+
+python docs/programs/results.py           write
+python docs/programs/results.py --check   fail if what is written is not what would be written
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
+NAMES = {
+    "aji": "AJI", "aji_plus": "AJI+", "pq": "PQ", "dq": "DQ", "sq": "SQ", "dice": "Dice",
+    "iou": "IoU", "accuracy": "pixel accuracy", "precision": "precision", "recall": "recall",
+    "f1_50": "F1 at IoU 0.5", "f1_70": "F1 at IoU 0.7", "f1_detection": "detection F1 (12 px)",
+    "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
+}  # fmt: skip
+
+
+def load() -> dict[str, dict]:
+    """Return name -> metrics.json of every result, the bundled model first."""
+    files = sorted(RESULTS.glob("*/metrics.json"))
+    found = {f.parent.name: json.loads(f.read_text(encoding="utf-8")) for f in files}
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("mtl"), item[0])))
+
+
+def with_interval(m: dict) -> str:
+    """Return mean and interval as text."""
+    if m["mean"] is None:
+        return "–"
+    return f"{m['mean']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
+
+
+def overview(results: dict[str, dict]) -> str:
+    """Return one row per result."""
+    lines = [
+        "| model | data | pictures | AJI | PQ | Dice | counting error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in results.values():
+        about, mean = r["about"], r["mean"]
+        cells = [with_interval(mean[k]) for k in ("aji", "pq", "dice", "count_error")]
+        data = about["data"]["root"].removesuffix(".zip")
+        lines.append(f"| {about['model']} | {data} | {r['pictures']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def page(results: dict[str, dict]) -> str:
+    """Return the results page."""
+    parts = [
+        (
+            "# Results\n\nWritten by `docs/programs/results.py` from the `metrics.json` files beside "
+            "it. Mean over pictures; in parentheses the 95 % percentile bootstrap interval over "
+            "pictures (10,000 resamples). One training run each: the interval says nothing about "
+            "other seeds.\n"
+        ),
+        overview(results),
+    ]
+    for name, r in results.items():
+        about = r["about"]
+        parts.append(f"\n## {about['model']} on {about['data']['root'].removesuffix('.zip')}\n")
+        parts.append(
+            f"Repeat with `{about['command']}` (commit {about.get('commit')}, "
+            f"{about.get('date')}, {about['engine']}, thresholds {about['thresholds']}). "
+            f"Per picture: [per_picture.csv]({name}/per_picture.csv).\n"
+        )
+        parts.append("| metric | mean | 95 % interval | pooled | pictures |\n|---|---|---|---|---|")
+        for key, label in NAMES.items():
+            m, pooled = r["mean"][key], r["pooled"][key]
+            parts.append(
+                f"| {label} | {m['mean']:.4f} | {m['low']:.4f} to {m['high']:.4f} | "
+                f"{'–' if pooled is None else f'{pooled:.4f}'} | {m['n']} |"
+            )
+        parts.append("\n| organ | pictures | AJI | PQ | Dice |\n|---|---|---|---|---|")
+        for organ, m in r["per_organ"].items():
+            parts.append(
+                f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
+            )
+    parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
+    if (RESULTS / "stages.json").exists():
+        parts.append(stages())
+    ledger = RESULTS / "test-uses.csv"
+    if ledger.exists():
+        parts.append("\n## Every use of the 14 official test pictures\n")
+        rows = list(csv.reader(ledger.read_text(encoding="utf-8").splitlines()))
+        parts.append(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
+        for row in rows[1:]:
+            cells = [cell[:12] if len(cell) == 64 else cell for cell in row]
+            cells[-1] = f"`{cells[-1]}`"
+            parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def stages() -> str:
+    """Return the section about where the time of one tile goes."""
+    s = json.loads((RESULTS / "stages.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {name} | {1000 * seconds:.1f} | {s['share_of_f32_tile'][name]:.3f} |"
+        for name, seconds in s["seconds"].items()
+    ]
+    return (
+        f"\n## Where the time of one tile goes\n\n`{s['command']}` on a tile of "
+        f"{s['tile'][1]} × {s['tile'][0]} pixels with {s['nuclei']} nuclei ({s['machine']}). "
+        "Read the ratios: the machine is shared. The compiled flood is "
+        f"{s['flood_speedup']} times as fast as scikit-image's.\n\n"
+        "| stage | ms | share of network (f32) + decode + trace + measure |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def training(folder: Path) -> str:
+    """Return the section about how a model was trained."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    name = folder.name
+    return (
+        f"\n## How {run['name']} was trained\n\n"
+        f"`nucleate train recipes/{run['name']}.yaml`: {run['steps']} steps of {run['batch']} "
+        f"crops, {run['minutes']:.0f} minutes on {run['threads']} CPU thread"
+        f"{'s' if run['threads'] != 1 else ''} ({run['precision']}), "
+        f"{run['parameters'] / 1e6:.2f} M parameters, {run['trained_on']} pictures with "
+        f"{run['nuclei_trained_on']:,} nuclei. {run['validation_pictures']} pictures of other "
+        f"patients were held out; on them the checkpoint of step {run['best_step']} and the "
+        f"thresholds {run['thresholds']} were chosen: AJI {run['validation_aji']:.3f}, "
+        f"PQ {run['validation_pq']:.3f}.\n\n![curves]({name}/curves.png)\n"
+    )
+
+
+def readme_with(table: str) -> str:
+    """Return the README with its table replaced."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Write or check."""
+    results = load()
+    wanted = {
+        RESULTS / "index.md": page(results),
+        ROOT / "README.md": readme_with(overview(results)),
+    }
+    for path, text in wanted.items():
+        if "--check" in sys.argv:
+            if path.read_text(encoding="utf-8") != text:
+                sys.exit(f"{path.relative_to(ROOT)} is stale: run python docs/programs/results.py")
+        else:
+            path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
