@@ -54,9 +54,9 @@ def page(results: dict[str, dict]) -> str:
     """Return the results page."""
     parts = [
         (
-            "# Results\n\nWritten by `docs/programs/results.py` from the `metrics.json` files beside "
-            "it. Mean over pictures; in parentheses the 95 % percentile bootstrap interval over "
-            "pictures (10,000 resamples). One training run each: the interval says nothing about "
+            "# Results\n\nWritten by `docs/programs/results.py` from the `metrics.json` files "
+            "beside it. Mean over pictures; in parentheses the 95 % percentile bootstrap interval "
+            "over pictures (10,000 resamples). One training run each: the interval says nothing about "
             "other seeds.\n"
         ),
         overview(results),

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from nucleate import __version__
-from nucleate.errors import ConfigError, NucleateError, OutputError, explain_os_error
+from nucleate.errors import ConfigError, NucleateError, explain_os_error
 
 app = typer.Typer(
     name="nucleate",
@@ -212,11 +212,9 @@ def evaluate(
         if any(entry.test_only for entry in entries):
             log_test_use(ledger, ready, report, _command_line(root))
             _say(f"official test pictures: this use is written down in {ledger}")
-    report.about |= {
-        "command": _command_line(root),
-        "commit": git_commit(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    report.about.update(
+        command=_command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
+    )
     if out is not None:
         report.write(out)
     _show_report(report)
@@ -381,6 +379,3 @@ def _print(text: str) -> None:
 def _fail(text: str, code: int = 2) -> int:
     sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
     return code
-
-
-__all__ = ["OutputError", "app", "main"]

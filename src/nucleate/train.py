@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nucleate import __version__
 from nucleate.augment import random_crop
-from nucleate.checkpoint import ONNX, WEIGHTS, read_card, write_card
+from nucleate.checkpoint import ONNX, WEIGHTS, write_card
 from nucleate.config import AugmentConfig, Recipe
 from nucleate.datasets.collect import Collection, collect
 from nucleate.datasets.splits import write_split
@@ -460,6 +460,3 @@ def _final_card(
         },
         files={name: sha256(run.model / name) for name in (ONNX, WEIGHTS)},
     )
-
-
-__all__ = ["read_card", "train_recipe"]

@@ -1,0 +1,90 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from nucleate import load_model
+from nucleate.checkpoint import BUNDLED, CARD, bundled_models, find_model, read_card
+from nucleate.errors import ModelError
+from nucleate.tune import mean_aji, tune_thresholds
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_model_is_complete_small_and_licensed(name):
+    folder = find_model(name)
+    card = read_card(folder)
+    assert sum(f.stat().st_size for f in folder.iterdir()) <= 20e6
+    assert card.licence == "CC-BY-NC-SA-4.0"
+    assert set(card.files) == {"model.onnx", "model.safetensors"}
+    assert card.recipe["data"]["root"] == "."
+    assert all(len(digest) == 64 for digest in card.files.values())
+    trained = card.training_data[-1]
+    assert trained["validation"]
+    assert (BUNDLED / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_model_gives_the_same_maps_on_both_engines(name):
+    from tests.synthetic import tissue
+
+    image, _ = tissue(256, 320, 60)
+    maps = [load_model(name, "cpu", b).backend(image[None]) for b in ("openvino", "torch")]
+    for head in maps[0]:
+        np.testing.assert_allclose(maps[0][head], maps[1][head], atol=1e-4)
+
+
+def test_bf16_changes_the_maps_but_not_the_nuclei():
+    from nucleate import segment
+    from nucleate.labels import rasterise
+    from nucleate.metrics.report import compare
+    from tests.synthetic import tissue
+
+    image, _ = tissue(256, 256, 40)
+    labels = []
+    for precision in ("f32", "bf16"):
+        found = segment(image, load_model(device="cpu", precision=precision), mpp=0.25)
+        labels.append(rasterise(found.coords_xy, found.offsets, image.shape[:2])[0])
+    assert compare(*labels).metrics["aji"] > 0.9
+
+
+def test_model_that_is_not_there(tmp_path):
+    with pytest.raises(ModelError, match="Did you mean 'mtl-small'"):
+        load_model("mtl-smol")
+    with pytest.raises(ModelError, match=r"holds no card\.json"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: "{", "not valid JSON"),
+        (lambda c: "[]", "not a model card"),
+        (lambda c: json.dumps({**c, "surprise": 1}), "not a model card"),
+        (lambda c: json.dumps({k: v for k, v in c.items() if k != "mpp"}), "not a model card"),
+        (lambda c: json.dumps({**c, "files": {}}), "has no model.onnx"),
+    ],
+)
+def test_card_that_is_none(tmp_path, spoil, said):
+    shutil.copytree(find_model("mtl-small"), tmp_path / "m")
+    path = tmp_path / "m" / CARD
+    path.write_text(spoil(json.loads(path.read_text())))
+    with pytest.raises(ModelError, match=said):
+        load_model(tmp_path / "m", device="cpu")
+
+
+def test_tuning_finds_better_thresholds_than_it_starts_from():
+    from nucleate.targets import encode
+    from tests.synthetic import tissue
+
+    truths, maps = [], []
+    for seed in range(2):
+        _, labels = tissue(200, 200, 40, seed)
+        encoded = encode(labels, ["foreground", "distance"])
+        maps.append({"foreground": encoded["foreground"] * 0.48, "distance": encoded["distance"]})
+        truths.append((labels, None))
+    start = {"foreground": 0.5, "marker": 0.5, "smooth": 1.0, "min_area": 30.0}
+    best, score = tune_thresholds(maps, truths, "watershed", start)
+    assert mean_aji(maps, truths, "watershed", start) == 0.0
+    assert score == mean_aji(maps, truths, "watershed", best) > 0.8
+    assert best["foreground"] < 0.48

@@ -1,0 +1,37 @@
+"""Numbers in README and docs come from results files; recipes and commands named there exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nucleate.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_results_pages_are_what_the_program_writes():
+    subprocess.run([sys.executable, str(ROOT / "docs/programs/results.py"), "--check"], check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_pages_name_only_what_exists(page):
+    from typer.main import get_command
+
+    text = page.read_text(encoding="utf-8")
+    for recipe in re.findall(r"recipes/[\w-]+\.yaml", text):
+        assert (ROOT / recipe).exists(), recipe
+    known = set(get_command(app).commands)
+    for command in re.findall(r"^(?:.*&& )?nucleate ([a-z]+)", text, re.MULTILINE):
+        assert command in known, command
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_readme_keeps_its_two_promises():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\npip install . && nucleate demo\n" in text
+    assert '\npip install ".[dev]" && pytest\n' in text

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from nucleate.errors import InputError
+from nucleate.types import Frame, Instances, Sample
+
+FRAME = Frame(100, 50, 0.25)
+
+
+def _three():
+    return Instances(
+        ids=np.array([1, 2, 3]),
+        coords_xy=np.arange(20, dtype=np.float32).reshape(10, 2),
+        offsets=np.array([0, 3, 7, 10]),
+        boxes_xyxy=np.arange(12, dtype=np.float32).reshape(3, 4),
+        scores=np.array([0.1, 0.2, 0.3], np.float32),
+        classes=np.zeros(3, np.int16),
+        frame=FRAME,
+        features={"area_um2": np.array([5.0, 6.0, 7.0])},
+    )
+
+
+@pytest.mark.parametrize("rows", [np.array([2, 0]), np.array([True, False, True])])
+def test_rows_are_taken_with_their_outlines(rows):
+    nuclei = _three()
+    taken = nuclei.take(rows)
+    index = np.flatnonzero(rows) if rows.dtype == bool else rows
+    assert taken.ids.tolist() == (index + 1).tolist()
+    assert taken.features["area_um2"].tolist() == (index + 5.0).tolist()
+    for new, old in enumerate(index):
+        np.testing.assert_array_equal(taken.outline(new), nuclei.outline(int(old)))
+
+
+def test_tables_are_joined_and_renumbered():
+    joined = Instances.concatenate([_three(), Instances.empty(FRAME), _three()], FRAME)
+    assert joined.ids.tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(joined.outline(4), _three().outline(1))
+    assert joined.features["area_um2"].tolist() == [5, 6, 7, 5, 6, 7]
+
+
+def test_no_nuclei_is_a_table():
+    empty = Instances.empty(FRAME)
+    assert len(empty) == 0
+    assert len(empty.take(np.zeros(0, bool))) == 0
+    assert len(Instances.concatenate([], FRAME)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ids": np.array([1, 2])}, "coords|offsets|boxes"),
+        ({"boxes_xyxy": np.zeros((3, 4))}, "boxes_xyxy must be float32"),
+        ({"offsets": np.array([0, 3, 7, 9])}, "offsets must run"),
+        ({"features": {"x": np.zeros(2)}}, "feature 'x' has 2 rows, not 3"),
+    ],
+)
+def test_lengths_and_dtypes_must_fit(change, said):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match=said):
+        replace(_three(), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": np.zeros((4, 4, 3), np.float32)}, "image must be uint8"),
+        ({"labels": np.zeros((4, 5), np.int32)}, "labels must be int32 of shape 4×4"),
+        ({"labels": np.zeros((4, 4), np.uint8)}, "labels must be int32"),
+        ({"ignore": np.zeros((4, 4), np.uint8)}, "ignore must be bool"),
+        ({"classes": np.zeros(3, np.int64)}, "classes must be int16"),
+    ],
+)
+def test_sample_is_what_it_says(change, said):
+    good = {"image": np.zeros((4, 4, 3), np.uint8), "labels": None, "name": "a", "group": "g"}
+    with pytest.raises(InputError, match=said):
+        Sample(**(good | change))
