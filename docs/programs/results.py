@@ -14,6 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
+INTRODUCTION = """# Results
+
+Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over pictures;
+in parentheses the 95 % percentile bootstrap interval over pictures (10,000 resamples). One training
+run each: the interval says nothing about other seeds.
+"""
 NAMES = {
     "aji": "AJI", "aji_plus": "AJI+", "pq": "PQ", "dq": "DQ", "sq": "SQ", "dice": "Dice",
     "iou": "IoU", "accuracy": "pixel accuracy", "precision": "precision", "recall": "recall",
@@ -53,12 +59,7 @@ def overview(results: dict[str, dict]) -> str:
 def page(results: dict[str, dict]) -> str:
     """Return the results page."""
     parts = [
-        (
-            "# Results\n\nWritten by `docs/programs/results.py` from the `metrics.json` files "
-            "beside it. Mean over pictures; in parentheses the 95 % percentile bootstrap interval "
-            "over pictures (10,000 resamples). One training run each: the interval says nothing about "
-            "other seeds.\n"
-        ),
+        INTRODUCTION,
         overview(results),
     ]
     for name, r in results.items():
