@@ -23,7 +23,7 @@ run each: the interval says nothing about other seeds.
 NAMES = {
     "aji": "AJI", "aji_plus": "AJI+", "pq": "PQ", "dq": "DQ", "sq": "SQ", "dice": "Dice",
     "iou": "IoU", "accuracy": "pixel accuracy", "precision": "precision", "recall": "recall",
-    "f1_50": "F1 at IoU 0.5", "f1_70": "F1 at IoU 0.7", "f1_detection": "detection F1 (12 px)",
+    "f1_50": "F1 at IoU 0.5", "f1_70": "F1 at IoU 0.7", "f1_detection": "detection F1 (3 µm)",
     "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
 }  # fmt: skip
 

@@ -55,7 +55,25 @@ def read_card(folder: Path) -> ModelCard:
             f"{path}: not a model card of this version of nucleate. "
             "Install the version that wrote it, or fetch the model again."
         )
-    return ModelCard(**content)
+    card = ModelCard(**content)
+    wrong = next((name for name, good in _demands(card).items() if not good), None)
+    if wrong is not None:
+        raise ModelError(f"{path}: {wrong!r} of the card makes no sense. Fetch the model again.")
+    return card
+
+
+def _demands(card: ModelCard) -> dict[str, bool]:
+    """Return for each field of a card that the engine relies on whether it can be used."""
+    integers = isinstance(card.align_px, int) and isinstance(card.halo_px, int)
+    return {
+        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "align_px": integers and 1 <= card.align_px <= 4096,
+        "halo_px": integers and 0 <= card.halo_px <= 1 << 16,
+        "heads": isinstance(card.heads, list) and all(isinstance(h, str) for h in card.heads),
+        "arguments": isinstance(card.arguments, dict),
+        "thresholds": isinstance(card.thresholds, dict),
+        "files": isinstance(card.files, dict),
+    }
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -77,8 +77,10 @@ def segment(
     from nucleate.inference.engine import EngineOptions
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
+    if chosen == ():
+        raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
     options = BatchOptions(mpp, chosen, EngineOptions(tile_px, batch))
-    found = expand_sources(sources)
+    found = expand_sources(sources, out)
     ready = load_model(model, device, backend, precision, threads)
     _say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
     with _Bar() as bar:
@@ -188,7 +190,8 @@ def evaluate(
     Examples: nucleate evaluate out/ truth/
     or nucleate evaluate -m mtl-small --data monuseg --root MoNuSegTestData.zip
     """
-    from nucleate.evaluate import evaluate_files, evaluate_model, log_test_use
+    from nucleate.datasets.monuseg import is_official_test
+    from nucleate.evaluate import check_ledger, evaluate_files, evaluate_model, log_test_use
     from nucleate.run_folder import git_commit
 
     if model is None:
@@ -197,7 +200,11 @@ def evaluate(
                 "evaluate: name the predictions and the truth, or use --model and "
                 "--root. See nucleate evaluate --help."
             )
-        report = evaluate_files(pred, truth, _say)
+        if root is not None:
+            raise ConfigError("evaluate: --root goes with --model. Leave it away, or name a model.")
+        report = evaluate_files(pred, truth, _say, 0.25 if mpp is None else mpp)
+        name, digest = pred.name, "files"
+        names = [picture.name for picture in report.pictures]
     else:
         if root is None or pred is not None:
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
@@ -206,12 +213,16 @@ def evaluate(
         from nucleate.inference.engine import EngineOptions
 
         entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
+        if any(entry.test_only for entry in entries):
+            check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)
         report = evaluate_model(ready, entries, _say, EngineOptions(tile_px))
         report.about["data"] = {"reader": data, "root": root.name}
-        if any(entry.test_only for entry in entries):
-            log_test_use(ledger, ready, report, _command_line(root))
-            _say(f"official test pictures: this use is written down in {ledger}")
+        name, digest = ready.card.name, ready.card.files.get("model.onnx", "")
+        names = [entry.name for entry in entries]
+    if any(is_official_test(picture) for picture in names):
+        log_test_use(ledger, name, digest, report, _command_line(root))
+        _say(f"official test pictures: this use is written down in {ledger}")
     report.about.update(
         command=_command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
     )

@@ -20,7 +20,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SetConfig(_Strict):
@@ -44,12 +44,12 @@ class DataConfig(_Strict):
     """Which pictures, at which resolution, split how."""
 
     root: str = "."
-    """Folder that the paths of the sets are relative to."""
+    """Folder that the paths of the sets are relative to; itself relative to where you work."""
     sets: Annotated[list[SetConfig], Field(min_length=1)]
     mpp: Annotated[float, Field(gt=0.02, lt=20)] = 0.25
     """Micrometres per pixel that the network works at; pictures are resampled to it."""
     split: str | None = None
-    """Split file, relative to the recipe; without one, a split is drawn and written to the run."""
+    """Split file; without one, a split is drawn and written to the run."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
     """Share of the pictures held out when a split is drawn."""
     split_seed: int = 1
@@ -148,7 +148,7 @@ class Recipe(_Strict):
     about: str = ""
     licence: str = "unstated"
     """Of the weights, as the training data allow; SPDX expression."""
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig
@@ -171,14 +171,7 @@ def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
         InputError: the file cannot be read.
         ConfigError: not YAML, an unknown key, or a value out of range.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{path}: not valid YAML ({' '.join(str(error).split())[:200]}). Mend the file."
-        ) from error
+    content = _parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a recipe is a YAML mapping of keys. See recipes/ for examples.")
     for change in changes or []:
@@ -205,7 +198,7 @@ def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
         if first["type"] == "missing":
             raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
         raise ConfigError(
-            f"{owner}: {where} = {first['input']!r}: {first['msg'].lower()}.{more} "
+            f"{owner}: {where} = {repr(first['input'])[:80]}: {first['msg'].lower()}.{more} "
             "Change the value."
         ) from error
 
@@ -219,28 +212,47 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _apply(content: dict[str, Any], change: str) -> None:
     """Set one value of the tree from `key.path=value`."""
-    import yaml
-
     key, found, text = change.partition("=")
     if not found or not key:
         raise ConfigError(f"--set {change!r}: write it as key=value, for example train.steps=100.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {change!r}: the value is not valid YAML. Quote it.") from error
+    value = _parse_yaml(text, f"--set {change!r}")
     at: Any = content
     *path, last = key.split(".")
     for part in path:
         at = _step(at, part, change)
-    if isinstance(at, list):
+    if isinstance(at, dict):
+        at[last] = value
+    else:
         _step(at, last, change)
         at[int(last)] = value
-    else:
-        at[last] = value
+
+
+def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
+    """Return the values of a YAML text; a key that stands twice is an error."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice!r} stands twice")
+        loader.flatten_mapping(node)
+        return dict(loader.construct_pairs(node, deep=True))
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        return yaml.load(text, Strict)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
+            RecursionError) as error:  # fmt: skip
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{owner}: not valid YAML ({said}). Mend it.") from error
 
 
 def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
-    if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+    if isinstance(at, list) and part.isdecimal() and part.isascii() and int(part) < len(at):
         return at[int(part)]
     if isinstance(at, dict):
         return at.setdefault(part, {})

@@ -18,9 +18,11 @@ from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
-from nucleate.metrics.report import PictureScore, Report, compare
+from nucleate.metrics.report import DETECTION_RADIUS_UM, PictureScore, Report, compare
 from nucleate.run_folder import git_commit
-from nucleate.types import Float64, Int32, Int64
+from nucleate.types import Float64, Int32, Int64, check_mpp
+
+LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
 
 _OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
     ".geojson": read_geojson,
@@ -29,13 +31,19 @@ _OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
 }
 
 
-def evaluate_files(pred: Path, truth: Path, tell: Callable[[str], None] = lambda _: None) -> Report:
+def evaluate_files(
+    pred: Path,
+    truth: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    mpp: float = 0.25,
+) -> Report:
     """Compare predicted with true annotations, paired by name.
 
     Args:
         pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT) or outlines (GeoJSON, XML).
         truth: likewise; label images, or outlines if the predictions are label images.
         tell: is given one line per picture.
+        mpp: micrometres per pixel, for the radius of detection (3 um).
 
     Raises:
         InputError: nothing to compare, a prediction without truth or the reverse, other sizes.
@@ -69,7 +77,8 @@ def evaluate_files(pred: Path, truth: Path, tell: Callable[[str], None] = lambda
                 f"the truth {true[name].name} is {truth_labels.shape[1]} × "
                 f"{truth_labels.shape[0]}. Compare pictures of one size."
             )
-        score = compare(truth_labels, pred_labels, name=name)
+        radius = DETECTION_RADIUS_UM / check_mpp(mpp)
+        score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
         scores.append(score)
         _tell(tell, score)
     return Report(scores, {"prediction": str(pred), "truth": str(truth)})
@@ -97,7 +106,8 @@ def evaluate_model(
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
         pred, _ = rasterise(nuclei.coords_xy, nuclei.offsets, truth.labels.shape)
-        score = compare(truth.labels, pred, sample.ignore, entry.name, entry.organ)
+        radius = DETECTION_RADIUS_UM / (sample.mpp or model.card.mpp)
+        score = compare(truth.labels, pred, sample.ignore, entry.name, entry.organ, radius)
         scores.append(score)
         _tell(tell, score)
     return Report(
@@ -111,28 +121,46 @@ def evaluate_model(
     )
 
 
-def log_test_use(ledger: Path, model: Model, report: Report, command: str) -> None:
+def check_ledger(ledger: Path) -> list[dict[str, str]]:
+    """Return the rows of the ledger of test uses, none where there is no file yet.
+
+    Raises:
+        InputError: the file is there, but is no such ledger.
+    """
+    if not ledger.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(read_text(ledger)))
+    if tuple(reader.fieldnames or ()) != LEDGER:
+        raise InputError(f"{ledger}: not a ledger of test uses. Name another file by --ledger.")
+    return list(reader)
+
+
+def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: str) -> None:
     """Append one row to the ledger of uses of official test pictures.
 
     Args:
         ledger: CSV file; it is begun where there is none.
-        model: what was evaluated.
+        name: what was evaluated: a model, or a folder of predictions.
+        digest: SHA-256 of the model's weights, "files" for predictions.
         report: what came out.
         command: that repeats it.
+
+    Raises:
+        InputError: the file is no ledger.
     """
     means = report.means()
     row = {
         "date": time.strftime("%Y-%m-%d"),
         "commit": git_commit() or "",
-        "model": model.card.name,
-        "sha256": next(iter(model.card.files.values()), "unsaved"),
+        "model": name,
+        "sha256": digest,
         "pictures": len(report.pictures),
         **{name: round(means[name]["mean"], 4) for name in ("aji", "pq", "dice")},
         "command": command,
     }
-    rows = list(csv.DictReader(io.StringIO(read_text(ledger)))) if ledger.exists() else []
+    rows = check_ledger(ledger)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, LEDGER, lineterminator="\n")
     writer.writeheader()
     writer.writerows([*rows, row])
     write_text(ledger, text.getvalue())
@@ -149,6 +177,10 @@ def _files(path: Path) -> dict[str, Path]:
         f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(".overlay.png")
     ]
     outlines = [f for f in files if _outline_reader(f)]
+    stems = [_stem(f) for f in labels]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: two label images are named {twice!r}. Remove one of them.")
     # where one result is there as both, the label image counts: it is exact
     found = {_stem(f): f for f in [*outlines, *labels]}
     if not found:

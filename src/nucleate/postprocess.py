@@ -123,10 +123,12 @@ def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, flo
         2.0
     """
     defaults: dict[str, float] = pick(DECODERS, decoder, "decoder").defaults
-    for name in chosen:
+    for name, value in chosen.items():
         if name not in defaults:
             raise ConfigError(
                 f"The decoder {decoder!r} has no threshold {name!r}. "
                 f"{nearest(name, list(defaults))}"
             )
+        if not isinstance(value, int | float) or not 0 <= value < 1e6:
+            raise ConfigError(f"The threshold {name!r} must be 0 or a positive number: {value!r}.")
     return {**defaults, **chosen}

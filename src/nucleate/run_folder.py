@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nucleate import __version__
-from nucleate.config import Recipe, dump_recipe, parse_recipe
+from nucleate.config import Recipe, dump_recipe, load_recipe
+from nucleate.datasets.splits import Split, read_split, write_split
 from nucleate.errors import TrainingError
 from nucleate.io.files import atomic, read_text, sha256, write_text
 
@@ -36,31 +37,37 @@ class RunFolder:
         """Folder of the finished model."""
         return self.path / "model"
 
-    def begin(self, recipe: Recipe, resume: bool) -> None:
+    def begin(self, recipe: Recipe, split: Split, resume: bool) -> None:
         """Write what was asked and where it runs, or check that a resumed run is the same.
 
         Raises:
-            TrainingError: the folder holds a run and `resume` is off, or it holds another run.
+            TrainingError: the folder holds a run and `resume` is off, or another run, or none to
+                resume.
         """
         file = self.path / "recipe.yaml"
+        if not file.exists() and resume:
+            raise TrainingError(f"{self.path}: holds no run to resume. Leave --resume away.")
         if file.exists():
             if not resume:
                 raise TrainingError(
                     f"{self.path}: holds a run already. Go on with --resume, or choose another -o."
                 )
-            import yaml
-
-            earlier = parse_recipe(yaml.safe_load(read_text(file)), str(file))
-            changed = _differences(earlier.model_dump(), recipe.model_dump())
+            changed = _differences(load_recipe(file).model_dump(), recipe.model_dump())
             if changed:
                 raise TrainingError(
                     f"{self.path}: the run was begun with another recipe ({', '.join(changed)}). "
                     "Resume it with the same recipe, or choose another -o."
                 )
+            if read_split(self.path / "split.json").digest != split.digest:
+                raise TrainingError(
+                    f"{self.path}: the data have changed since the run was begun: their split is "
+                    "another. Restore the data, or choose another -o."
+                )
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise TrainingError(f"{self.path}: not empty, and not a run. Choose another -o.")
         write_text(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        write_split(self.path / "split.json", split)
         write_text(file, dump_recipe(recipe))
 
     def say(self, text: str) -> None:
@@ -117,7 +124,7 @@ class RunFolder:
         entry = {"file": path.name, "sha256": sha256(path), "step": step, "score": score}
         manifest = self._manifest()
         manifest["last"] = entry
-        if "best" not in manifest or score > manifest["best"]["score"]:
+        if "best" not in manifest or score > manifest["best"]["score"]:  # never true for NaN
             manifest["best"] = entry
         write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         kept = {e["file"] for e in manifest.values()}
@@ -152,7 +159,15 @@ class RunFolder:
 
     def _manifest(self) -> dict[str, Any]:
         path = self.path / "checkpoints" / "manifest.json"
-        return dict(json.loads(read_text(path))) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            manifest = json.loads(read_text(path))
+            return {k: {**entry, "step": int(entry["step"])} for k, entry in manifest.items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise TrainingError(
+                f"{path}: damaged ({error}). Restore the file, or begin the run anew elsewhere."
+            ) from error
 
 
 def environment() -> dict[str, Any]:
@@ -176,16 +191,22 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the working folder's checkout, '+' appended when changed, or None."""
+    """Return the commit of the checkout that runs, '+' appended when changed, or None."""
+    here = Path(__file__).parent
     try:
         commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=here,
         ).stdout.strip()
         dirty = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=no"],
             capture_output=True,
             text=True,
             check=True,
+            cwd=here,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -27,10 +27,10 @@ from nucleate.augment import random_crop
 from nucleate.checkpoint import ONNX, WEIGHTS, write_card
 from nucleate.config import AugmentConfig, Recipe
 from nucleate.datasets.collect import Collection, collect
-from nucleate.datasets.splits import write_split
-from nucleate.errors import ConfigError, TrainingError, pick
+from nucleate.errors import ConfigError, InputError, TrainingError, pick
 from nucleate.inference.backends import Model, TorchBackend
 from nucleate.inference.engine import EngineOptions, find_nuclei, predict_maps
+from nucleate.inference.tiling import plan
 from nucleate.io.files import atomic, sha256
 from nucleate.io.slides import ArraySource
 from nucleate.labels import compact, rasterise
@@ -69,14 +69,15 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     data = collect(recipe.data, base)
     training = data.read("train", recipe.data.mpp)
     validation = data.read("validation", recipe.data.mpp)
-    run = RunFolder(out)
-    run.begin(recipe, resume)
-    write_split(out / "split.json", data.split)
+    if not any(s.labels is not None and s.labels.any() for s in validation):
+        raise InputError("The pictures held out for validation hold no nuclei. Split differently.")
     device = "cuda" if recipe.train.device != "cpu" and torch.cuda.is_available() else "cpu"
     if recipe.train.device == "cuda" and device == "cpu":
         raise TrainingError("PyTorch finds no CUDA device here. Set train.device=cpu.")
     if recipe.train.precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU. Set it to bf16 or fp32.")
+    run = RunFolder(out)
+    run.begin(recipe, data.split, resume)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     pl.seed_everything(recipe.seed, verbose=False)
@@ -107,7 +108,8 @@ def check_recipe(recipe: Recipe) -> None:
             raise ConfigError(
                 f"heads: the decoder {recipe.decode.decoder!r} needs the head {needed!r}. Add it."
             )
-    build(recipe.model.family, list(recipe.heads), recipe.model.arguments)
+    network = build(recipe.model.family, list(recipe.heads), recipe.model.arguments)
+    plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)  # type: ignore[arg-type]
 
 
 class CropDataset(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
@@ -380,7 +382,7 @@ def finish(
     export_onnx(network, heads, card.align_px, run.model / ONNX)
     with atomic(run.model / WEIGHTS) as temporary:
         arrays = {k: v.contiguous().numpy() for k, v in network.state_dict().items()}
-        save_file(arrays, temporary)
+        temporary.write_bytes(save(arrays))  # their save_file makes files that only the owner reads
     write_card(run.model, _final_card(recipe, card, data, training, maps, truths, thresholds, run))
     run.draw_curves()
     run.say(f"model written to {run.model}")

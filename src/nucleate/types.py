@@ -239,6 +239,24 @@ class ModelCard:
         return [entry.name for entry in fields(cls)]
 
 
+def check_mpp(mpp: object) -> float:
+    """Return micrometres per pixel as a float, or raise when no microscope can have them.
+
+    Raises:
+        InputError: not a number from 0.02 to 20.
+
+    Example:
+        >>> check_mpp(0.25)
+        0.25
+    """
+    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.02 <= mpp <= 20:
+        raise InputError(
+            f"mpp = {mpp}: a microscope has 0.02 to 20 um/px. Give that of the scan: 0.25 for 40x, "
+            "0.5 for 20x."
+        )
+    return float(mpp)
+
+
 def _check(
     owner: str, what: str, array: NDArray[Any], dtype: type, shape: tuple[int | None, ...]
 ) -> None:

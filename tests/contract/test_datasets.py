@@ -159,6 +159,37 @@ def test_sets_that_may_not_be_held_out_are_all_trained_on(tmp_path):
     assert all(name.startswith("0:TCGA") for name in collection.split.parts["validation"])
 
 
+def test_test_pictures_are_known_in_any_folder(tmp_path):
+    folder.make(tmp_path, 1)
+    for part, suffix in (("images", "png"), ("labels", "png")):
+        file = tmp_path / part / f"p0_0.{suffix}"
+        file.rename(file.with_name(f"{monuseg.TEST[0]}.{suffix}"))
+    assert list_entries("folder", tmp_path, {})[0].test_only
+
+
+def test_links_and_odd_zip_names_do_not_lead_in_circles(tmp_path):
+    folder.make(tmp_path / "t")
+    (tmp_path / "t" / "images" / "loop").symlink_to(".")
+    assert len(list_entries("folder", tmp_path / "t", {})) == 3
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("//images/a.png", b"x")
+    with pytest.raises(InputError, match="odd name"):
+        list_entries("folder", tmp_path / "odd.zip", {})
+
+
+def test_split_without_a_part_is_refused(tmp_path):
+    from nucleate.datasets.splits import Split, write_split
+
+    folder.make(tmp_path / "f", 2)
+    names = ("0:p0_0", "0:p1_0")
+    write_split(tmp_path / "s.json", Split({"train": names}, dict.fromkeys(names, "p")))
+    config = DataConfig.model_validate(
+        {"sets": [{"name": "folder", "path": "f"}], "split": "s.json"}
+    )
+    with pytest.raises(ConfigError, match="no pictures for validation"):
+        collect(config, tmp_path)
+
+
 @pytest.mark.data
 def test_real_monuseg_counts(real_data):
     from nucleate.labels import compact

@@ -140,6 +140,9 @@ def test_no_resolution_names_the_option(tmp_path, nucleate):
         (["train", "bad.yaml"], "Did you mean 'train'"),
         (["evaluate", "none", "none"], "no such file or folder"),
         (["evaluate"], "name the predictions"),
+        (["evaluate", "a.png", "a.png", "--root", "x"], "--root goes with --model"),
+        (["segment", "a.png", "-o", "o", "--mpp", "nan"], "0.02 to 20"),
+        (["segment", "a.png", "-o", "o", "--mpp", "1", "--formats", ","], "--formats is empty"),
         (["data", "split", "none.yaml", "-o", "s.json"], "none.yaml"),
     ],
 )  # fmt: skip
@@ -152,6 +155,49 @@ def test_wrong_words_are_one_sentence_and_exit_2(tmp_path, nucleate, monkeypatch
     assert said.lower() in err.strip().splitlines()[-1].lower()
     assert "Traceback" not in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "bad.yaml"]
+
+
+def test_a_result_never_replaces_a_source(tmp_path, nucleate):
+    _png(tmp_path / "tile.png")
+    precious = _png(tmp_path / "tile.overlay.png").read_bytes()
+    code, _, err = nucleate(
+        "segment", tmp_path / "tile.png", tmp_path / "tile.overlay.png", "--mpp", 0.25,
+        "-o", tmp_path,
+    )  # fmt: skip
+    assert code == 2
+    assert "would replace this source" in err
+    assert (tmp_path / "tile.overlay.png").read_bytes() == precious
+
+
+def test_own_results_are_no_sources(tmp_path, nucleate):
+    _png(tmp_path / "in" / "a.png", IMAGE[:64, :64])
+    for _ in range(2):
+        code, _, err = nucleate("segment", tmp_path / "in", "--mpp", 0.25, "-o", tmp_path / "in")
+        assert code == 0, err
+        summary = json.loads((tmp_path / "in" / "summary.json").read_text())
+        assert [row["source"] for row in summary["sources"]] == [str(tmp_path / "in" / "a.png")]
+
+
+def test_file_that_is_no_ledger_is_left_alone(tmp_path, nucleate):
+    monuseg.make(tmp_path / "m", monuseg.TEST)
+    (tmp_path / "notes.txt").write_text("precious")
+    code, _, err = nucleate(
+        "evaluate", "-m", "mtl-small", "--data", "monuseg", "--root", tmp_path / "m",
+        "--ledger", tmp_path / "notes.txt",
+    )  # fmt: skip
+    assert code == 2
+    assert "not a ledger" in err
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+
+
+def test_evaluating_files_of_test_pictures_is_written_down_too(tmp_path, nucleate):
+    for side in ("p", "t"):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / f"{monuseg.TEST[0]}.npy", LABELS)
+    code, _, err = nucleate("evaluate", tmp_path / "p", tmp_path / "t", "--ledger",
+                            tmp_path / "uses.csv")  # fmt: skip
+    assert code == 0, err
+    assert "files" in (tmp_path / "uses.csv").read_text().splitlines()[1]
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path, nucleate):

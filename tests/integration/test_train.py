@@ -17,7 +17,7 @@ from nucleate import load_model, segment
 from nucleate.checkpoint import read_card
 from nucleate.config import load_recipe, parse_recipe
 from nucleate.datasets.splits import read_split
-from nucleate.errors import ModelError, TrainingError
+from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
 from nucleate.run_folder import RunFolder
 from nucleate.train import train_recipe
 from tests.data import folder
@@ -101,6 +101,46 @@ def test_taken_folder_and_other_recipe_are_refused(run, tree):
     other = load_recipe(tree / "tiny.yaml", ["train.lr=0.1"])
     with pytest.raises(TrainingError, match=r"another recipe \(train\.lr\)"):
         train_recipe(other, tree, run, resume=True)
+
+
+def test_data_that_changed_are_noticed_before_resuming(tree, tmp_path):
+    import shutil
+
+    shutil.copytree(tree / "data", tmp_path / "data")
+    shutil.copytree(tree / "run", tmp_path / "run")
+    folder.make(tmp_path / "data", 6)
+    with pytest.raises(TrainingError, match="data have changed"):
+        train_recipe(load_recipe(tree / "tiny.yaml"), tmp_path, tmp_path / "run", resume=True)
+
+
+def test_refusals_leave_no_folder(tree, tmp_path):
+    recipe = load_recipe(tree / "tiny.yaml")
+    with pytest.raises(TrainingError, match="no run to resume"):
+        train_recipe(recipe, tree, tmp_path / "run", resume=True)
+    fp16 = load_recipe(tree / "tiny.yaml", ["train.precision=fp16"])
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        train_recipe(fp16, tree, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_without_nuclei_is_refused(tree, tmp_path):
+    folder.make(tmp_path / "data", 4)
+    for file in (tmp_path / "data" / "labels").iterdir():
+        file.unlink()
+    for file in (tmp_path / "data" / "images").iterdir():
+        np.save(tmp_path / "data" / "labels" / f"{file.stem}.npy", np.zeros((128, 128), np.int32))
+    with pytest.raises(InputError, match="hold no nuclei"):
+        train_recipe(load_recipe(tree / "tiny.yaml"), tmp_path, tmp_path / "run")
+
+
+def test_damaged_manifest_is_named(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    for text in ("{", "[]", '{"last": 3}'):
+        (tmp_path / "run" / "checkpoints" / "manifest.json").write_text(text)
+        with pytest.raises(TrainingError, match=r"manifest\.json: damaged"):
+            RunFolder(tmp_path / "run").checkpoint("last")
 
 
 def test_damaged_checkpoint_is_named(run, tmp_path):

@@ -32,6 +32,8 @@ def test_xml_is_drawn_by_the_pixel_centre_rule(tmp_path):
         ("", "empty"),
         ('<A><Region><Vertex X="1"/></Region></A>', "no readable X and Y"),
         ('<A><Region><Vertex X="a" Y="b"/></Region></A>', "no readable X and Y"),
+        ("<svg/>", "not an Aperio annotation"),
+        ('<?xml version="1.0" encoding="foo"?><Annotations/>', "not valid XML"),
         (xml_of([[["nan", 0], [1, 1], [2, 0]]]), "coordinates"),
         (xml_of([[[1e300, 0], [1, 1], [2, 0]]]), "coordinates"),
     ],
@@ -68,6 +70,18 @@ def test_geojson_of_qupath_is_read(tmp_path, packed):
     assert (labels[4:6, 4:6] == 2).all()
 
 
+def _ring(coordinates):
+    return '{"features": [{"geometry": {"type": "Polygon", "coordinates": ' + coordinates + "}}]}"
+
+
+def test_damaged_gzip(tmp_path):
+    data = bytearray(gzip.compress(b'{"features": []}' * 50))
+    data[15] ^= 255
+    (tmp_path / "a.geojson.gz").write_bytes(bytes(data))
+    with pytest.raises(InputError, match="not valid gzip"):
+        read_geojson(tmp_path / "a.geojson.gz")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -76,6 +90,8 @@ def test_geojson_of_qupath_is_read(tmp_path, packed):
         ('{"features": [1]}', "not GeoJSON"),
         ('{"features": [{"geometry": {"type": "Polygon", "coordinates": []}}]}', "not GeoJSON"),
         ('{"features": 5}', "not GeoJSON"),
+        (_ring("[[1, 2, 3]]"), "not GeoJSON"),
+        (_ring("[[[1" + "0" * 400 + ", 2], [1, 1], [2, 2]]]"), "not GeoJSON"),
     ],
 )
 def test_bad_geojson_is_one_clear_sentence(tmp_path, text, said):

@@ -63,6 +63,11 @@ def test_model_that_is_not_there(tmp_path):
         (lambda c: json.dumps({**c, "surprise": 1}), "not a model card"),
         (lambda c: json.dumps({k: v for k, v in c.items() if k != "mpp"}), "not a model card"),
         (lambda c: json.dumps({**c, "files": {}}), "has no model.onnx"),
+        (lambda c: json.dumps({**c, "mpp": None}), "'mpp' of the card"),
+        (lambda c: json.dumps({**c, "align_px": 0}), "'align_px' of the card"),
+        (lambda c: json.dumps({**c, "halo_px": -64}), "'halo_px' of the card"),
+        (lambda c: json.dumps({**c, "thresholds": None}), "'thresholds' of the card"),
+        (lambda c: json.dumps({**c, "heads": ["foreground"]}), "needs the head 'distance'"),
     ],
 )
 def test_card_that_is_none(tmp_path, spoil, said):

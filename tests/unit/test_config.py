@@ -47,6 +47,12 @@ def test_there_are_recipes():
         ("nonsense", "key=value"),
         ("train.lr=[", "not valid YAML"),
         ("data.sets.7.path=x", "nothing at '7'"),
+        ("data.sets.².path=x", "nothing at"),
+        ("train.steps.x=1", "nothing at"),
+        ("name=2020-99-99", "not valid YAML"),
+        ("train.lr=.inf", "train.lr"),
+        ("augment.elastic_px=.nan", "augment.elastic_px"),
+        ("seed=-1", "seed"),
     ],
 )
 def test_wrong_change_names_the_nearest_key(tmp_path, change, said):
@@ -84,6 +90,10 @@ def test_file_that_is_no_recipe(tmp_path, text, said, kind):
         (["model.arguments={width: 3}"], "Did you mean 'widths'"),
         (["model.arguments={stem: 3}"], "stem must be 1, 2 or 4"),
         (["decode.thresholds={forground: 1}"], "Did you mean 'foreground'"),
+        (["model.arguments={dilations: [0]}"], "dilation at least 1"),
+        (["model.arguments={attention_heads: 0}"], "at least 1"),
+        (["decode.thresholds={smooth: -1}"], "must be 0 or a positive"),
+        (["decode.halo_px=600"], "no ground"),
         ([], "needs the head 'distance'"),
     ],
 )

@@ -50,8 +50,14 @@ def test_planes_first_tiff_is_brought_to_channels_last(tmp_path):
         ({"description": "Aperio Image |MPP = 0.5021|AppMag = 20"}, 0.5021),
         ({"ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": 0.4}}, 0.4),
         ({}, None),
+        *(
+            ({"ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": size,
+                                        "PhysicalSizeXUnit": unit}}, mpp)
+            for size, unit, mpp in [(250, "nm", 0.25), (0.00025, "mm", 0.25), (0.25, "mm", None),
+                                    (1, "pixel", None), (1, "reference frame", None)]
+        ),
     ],
-)
+)  # fmt: skip
 def test_resolution_is_what_the_tiff_states(tmp_path, options, mpp):
     tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", **options)
     assert read_image(tmp_path / "a.tif")[1] == (None if mpp is None else pytest.approx(mpp))
@@ -111,6 +117,24 @@ def test_unreadable_picture_is_one_clear_sentence(tmp_path, name, content, said)
         read_image(tmp_path / name)
     assert name in str(caught.value)
     assert "0x" not in str(caught.value)
+
+
+def test_inks_are_refused_and_a_meaningless_fourth_sample_is_dropped(tmp_path):
+    four = np.dstack([IMAGE, IMAGE[..., :1]])
+    tifffile.imwrite(tmp_path / "ink.tif", four, photometric="separated")
+    with pytest.raises(InputError, match="SEPARATED, not RGB"):
+        read_image(tmp_path / "ink.tif")
+    tifffile.imwrite(tmp_path / "x.tif", four, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0], IMAGE)
+
+
+def test_large_picture_is_no_bomb_and_other_formats_have_no_alias(tmp_path):
+    Image.fromarray(np.full((9_000, 11_000, 3), 255, np.uint8)).save(tmp_path / "big.png")
+    assert read_image(tmp_path / "big.png")[0].shape == (9_000, 11_000, 3)
+    Image.fromarray(IMAGE).save(tmp_path / "a.gif")
+    (tmp_path / "a.gif").rename(tmp_path / "a.png")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        read_image(tmp_path / "a.png")
 
 
 def test_grey_picture_is_refused(tmp_path):

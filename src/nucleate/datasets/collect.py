@@ -14,7 +14,7 @@ from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import Split, make_split, read_split
 from nucleate.errors import ConfigError, InputError, nearest, pick
-from nucleate.types import Sample
+from nucleate.types import Sample, check_mpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,9 @@ def collect(config: DataConfig, base: Path) -> Collection:
             )
     else:
         split = _draw(list(entries.values()), may_validate, config)
+    for part in ("train", "validation"):
+        if not split.parts.get(part):
+            raise ConfigError(f"The split has no pictures for {part}. Make it again.")
     return Collection(entries, split, sources)
 
 
@@ -130,7 +133,7 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
             f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
             "set in the recipe (0.25 for a 40x scan, 0.5 for 20x)."
         )
-    ratio = sample.mpp / mpp
+    ratio = check_mpp(sample.mpp) / mpp
     if abs(ratio - 1) <= 0.05:
         return sample
     height, width = sample.image.shape[:2]

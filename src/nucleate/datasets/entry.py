@@ -63,6 +63,11 @@ def open_root(path: Path) -> PathLike:
             f"{path}: there is no such folder or zip file. Check the path, or set data.root."
         )
     try:
+        with zipfile.ZipFile(path) as archive:  # zipfile.Path would walk odd names for ever
+            names = archive.namelist()
+        bad = next((name for name in names if name.startswith("/") or "//" in name), None)
+        if bad is not None:
+            raise InputError(f"{path}: holds the odd name {bad!r}. Pack it anew.")
         return zipfile.Path(path)
     except zipfile.BadZipFile as error:
         raise InputError(
@@ -77,6 +82,8 @@ def walk(root: PathLike, below: str = "") -> Iterator[tuple[str, PathLike]]:
         if child.name.startswith((".", "__MACOSX")):
             continue
         name = f"{below}{child.name}"
+        if isinstance(child, Path) and child.is_dir() and child.is_symlink():
+            continue  # a link to a folder may lead back here, and one picture would count twice
         if child.is_dir():
             yield from walk(child, f"{name}/")
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from nucleate.datasets.entry import DatasetCard, Entry, open_root, walk
+from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.images import LABEL_IMAGES, PICTURES, PathLike, read_image, read_labels
 from nucleate.types import Sample
@@ -83,6 +84,7 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
     return [
         Entry(
             name=key,
+            test_only=is_official_test(key),
             group=find_group(key),
             read=_reader(key, find_group(key), images[key], labels.get(key), mpp),
         )
@@ -111,6 +113,8 @@ def _reader(
 def _grouping(pattern: str | None) -> Callable[[str], str]:
     if pattern is None:
         return lambda name: name
+    if not isinstance(pattern, str):
+        raise ConfigError(f"group: {pattern!r} must be a regular expression, in quotes.")
     try:
         compiled = re.compile(pattern)
     except re.error as error:

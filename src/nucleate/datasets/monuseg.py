@@ -46,6 +46,16 @@ _TEST = (
 TEST_PATIENTS = frozenset(f"TCGA-{patient}" for patient in _TEST.split())
 
 
+def is_official_test(name: str) -> bool:
+    """Return whether a picture's name carries the barcode of an official test patient.
+
+    Example:
+        >>> is_official_test("0:TCGA-2Z-A9J9-01A-01-TS1")
+        True
+    """
+    return any(patient in name for patient in TEST_PATIENTS)
+
+
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
     """Return the images of one part (training or test) in the official layout.
 
@@ -85,7 +95,7 @@ def _entry(name: str, image: PathLike, annotation: PathLike, mpp: float) -> Entr
         name=name,
         group=patient,
         organ=organ,
-        test_only=patient in TEST_PATIENTS,
+        test_only=is_official_test(name),
         read=_reader(name, patient, organ, image, annotation, mpp),
     )
 

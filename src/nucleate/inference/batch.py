@@ -20,6 +20,7 @@ from nucleate.io.images import PICTURES
 from nucleate.io.slides import SLIDES, Source, open_source
 from nucleate.types import Instances
 
+_OWN = (".overlay.png", ".labels.tif")
 RASTER_PIXELS = 100_000_000  # above this, labels and overlay are written only when asked for
 
 
@@ -38,8 +39,14 @@ class BatchOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
-def expand_sources(patterns: Sequence[str | Path]) -> list[Path]:
+def expand_sources(patterns: Sequence[str | Path], out: Path | None = None) -> list[Path]:
     """Return the pictures and slides that files, folders and globs stand for, in sorted order.
+
+    Files that nucleate itself wrote (`.overlay.png`, `.labels.tif`) are left out of folders.
+
+    Args:
+        patterns: files, folders, globs.
+        out: folder of the results; a result must not replace a source.
 
     Raises:
         InputError: something does not exist, a folder or glob holds nothing to segment, or two
@@ -60,6 +67,7 @@ def expand_sources(patterns: Sequence[str | Path]) -> list[Path]:
                 if p.is_file()
                 and p.suffix.lower() in PICTURES + SLIDES
                 and not p.name.startswith(".")
+                and not p.name.endswith(_OWN)
             )
             if not inside:
                 raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
@@ -81,6 +89,20 @@ def expand_sources(patterns: Sequence[str | Path]) -> list[Path]:
             raise InputError(
                 f"{path}: would write the same files as {other}. Rename one, or use two outputs."
             )
+    for path in found:
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
+    if out is not None:
+        results = {
+            (out / f"{path.stem}{exporter.suffix}").resolve()
+            for path in found
+            for exporter in EXPORTERS.values()
+        }
+        for path in found:
+            if path.resolve() in results:
+                raise InputError(f"{path}: a result would replace this source. Choose another -o.")
     return found
 
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nucleate.errors import ConfigError, InputError, pick
+from nucleate.errors import InputError, pick
 from nucleate.features import measure
 from nucleate.inference.backends import Model, load_model
-from nucleate.inference.stitch import MARGIN_PX, depth, stitch
+from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out, stitch
 from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
-from nucleate.types import Float64, Frame, Instances, Int64, Maps, ModelCard, UInt8
+from nucleate.types import Frame, Instances, Int64, Maps, ModelCard, UInt8, check_mpp
 
 SAME_MPP = 0.05  # within 5 % of the model's mpp nothing is resampled
 
@@ -109,48 +109,41 @@ def find_nuclei(
     """
     card = model.card
     scale = working_scale(source, card, mpp)
-    resolution = mpp or source.mpp
-    frame = Frame(source.width, source.height, resolution)
+    resolution = source.mpp if mpp is None else mpp
+    frame = Frame(source.width, source.height, resolution, source.origin_xy)
     width, height = _working_size(source, scale)
     working = Frame(width, height, card.mpp)
     tiles = plan(width, height, options.tile_px, card.halo_px, card.align_px)
     real_mpp = (resolution or card.mpp) / scale  # exact, also where nothing is resampled
-    parts: list[tuple[Instances, Float64]] = []
-    cut = 0
-    pending: deque[Future[tuple[Instances, Float64, int]]] = deque()
+    parts: list[Part] = []
+    pending: deque[Future[Part]] = deque()
     with ThreadPoolExecutor(1) as decoder:  # decodes one tile while the network runs on the next
         for done, (tile, image, maps) in enumerate(_predict(source, model, tiles, scale, options)):
             pending.append(decoder.submit(_emit, tile, image, maps, card, working, real_mpp))
             while len(pending) > 2 or (pending and pending[0].done()):
-                part, inside, clipped = pending.popleft().result()
-                parts.append((part, inside))
-                cut += clipped
+                parts.append(pending.popleft().result())
             if progress is not None:
                 progress(done + 1, len(tiles))
-        for future in pending:
-            part, inside, clipped = future.result()
-            parts.append((part, inside))
-            cut += clipped
-    return Found(_to_level0(stitch(parts, working), frame, scale), cut)
+        parts += [future.result() for future in pending]
+    joined, cut = stitch(parts, working)
+    return Found(_to_level0(joined, frame, scale), cut)
 
 
 def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
     """Return working pixels per level-0 pixel: source mpp over model mpp; 1 within 5 %.
 
     Raises:
-        InputError: neither the file nor the caller states an mpp.
-        ConfigError: the mpp is not that of a microscope.
+        InputError: neither the file nor the caller states an mpp, or it is none that a
+            microscope has.
     """
-    if mpp is not None and not 0.02 <= mpp <= 20:
-        raise ConfigError(f"mpp = {mpp}: a microscope has 0.02 to 20 um/px. Give that of the scan.")
-    resolution = mpp or source.mpp
+    resolution = source.mpp if mpp is None else mpp
     if resolution is None:
         raise InputError(
             f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "
             f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
             "the command line."
         )
-    ratio = resolution / card.mpp
+    ratio = check_mpp(resolution) / card.mpp
     return 1.0 if abs(ratio - 1) <= SAME_MPP else ratio
 
 
@@ -237,8 +230,8 @@ def _predict(
 
 def _emit(
     tile: Tile, image: UInt8, maps: Maps, card: ModelCard, working: Frame, mpp: float
-) -> tuple[Instances, Float64, int]:
-    """Decode one tile and keep the nuclei that it may own; also count those that it cuts."""
+) -> Part:
+    """Decode one tile and keep the nuclei that it may own."""
     x0, y0, _, _ = tile.read
     high, wide = min(image.shape[0], working.height - y0), min(image.shape[1], working.width - x0)
     maps = {head: np.ascontiguousarray(m[:high, :wide]) for head, m in maps.items()}
@@ -258,16 +251,17 @@ def _emit(
         frame=working,
         features=measure(labels, image, coords, offsets, mpp),
     )
-    inside = depth(nuclei.boxes_xyxy, tile.core, working.width, working.height)
+    box, size = nuclei.boxes_xyxy, (working.width, working.height)
+    inside = depth(box, tile.core, *size)
+    end = (x0, y0, x0 + wide, y0 + high)  # where this tile's pixels end
+    wider = box + np.array([-1, -1, 1, 1], np.float32)
     mine = inside >= -MARGIN_PX
-    touches = (
-        ((boxes[:, 0] == 0) & (x0 > 0))
-        | ((boxes[:, 1] == 0) & (y0 > 0))
-        | ((boxes[:, 2] == wide) & (x0 + wide < working.width))
-        | ((boxes[:, 3] == high) & (y0 + high < working.height))
+    return Part(
+        nuclei=nuclei.take(mine),
+        depth=inside[mine],
+        reaches=reaches_out(box, tile.core, *size)[mine],
+        cut=reaches_out(wider, end, *size)[mine],
     )
-    cut = int((touches & (inside >= 0)).sum())
-    return nuclei.take(mine), inside[mine], cut
 
 
 def _working_size(source: Source, scale: float) -> tuple[int, int]:

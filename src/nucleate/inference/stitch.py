@@ -8,6 +8,8 @@ along a seam is removed: the one deeper inside its own core stays.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from nucleate.inference.tiling import Box
@@ -41,60 +43,96 @@ def depth(boxes_xyxy: Float32, core: Box, width: int, height: int) -> Float64:
     return inside
 
 
-def stitch(parts: list[tuple[Instances, Float64]], frame: Frame) -> Instances:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one tile emits.
+
+    Attributes:
+        nuclei: in working pixels.
+        depth: float64 (n,), from `depth`.
+        reaches: bool (n,), the box reaches out of the core, towards another tile.
+        cut: bool (n,), the outline ends where the tile's pixels end.
+    """
+
+    nuclei: Instances
+    depth: Float64
+    reaches: Bool
+    cut: Bool
+
+
+def reaches_out(boxes_xyxy: Float32, core: Box, width: int, height: int) -> Bool:
+    """Return which boxes reach out of a core; the picture's own edges do not count.
+
+    Example:
+        >>> reaches_out(np.array([[8, 0, 11, 2]], np.float32), (0, 0, 10, 10), 20, 10).tolist()
+        [True]
+    """
+    x0, y0, x1, y1 = core
+    out: Bool = (
+        ((boxes_xyxy[:, 0] < x0) & (x0 > 0))
+        | ((boxes_xyxy[:, 1] < y0) & (y0 > 0))
+        | ((boxes_xyxy[:, 2] > x1) & (x1 < width))
+        | ((boxes_xyxy[:, 3] > y1) & (y1 < height))
+    )
+    return out
+
+
+def stitch(parts: list[Part], frame: Frame) -> tuple[Instances, int]:
     """Join what the tiles emitted, without what stands twice, sorted from top to bottom.
 
     Args:
-        parts: per tile its nuclei (in the coordinates of `frame`) and their `depth`.
+        parts: what each tile emits, in the coordinates of `frame`.
         frame: the working grid.
 
     Returns:
-        One table with ids 1..n; the order and ids do not depend on the tiles.
+        One table with ids 1..n, whose order and ids do not depend on the tiles; and the number of
+        nuclei in it that are larger than their tile could see.
     """
-    joined = Instances.concatenate([part for part, _ in parts], frame)
+    joined = Instances.concatenate([part.nuclei for part in parts], frame)
     if not len(joined):
-        return joined
-    deep = np.concatenate([inside for _, inside in parts])
-    tile = np.concatenate([np.full(len(part), i) for i, (part, _) in enumerate(parts)])
-    keep = np.ones(len(joined), bool)
-    seam = np.flatnonzero(deep <= 2 * MARGIN_PX)
-    keep[seam] = _first_of_each(joined.take(seam), tile[seam], deep[seam])
+        return joined, 0
+    keep = _first_of_each(
+        joined,
+        np.concatenate([np.full(len(part.nuclei), i) for i, part in enumerate(parts)]),
+        np.concatenate([part.depth for part in parts]),
+        np.concatenate([part.reaches for part in parts]),
+    )
     rows = np.flatnonzero(keep)
     box = joined.boxes_xyxy[rows]
     order = rows[np.lexsort((box[:, 2], box[:, 3], box[:, 0], box[:, 1]))]
-    return Instances.concatenate([joined.take(order)], frame)
+    cut = np.concatenate([part.cut for part in parts])
+    return Instances.concatenate([joined.take(order)], frame), int(cut[order].sum())
 
 
-def _first_of_each(nuclei: Instances, tile: Int64, deep: Float64) -> Bool:
-    """Return which nuclei to keep: of two tiles' views of one nucleus, the deeper."""
+def _first_of_each(nuclei: Instances, tile: Int64, deep: Float64, reaches: Bool) -> Bool:
+    """Return which nuclei to keep: of two tiles' views of one nucleus, the deeper.
+
+    Cores share no ground, so of two views that overlap at least one reaches out of its core.
+    """
     keep = np.ones(len(nuclei), bool)
-    if not len(nuclei):
-        return keep
     boxes = nuclei.boxes_xyxy
     order = np.argsort(boxes[:, 0], kind="stable")
-    widest = float((boxes[:, 2] - boxes[:, 0]).max())
     xs = boxes[order, 0]
-    ranked = np.lexsort((boxes[:, 0], boxes[:, 1], -deep))
+    widest = float((boxes[:, 2] - boxes[:, 0]).max())
     rank = np.empty(len(nuclei), np.int64)
-    rank[ranked] = np.arange(len(nuclei))
-    for i in ranked:
-        if not keep[i]:
-            continue
+    rank[np.lexsort((boxes[:, 0], boxes[:, 1], -deep))] = np.arange(len(nuclei))
+    doubles: list[tuple[int, int]] = []  # deeper view, other view
+    for i in np.flatnonzero(reaches):
         low = np.searchsorted(xs, boxes[i, 0] - widest, "left")
         high = np.searchsorted(xs, boxes[i, 2], "right")
         near = order[low:high]
         near = near[
-            keep[near]
-            & (tile[near] != tile[i])
-            & (rank[near] > rank[i])
+            (tile[near] != tile[i])
             & (boxes[near, 0] < boxes[i, 2])
             & (boxes[near, 2] > boxes[i, 0])
             & (boxes[near, 1] < boxes[i, 3])
             & (boxes[near, 3] > boxes[i, 1])
         ]
-        for j in near:
-            if _share(nuclei, int(i), int(j)) > 0.5:
-                keep[j] = False
+        same = [int(j) for j in near if _share(nuclei, int(i), int(j)) > 0.5]
+        doubles += [(int(i), j) if rank[i] < rank[j] else (j, int(i)) for j in same]
+    for deeper, other in sorted(doubles, key=lambda pair: (rank[pair[0]], rank[pair[1]])):
+        if keep[deeper]:
+            keep[other] = False
     return keep
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,10 @@ def read_aperio_xml(path: PathLike) -> tuple[Float64, Int64]:
 
     data = read_bytes(path, _MAX_BYTES)
     outlines: list[Float64] = []
+    root = None
     try:
         for _, element in iterparse(io.BytesIO(data), forbid_dtd=False, forbid_entities=True):
+            root = element.tag  # the last element to end is the outermost
             if element.tag == "Region":
                 vertices = [(v.attrib["X"], v.attrib["Y"]) for v in element.iter("Vertex")]
                 outline = np.asarray(vertices, np.float64).reshape(-1, 2)
@@ -50,10 +53,21 @@ def read_aperio_xml(path: PathLike) -> tuple[Float64, Int64]:
         ) from error
     except ParseError as error:
         raise InputError(f"{path}: not valid XML ({error}). Export it again.") from error
-    except (KeyError, ValueError) as error:
+    except LookupError as error:
+        if not isinstance(error, KeyError):
+            raise InputError(f"{path}: not valid XML ({error}). Export it again.") from error
         raise InputError(
             f"{path}: a vertex has no readable X and Y ({error}). Export it from ImageScope again."
         ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: a vertex has no readable X and Y ({error}). Export it from ImageScope again."
+        ) from error
+    if root != "Annotations":
+        raise InputError(
+            f"{path}: not an Aperio annotation: the XML begins with {root!r}, not 'Annotations'. "
+            "Is this the right file?"
+        )
     return _ragged(outlines)
 
 
@@ -78,7 +92,7 @@ def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
         try:
             with gzip.open(io.BytesIO(data)) as unpacked:
                 data = unpacked.read(_MAX_BYTES + 1)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not valid gzip ({error}). Export it again.") from error
         if len(data) > _MAX_BYTES:
             raise InputError(f"{path}: unpacks to more than 1 GiB. Split it into tiles.")
@@ -99,12 +113,14 @@ def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
                 outer = max(candidates, key=_area)
             else:
                 continue
-            outline = outer.reshape(len(outer), -1)[:, :2]
+            if outer.ndim != 2 or outer.shape[1] < 2:
+                raise ValueError("a ring must be a list of [x, y]")
+            outline = outer[:, :2]
             if len(outline) > 1 and np.array_equal(outline[0], outline[-1]):
                 outline = outline[:-1]
             if len(outline) >= 3:
                 outlines.append(_finite(path, outline))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: a feature is not GeoJSON ({type(error).__name__}: {error}). "
             "Export it from QuPath again, as a FeatureCollection of polygons."

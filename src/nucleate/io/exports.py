@@ -59,7 +59,9 @@ def write_parquet(nuclei: Instances, source: Source, path: Path) -> None:
         "mpp": frame.mpp,
         "width": frame.width,
         "height": frame.height,
-        "coordinates": "pixels of level 0, x and y from the outer corner of the first pixel",
+        "origin_xy": frame.origin_xy,
+        "coordinates": "pixels of level 0, x and y from the corner of the picture; the picture "
+        "begins at origin_xy of the file's level 0",
     }
     table = table.replace_schema_metadata({"nucleate": json.dumps(facts)})
     with atomic(path) as temporary:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ PathLike = Path | zipfile.Path  # both have name, suffix and read_bytes
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
 _TIFF = (".tif", ".tiff")
+_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+_PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
 _MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
 
 
@@ -152,8 +155,10 @@ def write_png(path: Path, image: UInt8) -> None:
 def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS // 2  # Pillow refuses twice this
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_PILLOW) as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if file.width * file.height > _MAX_PIXELS:
                 raise InputError(
                     f"{path}: {file.width} × {file.height} pixels are too many for a "
@@ -207,6 +212,8 @@ def _decode_mat(path: PathLike, data: bytes) -> NDArray[np.generic]:
             f"{path}: holds {names}, but no 'inst_map'. Store the labels under 'inst_map'."
         )
     pixels: NDArray[np.generic] = content["inst_map"]
+    if not isinstance(pixels, np.ndarray):
+        raise InputError(f"{path}: 'inst_map' is sparse. Store it as a full array.")
     if pixels.dtype.kind == "f" and np.array_equal(pixels, np.rint(pixels)):
         return pixels.astype(np.int64)  # MATLAB stores integers as double
     return pixels
@@ -239,12 +246,20 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
                     f"{path}: the file ends after {len(data)} of {expected} bytes. "
                     "It is truncated: copy or download it again."
                 )
+            photometric = int(page.photometric)
+            if photometric in (5, 8, 9, 10):  # inks, or Lab: decoded as they are, colours lie
+                raise InputError(
+                    f"{path}: the TIFF holds {page.photometric.name}, not RGB. Export it as RGB."
+                )
             pixels = series.asarray()
             axes = series.axes
             if page.photometric == 3 and page.colormap is not None:  # palette
                 pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
                 axes += "S"
-            return _last_channel(path, pixels, axes), _tiff_mpp(file)
+            pixels = _last_channel(path, pixels, axes)
+            if pixels.ndim == 3 and pixels.shape[2] == 4 and not _has_alpha(page):
+                pixels = pixels[..., :3]  # a fourth sample that means nothing stated
+            return pixels, _tiff_mpp(file)
     except InputError:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
@@ -252,6 +267,11 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
             f"{path}: cannot be read as TIFF ({_short(error)}). "
             "The file is damaged or is not what its ending says: export it again."
         ) from error
+
+
+def _has_alpha(page: Any) -> bool:  # noqa: ANN401
+    """Return whether the extra sample of a TIFF page is opacity."""
+    return any(int(extra) in (1, 2) for extra in page.extrasamples)
 
 
 def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
@@ -287,9 +307,9 @@ def _tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
         metadata = tifffile.xml2dict(file.ome_metadata)
         image = metadata.get("OME", {}).get("Image", {})
         pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
-        unit = {"nm": 1e-3, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"), 1.0)
-        size = plausible_mpp(pixels.get("PhysicalSizeX"))
-        return None if size is None else size * unit
+        unit = _OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
+        size = pixels.get("PhysicalSizeX")
+        return None if unit is None or size is None else plausible_mpp(float(size) * unit)
     tags = page.tags
     if "XResolution" in tags and "ResolutionUnit" in tags:
         numerator, denominator = tags["XResolution"].value

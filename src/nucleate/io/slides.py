@@ -22,6 +22,8 @@ class Source(Protocol):
     width: int
     height: int
     mpp: float | None
+    origin_xy: tuple[int, int]
+    """Where the corner of this picture lies in the file's level 0."""
 
     def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
         """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside the picture."""
@@ -38,7 +40,7 @@ class ArraySource:
                 f"shape {image.shape}. Convert it to 8-bit RGB."
             )
         self._image = image
-        self.name, self.mpp = name, mpp
+        self.name, self.mpp, self.origin_xy = name, mpp, (0, 0)
         self.height, self.width = image.shape[:2]
 
     def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
@@ -47,7 +49,11 @@ class ArraySource:
 
 
 class OpenSlideSource:
-    """A whole slide in one of OpenSlide's formats. Level 0 starts at the slide's bounds."""
+    """A whole slide in one of OpenSlide's formats.
+
+    Where the scanner states bounds (MRXS, some NDPI), the picture is what lies inside them, as in
+    QuPath, and `origin_xy` says where that is.
+    """
 
     def __init__(self, path: Path) -> None:
         import openslide
@@ -58,8 +64,10 @@ class OpenSlideSource:
             raise InputError(f"{path}: cannot be opened as a slide ({error}). {_REMEDY}") from error
         properties = self._slide.properties
         width, height = self._slide.dimensions
-        self._left = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0))
-        self._top = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0))
+        self.origin_xy = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
         self.width = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width))
         self.height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height))
         self.name, self._path = path.name, path
@@ -70,9 +78,8 @@ class OpenSlideSource:
         import openslide
 
         try:
-            region = self._slide.read_region(
-                (self._left + x0, self._top + y0), 0, (x1 - x0, y1 - y0)
-            )
+            left, top = self.origin_xy
+            region = self._slide.read_region((left + x0, top + y0), 0, (x1 - x0, y1 - y0))
         except (openslide.OpenSlideError, OSError) as error:
             raise InputError(
                 f"{self._path}: the region at ({x0}, {y0}) cannot be read ({error}). {_REMEDY}"

@@ -18,7 +18,8 @@ from nucleate.metrics import instance, pixel
 from nucleate.metrics.matching import overlap
 from nucleate.types import Bool, Int32
 
-DETECTION_RADIUS_PX = 12.0  # 3 um at 40x: the field's convention
+DETECTION_RADIUS_UM = 3.0  # the field's convention: 12 pixels at 40x, 6 at 20x
+DETECTION_RADIUS_PX = 12.0
 
 METRICS = (
     "dice", "iou", "accuracy", "precision", "recall", "aji", "aji_plus", "dq", "sq", "pq",
@@ -178,7 +179,8 @@ class Report:
         content = {
             "about": self.about,
             "pictures": len(self.pictures),
-            "conventions": "empty/empty is left out, empty/non-empty is 0; mean: over pictures; "
+            "conventions": "empty/empty is left out, empty/non-empty is 0; what divides by nothing "
+            "(precision, recall, SQ, counting error) is left out; mean: over pictures; "
             "interval: 95 % percentile bootstrap over pictures; pooled: from summed counts",
             "mean": self.means(),
             "pooled": self.pooled(),

@@ -78,6 +78,11 @@ class MTL(nn.Module):
         super().__init__()
         if stem not in (1, 2, 4):
             raise ConfigError(f"mtl: stem must be 1, 2 or 4, not {stem}.")
+        if transformer_layers < 0 or min(window, attention_heads, *dilations, 1) < 1:
+            raise ConfigError(
+                "mtl: transformer_layers must be at least 0; window, attention_heads and every "
+                "dilation at least 1."
+            )
         if len(widths) < 2 or min(blocks, decoder_blocks) < 1 or not dilations or not heads:
             raise ConfigError("mtl: needs two widths, one block, one dilation and one head.")
         if min(widths) < len(dilations):
