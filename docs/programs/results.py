@@ -83,6 +83,15 @@ def page(results: dict[str, dict]) -> str:
                 f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
             )
     parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
+    pictures = sorted((ROOT / "docs" / "pictures").glob("test-*.jpg"))
+    parts.append(
+        "\n## What it looks like\n\nFour official test pictures, made by `python "
+        "docs/programs/pictures.py MoNuSegTestData.zip`: of each the 450 × 450 pixels with most "
+        "true nuclei. True outlines are yellow where a prediction matches them (IoU above 0.5) "
+        "and red where none does; blue are predictions that match nothing. The pictures are "
+        "MoNuSeg's, CC BY-NC-SA 4.0.\n"
+    )
+    parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     ledger = RESULTS / "test-uses.csv"
