@@ -65,7 +65,7 @@ def segment(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 1024,
+    tile_px: TileOption = 1536,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
 ) -> None:
     """Find all nuclei of pictures and slides; write labels, overlay, tables and GeoJSON.
@@ -180,7 +180,7 @@ def evaluate(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 1024,
+    tile_px: TileOption = 1536,
     ledger: Annotated[
         Path, typer.Option(help="Where uses of official test pictures are written down.")
     ] = Path("docs/results/test-uses.csv"),

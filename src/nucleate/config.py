@@ -135,7 +135,7 @@ class DecodeConfig(_Strict):
     """Key of `nucleate.postprocess.DECODERS`."""
     thresholds: dict[str, float] = {}
     """Values during training; what is not named takes the decoder's default."""
-    halo_px: Annotated[int, Field(ge=0)] = 64
+    halo_px: Annotated[int, Field(ge=0)] = 128
     """Context that a tile reads around its core, in pixels of the working grid."""
     tune: bool = True
     """Whether the thresholds are searched on the validation pictures at the end."""

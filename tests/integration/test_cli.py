@@ -224,7 +224,7 @@ def test_full_disk(tmp_path, nucleate):
         assert "the disk is full" in err.strip().splitlines()[-1]
         assert list(small.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "-l", str(small)], check=True)  # now, or once it is free
 
 
 def _odd_pictures():
@@ -268,7 +268,7 @@ def test_demo_says_what_it_found_and_where_to_look(tmp_path, nucleate):
     row = json.loads((tmp_path / "demo" / "summary.json").read_text())["sources"][0]
     assert row["mpp"] == pytest.approx(0.499)
     assert row["mpp_from"] == "file"
-    assert 100 < row["nuclei"] < 900
+    assert 300 < row["nuclei"] < 2000
     for file in row["files"].values():
         assert file in out
         assert (tmp_path / "demo" / file).stat().st_size > 0

@@ -38,7 +38,7 @@ class EngineOptions:
         batch: tiles per call of the network.
     """
 
-    tile_px: int = 1024
+    tile_px: int = 1536
     batch: int = 1
 
 
