@@ -15,14 +15,13 @@ from nucleate.types import Bool, Float32, Int32, Sample, UInt8
 
 
 def random_crop(
-    sample: Sample, size: int, zoom: float, config: AugmentConfig, rng: np.random.Generator
+    sample: Sample, size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[UInt8, Int32, Bool]:
     """Return an augmented crop of a sample.
 
     Args:
         sample: with labels.
         size: edge of the crop, in pixels.
-        zoom: pixels of the crop per pixel of the sample, before augmentation (mpp ratio).
         config: strengths.
         rng: the only source of chance: the same state gives the same crop.
 
@@ -30,7 +29,7 @@ def random_crop(
         uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
         loss nor a metric counts (outside of the picture, or ignored by the annotation).
     """
-    map_x, map_y = _coordinates(sample.image.shape[:2], size, zoom, config, rng)
+    map_x, map_y = _coordinates(sample.image.shape[:2], size, config, rng)
     image = cv2.remap(sample.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     truth = np.zeros(sample.image.shape[:2], np.int32) if sample.labels is None else sample.labels
     columns = np.rint(map_x).astype(np.int32)
@@ -46,11 +45,11 @@ def random_crop(
 
 
 def _coordinates(
-    shape: tuple[int, int], size: int, zoom: float, config: AugmentConfig, rng: np.random.Generator
+    shape: tuple[int, int], size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Float32, Float32]:
     """Return for each pixel of the crop the position in the sample (pixel-index coordinates)."""
     height, width = shape
-    scale = zoom * np.exp(rng.uniform(*np.log(config.zoom)))
+    scale = np.exp(rng.uniform(*np.log(config.zoom)))
     angle = np.deg2rad(rng.uniform(-1, 1) * config.rotate_degrees) + (
         np.pi / 2 * rng.integers(4) if config.right_angles else 0.0
     )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.datasets.collect import at_mpp
 from nucleate.datasets.entry import Entry
 from nucleate.errors import InputError
 from nucleate.inference.backends import Model
@@ -58,26 +57,16 @@ def evaluate_files(
             f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
             "partner). Give both folders the same file names."
         )
+    radius = DETECTION_RADIUS_UM / check_mpp(mpp)
     scores = []
     for name in sorted(true):
-        truth_labels = _read(true[name], None)
-        pred_labels = _read(predicted[name], None if truth_labels is None else truth_labels.shape)
-        if truth_labels is None:
-            if pred_labels is None:
-                raise InputError(
-                    f"{name}: both sides are outlines, so the size of the picture is unknown. "
-                    "Give one side as a label image."
-                )
-            truth_labels = _read(true[name], pred_labels.shape)
-        if truth_labels is None or pred_labels is None:
-            raise InputError(f"{name}: cannot be drawn. Give one side as a label image.")
+        truth_labels, pred_labels = _read_pair(true[name], predicted[name])
         if truth_labels.shape != pred_labels.shape:
             raise InputError(
                 f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
                 f"the truth {true[name].name} is {truth_labels.shape[1]} × "
                 f"{truth_labels.shape[0]}. Compare pictures of one size."
             )
-        radius = DETECTION_RADIUS_UM / check_mpp(mpp)
         score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
         scores.append(score)
         _tell(tell, score)
@@ -100,14 +89,13 @@ def evaluate_model(
     scores = []
     for entry in entries:
         sample = entry.read()
-        truth = at_mpp(sample, sample.mpp or model.card.mpp)  # raises without labels
-        if truth.labels is None:
+        if sample.labels is None:
             raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
-        pred, _ = rasterise(nuclei.coords_xy, nuclei.offsets, truth.labels.shape)
-        radius = DETECTION_RADIUS_UM / (sample.mpp or model.card.mpp)
-        score = compare(truth.labels, pred, sample.ignore, entry.name, entry.organ, radius)
+        pred, _ = rasterise(nuclei.coords_xy, nuclei.offsets, sample.labels.shape)
+        radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
+        score = compare(sample.labels, pred, sample.ignore, entry.name, entry.organ, radius)
         scores.append(score)
         _tell(tell, score)
     return Report(
@@ -201,12 +189,20 @@ def _outline_reader(file: Path) -> Callable[[Path], tuple[Float64, Int64]] | Non
     return next((read for suffix, read in _OUTLINES.items() if name.endswith(suffix)), None)
 
 
-def _read(file: Path, shape: tuple[int, ...] | None) -> Int32 | None:
-    """Return the labels of a file; None for outlines while the size is unknown."""
-    read = _outline_reader(file)
-    if read is None:
-        return read_labels(file)
-    return None if shape is None else draw(read(file), (shape[0], shape[1]))
+def _read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32]:
+    """Return the labels of two files; outlines are drawn at the size of the other side."""
+    readers = {file: _outline_reader(file) for file in (truth, pred)}
+    labels = {file: read_labels(file) for file, read in readers.items() if read is None}
+    if not labels:
+        raise InputError(
+            f"{truth}: both sides are outlines, so the size of the picture is unknown. "
+            "Give one side as a label image."
+        )
+    height, width = next(iter(labels.values())).shape
+    for file, read in readers.items():
+        if read is not None:
+            labels[file] = draw(read(file), (height, width))
+    return labels[truth], labels[pred]
 
 
 def _tell(tell: Callable[[str], None], score: PictureScore) -> None:

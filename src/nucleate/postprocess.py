@@ -112,6 +112,20 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
+def missing_head(decoder: str, heads: list[str]) -> str | None:
+    """Return the name of a head that a decoder needs and `heads` lacks, None if there is none.
+
+    Raises:
+        ConfigError: no such decoder.
+
+    Example:
+        >>> missing_head("watershed", ["foreground"])
+        'distance'
+    """
+    needed = pick(DECODERS, decoder, "decoder").heads
+    return next((head for head in needed if head not in heads), None)
+
+
 def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, float]:
     """Return the thresholds of a decoder, `chosen` ones replacing the defaults.
 

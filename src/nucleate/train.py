@@ -39,7 +39,7 @@ from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
 from nucleate.models import build, parameter_count
 from nucleate.models.export import export_onnx
-from nucleate.postprocess import DECODERS, complete_thresholds
+from nucleate.postprocess import DECODERS, complete_thresholds, missing_head
 from nucleate.run_folder import RunFolder
 from nucleate.targets import HEADS, encode
 from nucleate.tune import tune_thresholds
@@ -103,11 +103,11 @@ def check_recipe(recipe: Recipe) -> None:
         for loss in head.loss:
             pick(LOSSES, loss, "loss")
     complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
-    for needed in DECODERS[recipe.decode.decoder].heads:
-        if needed not in recipe.heads:
-            raise ConfigError(
-                f"heads: the decoder {recipe.decode.decoder!r} needs the head {needed!r}. Add it."
-            )
+    missing = missing_head(recipe.decode.decoder, list(recipe.heads))
+    if missing is not None:
+        raise ConfigError(
+            f"heads: the decoder {recipe.decode.decoder!r} needs the head {missing!r}. Add it."
+        )
     network = build(recipe.model.family, list(recipe.heads), recipe.model.arguments)
     plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)  # type: ignore[arg-type]
 
@@ -124,7 +124,7 @@ class CropDataset(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         rng = np.random.default_rng((self.recipe.seed, index))
         sample = self.samples[int(np.searchsorted(self.cumulated, rng.random(), "right"))]
         config: AugmentConfig = self.recipe.augment
-        image, labels, ignore = random_crop(sample, self.recipe.train.crop_px, 1.0, config, rng)
+        image, labels, ignore = random_crop(sample, self.recipe.train.crop_px, config, rng)
         targets = encode(labels, list(self.recipe.heads))
         return (
             torch.from_numpy(image),
@@ -283,9 +283,7 @@ class Keeper(Callback):
             }
         )
         self.round_begun = now
-        self.run.save_checkpoint(
-            step, scores["val_aji"], lambda path: trainer.save_checkpoint(path)
-        )
+        self.run.save_checkpoint(step, scores["val_aji"], trainer.save_checkpoint)
         self._tell(
             step,
             f" · loss {losses['loss']:.4f} · validation AJI {scores['val_aji']:.4f}, "

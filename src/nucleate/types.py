@@ -23,6 +23,7 @@ Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+SAME_MPP = 0.05  # within 5 % nothing is resampled
 Maps = dict[str, Float32]  # the network's output: head name -> (H, W)
 
 
@@ -255,6 +256,20 @@ def check_mpp(mpp: object) -> float:
             "0.5 for 20x."
         )
     return float(mpp)
+
+
+def grid_ratio(mpp: object, target: float) -> float:
+    """Return pixels of a grid of `target` um/px per pixel of a grid of `mpp`; 1 within 5 %.
+
+    Raises:
+        InputError: no microscope has this mpp.
+
+    Example:
+        >>> grid_ratio(0.5, 0.25), grid_ratio(0.252, 0.25)
+        (2.0, 1.0)
+    """
+    ratio = check_mpp(mpp) / target
+    return 1.0 if abs(ratio - 1) <= SAME_MPP else ratio
 
 
 def _check(

@@ -16,9 +16,7 @@ OFF = AugmentConfig(
 
 
 def test_same_state_same_crop():
-    crops = [
-        random_crop(SAMPLE, 96, 1.0, AugmentConfig(), np.random.default_rng(7)) for _ in range(2)
-    ]
+    crops = [random_crop(SAMPLE, 96, AugmentConfig(), np.random.default_rng(7)) for _ in range(2)]
     for one, other in zip(*crops, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -38,7 +36,7 @@ def test_labels_move_with_the_picture(seed):
         }
     )
     image, labels, ignore = random_crop(
-        Sample(coded, LABELS, "a", "a"), 128, 1.0, geometry, np.random.default_rng(seed)
+        Sample(coded, LABELS, "a", "a"), 128, geometry, np.random.default_rng(seed)
     )
     sharp = ((image[..., 0] < 5) | (image[..., 0] > 250)) & ~ignore
     assert sharp.mean() > 0.6
@@ -46,14 +44,14 @@ def test_labels_move_with_the_picture(seed):
 
 
 def test_switched_off_gives_the_picture_itself():
-    image, labels, ignore = random_crop(SAMPLE, 200, 1.0, OFF, np.random.default_rng(0))
+    image, labels, ignore = random_crop(SAMPLE, 200, OFF, np.random.default_rng(0))
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, LABELS)
     assert not ignore.any()
 
 
 def test_crop_larger_than_the_picture_ignores_what_is_outside():
-    image, labels, ignore = random_crop(SAMPLE, 300, 1.0, OFF, np.random.default_rng(0))
+    image, labels, ignore = random_crop(SAMPLE, 300, OFF, np.random.default_rng(0))
     assert image.shape == (300, 300, 3)
     assert ignore.sum() == 300 * 300 - 200 * 200
     assert (labels[ignore] == 0).all()
@@ -78,13 +76,13 @@ def test_every_strength_changes_the_colours(change):
 )  # fmt: skip
 def test_every_strength_changes_the_geometry(change):
     config = OFF.model_copy(update=change)
-    crops = [random_crop(SAMPLE, 200, 1.0, config, np.random.default_rng(s))[1] for s in range(6)]
+    crops = [random_crop(SAMPLE, 200, config, np.random.default_rng(s))[1] for s in range(6)]
     assert any(not np.array_equal(crop, LABELS) for crop in crops)
 
 
 def test_zoom_scales_the_nuclei():
     config = OFF.model_copy(update={"zoom": (2, 2)})
-    _, labels, _ = random_crop(SAMPLE, 400, 1.0, config, np.random.default_rng(0))
+    _, labels, _ = random_crop(SAMPLE, 400, config, np.random.default_rng(0))
     assert (labels > 0).sum() == pytest.approx(4 * (LABELS > 0).sum(), rel=0.02)
 
 

@@ -14,7 +14,7 @@ from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import Split, make_split, read_split
 from nucleate.errors import ConfigError, InputError, nearest, pick
-from nucleate.types import Sample, check_mpp
+from nucleate.types import Sample, grid_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
             f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
             "set in the recipe (0.25 for a 40x scan, 0.5 for 20x)."
         )
-    ratio = check_mpp(sample.mpp) / mpp
-    if abs(ratio - 1) <= 0.05:
+    ratio = grid_ratio(sample.mpp, mpp)
+    if ratio == 1.0:
         return sample
     height, width = sample.image.shape[:2]
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))

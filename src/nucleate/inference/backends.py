@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.checkpoint import DEFAULT_MODEL, ONNX, WEIGHTS, find_model, read_card, trusted_file
 from nucleate.errors import ModelError, optional
-from nucleate.postprocess import DECODERS, complete_thresholds
+from nucleate.postprocess import complete_thresholds, missing_head
 from nucleate.types import Maps, ModelCard, UInt8
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def load_model(
     folder = find_model(name)
     card = read_card(folder)
     complete_thresholds(card.decoder, card.thresholds)
-    for head in DECODERS[card.decoder].heads:
-        if head not in card.heads:
-            raise ModelError(f"{folder}: the decoder {card.decoder!r} needs the head {head!r}.")
+    missing = missing_head(card.decoder, card.heads)
+    if missing is not None:
+        raise ModelError(f"{folder}: the decoder {card.decoder!r} needs the head {missing!r}.")
     if device == "auto":
         device = "cuda" if backend != "openvino" and _has_cuda() else "cpu"
     if device == "cuda" and backend == "openvino":

@@ -13,12 +13,12 @@ from typing import Any
 from nucleate import __version__
 from nucleate.errors import ConfigError, InputError, NucleateError, pick
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import EngineOptions, find_nuclei, working_scale
+from nucleate.inference.engine import EngineOptions, find_nuclei
 from nucleate.io.exports import EXPORTERS
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
 from nucleate.io.slides import SLIDES, Source, open_source
-from nucleate.types import Instances
+from nucleate.types import Instances, check_mpp
 
 _OWN = (".overlay.png", ".labels.tif")
 RASTER_PIXELS = 100_000_000  # above this, labels and overlay are written only when asked for
@@ -204,7 +204,6 @@ def _segment_one(
     """Segment one source, write its files and return its row of the summary."""
     begun = time.monotonic()
     source = open_source(path)
-    scale = working_scale(source, model.card, options.mpp)
     found = find_nuclei(
         source, model, options.mpp, options.engine, lambda done, tiles: progress(path, done, tiles)
     )
@@ -219,7 +218,7 @@ def _segment_one(
             notes.append("labels and overlay left out for its size; ask with --formats")
     files = {name: f"{path.stem}{EXPORTERS[name].suffix}" for name in chosen}
     _write_all(nuclei, source, out, files)
-    resolution = options.mpp or source.mpp or model.card.mpp
+    resolution = check_mpp(nuclei.frame.mpp)
     square_mm = source.width * source.height * resolution**2 / 1e6
     return {
         "source": str(path),
@@ -228,7 +227,7 @@ def _segment_one(
         "height": source.height,
         "mpp": resolution,
         "mpp_from": "option" if options.mpp else "file",
-        "resampled_by": scale,
+        "resampled_by": found.scale,
         "nuclei": len(nuclei),
         "nuclei_per_mm2": round(len(nuclei) / square_mm, 1),
         "mean_area_um2": round(float(nuclei.features["area_um2"].mean()), 2)

@@ -24,9 +24,7 @@ from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
-from nucleate.types import Frame, Instances, Int64, Maps, ModelCard, UInt8, check_mpp
-
-SAME_MPP = 0.05  # within 5 % of the model's mpp nothing is resampled
+from nucleate.types import Frame, Instances, Int64, Maps, ModelCard, UInt8, grid_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +47,12 @@ class Found:
     Attributes:
         nuclei: in level-0 pixels of the source.
         cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
+        scale: working pixels per level-0 pixel; 1 where nothing was resampled.
     """
 
     nuclei: Instances
     cut: int
+    scale: float
 
 
 def segment(
@@ -126,7 +126,7 @@ def find_nuclei(
                 progress(done + 1, len(tiles))
         parts += [future.result() for future in pending]
     joined, cut = stitch(parts, working)
-    return Found(_to_level0(joined, frame, scale), cut)
+    return Found(_to_level0(joined, frame, scale), cut, scale)
 
 
 def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
@@ -143,8 +143,7 @@ def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
             f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
             "the command line."
         )
-    ratio = check_mpp(resolution) / card.mpp
-    return 1.0 if abs(ratio - 1) <= SAME_MPP else ratio
+    return grid_ratio(resolution, card.mpp)
 
 
 def predict_maps(source: Source, model: Model, scale: float) -> Maps:
