@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nucleate.errors import ModelError, nearest
 from nucleate.io.files import read_text, sha256, write_text
+from nucleate.stain.normalise import Normaliser
 from nucleate.types import ModelCard
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -43,6 +44,7 @@ def read_card(folder: Path) -> ModelCard:
 
     Raises:
         ModelError: not a card, or one of another version.
+        InputError: its stain normaliser makes no sense.
     """
     path = folder / CARD
     try:
@@ -50,7 +52,8 @@ def read_card(folder: Path) -> ModelCard:
     except ValueError as error:
         raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
     known = ModelCard.field_names()
-    if not isinstance(content, dict) or set(content) - set(known) or set(known[:-1]) - set(content):
+    needed = set(known) - {"notes", "stain"}
+    if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
         raise ModelError(
             f"{path}: not a model card of this version of nucleate. "
             "Install the version that wrote it, or fetch the model again."
@@ -59,6 +62,8 @@ def read_card(folder: Path) -> ModelCard:
     wrong = next((name for name, good in _demands(card).items() if not good), None)
     if wrong is not None:
         raise ModelError(f"{path}: {wrong!r} of the card makes no sense. Fetch the model again.")
+    if card.stain is not None:
+        Normaliser.from_dict(card.stain, f"{path}: stain")
     return card
 
 

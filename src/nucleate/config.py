@@ -56,6 +56,24 @@ class DataConfig(_Strict):
     """Seed of a drawn split."""
 
 
+class StainConfig(_Strict):
+    """Whether all pictures are brought to the colours of a reference, and how."""
+
+    method: Literal["none", "histogram", "macenko", "reinhard", "vahadane"] = "none"
+    """Key of `nucleate.stain.normalise.METHODS`, or none. The reference is chosen among the
+    training pictures; what was fitted travels with the model and is applied wherever it runs."""
+    references: Positive = 1
+    """Number of training pictures that make up the reference."""
+    blend: Share = 1.0
+    """How far to go: 0 not at all, 1 all the way."""
+    space: Literal["rgb", "lab", "stains"] = "rgb"
+    """Colour space of histogram."""
+    as_published: bool = False
+    """Take glass for tissue, as the published methods do."""
+    fitted: str | None = None
+    """File of `nucleate stain fit` to take instead; its pictures must not be held out."""
+
+
 class AugmentConfig(_Strict):
     """How strongly crops are varied; 0 or false switches a step off."""
 
@@ -150,6 +168,7 @@ class Recipe(_Strict):
     """Of the weights, as the training data allow; SPDX expression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     data: DataConfig
+    stain: StainConfig = StainConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig
     heads: Annotated[dict[str, HeadConfig], Field(min_length=1)]

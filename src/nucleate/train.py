@@ -10,6 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from nucleate.models import build, parameter_count
 from nucleate.models.export import export_onnx
 from nucleate.postprocess import DECODERS, complete_thresholds, missing_head
 from nucleate.run_folder import RunFolder
+from nucleate.stain.normalise import Normaliser
+from nucleate.stain.training import fit_stain, restain
 from nucleate.targets import HEADS, encode
 from nucleate.tune import tune_thresholds
 from nucleate.types import ModelCard, Sample
@@ -78,6 +81,11 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         raise ConfigError("train.precision: fp16 needs a GPU. Set it to bf16 or fp32.")
     run = RunFolder(out)
     run.begin(recipe, data.split, resume)
+    held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
+    stain = fit_stain(recipe.stain, training, held_out, base)
+    if stain is not None:
+        run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
+    training, validation = (restain(part, stain, run.say) for part in (training, validation))
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     pl.seed_everything(recipe.seed, verbose=False)
@@ -88,7 +96,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         f"{recipe.train.batch} crops on {device}, {recipe.train.precision}"
     )
     _fit(task, CropDataset(training, recipe), run, device)
-    return finish(recipe, data, training, validation, run)
+    return finish(recipe, data, training, validation, run, stain)
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -358,6 +366,7 @@ def finish(
     training: list[Sample],
     validation: list[Sample],
     run: RunFolder,
+    stain: Normaliser | None,
 ) -> Path:
     """Tune the thresholds of the best checkpoint, export it, write its card; return its folder."""
     best = run.checkpoint("best")
@@ -381,6 +390,7 @@ def finish(
     with atomic(run.model / WEIGHTS) as temporary:
         arrays = {k: v.contiguous().numpy() for k, v in network.state_dict().items()}
         temporary.write_bytes(save(arrays))  # their save_file makes files that only the owner reads
+    card = replace(card, stain=None if stain is None else stain.to_dict())
     write_card(run.model, _final_card(recipe, card, data, training, maps, truths, thresholds, run))
     run.draw_curves()
     run.say(f"model written to {run.model}")
@@ -428,8 +438,6 @@ def _final_card(
     run: RunFolder,
 ) -> ModelCard:
     """Return the card of a finished model: hashes, thresholds, results on validation, lineage."""
-    from dataclasses import replace
-
     decode = DECODERS[recipe.decode.decoder].decode
     tables = [
         overlap(labels, decode(m, thresholds), ignore)

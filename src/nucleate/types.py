@@ -213,6 +213,7 @@ class ModelCard:
         package_version: of nucleate, when the card was written.
         recipe: the resolved recipe of the run.
         notes: what a user has to know.
+        stain: the fitted stain normaliser that pictures pass first, None for none.
     """
 
     name: str
@@ -233,6 +234,7 @@ class ModelCard:
     package_version: str
     recipe: dict[str, Any]
     notes: str = ""
+    stain: dict[str, Any] | None = None
 
     @classmethod
     def field_names(cls) -> list[str]:

@@ -210,6 +210,8 @@ def _segment_one(
     nuclei, notes = found.nuclei, []
     if found.cut:
         notes.append(f"{found.cut} objects are larger than a tile sees and end at its edge")
+    if found.stain:
+        notes.append(f"stain {found.stain}")
     chosen = options.formats
     if chosen is None:
         large = source.width * source.height > RASTER_PIXELS

@@ -24,7 +24,10 @@ from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
+from nucleate.stain.normalise import Normaliser, Transform
 from nucleate.types import Frame, Instances, Int64, Maps, ModelCard, UInt8, grid_ratio
+
+_WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,13 @@ class Found:
         nuclei: in level-0 pixels of the source.
         cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
         scale: working pixels per level-0 pixel; 1 where nothing was resampled.
+        stain: why the stain was not normalised though the model asks for it; else empty.
     """
 
     nuclei: Instances
     cut: int
     scale: float
+    stain: str = ""
 
 
 def segment(
@@ -115,10 +120,13 @@ def find_nuclei(
     working = Frame(width, height, card.mpp)
     tiles = plan(width, height, options.tile_px, card.halo_px, card.align_px)
     real_mpp = (resolution or card.mpp) / scale  # exact, also where nothing is resampled
+    colours = stain_transform(source, card)
     parts: list[Part] = []
     pending: deque[Future[Part]] = deque()
     with ThreadPoolExecutor(1) as decoder:  # decodes one tile while the network runs on the next
-        for done, (tile, image, maps) in enumerate(_predict(source, model, tiles, scale, options)):
+        for done, (tile, image, maps) in enumerate(
+            _predict(source, model, tiles, scale, options, colours)
+        ):
             pending.append(decoder.submit(_emit, tile, image, maps, card, working, real_mpp))
             while len(pending) > 2 or (pending and pending[0].done()):
                 parts.append(pending.popleft().result())
@@ -126,7 +134,7 @@ def find_nuclei(
                 progress(done + 1, len(tiles))
         parts += [future.result() for future in pending]
     joined, cut = stitch(parts, working)
-    return Found(_to_level0(joined, frame, scale), cut, scale)
+    return Found(_to_level0(joined, frame, scale), cut, scale, colours.note)
 
 
 def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
@@ -144,6 +152,23 @@ def working_scale(source: Source, card: ModelCard, mpp: float | None) -> float:
             "the command line."
         )
     return grid_ratio(resolution, card.mpp)
+
+
+def stain_transform(source: Source, card: ModelCard) -> Transform:
+    """Return the change of colours that all tiles of a source share, as the model asks for it.
+
+    It is estimated on the whole picture, or on 64 windows spread evenly over a slide.
+    """
+    if card.stain is None:
+        return Transform(None)
+    normaliser = Normaliser.from_dict(card.stain, f"model {card.name!r}")
+    if source.width * source.height <= _WHOLE_PIXELS:
+        return normaliser.adapt(source.read(0, 0, source.width, source.height))
+    edge = min(256, source.width, source.height)
+    lefts = np.linspace(0, source.width - edge, 8).astype(int)
+    tops = np.linspace(0, source.height - edge, 8).astype(int)
+    windows = [source.read(x, y, x + edge, y + edge)[::4, ::4] for y in tops for x in lefts]
+    return normaliser.adapt(np.concatenate([window.reshape(-1, 3) for window in windows]))
 
 
 def predict_maps(source: Source, model: Model, scale: float) -> Maps:
@@ -214,7 +239,12 @@ def _mirror(index: Int64, length: int) -> Int64:
 
 
 def _predict(
-    source: Source, model: Model, tiles: list[Tile], scale: float, options: EngineOptions
+    source: Source,
+    model: Model,
+    tiles: list[Tile],
+    scale: float,
+    options: EngineOptions,
+    colours: Transform,
 ) -> Iterator[tuple[Tile, UInt8, Maps]]:
     """Yield every tile with its pixels and its maps; tiles of one size run in one batch."""
     for _, run in groupby(tiles, lambda t: (t.read[2] - t.read[0], t.read[3] - t.read[1])):
@@ -222,7 +252,7 @@ def _predict(
         for start in range(0, len(same), options.batch):
             chunk = same[start : start + options.batch]
             images = [read_tile(source, tile, scale) for tile in chunk]
-            maps = model.backend(np.stack(images))
+            maps = model.backend(np.stack([colours.apply(image) for image in images]))
             for i, tile in enumerate(chunk):
                 yield tile, images[i], {head: m[i] for head, m in maps.items()}
 

@@ -1,1 +1,1 @@
-"""The colours of H&E: optical density and its split into stains."""
+"""The colours of H&E: stains and their amounts, tissue, references, and four normalisers."""

@@ -1,0 +1,159 @@
+"""Which picture is the reference: tissue, focus and clipping are demanded, the medoid is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.errors import ConfigError, InputError
+from nucleate.stain.tissue import sample_pixels, tissue_mask
+from nucleate.types import Float64, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What a reference picture must fulfil.
+
+    Attributes:
+        min_tissue: smallest share of tissue.
+        max_clipped: largest share of tissue pixels with a channel at 0 or 255.
+        drop_focus: share of the pictures, the least sharp ones, that are left out.
+    """
+
+    min_tissue: float = 0.5
+    max_clipped: float = 0.05
+    drop_focus: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One picture on its way to be the reference.
+
+    Attributes:
+        name: of the picture.
+        tissue: share of its pixels.
+        focus: variance of the Laplacian of the brightness on tissue; more is sharper.
+        clipped: share of the tissue pixels with a channel at 0 or 255.
+        cdf: float64 (3, 256), share of tissue pixels at or below each level, per channel.
+        distance: mean distance to the colours of the other candidates, in grey levels; NaN for
+            the rejected.
+        rejected: why it is not taken; empty for candidates.
+        chosen: 1, 2, … for the references in order of choice, 0 for all others.
+    """
+
+    name: str
+    tissue: float
+    focus: float
+    clipped: float
+    cdf: Float64
+    distance: float = float("nan")
+    rejected: str = ""
+    chosen: int = 0
+
+
+def describe(name: str, image: UInt8) -> Candidate:
+    """Return what the choice needs to know about one picture."""
+    pixels = sample_pixels(image)
+    tissue = pixels[tissue_mask(pixels)]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    sharpness = cv2.Laplacian(grey, cv2.CV_32F)
+    mask = tissue_mask(image)
+    clipped = ((tissue == 0) | (tissue == 255)).any(axis=1) if len(tissue) else np.zeros(1)
+    counts = np.stack([np.bincount(tissue[:, c], minlength=256) for c in range(3)])
+    return Candidate(
+        name=name,
+        tissue=len(tissue) / len(pixels),
+        focus=float(sharpness[mask].var()) if mask.any() else 0.0,
+        clipped=float(clipped.mean()),
+        cdf=np.cumsum(counts, axis=1) / max(1, len(tissue)),
+    )
+
+
+def select(
+    candidates: Iterable[Candidate], count: int = 1, criteria: Criteria | None = None
+) -> list[Candidate]:
+    """Rank pictures as stain references, the chosen ones first.
+
+    The distance of two pictures is the mean over the channels of the 1-Wasserstein distance of
+    their tissue's levels. The first reference is the medoid: smallest mean distance to all other
+    candidates. Each further one lowers the mean distance to the nearest reference most.
+
+    Args:
+        candidates: from `describe`.
+        count: number of references.
+        criteria: what to demand.
+
+    Returns:
+        All pictures: references, other candidates by distance, then the rejected with the reason.
+
+    Raises:
+        ConfigError: `count` is not positive.
+        InputError: fewer pictures fulfil the criteria than are wanted.
+    """
+    demands = criteria or Criteria()
+    if count < 1:
+        raise ConfigError(f"{count} references: at least one is needed.")
+    everyone = sorted(candidates, key=lambda c: c.name)
+    judged = _judge(everyone, demands)
+    good = [c for c in judged if not c.rejected]
+    if len(good) < count:
+        reasons = "; ".join(f"{c.name}: {c.rejected}" for c in judged if c.rejected)[:300]
+        raise InputError(
+            f"{len(good)} of {len(judged)} pictures can be a stain reference, {count} are wanted "
+            f"({reasons or 'there are no more'}). Add pictures, or loosen the criteria."
+        )
+    table = distances(good)
+    mean = table.sum(axis=1) / max(1, len(good) - 1)
+    order = _medoids(table, count)
+    ranked = [
+        replace(c, distance=float(mean[i]), chosen=order.index(i) + 1 if i in order else 0)
+        for i, c in enumerate(good)
+    ]
+    ranked.sort(key=lambda c: (c.chosen or count + 1, c.distance, c.name))
+    return ranked + [c for c in judged if c.rejected]
+
+
+def distances(candidates: list[Candidate]) -> NDArray[np.float64]:
+    """Return the distance of every pair, float64 (n, n), in grey levels.
+
+    Example:
+        >>> flat = [describe(str(v), np.full((8, 8, 3), v, np.uint8)) for v in (90, 95)]
+        >>> distances(flat).round(6).tolist()
+        [[0.0, 5.0], [5.0, 0.0]]
+    """
+    return np.array(
+        [[np.abs(a.cdf - b.cdf).sum(axis=1).mean() for b in candidates] for a in candidates]
+    ).reshape(len(candidates), len(candidates))
+
+
+def _judge(candidates: list[Candidate], demands: Criteria) -> list[Candidate]:
+    """Write the reason into every picture that does not fulfil the criteria."""
+    sharp = [c.focus for c in candidates if c.tissue >= demands.min_tissue]
+    least = np.quantile(sharp, demands.drop_focus) if sharp and demands.drop_focus > 0 else 0.0
+    judged = []
+    for c in candidates:
+        reason = ""
+        if c.tissue < demands.min_tissue:
+            reason = f"tissue {c.tissue:.0%}, below {demands.min_tissue:.0%}"
+        elif c.clipped > demands.max_clipped:
+            reason = f"clipped {c.clipped:.1%}, above {demands.max_clipped:.0%}"
+        elif len(sharp) > 1 and c.focus < least:
+            reason = f"focus {c.focus:.0f}, in the lowest {demands.drop_focus:.0%} ({least:.0f})"
+        judged.append(replace(c, rejected=reason))
+    return judged
+
+
+def _medoids(table: NDArray[np.float64], count: int) -> list[int]:
+    """Return indices of the medoid and of the further references, chosen greedily."""
+    chosen = [int(np.argmin(table.sum(axis=1)))]
+    nearest = table[chosen[0]].copy()
+    while len(chosen) < count:
+        costs = np.minimum(nearest, table).sum(axis=1)
+        costs[chosen] = np.inf
+        chosen.append(int(np.argmin(costs)))
+        nearest = np.minimum(nearest, table[chosen[-1]])
+    return chosen

@@ -1,0 +1,60 @@
+"""Reinhard: means and standard deviations in CIELAB, brought to those of a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nucleate.types import Float32, Float64, UInt8
+
+
+def measure(pixels: UInt8) -> dict[str, Any] | None:
+    """Return the means and standard deviations of tissue pixels in CIELAB, None if degenerate.
+
+    Args:
+        pixels: uint8 (n, 3), RGB, tissue only.
+
+    Returns:
+        `mean` and `sd`: of lightness (0 to 100), green-red and blue-yellow.
+
+    References:
+        Reinhard et al. 2001, doi:10.1109/38.946629; in CIELAB as is usual for histology.
+    """
+    lab = to_lab(pixels.astype(np.float32))
+    mean, sd = lab.mean(axis=0, dtype=np.float64), lab.std(axis=0, dtype=np.float64)
+    if not (sd > 1e-2).all():
+        return None
+    return {"mean": mean.tolist(), "sd": sd.tolist()}
+
+
+def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:
+    """Return colours (n, 3) shifted and stretched from the source's to the target's statistics.
+
+    Args:
+        colours: RGB, 0 to 255.
+        source: from `measure`, of the picture that the colours are from.
+        target: from `measure`, of the reference.
+
+    Returns:
+        float64 (n, 3), 0 to 255.
+    """
+    scale = np.array(target["sd"]) / np.array(source["sd"])
+    lab = (to_lab(colours) - np.array(source["mean"])) * scale + np.array(target["mean"])
+    return from_lab(lab.astype(np.float32)).astype(np.float64)
+
+
+def to_lab(colours: Float32) -> Float32:
+    """Return CIELAB (D65) of sRGB colours (n, 3) in 0..255.
+
+    Example:
+        >>> np.round(to_lab(np.array([[255, 255, 255]], np.float32)), 1).tolist()[0][0]
+        100.0
+    """
+    return cv2.cvtColor(colours[None] / np.float32(255), cv2.COLOR_RGB2Lab)[0]  # type: ignore[no-any-return]
+
+
+def from_lab(lab: Float32) -> Float32:
+    """Return sRGB (n, 3) in 0..255 of CIELAB colours: the inverse of `to_lab`."""
+    return cv2.cvtColor(lab[None], cv2.COLOR_Lab2RGB)[0] * np.float32(255)  # type: ignore[no-any-return]

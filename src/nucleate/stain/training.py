@@ -1,0 +1,73 @@
+"""Stain in a recipe: the reference is found among the training pictures, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from nucleate.config import StainConfig
+from nucleate.errors import ConfigError
+from nucleate.stain.normalise import Normaliser, fit, read_normaliser
+from nucleate.stain.reference import describe, select
+from nucleate.types import Sample
+
+
+def fit_stain(
+    config: StainConfig, training: list[Sample], held_out: list[str], base: Path = Path()
+) -> Normaliser | None:
+    """Return the normaliser of a recipe, fitted on training pictures only.
+
+    Args:
+        config: the recipe's stain.
+        training: the pictures of the training part.
+        held_out: names of all pictures that are not trained on.
+        base: folder that `config.fitted` is relative to.
+
+    Returns:
+        None when the recipe names no method.
+
+    Raises:
+        ConfigError: a ready normaliser was fitted on a picture that is held out.
+        InputError: no training picture can be the reference.
+    """
+    if config.method == "none":
+        return None
+    if config.fitted is not None:
+        ready = read_normaliser(base / config.fitted)
+        leaked = sorted(set(ready.fitted_on) & {name.split(":", 1)[-1] for name in held_out})
+        if leaked:
+            raise ConfigError(
+                f"stain.fitted: {config.fitted} was fitted on {leaked[0]!r}, which is held out. "
+                "Fit it on training pictures only, or leave stain.fitted away."
+            )
+        if ready.method != config.method:
+            raise ConfigError(
+                f"stain.method is {config.method}, but {config.fitted} holds {ready.method}. "
+                "Make them agree."
+            )
+        return ready
+    ranking = select((describe(s.name, s.image) for s in training), config.references)
+    names = {c.name for c in ranking if c.chosen}
+    return fit(
+        {s.name: s.image for s in training if s.name in names},
+        config.method,
+        config.blend,
+        config.space,
+        config.as_published,
+    )
+
+
+def restain(
+    samples: list[Sample], normaliser: Normaliser | None, tell: Callable[[str], None]
+) -> list[Sample]:
+    """Return samples in the reference's colours; `tell` is given a line for each left as it is."""
+    if normaliser is None:
+        return samples
+    changed = []
+    for sample in samples:
+        transform = normaliser.adapt(sample.image)
+        if transform.note:
+            tell(f"{sample.name}: {transform.note}")
+        changed.append(replace(sample, image=transform.apply(sample.image)))
+    return changed
