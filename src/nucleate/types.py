@@ -28,6 +28,22 @@ Maps = dict[str, Float32]  # the network's output: head name -> (H, W)
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What became of outlines, or of layers, when they were drawn into one label image.
+
+    Attributes:
+        outlines: that the annotation holds.
+        contested_px: pixels that more than one of them claimed; the data set's card says who got
+            them.
+        hidden: outlines without any pixel of their own.
+    """
+
+    outlines: int
+    contested_px: int
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One annotated (or not yet annotated) picture.
 
@@ -35,6 +51,7 @@ class Sample:
         image: uint8 (H, W, 3), RGB.
         labels: int32 (H, W), 0 background, 1..n nuclei; None without annotation.
         classes: int16 (n,), the class of nucleus i + 1; None without classes.
+        class_names: what `classes` are positions in.
         ignore: bool (H, W), vague areas, left out of the loss and of the metrics; None for none.
         mpp: micrometres per pixel of `image`; None means unknown and is never guessed.
         name: unique in its data set.
@@ -42,6 +59,7 @@ class Sample:
         organ: as the data set says.
         species: as the data set says.
         centre: hospital or laboratory, where the data set says.
+        drawn: how outlines became labels; None where the annotation is a label image.
 
     Raises:
         InputError: a field has another dtype or shape than stated.
@@ -53,10 +71,12 @@ class Sample:
     group: str
     mpp: float | None = None
     classes: Int16 | None = None
+    class_names: tuple[str, ...] = ()
     ignore: Bool | None = None
     organ: str | None = None
     species: str | None = None
     centre: str | None = None
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         _check(self.name, "image", self.image, np.uint8, (None, None, 3))
@@ -67,6 +87,13 @@ class Sample:
             _check(self.name, "ignore", self.ignore, np.bool_, size)
         if self.classes is not None:
             _check(self.name, "classes", self.classes, np.int16, (None,))
+            known = len(self.class_names)
+            count = 0 if self.labels is None else int(self.labels.max(initial=0))
+            if len(self.classes) != count or ((self.classes < 0) | (self.classes >= known)).any():
+                raise InputError(
+                    f"{self.name}: {len(self.classes)} classes for {count} nuclei, or one that is "
+                    f"none of the {known} names. Get the annotation again."
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nucleate.datasets import folder, monuseg
+from nucleate.datasets import (
+    coco,
+    consep,
+    cpm17,
+    cryonuseg,
+    folder,
+    kumar,
+    monuseg,
+    nuinsseg,
+    pannuke,
+    qupath,
+    shards,
+    tnbc,
+)
 from nucleate.datasets.entry import DatasetCard, Entry
 
 
@@ -19,5 +32,15 @@ class Dataset:
 
 DATASETS: dict[str, Dataset] = {
     "monuseg": Dataset(monuseg.CARD, monuseg.entries),
+    "cryonuseg": Dataset(cryonuseg.CARD, cryonuseg.entries),
+    "nuinsseg": Dataset(nuinsseg.CARD, nuinsseg.entries),
+    "tnbc": Dataset(tnbc.CARD, tnbc.entries),
+    "consep": Dataset(consep.CARD, consep.entries),
+    "kumar": Dataset(kumar.CARD, kumar.entries),
+    "cpm17": Dataset(cpm17.CARD, cpm17.entries),
+    "pannuke": Dataset(pannuke.CARD, pannuke.entries),
+    "coco": Dataset(coco.CARD, coco.entries),
+    "qupath": Dataset(qupath.CARD, qupath.entries),
+    "shards": Dataset(shards.CARD, shards.entries),
     "folder": Dataset(folder.CARD, folder.entries),
 }

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from nucleate.config import DataConfig
 from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
+from nucleate.datasets.resize import resized
 from nucleate.datasets.splits import Split, make_split, read_split
 from nucleate.errors import ConfigError, InputError, nearest, pick
 from nucleate.types import Sample, grid_ratio
@@ -67,7 +65,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
                 )
             qualified = Entry(
                 name=f"{number}:{entry.name}",
-                group=f"{title}:{entry.group}" if wanted.name == "folder" else entry.group,
+                group=_group(entry, wanted.name, title),
                 read=entry.read,
                 organ=entry.organ,
             )
@@ -99,6 +97,15 @@ def collect(config: DataConfig, base: Path) -> Collection:
         if not split.parts.get(part):
             raise ConfigError(f"The split has no pictures for {part}. Make it again.")
     return Collection(entries, split, sources)
+
+
+_OWN = ("folder", "coco", "qupath")
+
+
+def _group(entry: Entry, reader: str, title: str) -> str:
+    """Return the group of an entry, unique over data sets; a TCGA patient is one everywhere."""
+    own = reader in _OWN and not entry.group.startswith("TCGA-")
+    return f"{title}:{entry.group}" if own else entry.group
 
 
 def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
@@ -137,22 +144,7 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
     if ratio == 1.0:
         return sample
     height, width = sample.image.shape[:2]
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    columns = np.minimum(((np.arange(size[0]) + 0.5) / ratio).astype(int), width - 1)
-    rows = np.minimum(((np.arange(size[1]) + 0.5) / ratio).astype(int), height - 1)
-    return Sample(
-        image=cv2.resize(sample.image, size, interpolation=method),
-        labels=sample.labels[np.ix_(rows, columns)],
-        ignore=None if sample.ignore is None else sample.ignore[np.ix_(rows, columns)],
-        name=sample.name,
-        group=sample.group,
-        mpp=mpp,
-        classes=sample.classes,
-        organ=sample.organ,
-        species=sample.species,
-        centre=sample.centre,
-    )
+    return resized(sample, max(1, round(height * ratio)), max(1, round(width * ratio)), mpp)
 
 
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:

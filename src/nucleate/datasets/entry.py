@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nucleate.errors import InputError
 from nucleate.io.images import PathLike
-from nucleate.types import Sample
+from nucleate.types import Int32, Sample, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file that may be fetched: its hash was computed on the very file that the address gives.
+
+    Attributes:
+        url: where the publisher keeps it.
+        sha256: 64 hexadecimal digits.
+        name: under which it is kept.
+    """
+
+    url: str
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetCard:
     """What a data set is, who made it and what it may be used for.
 
@@ -41,6 +56,14 @@ class DatasetCard:
         licence: SPDX expression or a sentence.
         citation: reference with DOI.
         where: how to get it.
+        overlaps: who gets a pixel that two annotations claim.
+        mpp: micrometres per pixel of all pictures, None where it differs or is not stated.
+        size: (height, width) of all pictures, None where it differs.
+        classes: names of the nucleus classes; `Sample.classes` are positions in it.
+        organs: that the data set covers.
+        parts: name of a published part -> its pictures and annotated nuclei; None where the
+            publication does not say.
+        downloads: files that `nucleate data fetch` may fetch.
     """
 
     title: str
@@ -48,6 +71,13 @@ class DatasetCard:
     licence: str
     citation: str
     where: str
+    overlaps: str = "each pixel of a label image has one owner"
+    mpp: float | None = None
+    size: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ("nucleus",)
+    organs: tuple[str, ...] = ()
+    parts: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    downloads: tuple[Download, ...] = ()
 
 
 def open_root(path: Path) -> PathLike:
@@ -73,6 +103,35 @@ def open_root(path: Path) -> PathLike:
         raise InputError(
             f"{path}: neither a folder nor a valid zip file ({error}). Download it again."
         ) from error
+
+
+def pair(
+    root: Path, pictures: dict[str, PathLike], annotations: dict[str, PathLike], where: str
+) -> list[tuple[str, PathLike, PathLike]]:
+    """Return (name, picture, annotation) of each name, sorted.
+
+    Raises:
+        InputError: no pictures, a picture without annotation, or the reverse.
+    """
+    if not pictures:
+        raise InputError(f"{root}: holds no picture of this data set. {where}")
+    alone = sorted(pictures.keys() ^ annotations.keys())
+    if alone:
+        what = "annotation" if alone[0] in pictures else "picture"
+        more = f" (and {len(alone) - 1} more orphans)" if len(alone) > 1 else ""
+        raise InputError(
+            f"{root}: {alone[0]} has no {what}{more}. Unpack the data set again, or remove it."
+        )
+    return [(name, pictures[name], annotations[name]) for name in sorted(pictures)]
+
+
+def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
+    """Raise an `InputError` unless labels and picture have one size."""
+    if labels.shape != image.shape[:2]:
+        raise InputError(
+            f"{annotation}: the labels are {labels.shape[1]} × {labels.shape[0]} pixels, the "
+            f"picture is {image.shape[1]} × {image.shape[0]}. Export them at the picture's size."
+        )
 
 
 def walk(root: PathLike, below: str = "") -> Iterator[tuple[str, PathLike]]:

@@ -2,18 +2,32 @@
 
 The two folders may lie at any depth and be nested at will: `a/images/b/x.png` belongs to
 `a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a number of its own.
+Masks below `ignore/` mark areas that count for nobody. A `nucleate.json` beside the folders may
+state groups, organs, resolution and classes; `nucleate data convert --to folder` writes it.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, walk
+import numpy as np
+
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, walk
+from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
-from nucleate.errors import ConfigError, InputError
-from nucleate.io.images import LABEL_IMAGES, PICTURES, PathLike, read_image, read_labels
+from nucleate.errors import InputError
+from nucleate.io.files import read_bytes
+from nucleate.io.images import (
+    LABEL_IMAGES,
+    PICTURES,
+    PathLike,
+    plausible_mpp,
+    read_image,
+    read_labels,
+)
 from nucleate.types import Sample
 
 CARD = DatasetCard(
@@ -26,6 +40,8 @@ CARD = DatasetCard(
 
 _IMAGE_FOLDERS = ("images",)
 _LABEL_FOLDERS = ("labels", "masks")
+MANIFEST, FORMAT = "nucleate.json", "nucleate-folder-1"
+FACTS = ("group", "mpp", "organ", "species", "centre", "class_names")
 
 
 def entries(root: Path, mpp: float | None = None, group: str | None = None) -> list[Entry]:
@@ -36,7 +52,7 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
             `labels/` or `masks/`, at any depth.
         mpp: micrometres per pixel of all pictures; None takes what each file states.
         group: regular expression whose first group, searched in the name, is the patient;
-            None makes every picture its own group.
+            None takes the group in `nucleate.json`, else makes every picture its own group.
 
     Returns:
         One entry per picture, sorted by name.
@@ -47,13 +63,18 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
+    ignored: dict[str, PathLike] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for name, file in walk(open_root(root)):
+        if name == MANIFEST:
+            facts = _read_facts(file)
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         kinds = [part.lower() for part in path.parts[:-1]]
         for table, folders, suffixes in (
             (images, _IMAGE_FOLDERS, PICTURES),
             (labels, _LABEL_FOLDERS, LABEL_IMAGES),
+            (ignored, ("ignore",), (".png",)),
         ):
             depth = next((i for i, part in enumerate(kinds) if part in folders), None)
             if depth is not None and suffix in suffixes:
@@ -80,52 +101,74 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
             f"{root}: {said}{f' (and {more} more orphans)' if more else ''}. "
             "Give both the same name, or remove it."
         )
-    find_group = _grouping(group)
-    return [
-        Entry(
-            name=key,
-            test_only=is_official_test(key),
-            group=find_group(key),
-            read=_reader(key, find_group(key), images[key], labels.get(key), mpp),
-        )
-        for key in sorted(images)
-    ]
+    find_group = grouping(group)
+    found = []
+    for key in sorted(images):
+        known = facts.get(key, {})
+        owner = find_group(key) if group is not None else str(known.get("group", key))
+        files = (images[key], labels.get(key), ignored.get(key))
+        read = _reader(key, owner, files, mpp, known)
+        found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
+    return found
 
 
 def _reader(
-    name: str, group: str, image: PathLike, labels: PathLike | None, mpp: float | None
+    name: str,
+    group: str,
+    files: tuple[PathLike, PathLike | None, PathLike | None],
+    mpp: float | None,
+    facts: dict[str, Any],
 ) -> Callable[[], Sample]:
+    image, labels, ignored = files
+
     def read() -> Sample:
         pixels, stated = read_image(image)
         truth = None if labels is None else read_labels(labels)
-        if truth is not None and truth.shape != pixels.shape[:2]:
-            raise InputError(
-                f"{labels}: the labels are {truth.shape[1]} × {truth.shape[0]} pixels, the picture "
-                f"is {pixels.shape[1]} × {pixels.shape[0]}. Export them at the size of the picture."
-            )
+        vague = None if ignored is None else read_labels(ignored)
+        for file, values in ((labels, truth), (ignored, vague)):
+            if values is not None:
+                check_size(file, values, pixels)
+        classes = facts.get("classes")
+        written = plausible_mpp(facts.get("mpp"))
         return Sample(
-            image=pixels, labels=truth, name=name, group=group, mpp=stated if mpp is None else mpp
+            image=pixels,
+            labels=truth,
+            name=name,
+            group=group,
+            mpp=mpp if mpp is not None else (written if written is not None else stated),
+            classes=None if classes is None else np.array(classes, np.int16).reshape(-1),
+            class_names=tuple(facts.get("class_names", ())),
+            ignore=None if vague is None else vague > 0,
+            organ=facts.get("organ"),
+            species=facts.get("species"),
+            centre=facts.get("centre"),
         )
 
     return read
 
 
-def _grouping(pattern: str | None) -> Callable[[str], str]:
-    if pattern is None:
-        return lambda name: name
-    if not isinstance(pattern, str):
-        raise ConfigError(f"group: {pattern!r} must be a regular expression, in quotes.")
+def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
+    """Return name -> facts of a `nucleate.json`.
+
+    Raises:
+        InputError: not JSON, or of another kind.
+    """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"group: {pattern!r} is no regular expression ({error}).") from error
-    if compiled.groups != 1:
-        raise ConfigError(f"group: {pattern!r} must have exactly one group in parentheses.")
-
-    def find(name: str) -> str:
-        match = compiled.search(name)
-        if match is None:
-            raise ConfigError(f"group: {pattern!r} does not match {name!r}. Widen the pattern.")
-        return match.group(1)
-
-    return find
+        content = json.loads(read_bytes(file, 1 << 28))
+        if content["format"] != FORMAT:
+            raise ValueError(f"the format {str(content['format'])[:40]!r}")
+        pictures = {str(name): dict(facts) for name, facts in content["pictures"].items()}
+        for facts in pictures.values():
+            np.array(facts.get("classes") or [], np.int16)
+            if not all(isinstance(n, str) for n in facts.get("class_names", ())):
+                raise TypeError("a class name that is no text")
+            for key in ("group", "organ", "species", "centre"):
+                if not isinstance(facts.get(key), str | None):
+                    raise TypeError(f"a {key} that is no text")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:  # fmt: skip
+        said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
+        raise InputError(
+            f"{file}: not a description of pictures ({said}). Remove it, or convert the data again."
+        ) from error
+    return pictures

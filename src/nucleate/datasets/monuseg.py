@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, walk
-from nucleate.errors import InputError
-from nucleate.io.annotations import draw, read_aperio_xml
+from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair, walk
+from nucleate.io.annotations import draw_counted, read_aperio_xml
 from nucleate.io.images import PathLike, read_image
 from nucleate.types import Sample
 
@@ -22,6 +21,21 @@ CARD = DatasetCard(
     licence="CC-BY-NC-SA-4.0",
     citation="Kumar et al. 2020, A Multi-Organ Nucleus Segmentation Challenge, IEEE TMI, "
     "doi:10.1109/TMI.2019.2947628; Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
+    overlaps="the earlier outline keeps it, as in the official converter",
+    mpp=0.25,
+    size=(1000, 1000),
+    organs=(
+        "breast",
+        "kidney",
+        "liver",
+        "prostate",
+        "bladder",
+        "colon",
+        "stomach",
+        "lung",
+        "brain",
+    ),
+    parts={"training": (30, 16_959), "test": (14, 6_697), "extra 7": (7, 7_174)},
     where="Register at https://monuseg.grand-challenge.org/Data/ and download the two zip files.",
 )
 
@@ -79,13 +93,10 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
             images[_stem(file)] = file
         elif kind == ".xml":
             annotations[_stem(file)] = file
-    if not images:
-        raise InputError(f"{root}: holds no .tif image. {CARD.where}")
-    lonely = sorted(images.keys() ^ annotations.keys())
-    if lonely:
-        what = "annotation (.xml)" if lonely[0] in images else "image (.tif)"
-        raise InputError(f"{root}: {lonely[0]} has no {what}. Unpack the official zip file again.")
-    return [_entry(name, images[name], annotations[name], mpp) for name in sorted(images)]
+    return [
+        _entry(name, image, annotation, mpp)
+        for name, image, annotation in pair(root, images, annotations, CARD.where)
+    ]
 
 
 def _entry(name: str, image: PathLike, annotation: PathLike, mpp: float) -> Entry:
@@ -105,14 +116,16 @@ def _reader(
 ) -> Callable[[], Sample]:
     def read() -> Sample:
         pixels, _ = read_image(image)
+        labels, _, drawn = draw_counted(read_aperio_xml(annotation), pixels.shape[:2])
         return Sample(
             image=pixels,
-            labels=draw(read_aperio_xml(annotation), pixels.shape[:2]),
+            labels=labels,
             name=name,
             group=patient,
             mpp=mpp,
             organ=organ,
             species="human",
+            drawn=drawn,
         )
 
     return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,40 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; rename it to `path` when the block ends well.
+
+    Args:
+        path: final name; there must be nothing of that name, or an empty folder.
+
+    Raises:
+        OutputError: it is there already, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "result"
+        >>> with atomic_folder(target) as temporary:
+        ...     _ = (temporary / "a.txt").write_text("done")
+        >>> [file.name for file in target.iterdir()]
+        ['a.txt']
+    """
+    if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise OutputError(f"{path}: is there already. Choose another name, or remove it.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(explain_os_error(error, path)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:

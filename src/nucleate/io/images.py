@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.errors import InputError, optional
+from nucleate.errors import InputError
 from nucleate.io.files import atomic, read_bytes
 from nucleate.types import Int32, UInt8
 
@@ -71,14 +71,16 @@ def read_labels(path: PathLike) -> Int32:
     Raises:
         InputError: missing, corrupt, floating-point, negative, or of several channels.
     """
-    data = read_bytes(path)
     suffix = path.suffix.lower()
+    data = b"" if suffix == ".mat" else read_bytes(path)
     if suffix in _TIFF:
         pixels, _ = _decode_tiff(path, data)
     elif suffix == ".npy":
         pixels = _decode_npy(path, data)
     elif suffix == ".mat":
-        pixels = _decode_mat(path, data)
+        from nucleate.io.mat import read_mat
+
+        pixels = read_mat(path, ("inst_map",))["inst_map"]
     elif suffix == ".png":
         pixels = _decode_pillow(path, data)
     else:
@@ -195,28 +197,6 @@ def _decode_npy(path: PathLike, data: bytes) -> NDArray[np.generic]:
             f"{path}: cannot be read as a NumPy array ({_short(error)}). "
             "Save it with numpy.save, without Python objects."
         ) from error
-
-
-def _decode_mat(path: PathLike, data: bytes) -> NDArray[np.generic]:
-    matlab = optional("scipy.io", "train")
-    try:
-        content = matlab.loadmat(io.BytesIO(data))
-    except Exception as error:  # a hostile file raises anything
-        raise InputError(
-            f"{path}: cannot be read as a MATLAB file ({_short(error)}). "
-            "Save it in MATLAB format 5 to 7.2."
-        ) from error
-    if "inst_map" not in content:
-        names = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-        raise InputError(
-            f"{path}: holds {names}, but no 'inst_map'. Store the labels under 'inst_map'."
-        )
-    pixels: NDArray[np.generic] = content["inst_map"]
-    if not isinstance(pixels, np.ndarray):
-        raise InputError(f"{path}: 'inst_map' is sparse. Store it as a full array.")
-    if pixels.dtype.kind == "f" and np.array_equal(pixels, np.rint(pixels)):
-        return pixels.astype(np.int64)  # MATLAB stores integers as double
-    return pixels
 
 
 def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], float | None]:

@@ -1,0 +1,131 @@
+"""The layout that HoVer-Net's authors publish: `Images/NAME.png` and `Labels/NAME.mat`.
+
+CoNSeP is published in it; Kumar and CPM-17 are widely passed on in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from nucleate.datasets.entry import (
+    DatasetCard,
+    Entry,
+    check_size,
+    open_root,
+    pair,
+    walk,
+)  # fmt: skip
+from nucleate.errors import InputError
+from nucleate.io.images import PathLike, as_labels, read_image
+from nucleate.io.mat import read_mat
+from nucleate.labels import compact
+from nucleate.types import Int16, Int32, Sample
+
+_PICTURES = (".png", ".tif", ".jpg")
+
+
+def find(
+    root: Path,
+    card: DatasetCard,
+    describe: Callable[[str], tuple[str, str | None]],
+    mpp: float,
+    names: tuple[str, ...],
+) -> list[Entry]:
+    """Return the pictures of a tree of `Images/` and `Labels/`.
+
+    Args:
+        root: folder or zip file; the two folders may lie at any depth, several times.
+        card: of the data set.
+        describe: path of a picture below `root`, without its ending -> group and organ.
+        mpp: micrometres per pixel.
+        names: of the classes that a label file may hold; none reads none.
+
+    Raises:
+        InputError: no pictures, or a picture without labels, or the reverse.
+    """
+    images: dict[str, PathLike] = {}
+    labels: dict[str, PathLike] = {}
+    for name, file in walk(open_root(root)):
+        path = PurePosixPath(name)
+        above = path.parent.name.lower()
+        key = str(path.parent.parent / path.stem)
+        if above == "images" and path.suffix.lower() in _PICTURES:
+            images[key] = file
+        elif above == "labels" and path.suffix.lower() == ".mat":
+            labels[key] = file
+    result = []
+    for name, image, truth in pair(root, images, labels, card.where):
+        group, organ = describe(name)
+        read = _reader(name, group, organ, (image, truth), mpp, names)
+        result.append(Entry(name, group, read, organ))
+    return result
+
+
+def _reader(
+    name: str,
+    group: str,
+    organ: str | None,
+    files: tuple[PathLike, PathLike],
+    mpp: float,
+    names: tuple[str, ...],
+) -> Callable[[], Sample]:
+    image, truth = files
+
+    def read() -> Sample:
+        pixels, _ = read_image(image)
+        labels, classes = read_typed(truth, len(names))
+        check_size(truth, labels, pixels)
+        return Sample(
+            image=pixels,
+            labels=labels,
+            name=name,
+            group=group,
+            mpp=mpp,
+            classes=classes,
+            class_names=names if classes is not None else (),
+            organ=organ,
+            species="human",
+        )
+
+    return read
+
+
+def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
+    """Return labels 1..n and their classes 0..types - 1 of a `.mat` file.
+
+    `inst_type` lists the types in ascending order of the ids; where it is absent or of another
+    length, each nucleus takes the commonest type of its pixels in `type_map`.
+
+    Raises:
+        InputError: the file cannot be read, holds no `inst_map`, or a type that is not known.
+    """
+    found = read_mat(path, ("inst_map",), ("inst_type", "type_map"))
+    labels, old = compact(as_labels(path, found["inst_map"]))
+    if not types or not found.keys() & {"inst_type", "type_map"}:
+        return labels, None
+    kinds = found.get("inst_type", np.zeros(0)).reshape(-1)
+    if len(kinds) != len(old):
+        kinds = _commonest(path, labels, found.get("type_map"), len(old))
+    if kinds.dtype.kind not in "iu" or ((kinds < 1) | (kinds > types)).any():
+        raise InputError(
+            f"{path}: holds nucleus types other than 1 to {types}. Check the option types, or get "
+            "the file again."
+        )
+    return labels, (kinds - 1).astype(np.int16)
+
+
+def _commonest(
+    path: PathLike, labels: Int32, type_map: np.ndarray | None, count: int
+) -> np.ndarray:
+    if type_map is None or type_map.shape != labels.shape or type_map.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: 'inst_type' does not list one type per nucleus, and there is no 'type_map'. "
+            "Get the file again."
+        )
+    inside = (labels > 0) & (type_map > 0) & (type_map < 64)
+    votes = np.zeros((count + 1, 64), np.int64)
+    np.add.at(votes, (labels[inside], type_map[inside].astype(np.int64)), 1)
+    return np.asarray(votes[1:].argmax(axis=1))

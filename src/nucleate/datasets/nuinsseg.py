@@ -1,0 +1,180 @@
+"""NuInsSeg: 665 tiles of 31 human and mouse organs, with vague areas that count for nobody.
+
+The folders are taken as published: one per organ, its name with a space and sometimes misspelt,
+`Imagj_zips` without its second e.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
+from nucleate.errors import ConfigError, InputError
+from nucleate.io.annotations import draw_counted, read_imagej_rois
+from nucleate.io.images import PathLike, read_image, read_labels
+from nucleate.types import Bool, Drawn, Float64, Int32, Int64, Sample
+
+CARD = DatasetCard(
+    title="NuInsSeg",
+    contents="665 tiles of 512 × 512 pixels at 40x of 31 organs (23 human, 8 mouse), 30,698 "
+    "nuclei, with masks of vague areas.",
+    licence="CC-BY-4.0 (Kaggle and Zenodo release; check the page you download from)",
+    citation="Mahbod et al. 2024, NuInsSeg, Scientific Data 11:295, doi:10.1038/s41597-024-03117-2",
+    where="Download https://doi.org/10.5281/zenodo.10518968 or "
+    "https://www.kaggle.com/datasets/ipateam/nuinsseg and unpack it.",
+    overlaps="the later region has it ('label masks modify'; also when drawn from the regions)",
+    mpp=None,
+    size=(512, 512),
+    parts={"all": (665, 30_698)},
+)
+
+_OUTLINE_FOLDERS = ("Imagj_zips", "Imagej_zips")
+_SPECIES = ("human", "mouse")
+
+
+@dataclass(slots=True)
+class _Files:
+    """The files of one organ's tiles, by name."""
+
+    images: dict[str, PathLike]
+    labels: dict[str, PathLike]
+    vague: dict[str, PathLike]
+    folder: dict[str, str]
+
+
+def entries(
+    root: Path, mpp: float | None = None, outlines: bool = False, vague: bool = True
+) -> list[Entry]:
+    """Return the tiles.
+
+    Args:
+        root: folder or zip file that holds one folder per organ, at any depth.
+        mpp: micrometres per pixel; None leaves it open, as the data set does.
+        outlines: draw the ImageJ regions in `Imagj_zips/` instead of reading
+            `label masks modify/`.
+        vague: whether the masks in `vague areas/` become `ignore`.
+
+    Returns:
+        One entry per tile, sorted by name; group is the organ's folder, which is one slide.
+
+    Raises:
+        InputError: no pictures, or a picture without labels, or the reverse.
+        ConfigError: an option is of the wrong type.
+    """
+    for option, value in (("outlines", outlines), ("vague", vague)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{option} = {value!r}: must be true or false.")
+    found = _find(root, outlines)
+    result = []
+    for name, image, truth in pair(root, found.images, found.labels, CARD.where):
+        folder = found.folder[name]
+        files = (image, truth, found.vague.get(name) if vague else None)
+        read = _reader(name, folder, files, mpp)
+        result.append(Entry(name, folder, read, _species_organ(folder)[1]))
+    return result
+
+
+def _find(root: Path, outlines: bool) -> _Files:
+    """Sort the files of the tree; names are unique over all organs."""
+    files = _Files({}, {}, {}, {})
+    wanted = _OUTLINE_FOLDERS if outlines else ("label masks modify",)
+    for name, file in walk(open_root(root)):
+        path = PurePosixPath(name)
+        above = [part.lower() for part in path.parts[:-1]]
+        suffix = path.suffix.lower()
+        if "vague areas" in above:
+            if above[-1].startswith("mask binary") and suffix == ".png":
+                files.vague[path.stem] = file
+        elif above and above[-1] == "tissue images" and suffix in (".png", ".tif"):
+            if path.stem in files.images:
+                raise InputError(f"{root}: two tiles are named {path.stem}. Remove one of them.")
+            files.images[path.stem] = file
+            files.folder[path.stem] = path.parts[-3] if len(path.parts) > 2 else root.stem
+        elif above and above[-1] in [w.lower() for w in wanted] and suffix in (".tif", ".zip"):
+            files.labels[path.stem] = file
+    return files
+
+
+def _species_organ(folder: str) -> tuple[str | None, str]:
+    """Return species and organ of a folder's name.
+
+    Example:
+        >>> _species_organ("mouse muscle_tibia")
+        ('mouse', 'muscle tibia')
+    """
+    words = re.split(r"[\s_]+", folder.strip().lower())
+    species = words[0] if words[0] in _SPECIES else None
+    return species, " ".join(words[1:] if species else words)
+
+
+def _reader(
+    name: str,
+    folder: str,
+    files: tuple[PathLike, PathLike, PathLike | None],
+    mpp: float | None,
+) -> Callable[[], Sample]:
+    image, truth, vague = files
+    species, organ = _species_organ(folder)
+
+    def read() -> Sample:
+        pixels, stated = read_image(image)
+        labels, drawn = read_truth(truth, pixels.shape[:2])
+        check_size(truth, labels, pixels)
+        return Sample(
+            image=pixels,
+            labels=labels,
+            name=name,
+            group=folder,
+            mpp=stated if mpp is None else mpp,
+            ignore=None if vague is None else read_vague(vague, labels),
+            organ=organ,
+            species=species,
+            centre="Medical University of Vienna",
+            drawn=drawn,
+        )
+
+    return read
+
+
+def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, Drawn | None]:
+    """Return the labels of a label image, or of a zip file of ImageJ regions drawn at `shape`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path.suffix.lower() != ".zip":
+        return read_labels(path), None
+    regions = read_imagej_rois(path)
+    coords: list[Float64] = [c for c, _ in regions]
+    largest: list[Float64] = []
+    for vertices, offsets in regions:  # of a composite the largest piece: a nucleus is one
+        pieces = [vertices[a:b] for a, b in pairwise(offsets)]
+        largest.append(max(pieces, key=lambda p: float(np.ptp(p, axis=0).prod())))
+    counts = [len(piece) for piece in largest]
+    ragged: tuple[Float64, Int64] = (
+        np.concatenate(largest) if coords else np.zeros((0, 2)),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+    labels, _, drawn = draw_counted(ragged, shape, later_wins=True)
+    return labels, drawn
+
+
+def read_vague(path: PathLike, labels: Int32) -> Bool:
+    """Return True on vague areas.
+
+    Raises:
+        InputError: the mask cannot be read or has another size than the labels.
+    """
+    mask = read_labels(path)
+    if mask.shape != labels.shape:
+        raise InputError(
+            f"{path}: the mask is {mask.shape[1]} × {mask.shape[0]} pixels, the labels are "
+            f"{labels.shape[1]} × {labels.shape[0]}. Download it again."
+        )
+    return mask > 0

@@ -1,0 +1,118 @@
+"""QuPath: pictures with a GeoJSON file of the same name beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair, walk
+from nucleate.datasets.grouping import grouping
+from nucleate.datasets.monuseg import is_official_test
+from nucleate.errors import ConfigError, InputError
+from nucleate.io.annotations import draw_counted, read_classified_geojson
+from nucleate.io.images import PICTURES, PathLike, read_image
+from nucleate.types import Int16, Int64, Sample
+
+CARD = DatasetCard(
+    title="QuPath GeoJSON",
+    contents="Pictures, and for each a .geojson (or .geojson.gz) of the same name with one polygon "
+    "per nucleus; classifications become classes.",
+    licence="yours",
+    citation="Bankhead et al. 2017, QuPath, doi:10.1038/s41598-017-17204-5 (the software)",
+    where="In QuPath: File > Export objects as GeoJSON, as a FeatureCollection, under the name of "
+    "the picture.",
+    overlaps="the earlier polygon keeps it",
+)
+
+
+def entries(
+    root: Path,
+    mpp: float | None = None,
+    group: str | None = None,
+    classes: list[str] | None = None,
+) -> list[Entry]:
+    """Return the pictures that have a GeoJSON file.
+
+    Args:
+        root: folder or zip file; picture and GeoJSON may lie in different folders.
+        mpp: micrometres per pixel; None takes what each picture states.
+        group: regular expression whose first group, searched in the name, is the patient; None
+            makes every picture its own group.
+        classes: names of QuPath's classes in the order that they are to have; None reads none.
+
+    Raises:
+        InputError: no pictures, a picture without GeoJSON, or the reverse.
+        ConfigError: `group` is no regular expression with one group, or does not match a name.
+    """
+    if classes is not None and (
+        not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)
+    ):
+        raise ConfigError(f"classes = {classes!r}: must be a list of names.")
+    images: dict[str, PathLike] = {}
+    outlines: dict[str, PathLike] = {}
+    for name, file in walk(open_root(root)):
+        lower = name.lower()
+        if lower.endswith((".geojson", ".geojson.gz")):
+            table, stem = outlines, PurePosixPath(name[: lower.rindex(".geojson")]).name
+        elif lower.endswith(PICTURES):
+            table, stem = images, PurePosixPath(name).stem
+        else:
+            continue
+        if stem in table:
+            raise InputError(f"{root}: two files stand for {stem!r}. Remove one of them.")
+        table[stem] = file
+    find = grouping(group)
+    return [
+        Entry(
+            name=name,
+            group=find(name),
+            read=_reader(name, find(name), (image, truth), mpp, classes),
+            test_only=is_official_test(name),
+        )
+        for name, image, truth in pair(root, images, outlines, CARD.where)
+    ]
+
+
+def _reader(
+    name: str,
+    group: str,
+    files: tuple[PathLike, PathLike],
+    mpp: float | None,
+    classes: list[str] | None,
+) -> Callable[[], Sample]:
+    image, truth = files
+
+    def read() -> Sample:
+        pixels, stated = read_image(image)
+        outlines, names = read_classified_geojson(truth)
+        labels, owners, drawn = draw_counted(outlines, pixels.shape[:2])
+        return Sample(
+            image=pixels,
+            labels=labels,
+            name=name,
+            group=group,
+            mpp=stated if mpp is None else mpp,
+            classes=None if classes is None else _classes(truth, names, owners, classes),
+            class_names=tuple(classes or ()),
+            drawn=drawn,
+        )
+
+    return read
+
+
+def _classes(path: PathLike, names: list[str], owners: Int64, known: list[str]) -> Int16:
+    """Return the class of each label.
+
+    Raises:
+        InputError: a nucleus has a class that is not in the list.
+    """
+    found = [names[i] for i in owners]
+    strange = next((name for name in found if name not in known), None)
+    if strange is not None:
+        raise InputError(
+            f"{path}: a nucleus has the class {strange!r}, which is not in classes "
+            f"({', '.join(known)}). Add it, or classify the nucleus."
+        )
+    return np.array([known.index(name) for name in found], np.int16)

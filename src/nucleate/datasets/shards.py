@@ -1,0 +1,234 @@
+"""Shards: prepared pictures as arrays in a few `.npz` files, with a manifest and hashes.
+
+`manifest.json` lists the pictures; picture i of a shard is stored under `i.image`, `i.labels`,
+`i.classes` and `i.ignore`. A normalised image is float32 and is turned back into the very bytes
+that it was made of; other programs read the arrays with `numpy.load`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.datasets.entry import DatasetCard, Entry, open_root
+from nucleate.datasets.monuseg import is_official_test
+from nucleate.errors import InputError
+from nucleate.io.files import read_bytes, sha256, write_text
+from nucleate.io.images import PathLike, as_labels, plausible_mpp
+from nucleate.types import Float32, Sample, UInt8
+
+CARD = DatasetCard(
+    title="Shards",
+    contents="Prepared pictures as arrays: what nucleate prepare and nucleate data convert write.",
+    licence="that of the data they were made from",
+    citation="that of the data they were made from",
+    where="Make them with: nucleate prepare, or nucleate data convert --to shards",
+)
+
+MANIFEST = "manifest.json"
+FORMAT = "nucleate-shards-1"
+_SHARD_BYTES = 256 << 20
+_FACTS = ("name", "group", "mpp", "organ", "species", "centre", "class_names")
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How an image's bytes become the numbers that are stored.
+
+    Attributes:
+        kind: `none` stores bytes; `unit` divides by 255; `zscore` then subtracts `mean` and divides
+            by `sd`.
+        mean: of red, green and blue, in 0..1.
+        sd: of red, green and blue, in 0..1.
+    """
+
+    kind: str = "none"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    sd: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def apply(self, image: UInt8) -> UInt8 | Float32:
+        """Return the numbers to store, uint8 or float32 (H, W, 3)."""
+        if self.kind == "none":
+            return image
+        unit = image.astype(np.float32) / np.float32(255)
+        return ((unit - np.array(self.mean, np.float32)) / np.array(self.sd, np.float32)).astype(
+            np.float32
+        )
+
+    def undo(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Return the bytes that `apply` was given.
+
+        Example:
+            >>> scaling = Scaling("zscore", (0.5, 0.4, 0.6), (0.2, 0.2, 0.1))
+            >>> image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+            >>> bool((scaling.undo(scaling.apply(image)) == image).all())
+            True
+        """
+        if self.kind == "none":
+            return stored
+        unit = stored.astype(np.float64) * np.array(self.sd) + np.array(self.mean)
+        return np.asarray(np.clip(np.rint(unit * 255), 0, 255), np.uint8)
+
+
+def entries(root: Path) -> list[Entry]:
+    """Return the pictures of a folder of shards, sorted by name.
+
+    Args:
+        root: folder or zip file that holds `manifest.json`.
+
+    Raises:
+        InputError: no manifest, or it is damaged or names files that are not there.
+    """
+    base = open_root(root)
+    path = base / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{root}: holds no {MANIFEST}. {CARD.where}")
+    manifest = read_manifest(path)
+    scaling = Scaling(**manifest["scaling"])
+    found = []
+    for record in manifest["pictures"]:
+        file = base / record["shard"]
+        if record["shard"] not in manifest["files"] or not file.is_file():
+            raise InputError(f"{root}: the shard {record['shard']!r} is missing. Make them again.")
+        read = _reader(record, file, scaling)
+        organ = record["organ"]
+        test = is_official_test(record["name"])
+        found.append(Entry(record["name"], record["group"], read, organ, test))
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def read_manifest(path: PathLike) -> dict[str, Any]:
+    """Read the manifest of a folder of shards.
+
+    Raises:
+        InputError: not JSON, or not a manifest of this version.
+    """
+    try:
+        content = json.loads(read_bytes(path, 1 << 28))
+        if content["format"] != FORMAT:
+            raise ValueError(f"the format {str(content['format'])[:40]!r}")
+        Scaling(**content["scaling"])
+        names = [str(record["name"]) for record in content["pictures"]]
+        if len(set(names)) < len(names):
+            raise ValueError("a name that stands twice")
+        for record in content["pictures"]:
+            for key in (*_FACTS, "shard", "index"):
+                record[key]  # each must be there
+            if not isinstance(record["shard"], str) or "/" in record["shard"]:
+                raise ValueError("a shard outside of the folder")
+        dict(content["files"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
+        raise InputError(f"{path}: not a manifest of shards ({said}). Make them again.") from error
+    return content  # type: ignore[no-any-return]
+
+
+def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callable[[], Sample]:
+    def read() -> Sample:
+        number = record["index"]
+        try:
+            with np.load(_seekable(file), allow_pickle=False) as shard:
+                arrays = {
+                    key: shard[f"{number}.{key}"]
+                    for key in ("image", "labels", "classes", "ignore")
+                    if f"{number}.{key}" in shard
+                }
+            image = scaling.undo(arrays["image"])
+        except InputError:
+            raise
+        except Exception as error:  # damaged bytes raise anything
+            said = (" ".join(str(error).split()) or type(error).__name__)[:120].rstrip(".")
+            raise InputError(f"{file}: damaged ({said}). Make the shards again.") from error
+        labels = arrays.get("labels")
+        return Sample(
+            image=image,
+            labels=None if labels is None else as_labels(file, labels),
+            name=str(record["name"]),
+            group=str(record["group"]),
+            mpp=plausible_mpp(record["mpp"]),
+            classes=arrays.get("classes"),
+            class_names=tuple(record["class_names"]),
+            ignore=arrays.get("ignore"),
+            organ=record["organ"],
+            species=record["species"],
+            centre=record["centre"],
+        )
+
+    return read
+
+
+def _seekable(file: PathLike) -> Any:  # noqa: ANN401
+    return file if isinstance(file, Path) else io.BytesIO(read_bytes(file))
+
+
+def write_shards(
+    samples: Iterable[Sample],
+    out: Path,
+    scaling: Scaling | None = None,
+    about: dict[str, Any] | None = None,
+) -> int:
+    """Write pictures as shards into an existing, empty folder.
+
+    Args:
+        samples: read one by one; one shard of them is in memory at a time.
+        out: the folder.
+        scaling: of the images.
+        about: what was done to the pictures, for the manifest.
+
+    Returns:
+        The number of pictures.
+
+    Raises:
+        InputError: two pictures have one name.
+    """
+    how = scaling or Scaling()
+    records: list[dict[str, Any]] = []
+    files: dict[str, str] = {}
+    for shard, batch in enumerate(_batches(samples, how)):
+        name = f"shard-{shard:04d}.npz"
+        arrays: dict[str, NDArray[Any]] = {}
+        for index, sample in enumerate(batch):
+            arrays[f"{index}.image"] = how.apply(sample.image)
+            for key in ("labels", "classes", "ignore"):
+                value = getattr(sample, key)
+                if value is not None:
+                    arrays[f"{index}.{key}"] = value
+            facts = {key: getattr(sample, key) for key in _FACTS}
+            records.append({**facts, "shard": name, "index": index})
+        with open(out / name, "wb") as handle:
+            np.savez(handle, **arrays)  # type: ignore[arg-type]
+        files[name] = sha256(out / name)
+    counts = Counter(record["name"] for record in records)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"Two pictures are named {twice!r}. Rename one of them.")
+    manifest = {
+        "format": FORMAT, "scaling": asdict(how), "about": about or {}, "files": files,
+        "pictures": records,
+    }  # fmt: skip
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return len(records)
+
+
+def _batches(samples: Iterable[Sample], scaling: Scaling) -> Iterator[list[Sample]]:
+    """Yield samples in lists of at most about 256 MiB."""
+    batch: list[Sample] = []
+    size = 0
+    for sample in samples:
+        pixels = sample.image.shape[0] * sample.image.shape[1]
+        need = pixels * ((3 if scaling.kind == "none" else 12) + 5)
+        if batch and size + need > _SHARD_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(sample)
+        size += need
+    if batch:
+        yield batch
