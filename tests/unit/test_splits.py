@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from nucleate.datasets.entry import Entry
@@ -72,3 +73,103 @@ def test_file_comes_back_and_shows_tampering(tmp_path):
 def test_leaking_split_is_an_error(parts, groups, said):
     with pytest.raises(InputError, match=said):
         Split(parts, groups)
+
+
+def entries_of(pairs):
+    from nucleate.datasets.entry import Entry
+
+    return [Entry(name, group, lambda: None, organ) for name, group, organ in pairs]
+
+
+PATIENTS = entries_of(
+    (f"p{p:02d}_{i}", f"p{p:02d}", ("liver", "lung", "skin")[p % 3])
+    for p in range(15)
+    for i in range(1 + p % 3)
+)
+
+
+@pytest.mark.parametrize("scheme", ["kfold", "leave-one-organ-out", "leave-one-patient-out"])
+def test_schemes_test_each_picture_once_and_cut_no_group(scheme):
+    from nucleate.datasets.schemes import SCHEMES, SchemeOptions
+
+    splits = SCHEMES[scheme](PATIENTS, SchemeOptions())
+    assert (
+        len(splits) == {"kfold": 5, "leave-one-organ-out": 3, "leave-one-patient-out": 15}[scheme]
+    )
+    tested = sorted(name for s in splits.values() for name in s.parts["test"])
+    assert tested == sorted(e.name for e in PATIENTS)
+    for split in splits.values():
+        assert sum(map(len, split.parts.values())) == len(PATIENTS)
+        assert split.parts["train"]
+        assert split.parts["validation"]
+        assert SCHEMES[scheme](PATIENTS, SchemeOptions()).keys() == splits.keys()
+    if scheme == "kfold":
+        assert all({n.split("_")[0] for n in s.parts["test"]} for s in splits.values())
+        organs = [{int(n[1:3]) % 3 for n in s.parts["test"]} for s in splits.values()]
+        assert all(len(o) == 3 for o in organs)  # every organ in every fold
+
+
+def test_nuinsseg_folds_are_those_of_scikit_learn():
+    from sklearn.model_selection import KFold
+
+    from nucleate.datasets.schemes import SchemeOptions, nuinsseg, shuffled_folds
+
+    for count in (665, 17):
+        theirs = KFold(5, shuffle=True, random_state=19).split(np.zeros(count))
+        assert [test.tolist() for _, test in theirs] == shuffled_folds(count, 5, 19)
+    tiles = entries_of((f"human_organ{i % 31}_{i:03d}", f"organ{i % 31}", "x") for i in range(665))
+    folds = nuinsseg(tiles, SchemeOptions())
+    assert [len(s.parts["test"]) for s in folds.values()] == [133] * 5
+    assert "published" in folds["fold-1"].mixes
+    with pytest.raises(ConfigError, match="665 tiles; there are 3"):
+        nuinsseg(tiles[:3], SchemeOptions())
+
+
+def test_s2_and_official():
+    from nucleate.datasets.schemes import SchemeOptions, official, s2
+
+    organs = (
+        "Pleura", "Pancreas", "Skin", "Thymus", "AdrenalGland", "Larynx", "Testes", "Mediastinum",
+        "ThyroidGland", "LymphNodes",
+    )  # fmt: skip
+    names = [f"Human_{organ}_{i:02d}" for organ in organs for i in (1, 2, 3)]
+    cryo = entries_of((f"0:{n}", n, "x") for n in names)
+    split = s2(cryo, SchemeOptions())["s2"]
+    assert [len(split.parts[p]) for p in ("train", "validation", "test")] == [22, 6, 2]
+    assert "0:Human_Mediastinum_01" in split.parts["validation"]
+    with pytest.raises(ConfigError, match="CryoNuSeg"):
+        s2(cryo[:-1], SchemeOptions())
+    parts = entries_of((f"{p}/a{i}", f"{p}{i}", None) for p in ("Train", "Test") for i in range(5))
+    assert official(parts, SchemeOptions())["official"].parts["test"] == tuple(
+        f"Test/a{i}" for i in range(5)
+    )
+    folds = entries_of((f"fold{f}_{i}", f"fold{f}", None) for f in (1, 2, 3) for i in range(4))
+    assert sorted(official(folds, SchemeOptions())) == ["fold1", "fold2", "fold3"]
+    with pytest.raises(ConfigError, match="no official test part"):
+        official(PATIENTS, SchemeOptions())
+
+
+def test_schemes_refuse_what_cannot_be():
+    from nucleate.datasets.schemes import SchemeOptions, kfold, leave_one_organ_out
+
+    with pytest.raises(ConfigError, match="between 2 and 15"):
+        kfold(PATIENTS, SchemeOptions(folds=16))
+    with pytest.raises(ConfigError, match="has no organ"):
+        leave_one_organ_out(entries_of([("a", "a", None)]), SchemeOptions())
+    with pytest.raises(InputError, match="several organs"):
+        leave_one_organ_out(entries_of([("a", "p", "liver"), ("b", "p", "lung")]), SchemeOptions())
+
+
+def test_a_split_file_cannot_lie_about_groups(tmp_path):
+    """The file says that each picture is a patient of its own; the reader knows better."""
+    from nucleate.config import DataConfig
+    from nucleate.datasets.collect import collect
+    from tests.data import tnbc
+
+    tnbc.make(tmp_path / "t")
+    names = ("0:01_1", "0:01_2", "0:02_1")
+    lying = Split({"train": names[1:], "validation": names[:1]}, {n: n for n in names})
+    write_split(tmp_path / "s.json", lying)
+    config = DataConfig.model_validate({"sets": [{"name": "tnbc", "path": "t"}], "split": "s.json"})
+    with pytest.raises(InputError, match="group 'TNBC-01' into train and validation"):
+        collect(config, tmp_path)

@@ -35,7 +35,13 @@ class Collection:
         Raises:
             InputError: a picture cannot be read, has no labels, or has no resolution.
         """
-        return [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
+        samples = [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
+        for sample in samples:
+            if sample.labels is None:
+                raise InputError(
+                    f"{sample.name}: has no labels. Add them, or leave the picture out."
+                )
+        return samples
 
 
 def collect(config: DataConfig, base: Path) -> Collection:
@@ -91,6 +97,8 @@ def collect(config: DataConfig, base: Path) -> Collection:
                 f"{config.split}: {strange[0]!r} is in the split or in the data, but not in both. "
                 "Make the split again for these data."
             )
+        # the groups as the readers know them, not as the file claims
+        Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
     else:
         split = _draw(list(entries.values()), may_validate, config)
     for part in ("train", "validation"):
@@ -131,10 +139,8 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
     Labels take the value of the nearest pixel.
 
     Raises:
-        InputError: the sample has no labels or no resolution.
+        InputError: the sample has no resolution.
     """
-    if sample.labels is None:
-        raise InputError(f"{sample.name}: has no labels. Add them, or leave the picture out.")
     if sample.mpp is None:
         raise InputError(
             f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "

@@ -33,7 +33,7 @@ CARD = DatasetCard(
         "adrenal gland", "larynx", "lymph nodes", "mediastinum", "pancreas", "pleura", "skin",
         "testes", "thymus", "thyroid gland",
     ),
-    parts={"biologist": (30, 7_592), "biologist-2": (30, 8_242), "bioinformatician": (30, 8_036)},
+    parts={"biologist": (30, 7_592), "biologist-2": (30, 8_036), "bioinformatician": (30, 8_242)},
 )  # fmt: skip
 
 _NAME = re.compile(r"Human_([A-Za-z]+)_(\d+)")

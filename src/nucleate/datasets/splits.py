@@ -23,6 +23,7 @@ class Split:
     Attributes:
         parts: part name -> names of pictures.
         groups: name of a picture -> its patient or slide.
+        mixes: why groups may lie in two parts; empty, unless a published split did so.
 
     Raises:
         InputError: a picture is in two parts, has no group, or a group is in two parts.
@@ -35,6 +36,7 @@ class Split:
 
     parts: dict[str, tuple[str, ...]]
     groups: dict[str, str]
+    mixes: str = ""
 
     def __post_init__(self) -> None:
         home: dict[str, str] = {}
@@ -49,7 +51,7 @@ class Split:
                 if name not in self.groups:
                     raise InputError(f"The split gives no group for {name!r}. Make it again.")
                 other = home.setdefault(self.groups[name], part)
-                if other != part:
+                if other != part and not self.mixes:
                     raise InputError(
                         f"The split puts group {self.groups[name]!r} into {other} and {part}. "
                         "Pictures of one patient must stay together: make the split again."
@@ -61,7 +63,7 @@ class Split:
         content = {
             "parts": {part: sorted(names) for part, names in sorted(self.parts.items())},
             "groups": dict(sorted(self.groups.items())),
-        }
+        } | ({"mixes": self.mixes} if self.mixes else {})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -129,7 +131,7 @@ def write_split(path: Path, split: Split) -> None:
         "sha256": split.digest,
         "parts": {part: sorted(names) for part, names in split.parts.items()},
         "groups": dict(sorted(split.groups.items())),
-    }
+    } | ({"mixes": split.mixes} if split.mixes else {})
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -144,6 +146,7 @@ def read_split(path: Path) -> Split:
         split = Split(
             parts={part: tuple(names) for part, names in content["parts"].items()},
             groups=dict(content["groups"]),
+            mixes=str(content.get("mixes", "")),
         )
         stated = content["sha256"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

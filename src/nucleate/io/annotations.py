@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.io.files import read_bytes
+from nucleate.io.files import read_bytes, read_up_to
 from nucleate.io.images import PathLike
 from nucleate.labels import compact, rasterise
 from nucleate.types import Drawn, Float64, Int32, Int64
@@ -107,7 +107,7 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
 
         try:
             with gzip.open(io.BytesIO(data)) as unpacked:
-                data = unpacked.read(_MAX_BYTES + 1)
+                data = read_up_to(unpacked, _MAX_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not valid gzip ({error}). Export it again.") from error
         if len(data) > _MAX_BYTES:

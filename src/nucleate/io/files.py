@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from nucleate.errors import InputError, OutputError, explain_os_error
 
@@ -93,7 +94,7 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
         if isinstance(path, Path) and path.stat().st_size > limit:
             raise InputError(f"{path}: larger than {limit >> 20} MiB. Is this the right file?")
         with path.open("rb") as handle:
-            data: bytes = handle.read(limit + 1)
+            data = read_up_to(handle, limit + 1)
     except OSError as error:
         raise InputError(explain_os_error(error, str(path))) from error
     except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -105,6 +106,20 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
     if len(data) > limit:
         raise InputError(f"{path}: unpacks to more than {limit >> 20} MiB. Split it.")
     return data
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_up_to(handle: _Readable, limit: int) -> bytes:
+    """Return at most `limit` bytes; asking for all at once would set that much memory aside."""
+    parts: list[bytes] = []
+    left = limit
+    while left and (part := handle.read(min(left, 1 << 24))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,204 @@
+"""Ways to split: folds, one organ out, one patient out, and the splits that papers published."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nucleate.datasets.entry import Entry
+from nucleate.datasets.splits import Split, make_split
+from nucleate.errors import ConfigError, InputError
+
+# The 6 validation pictures of the published CryoNuSeg notebook (S2); of its 28 pictures the other
+# 22 are trained on. Its copy of the data lacked the two below, which therefore are in neither part.
+_S2_VALIDATION = (
+    "Human_Larynx_03", "Human_AdrenalGland_02", "Human_Pleura_02", "Human_Testes_01",
+    "Human_AdrenalGland_03", "Human_Mediastinum_01",
+)  # fmt: skip
+_S2_ABSENT = ("Human_LymphNodes_03", "Human_ThyroidGland_01")
+NUINSSEG_TILES, NUINSSEG_SEED = 665, 19
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeOptions:
+    """What the schemes need to know.
+
+    Attributes:
+        folds: number of folds of `kfold`.
+        validation: share of the pictures that are not tested on which is held out for validation.
+        seed: of every draw.
+    """
+
+    folds: int = 5
+    validation: float = 0.17
+    seed: int = 1
+
+
+def kfold(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return folds of whole groups, of about equal numbers of pictures, organs spread evenly."""
+    groups = _by_group(entries)
+    if not 2 <= options.folds <= len(groups):
+        raise ConfigError(
+            f"{options.folds} folds: the data have {len(groups)} groups (patients), so between 2 "
+            f"and {len(groups)} folds are possible."
+        )
+    order = random.Random(options.seed)  # noqa: S311  (stable across versions and machines)
+    shuffled = sorted(groups)
+    order.shuffle(shuffled)
+    shuffled.sort(key=lambda g: (groups[g][0].organ or "", -len(groups[g])))  # stable
+    folds: list[list[str]] = [[] for _ in range(options.folds)]
+    for group in shuffled:
+        organ = groups[group][0].organ
+        sizes = [
+            (
+                sum(groups[g][0].organ == organ for g in fold),
+                sum(len(groups[g]) for g in fold),
+                i,
+            )
+            for i, fold in enumerate(folds)
+        ]
+        folds[min(sizes)[2]].append(group)
+    return {f"fold-{i + 1}": _test_on(entries, set(fold), options) for i, fold in enumerate(folds)}
+
+
+def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return one split per organ: tested on it, trained on all others."""
+    unknown = next((e.name for e in entries if e.organ is None), None)
+    if unknown is not None:
+        raise ConfigError(f"{unknown}: has no organ, so none can be left out. Use another scheme.")
+    organs: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        organs[str(entry.organ)].add(entry.group)
+    for a in organs:
+        shared = next((g for b in organs if b > a for g in organs[a] & organs[b]), None)
+        if shared is not None:
+            raise InputError(
+                f"Group {shared!r} has pictures of several organs, so leaving one out would cut "
+                "it. Group by something else."
+            )
+    return _each(entries, organs, options)
+
+
+def leave_one_patient_out(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return one split per group: tested on it, trained on all others."""
+    return _each(entries, {group: {group} for group in sorted(_by_group(entries))}, options)
+
+
+def s2(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the split that the CryoNuSeg notebook S2 was run with, recovered from its output."""
+    names = {_bare(e.name): e for e in entries}
+    missing = [name for name in _S2_VALIDATION if name not in names]
+    if missing or len(entries) != 30:
+        raise ConfigError("The scheme s2 is a split of CryoNuSeg's 30 pictures. Use another one.")
+    rest = [e.name for n, e in names.items() if n not in (*_S2_VALIDATION, *_S2_ABSENT)]
+    parts = {
+        "train": tuple(sorted(rest)),
+        "validation": tuple(names[n].name for n in _S2_VALIDATION),
+        "test": tuple(names[n].name for n in _S2_ABSENT if n in names),
+    }
+    return {"s2": Split(parts, {e.name: e.group for e in entries})}
+
+
+def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return NuInsSeg's published folds: scikit-learn's KFold(5, shuffle=True, random_state=19).
+
+    The publication does not fix the order of the 665 names; here it is that of their Unicode code
+    points. The folds cut slides: report leave-one-organ-out as well, which does not.
+    """
+    if len(entries) != NUINSSEG_TILES:
+        raise ConfigError(
+            f"The scheme nuinsseg is a split of NuInsSeg's {NUINSSEG_TILES} tiles; there are "
+            f"{len(entries)}. Complete the data set."
+        )
+    ordered = sorted(entries, key=lambda e: _bare(e.name))
+    found = {}
+    for i, test in enumerate(shuffled_folds(len(ordered), 5, NUINSSEG_SEED)):
+        chosen = {ordered[n].name for n in test}
+        rest = [e for e in entries if e.name not in chosen]
+        drawn = make_split(
+            [Entry(e.name, e.name, e.read, e.organ) for e in rest], options.validation, options.seed
+        )
+        parts = {**drawn.parts, "test": tuple(sorted(chosen))}
+        mixes = "published over tiles; tiles of one slide lie in training and in test"
+        found[f"fold-{i + 1}"] = Split(parts, {e.name: e.group for e in entries}, mixes)
+    return found
+
+
+def shuffled_folds(count: int, folds: int, seed: int) -> list[list[int]]:
+    """Return the test indices of each fold, as scikit-learn's shuffled KFold gives them.
+
+    Example:
+        >>> shuffled_folds(5, 2, 0)
+        [[0, 1, 2], [3, 4]]
+    """
+    order = np.arange(count)
+    np.random.RandomState(seed).shuffle(order)
+    sizes = np.full(folds, count // folds)
+    sizes[: count % folds] += 1
+    ends = np.cumsum(sizes)
+    return [sorted(order[e - n : e].tolist()) for e, n in zip(ends, sizes, strict=True)]
+
+
+def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the published parts: training and test folders, or PanNuke's folds in turn."""
+    homes = {e.name: _bare(e.name).split("/")[0].split("_")[0].lower() for e in entries}
+    folds = sorted({home for home in homes.values() if home.startswith("fold")})
+    if len(folds) > 1:
+        by_fold = {f: {e.group for e in entries if homes[e.name] == f} for f in folds}
+        return _each(entries, by_fold, options)
+    test = {e.group for e in entries if homes[e.name] == "test" or e.test_only}
+    if not test or len(test) == len(_by_group(entries)):
+        raise ConfigError(
+            "These data have no official test part here. Give the folder that holds training and "
+            "test together, or use another scheme."
+        )
+    return {"official": _test_on(entries, test, options)}
+
+
+SCHEMES: dict[str, Callable[[list[Entry], SchemeOptions], dict[str, Split]]] = {
+    "kfold": kfold,
+    "leave-one-organ-out": leave_one_organ_out,
+    "leave-one-patient-out": leave_one_patient_out,
+    "official": official,
+    "s2": s2,
+    "nuinsseg": nuinsseg,
+}
+
+
+def _each(
+    entries: list[Entry], homes: dict[str, set[str]], options: SchemeOptions
+) -> dict[str, Split]:
+    if len(homes) < 2:
+        raise ConfigError("There is only one to leave out, and nothing to train on. Add data.")
+    return {
+        name.replace(" ", "-").replace("/", "-"): _test_on(entries, groups, options)
+        for name, groups in sorted(homes.items())
+    }
+
+
+def _test_on(entries: list[Entry], groups: set[str], options: SchemeOptions) -> Split:
+    """Return the split that tests on `groups` and holds out a part of the others."""
+    rest = [e for e in entries if e.group not in groups]
+    owners = {e.name: e.group for e in entries}
+    test = tuple(e.name for e in entries if e.group in groups)
+    if len(_by_group(rest)) < 2:  # nothing to hold out: all others are trained on
+        return Split({"train": tuple(e.name for e in rest), "test": test}, owners)
+    drawn = make_split(rest, options.validation, options.seed)
+    return Split({**drawn.parts, "test": test}, owners)
+
+
+def _by_group(entries: list[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda e: e.name):
+        groups[entry.group].append(entry)
+    return groups
+
+
+def _bare(name: str) -> str:
+    """Return a name without the number of its set in a recipe."""
+    head, colon, tail = name.partition(":")
+    return tail if colon and head.isdecimal() else name
