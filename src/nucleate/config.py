@@ -229,6 +229,22 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def parse_option(text: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`, the value in YAML.
+
+    Raises:
+        ConfigError: not such a text.
+
+    Example:
+        >>> parse_option("mpp=0.25")
+        ('mpp', 0.25)
+    """
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--option {text!r}: write it as key=value, for example mpp=0.25.")
+    return key, _parse_yaml(value, f"--option {text!r}")
+
+
 def _apply(content: dict[str, Any], change: str) -> None:
     """Set one value of the tree from `key.path=value`."""
     key, found, text = change.partition("=")

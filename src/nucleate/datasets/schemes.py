@@ -6,11 +6,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from nucleate.datasets.entry import Entry
-from nucleate.datasets.splits import Split, make_split
+from nucleate.datasets.splits import Split, make_split, read_split, write_split
 from nucleate.errors import ConfigError, InputError
 
 # The 6 validation pictures of the published CryoNuSeg notebook (S2); of its 28 pictures the other
@@ -157,6 +158,34 @@ def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
             "test together, or use another scheme."
         )
     return {"official": _test_on(entries, test, options)}
+
+
+def freeze(entries: list[Entry], folder: Path) -> str:
+    """Write NuInsSeg's published folds, or compare them with those that were written before.
+
+    Args:
+        entries: of the complete data set.
+        folder: for `fold-1.json` to `fold-5.json`.
+
+    Returns:
+        A sentence about what was done.
+
+    Raises:
+        InputError: the folds on disk are others: names or groups of the data have changed.
+    """
+    folds = nuinsseg(entries, SchemeOptions())
+    for name, split in folds.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            if read_split(path).digest != split.digest:
+                raise InputError(
+                    f"{path}: was frozen for other data. Compare the data set with the one that it "
+                    "was made from; remove the file to freeze the folds anew."
+                )
+        else:
+            write_split(path, split)
+    digests = ", ".join(split.digest[:12] for split in folds.values())
+    return f"the published 5 folds are frozen in {folder} (sha256 {digests})"
 
 
 SCHEMES: dict[str, Callable[[list[Entry], SchemeOptions], dict[str, Split]]] = {

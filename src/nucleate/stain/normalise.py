@@ -21,13 +21,12 @@ from nucleate.errors import ConfigError, InputError, pick
 from nucleate.io.files import read_text, write_text
 from nucleate.stain import histogram, macenko, reinhard, vahadane
 from nucleate.stain.histogram import SPACES
-from nucleate.stain.tissue import TISSUE_DENSITY, is_coloured, sample_pixels, tissue_mask
+from nucleate.stain.tissue import is_coloured, sample_pixels, stainedness, tissue_mask
 from nucleate.types import Float32, Float64, UInt8
 
 _GRID = 33
 _MIN_PIXELS = 256  # of tissue, in the sample: fewer say nothing about a picture's stains
 _MIN_SHARE = 0.01
-_BLEND_DENSITY = 0.3  # from glass to this density above it, the change sets in
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +233,8 @@ def _mixed(changed: Float64, blend: float, keep_glass: bool) -> Float32:
     colours = _grid()
     weight = np.full((len(colours), 1), blend)
     if keep_glass:
-        density = -np.log(np.maximum(colours, 1) / 255).sum(axis=1, keepdims=True)
-        depth = np.clip((density - TISSUE_DENSITY) / _BLEND_DENSITY, 0, 1)
-        weight = weight * depth * depth * (3 - 2 * depth)
+        density = np.asarray(-np.log(np.maximum(colours, 1) / 255), np.float32)
+        weight = weight * stainedness(density)[:, None]
     mixed = colours + weight * (np.clip(changed, 0, 255) - colours)
     return np.ascontiguousarray(mixed.reshape(_GRID, _GRID, _GRID, 3), np.float32)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.types import Bool, UInt8
+from nucleate.types import Bool, Float32, UInt8
 
-TISSUE_DENSITY = 0.15  # sum of the three optical densities, natural logarithm; below it is glass
+_PALE = 0.15  # sum of the three optical densities, natural logarithm: what absorbs less is glass
+_DARK = 1.0  # what absorbs more is no glass, however grey
+_COLOURLESS = 0.05  # difference of the densities of two channels: glass under a dim lamp is grey
+_ONSET = 0.1  # within which glass turns into tissue
 _SAMPLE = 1 << 16  # pixels that are enough to know an image's colours
 _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
@@ -15,9 +18,9 @@ _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 def tissue_mask(image: UInt8) -> Bool:
     """Return True on stained tissue.
 
-    Glass has an optical density (sum of the three channels, natural logarithm) below 0.15. H&E
-    passes more red than green; green, cyan and blue pens do not. Black pen, and the outside of a
-    scan, are darker than any nucleus and without colour; red pen keeps no blue and no green.
+    Glass absorbs little, or under a dim lamp all colours alike. H&E passes more red than green;
+    green, cyan and blue pens do not. Black pen, and the outside of a scan, are darker than any
+    nucleus; red pen keeps no blue and no green.
 
     Args:
         image: uint8 (..., 3), RGB.
@@ -26,16 +29,43 @@ def tissue_mask(image: UInt8) -> Bool:
         bool (...).
 
     Example:
-        >>> nucleus, glass, green_pen, black = [110, 80, 150], [250] * 3, [20, 120, 60], [9] * 3
-        >>> tissue_mask(np.array([nucleus, glass, green_pen, black], np.uint8)).tolist()
+        >>> nucleus, glass, pen, black = [110, 80, 150], [223, 227, 230], [20, 120, 60], [9] * 3
+        >>> tissue_mask(np.array([nucleus, glass, pen, black], np.uint8)).tolist()
         [True, False, False, False]
     """
     red, green, blue = (image[..., c].astype(np.int16) for c in range(3))
-    density = _DENSITY[image[..., 0]] + _DENSITY[image[..., 1]] + _DENSITY[image[..., 2]]
     brightest = np.maximum(np.maximum(red, green), blue)
     pen = (red < green - 4) | ((red > 140) & (blue < 60) & (green < 60))
     black = brightest < 35
-    return np.asarray((density > TISSUE_DENSITY) & ~pen & ~black)
+    return np.asarray((stainedness(_DENSITY[image]) > 0.5) & ~pen & ~black)
+
+
+def stainedness(density: Float32) -> Float32:
+    """Return how far colours are from glass: 0 glass, 1 stained, smooth in between.
+
+    Args:
+        density: float32 (..., 3), optical densities of red, green and blue.
+
+    Returns:
+        float32 (...).
+
+    Example:
+        >>> stainedness(np.array([[0.0, 0.0, 0.0], [0.3, 0.7, 0.4]], np.float32)).tolist()
+        [0.0, 1.0]
+    """
+    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    total = red + green + blue
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    coloured = _ramp(spread, _COLOURLESS - _ONSET / 4, _ONSET / 2)
+    dark = _ramp(total, _DARK - _ONSET, 2 * _ONSET)
+    absorbing = _ramp(total, _PALE - _ONSET / 2, _ONSET)
+    return np.asarray(absorbing * np.maximum(coloured, dark), np.float32)
+
+
+def _ramp(values: Float32, begin: float, width: float) -> Float32:
+    """Return 0 below `begin`, 1 from `begin + width` on, and a smooth step in between."""
+    at = np.clip((values - np.float32(begin)) / np.float32(width), 0, 1)
+    return np.asarray(at * at * (3 - 2 * at), np.float32)
 
 
 def sample_pixels(image: UInt8) -> UInt8:

@@ -39,16 +39,33 @@ def measure(pixels: UInt8) -> dict[str, Any] | None:
     stains = _unit(np.maximum(np.array(start["stains"]), 1e-6))
     for _ in range(_ROUNDS):
         found = _sparse_amounts(some, stains, _SPARSITY)
-        gram = found.T @ found
-        if np.linalg.cond(gram) > 1e10:
+        better = _better_stains(some, found, stains)
+        if better is None:
             return None
-        better = _unit(np.maximum(np.linalg.solve(gram, found.T @ some), 1e-6))
         moved = np.abs(better - stains).max()
         stains = better
         if moved < 1e-5:
             break
     stains = stains[np.argsort(-stains[:, 0], kind="stable")]
     return macenko.with_amounts(stains, _sparse_amounts(density, stains, _SHRINKAGE))
+
+
+def _better_stains(density: Float64, found: Float64, stains: Float64) -> Float64 | None:
+    """Return non-negative stains of length 1 that fit given amounts better; None if degenerate.
+
+    One block coordinate step per stain, as in online dictionary learning (Mairal et al. 2009).
+    """
+    gram, fit = found.T @ found, found.T @ density
+    better = stains.copy()
+    for j in range(2):
+        if gram[j, j] <= 1e-9 * gram.sum():
+            return None
+        step = better[j] + (fit[j] - gram[j] @ better) / gram[j, j]
+        step = np.maximum(step, 0)
+        if not step.any():
+            return None
+        better[j] = step / np.linalg.norm(step)
+    return better
 
 
 def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:

@@ -1,4 +1,4 @@
-"""The command line: parse → config → call. Heavy modules are imported by the command that runs."""
+"""Segment, demo, train, evaluate, doctor. Heavy modules are imported by the command that runs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,12 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import typer
-from typer.main import get_command
 
-from nucleate import __version__
-from nucleate.errors import ConfigError, NucleateError, explain_os_error
-
-app = typer.Typer(
-    name="nucleate",
-    help="Find every cell nucleus in H&E-stained tissue.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-data_app = typer.Typer(
-    help="Data sets: what there is, and who is trained on.", no_args_is_help=True
-)
-app.add_typer(data_app, name="data")
+from nucleate.cli.terminal import Bar, say, show
+from nucleate.errors import ConfigError
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Bundled model by name, model folder, or run folder.")
@@ -51,7 +37,6 @@ MppOption = Annotated[
 ]
 
 
-@app.command()
 def segment(
     sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
@@ -82,17 +67,16 @@ def segment(
     options = BatchOptions(mpp, chosen, EngineOptions(tile_px, batch))
     found = expand_sources(sources, out)
     ready = load_model(model, device, backend, precision, threads)
-    _say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
-    with _Bar() as bar:
+    say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+    with Bar() as bar:
         summary = segment_files(found, out, ready, options, bar.say, bar.show)
     totals = summary["totals"]
-    _print(f"{totals['nuclei']} nuclei in {totals['done']} sources, written to {out}")
+    show(f"{totals['nuclei']} nuclei in {totals['done']} sources, written to {out}")
     if totals["failed"]:
-        _say(f"{totals['failed']} sources failed; the reasons are in {out / 'summary.json'}")
+        say(f"{totals['failed']} sources failed; the reasons are in {out / 'summary.json'}")
         raise typer.Exit(3)
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
         "nucleate-demo"
@@ -105,15 +89,15 @@ def demo(
 
     example = Path(__file__).parent / "example" / "cmu-1-small-region.tif"
     model = load_model(DEFAULT_MODEL, device="cpu")
-    with _Bar() as bar:
+    with Bar() as bar:
         summary = segment_files([example], out, model, BatchOptions(), bar.say, bar.show)
     row = summary["sources"][0]
-    _print(
+    show(
         f"Found {row['nuclei']} nuclei ({row['nuclei_per_mm2']:.0f} per mm², mean area "
         f"{row['mean_area_um2']} um²) in {row['width']} × {row['height']} pixels at "
         f"{row['mpp']:.3f} um/px, in {row['seconds']:.1f} s with {summary['engine']}."
     )
-    _print("Look at:")
+    show("Look at:")
     about = {
         "overlay": "the picture with every nucleus outlined",
         "labels": "label image, int32, one number per nucleus",
@@ -122,14 +106,11 @@ def demo(
         "geojson": "drag it onto the picture in QuPath",
     }
     for name, meaning in about.items():
-        _print(f"  {out / row['files'][name]}  {meaning}")
-    _print(f"  {out / 'summary.json'}  what was run, and on what")
-    _print(
-        f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT."
-    )
+        show(f"  {out / row['files'][name]}  {meaning}")
+    show(f"  {out / 'summary.json'}  what was run, and on what")
+    show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")
 
 
-@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")],
     out: Annotated[
@@ -156,10 +137,9 @@ def train(
 
     wanted = load_recipe(recipe, changes)
     folder = out or Path("runs") / wanted.name
-    _print(f"{train_recipe(wanted, Path(), folder, resume)}")
+    show(f"{train_recipe(wanted, Path(), folder, resume)}")
 
 
-@app.command()
 def evaluate(
     pred: Annotated[Path | None, typer.Argument(help="Predicted labels or outlines.")] = None,
     truth: Annotated[Path | None, typer.Argument(help="True labels or outlines.")] = None,
@@ -202,7 +182,7 @@ def evaluate(
             )
         if root is not None:
             raise ConfigError("evaluate: --root goes with --model. Leave it away, or name a model.")
-        report = evaluate_files(pred, truth, _say, 0.25 if mpp is None else mpp)
+        report = evaluate_files(pred, truth, say, 0.25 if mpp is None else mpp)
         name, digest = pred.name, "files"
         names = [picture.name for picture in report.pictures]
     else:
@@ -216,13 +196,13 @@ def evaluate(
         if any(entry.test_only for entry in entries):
             check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)
-        report = evaluate_model(ready, entries, _say, EngineOptions(tile_px))
+        report = evaluate_model(ready, entries, say, EngineOptions(tile_px))
         report.about["data"] = {"reader": data, "root": root.name}
         name, digest = ready.card.name, ready.card.files.get("model.onnx", "")
         names = [entry.name for entry in entries]
     if any(is_official_test(picture) for picture in names):
         log_test_use(ledger, name, digest, report, _command_line(root))
-        _say(f"official test pictures: this use is written down in {ledger}")
+        say(f"official test pictures: this use is written down in {ledger}")
     report.about.update(
         command=_command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
     )
@@ -231,126 +211,15 @@ def evaluate(
     _show_report(report)
 
 
-@app.command()
 def doctor() -> None:
     """Say what is installed, which engines and devices work, and what is missing."""
     from nucleate.doctor import diagnose
 
     lines, healthy = diagnose()
     for line in lines:
-        _print(line)
+        show(line)
     if not healthy:
         raise typer.Exit(2)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """List the data sets that nucleate reads."""
-    from nucleate.datasets import DATASETS
-
-    for name, dataset in sorted(DATASETS.items()):
-        card = dataset.card
-        _print(
-            f"{name}\n  {card.title}: {card.contents}\n  licence: {card.licence}\n"
-            f"  get it: {card.where}"
-        )
-
-
-@data_app.command("split")
-def data_split(
-    recipe: Annotated[Path, typer.Argument(help="Recipe whose data are to be split.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Split file to write (JSON).")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
-    ] = None,
-) -> None:
-    """Draw the split of a recipe into a file with a hash; no patient is in two parts."""
-    from nucleate.config import load_recipe
-    from nucleate.datasets.collect import collect
-    from nucleate.datasets.splits import write_split
-
-    wanted = load_recipe(recipe, changes)
-    split = collect(wanted.data, Path()).split
-    write_split(out, split)
-    sizes = ", ".join(f"{len(names)} {part}" for part, names in split.parts.items())
-    _print(f"{out}: {sizes}; sha256 {split.digest}")
-
-
-def version(show: bool) -> None:
-    """Print the version and stop."""
-    if show:
-        _print(f"nucleate {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root_options(
-    _: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Find every cell nucleus in H&E-stained tissue."""
-
-
-def main() -> None:
-    """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
-    try:
-        code = get_command(app)(standalone_mode=False)
-    except NucleateError as error:
-        code = _fail(str(error))
-    except KeyboardInterrupt:
-        code = _fail("interrupted.", 130)
-    except OSError as error:
-        code = _fail(explain_os_error(error, error.filename or "output"))
-    except Exception as error:
-        # usage errors of the parser carry their sentence; anything else is a bug: show it
-        if not hasattr(error, "format_message"):
-            raise
-        message = error.format_message().rstrip(".")
-        if "\n" in message:  # a command without its subcommand: the parser gives the help itself
-            _print(message)
-            code = 2
-        else:
-            code = _fail(f"{message}. See nucleate --help.")
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-class _Bar:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} tiles"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._progress.start()
-        self._task: Any = None
-        self._path: Path | None = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, markup=False)
-
-    def show(self, path: Path, done: int, tiles: int) -> None:
-        """Move the bar of a source."""
-        if path != self._path:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._path, self._task = path, self._progress.add_task(path.name, total=tiles)
-        self._progress.update(self._task, completed=done)
 
 
 def _show_report(report: Any) -> None:  # noqa: ANN401
@@ -377,16 +246,3 @@ def _command_line(root: Path | None) -> str:
     """Return the command as typed, folders above the data set's own name left out."""
     words = [root.name if root is not None and word == str(root) else word for word in sys.argv[1:]]
     return shlex.join(["nucleate", *words])
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _fail(text: str, code: int = 2) -> int:
-    sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
-    return code

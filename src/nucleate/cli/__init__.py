@@ -1,0 +1,66 @@
+"""The command line: parse → config → call."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from nucleate import __version__
+from nucleate.cli import data, prepare, run, stain
+from nucleate.cli.terminal import fail, show
+from nucleate.errors import NucleateError, explain_os_error
+
+app = typer.Typer(
+    name="nucleate",
+    help="Find every cell nucleus in H&E-stained tissue.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (run.segment, run.demo, run.train, run.evaluate, prepare.prepare, run.doctor):
+    app.command()(_command)
+app.add_typer(data.app, name="data")
+app.add_typer(stain.app, name="stain")
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        show(f"nucleate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root_options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find every cell nucleus in H&E-stained tissue."""
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
+    try:
+        code = get_command(app)(standalone_mode=False)
+    except NucleateError as error:
+        code = fail(str(error))
+    except KeyboardInterrupt:
+        code = fail("interrupted.", 130)
+    except OSError as error:
+        code = fail(explain_os_error(error, error.filename or "output"))
+    except Exception as error:
+        # usage errors of the parser carry their sentence; anything else is a bug: show it
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().rstrip(".")
+        if "\n" in message:  # a command without its subcommand: the parser gives the help itself
+            show(message)
+            code = 2
+        else:
+            code = fail(f"{message}. See nucleate --help.")
+    sys.exit(code if isinstance(code, int) else 0)

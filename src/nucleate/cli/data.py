@@ -1,0 +1,216 @@
+"""`nucleate data …`: list, fetch, check, inspect, convert, split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nucleate.cli.terminal import say, show
+from nucleate.errors import ConfigError, InputError, pick
+
+app = typer.Typer(
+    help="Data sets: what there is, what is in them, and who is trained on.", no_args_is_help=True
+)
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="Name of a data set (see 'data list'), or a folder of your own.")
+]
+RootArgument = Annotated[
+    Path | None, typer.Argument(help="Folder or zip file of the named data set.")
+]
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="key=value for the reader: mpp, group, annotation, …"),
+]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the data sets that nucleate reads."""
+    from nucleate.datasets import DATASETS
+
+    for name, dataset in sorted(DATASETS.items()):
+        card = dataset.card
+        lines = [name, f"  {card.title}: {card.contents}"]
+        if len(card.classes) > 1:
+            lines.append(f"  classes: {', '.join(card.classes)}")
+        lines += [
+            f"  where annotations overlap: {card.overlaps}",
+            f"  licence: {card.licence}",
+            f"  cite: {card.citation}",
+            f"  get it: {card.where}",
+        ]
+        show("\n".join(lines))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("data"),
+) -> None:
+    """Download a data set where that is possible, else say exactly how to get it."""
+    from nucleate.datasets import DATASETS
+    from nucleate.datasets.fetch import fetch as fetch_files
+
+    files, by_hand = fetch_files(name, pick(DATASETS, name, "data set").card, out)
+    for file in files:
+        show(str(file))
+    if by_hand:
+        show(by_hand)
+
+
+@app.command()
+def check(
+    source: SourceArgument,
+    root: RootArgument = None,
+    options: OptionsOption = None,
+    splits: Annotated[
+        Path, typer.Option(help="Folder of split files; NuInsSeg's published folds are kept there.")
+    ] = Path("splits"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="JSON file for everything that was found.")
+    ] = None,
+) -> None:
+    """Check counts, sizes, ids, orphans, duplicates, and patients in two parts.
+
+    Example: nucleate data check monuseg "MoNuSeg 2018 Training Data.zip"
+    """
+    import json
+    from dataclasses import asdict
+
+    from nucleate.datasets.check import check as check_entries
+    from nucleate.datasets.schemes import freeze
+    from nucleate.io.files import write_text
+
+    name, card, entries = _entries(source, root, options)
+    report = check_entries(entries, card)
+    if name == "nuinsseg" and report.part:
+        report.notes.append(freeze(entries, splits / "nuinsseg"))
+    if out is not None:
+        write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    groups = len({entry.group for entry in entries})
+    show(f"{report.pictures} pictures of {groups} groups, {report.nuclei} nuclei annotated")
+    if report.part:
+        show(f"complete: the counts are those of {card.title}, part {report.part!r}")
+    for note in report.notes:
+        show(f"note: {note}")
+    for problem in report.problems:
+        show(f"problem: {problem}")
+    if report.problems:
+        raise typer.Exit(3)
+
+
+@app.command()
+def inspect(
+    source: SourceArgument,
+    root: RootArgument = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")
+    ] = Path("report"),
+    options: OptionsOption = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Split file whose parts are compared with each other.")
+    ] = None,
+) -> None:
+    """Measure a data set and write a page to look at; needs the extra 'train'.
+
+    Example: nucleate data inspect cryonuseg CryoNuSeg -o report/
+    """
+    from nucleate.datasets.inspect import inspect_entries
+    from nucleate.datasets.inspect_page import write_report
+    from nucleate.datasets.splits import read_split
+    from nucleate.errors import optional
+
+    optional("matplotlib", "train")
+    optional("scipy", "train")
+    name, card, entries = _entries(source, root, options)
+    parts = None if split is None else read_split(split)
+    found = inspect_entries(entries, card, parts)
+    write_report(found, card, name, out)
+    show(f"{found.pictures} pictures, {found.nuclei} nuclei; look at {out / 'index.html'}")
+
+
+@app.command()
+def convert(
+    source: SourceArgument,
+    root: RootArgument = None,
+    to: Annotated[str, typer.Option(help="folder, coco or shards.")] = "folder",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")] = Path("converted"),
+    options: OptionsOption = None,
+) -> None:
+    """Write a data set in another form; label images stay exact.
+
+    Example: nucleate data convert consep CoNSeP --to coco -o consep-coco/
+    """
+    from nucleate.datasets.convert import convert as convert_entries
+
+    _, card, entries = _entries(source, root, options)
+    tally = convert_entries(entries, out, to)
+    show(f"{tally.pictures} pictures with {tally.nuclei} nuclei written to {out}")
+    if tally.contested_px or tally.hidden:
+        show(
+            f"{tally.contested_px} pixels were claimed by more than one annotation, and "
+            f"{tally.hidden} annotations have none left: {card.overlaps}"
+        )
+
+
+@app.command()
+def split(
+    recipe: Annotated[Path, typer.Argument(help="Recipe whose data are to be split.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Split file to write; with --scheme a folder.")
+    ],
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            help="kfold, leave-one-organ-out, leave-one-patient-out, official, s2 (CryoNuSeg), "
+            "nuinsseg. Without it, one part for validation is drawn."
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds of kfold.")] = 5,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
+    ] = None,
+) -> None:
+    """Split the data of a recipe into files with a hash; no patient is in two parts."""
+    from nucleate.config import load_recipe
+    from nucleate.datasets.collect import collect
+    from nucleate.datasets.schemes import SCHEMES, SchemeOptions
+    from nucleate.datasets.splits import write_split
+
+    wanted = load_recipe(recipe, changes)
+    found = collect(wanted.data, Path())
+    if scheme is None:
+        made = {out: found.split}
+    else:
+        how = SchemeOptions(folds, wanted.data.validation, wanted.data.split_seed)
+        splits = pick(SCHEMES, scheme, "scheme")(list(found.entries.values()), how)
+        made = {out / f"{name}.json": split for name, split in splits.items()}
+    for path, part in made.items():
+        write_split(path, part)
+        sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
+        show(f"{path}: {sizes}; sha256 {part.digest}")
+        if part.mixes:
+            say(f"{path}: {part.mixes}")
+
+
+def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:
+    """Return name, card and entries of a named data set, or of a folder of one's own."""
+    from nucleate.config import parse_option
+    from nucleate.datasets import DATASETS
+    from nucleate.datasets.collect import list_entries
+
+    name, place = source, root
+    if root is None:
+        if source in DATASETS and not Path(source).exists():
+            raise ConfigError(f"{source}: name its folder or zip file as well.")
+        name, place = "folder", Path(source)
+        if not place.exists():
+            raise InputError(
+                f"{source}: is neither a folder nor the name of a data set. See nucleate data list."
+            )
+    card = pick(DATASETS, name, "data set").card
+    parsed = dict(parse_option(option) for option in options or [])
+    return name, card, list_entries(name, place or Path(), parsed)

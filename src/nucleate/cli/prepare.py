@@ -1,0 +1,92 @@
+"""`nucleate prepare`: a data set made ready for training, here or elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nucleate.cli.data import OptionsOption
+from nucleate.cli.terminal import say, show
+from nucleate.errors import ConfigError
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder or zip file of the data.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    data: Annotated[str, typer.Option(help="Name of the data set, see 'data list'.")] = "folder",
+    options: OptionsOption = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(help="Split file: a folder per part, fitted on training pictures only."),
+    ] = None,
+    stain: Annotated[
+        str, typer.Option(help="none, histogram, macenko, reinhard, vahadane.")
+    ] = "none",
+    stain_file: Annotated[
+        Path | None, typer.Option(help="Normaliser of 'stain fit' to take instead.")
+    ] = None,
+    references: Annotated[int, typer.Option(min=1, help="Stain reference pictures.")] = 1,
+    pieces: Annotated[
+        Literal["split", "largest", "keep"], typer.Option(help="What becomes of labels in pieces.")
+    ] = "split",
+    min_area: Annotated[int, typer.Option(min=0, help="Drop smaller labels, in pixels.")] = 10,
+    fill_holes: Annotated[bool, typer.Option(help="Fill holes in labels.")] = True,
+    craft: Annotated[bool, typer.Option(help="Mend the labels at all.")] = True,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel to resample to.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT to resize to, instead of --mpp.")
+    ] = None,
+    copies: Annotated[int, typer.Option(min=0, help="Augmented copies per training picture.")] = 0,
+    scale: Annotated[
+        Literal["none", "unit", "zscore"], typer.Option(help="How pixels become numbers.")
+    ] = "none",
+    seed: Annotated[int, typer.Option(min=0, help="Of the copies.")] = 1,
+) -> None:
+    """Normalise stain, mend labels, resample, augment and scale; write shards with a manifest.
+
+    Example: nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
+    """
+    from nucleate.config import StainConfig, parse_option
+    from nucleate.crafting import CraftOptions
+    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.splits import read_split
+    from nucleate.prepare import PrepareOptions
+    from nucleate.prepare import prepare as prepare_entries
+    from nucleate.stain.normalise import METHODS, read_normaliser
+    from nucleate.types import check_mpp
+
+    method = stain
+    if stain_file is not None:
+        method = read_normaliser(stain_file).method
+    if method not in ("none", *METHODS):
+        raise ConfigError(f"--stain {stain}: known are none, {', '.join(sorted(METHODS))}.")
+    wanted = PrepareOptions(
+        stain=StainConfig.model_validate(
+            {
+                "method": method,
+                "references": references,
+                "fitted": None if stain_file is None else str(stain_file),
+            }
+        ),
+        craft=CraftOptions(pieces, min_area, fill_holes) if craft else None,
+        mpp=None if mpp is None else check_mpp(mpp),
+        size=None if size is None else _parse_size(size),
+        copies=copies,
+        seed=seed,
+        scale=scale,
+    )
+    entries = list_entries(data, source, dict(parse_option(o) for o in options or []))
+    parts = None if split is None else read_split(split)
+    written = prepare_entries(entries, out, wanted, parts, say)
+    show(f"{', '.join(f'{n} {part}' for part, n in written.items())} pictures written to {out}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of `WIDTHxHEIGHT`."""
+    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text)
+    if not found:
+        raise ConfigError(f"--size {text!r}: write it as WIDTHxHEIGHT, for example 512x512.")
+    return int(found.group(2)), int(found.group(1))

@@ -1,0 +1,192 @@
+"""`nucleate stain …`: select a reference, fit, apply, preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nucleate.cli.terminal import say, show
+from nucleate.errors import ConfigError, InputError
+
+app = typer.Typer(
+    help="Stain normalisation: choose a reference, fit to it, apply it, look at it.",
+    no_args_is_help=True,
+)
+
+SourcesArgument = Annotated[list[str], typer.Argument(help="Pictures, folders, globs.")]
+CountOption = Annotated[
+    int, typer.Option("--references", "-k", min=1, help="Number of reference pictures.")
+]
+
+
+@app.command()
+def select(
+    sources: SourcesArgument,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for ranking.csv and ranking.png.")
+    ] = Path("stain-reference"),
+    references: CountOption = 1,
+    min_tissue: Annotated[float, typer.Option(help="Smallest share of tissue.")] = 0.5,
+    max_clipped: Annotated[float, typer.Option(help="Largest share of clipped tissue.")] = 0.05,
+    drop_focus: Annotated[float, typer.Option(help="Share of least sharp pictures to drop.")] = 0.1,
+) -> None:
+    """Rank pictures as reference, with the reason for each rejection.
+
+    Example: nucleate stain select training/images -o stain-reference/
+    """
+    from nucleate.io.images import write_png
+    from nucleate.stain.reference import Criteria, describe
+    from nucleate.stain.reference import select as rank
+    from nucleate.stain.sheet import ranking_sheet, write_ranking
+
+    paths = _pictures(sources, for_fitting=True)
+    ranking = rank(
+        (describe(path.stem, _read(path)) for path in paths),
+        references,
+        Criteria(min_tissue, max_clipped, drop_focus),
+    )
+    by_name = {path.stem: path for path in paths}
+    write_ranking(out / "ranking.csv", ranking)
+    shown = ranking[:24]
+    if len(ranking) > 24:  # the best, and the first of the rejected
+        shown = ranking[:16] + [c for c in ranking[16:] if c.rejected][:8]
+    write_png(out / "ranking.png", ranking_sheet([(c, _read(by_name[c.name])) for c in shown]))
+    for candidate in ranking:
+        if candidate.chosen:
+            show(f"{by_name[candidate.name]}")
+    rejected = sum(bool(c.rejected) for c in ranking)
+    say(f"{len(ranking)} pictures, {rejected} rejected; the reasons are in {out / 'ranking.csv'}")
+
+
+@app.command()
+def fit(
+    sources: SourcesArgument,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File of the fitted normaliser (JSON).")
+    ] = Path("stain.json"),
+    method: Annotated[
+        str, typer.Option(help="histogram, macenko, reinhard, vahadane.")
+    ] = "macenko",
+    references: Annotated[
+        int | None,
+        typer.Option("--references", "-k", min=1, help="Choose so many among the pictures."),
+    ] = None,
+    blend: Annotated[float, typer.Option(help="0: change nothing, 1: go all the way.")] = 1.0,
+    space: Annotated[str, typer.Option(help="Of histogram: rgb, lab, stains.")] = "rgb",
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="Take glass for tissue.")
+    ] = False,
+) -> None:
+    """Fit a normaliser to reference pictures: to all that are named, or to the best k of them.
+
+    Example: nucleate stain fit reference.png --method macenko -o stain.json
+    """
+    from nucleate.stain.normalise import fit as fit_normaliser
+    from nucleate.stain.normalise import write_normaliser
+    from nucleate.stain.reference import describe
+    from nucleate.stain.reference import select as rank
+
+    paths = _pictures(sources, for_fitting=True)
+    if references is not None:
+        ranking = rank((describe(path.stem, _read(path)) for path in paths), references)
+        chosen = {c.name for c in ranking if c.chosen}
+        paths = [path for path in paths if path.stem in chosen]
+    images = {path.stem: _read(path) for path in paths}
+    write_normaliser(out, fit_normaliser(images, method, blend, space, as_published))
+    show(f"{out}: {method}, reference {', '.join(images)}")
+
+
+@app.command()
+def apply(
+    sources: SourcesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures (PNG).")],
+    stain: Annotated[Path, typer.Option(help="File of 'stain fit'.")] = Path("stain.json"),
+) -> None:
+    """Bring pictures to the colours of the reference; what is left as it is is said.
+
+    Example: nucleate stain apply images/ --stain stain.json -o normalised/
+    """
+    from nucleate.errors import NucleateError
+    from nucleate.io.images import write_png
+    from nucleate.stain.normalise import read_normaliser
+
+    normaliser = read_normaliser(stain)
+    paths = _pictures(sources, to=out)
+    failed = 0
+    for path in paths:
+        try:
+            image = _read(path)
+            transform = normaliser.adapt(image)
+            write_png(out / f"{path.stem}.png", transform.apply(image))
+        except NucleateError as error:
+            if len(paths) == 1:
+                raise
+            say(str(error))
+            failed += 1
+            continue
+        if transform.note:
+            say(f"{path}: {transform.note}")
+    show(f"{len(paths) - failed} pictures written to {out}")
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
+def preview(
+    sources: SourcesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write (PNG).")] = Path(
+        "stain-preview.png"
+    ),
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference picture. Default: the best of the sources.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Pictures to show.")] = 6,
+) -> None:
+    """Show pictures beside what each method makes of them.
+
+    Example: nucleate stain preview images/ -o stain-preview.png
+    """
+    from nucleate.io.images import write_png
+    from nucleate.stain.reference import describe
+    from nucleate.stain.reference import select as rank
+    from nucleate.stain.sheet import preview_sheet
+
+    paths = _pictures(sources)
+    if reference is None:
+        ranking = rank(describe(path.stem, _read(path)) for path in paths)
+        reference = next(path for path in paths if path.stem == ranking[0].name)
+    step = max(1, len(paths) // count)
+    images = {path.stem: _read(path) for path in paths[::step][:count]}
+    sheet, notes = preview_sheet(images, reference.stem, _read(reference))
+    write_png(out, sheet)
+    for note in notes:
+        say(note)
+    show(f"{out}: {len(images)} pictures, reference {reference}")
+
+
+def _pictures(sources: list[str], to: Path | None = None, for_fitting: bool = False) -> list[Path]:
+    """Return the pictures of files, folders and globs."""
+    from nucleate.datasets.monuseg import is_official_test
+    from nucleate.inference.batch import expand_sources
+
+    paths = expand_sources(sources)
+    for path in paths:
+        if to is not None and path.resolve() == (to / f"{path.stem}.png").resolve():
+            raise ConfigError(f"{path}: a result would replace this source. Choose another -o.")
+        if for_fitting and is_official_test(path.stem):
+            raise InputError(
+                f"{path}: is an official test picture, on which nothing is fitted or selected. "
+                "Name training pictures."
+            )
+    return paths
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401
+    """Read a picture."""
+    from nucleate.io.images import PICTURES, read_image
+
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"{path}: is no picture. Cut a tile from the slide, and name that.")
+    return read_image(path)[0]

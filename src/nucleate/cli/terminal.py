@@ -1,0 +1,61 @@
+"""What the commands say, and how: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+
+class Bar:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} tiles"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._progress.start()
+        self._task: Any = None
+        self._path: Path | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False)
+
+    def show(self, path: Path, done: int, tiles: int) -> None:
+        """Move the bar of a source."""
+        if path != self._path:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._path, self._task = path, self._progress.add_task(path.name, total=tiles)
+        self._progress.update(self._task, completed=done)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stderr.write(f"{text}\n")
+
+
+def show(text: str) -> None:
+    """Print a result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def fail(text: str, code: int = 2) -> int:
+    """Say what went wrong, in one line, and return the exit code."""
+    sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
+    return code

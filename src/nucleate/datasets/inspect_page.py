@@ -1,0 +1,331 @@
+"""The figures of an inspection → one self-contained HTML page, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.datasets.entry import DatasetCard
+from nucleate.datasets.inspect import METRICS, Inspection
+from nucleate.io.files import write_text
+
+_SHEET = 24  # pictures on the contact sheet
+_INK, _SOFT = "#2f5d8a", "#c9d6e3"
+_CHANNELS = ("#c03a2b", "#3c8d40", "#3262b5")
+_STYLE = """
+:root { color-scheme: light dark; --line: #d4d9de; --soft: #f3f5f7; --ink: #1c2733; }
+@media (prefers-color-scheme: dark) { :root { --line: #3b434c; --soft: #20262c; --ink: #e3e8ec; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 74rem; margin: 2rem auto;
+       padding: 0 1.2rem; }
+h1 { margin-bottom: .2rem } h2 { margin-top: 2.6rem; border-bottom: 1px solid var(--line) }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
+th:first-child, td:first-child { text-align: left } th { background: var(--soft) }
+.wide { overflow-x: auto } .facts { display: flex; flex-wrap: wrap; gap: .8rem; padding: 0 }
+.facts li { list-style: none; background: var(--soft); padding: .6rem 1rem; border-radius: .4rem }
+.facts b { display: block; font-size: 1.5rem } .plots { display: flex; flex-wrap: wrap; gap: 1rem }
+.plots img { max-width: 100%; background: #fff; border-radius: .4rem }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .9rem }
+figure { margin: 0 } figure img { width: 100%; display: block } .note { color: #a04000 }
+figcaption { font-size: .78rem; overflow-wrap: anywhere } .quiet { opacity: .75; font-size: .88rem }
+"""
+
+
+def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> None:
+    """Write `index.html`, which needs no other file, and `report.json`.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    content = asdict(found)
+    del content["thumbs"]
+    about = {"data_set": name, "title": card.title, "metrics": METRICS}
+    write_text(out / "report.json", json.dumps(about | content, indent=1, ensure_ascii=False))
+    write_text(out / "index.html", page(found, card))
+
+
+def page(found: Inspection, card: DatasetCard) -> str:
+    """Return the HTML page of an inspection."""
+    blocks = [
+        f"<h1>{_text(card.title)}</h1>",
+        f"<p>{_text(card.contents)}</p>",
+        f'<p class="quiet">Licence: {_text(card.licence)} · {_text(card.citation)}</p>',
+        _facts(found),
+        _conflicts(found),
+        "<h2>What it looks like</h2>",
+        _quiet(
+            "Outlines as annotated, in yellow; hatched areas do not count. Pictures are spread "
+            "over the organs; the strongest outliers follow."
+        ),
+        _sheet(found),
+        "<h2>Nuclei</h2>",
+        _plots(_nuclei_plots(found)),
+        "<h2>Colours</h2>",
+        _quiet(
+            "Tissue only: glass, pen and black are left out. Stains by the fixed vectors of "
+            "Ruifrok and Johnston."
+        ),
+        _plots(_colour_plots(found)),
+        "<h2>By organ</h2>",
+        _organs(found),
+        "<h2>Bias between parts</h2>",
+        _bias(found),
+        "<h2>Outliers</h2>",
+        _outliers(found),
+        "<h2>Every picture</h2>",
+        _rows(found),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(card.title)}: inspection</title><style>{_STYLE}</style></head><body>"
+        + "\n".join(blocks)
+        + "</body></html>\n"
+    )
+
+
+def _facts(found: Inspection) -> str:
+    groups = len({row["group"] for row in found.rows})
+    facts = [
+        (found.pictures, "pictures"),
+        (found.nuclei, "nuclei"),
+        (groups, "patients or slides"),
+        (len({row["organ"] for row in found.rows if row["organ"]}), "organs"),
+        (len({row["centre"] for row in found.rows if row["centre"]}), "centres stated"),
+        (len(found.classes), "nucleus classes"),
+    ]
+    items = "".join(f"<li><b>{n:,}</b>{_text(what)}</li>" for n, what in facts if n)
+    return f'<ul class="facts">{items}</ul>'
+
+
+def _conflicts(found: Inspection) -> str:
+    sizes = ", ".join(f"{size} ({n})" for size, n in found.sizes.items())
+    said = "".join(f'<li class="note">{_text(c)}</li>' for c in found.conflicts)
+    return f"<p>Sizes: {_text(sizes)}.</p><ul>{said or '<li>No conflicts found.</li>'}</ul>"
+
+
+def _sheet(found: Inspection) -> str:
+    """Return thumbnails: one organ after the other in turn, then the strongest outliers."""
+    by_organ: dict[str, list[str]] = defaultdict(list)
+    for row in found.rows:
+        by_organ[row["organ"] or ""].append(row["name"])
+    turns = [
+        names[turn]
+        for turn in range(max(map(len, by_organ.values()), default=0))
+        for names in by_organ.values()
+        if turn < len(names)
+    ]
+    odd = list(dict.fromkeys(o["name"] for o in found.outliers))[: _SHEET // 4]
+    chosen = [name for name in turns if name not in odd][: _SHEET - len(odd)] + odd
+    facts = {row["name"]: row for row in found.rows}
+    figures = []
+    for name in chosen:
+        row = facts[name]
+        said = [row["organ"] or "", f"{row['nuclei']} nuclei" if row["nuclei"] is not None else ""]
+        why = [
+            f"{o['metric']} {o['value']:.3g} (z {o['z']:+.1f})"
+            for o in found.outliers
+            if o["name"] == name
+        ]
+        note = f'<br><span class="note">outlier: {_text(", ".join(why[:3]))}</span>' if why else ""
+        data = base64.b64encode(found.thumbs[name]).decode()
+        figures.append(
+            f'<figure><img alt="{_text(name)} with outlines" loading="lazy" '
+            f'src="data:image/jpeg;base64,{data}"><figcaption>{_text(name)}<br>'
+            f"{_text(' · '.join(s for s in said if s))}{note}</figcaption></figure>"
+        )
+    return f'<div class="sheet">{"".join(figures)}</div>'
+
+
+def _nuclei_plots(found: Inspection) -> list[str]:
+    plots = []
+    counts = [row["nuclei"] for row in found.rows if row["nuclei"] is not None]
+    if counts:
+        plots.append(
+            _plot("Nuclei per picture", "nuclei", "pictures", lambda ax: ax.hist(
+                counts, bins=min(30, max(5, len(counts) // 2)), color=_INK))
+        )  # fmt: skip
+    for metric, title in (
+        ("nuclei_per_mm2", "Nuclei per mm²"),
+        ("touching", "Nuclei that touch another"),
+    ):
+        plots += _by_organ(found, metric, title)
+    for key, title, unit in (
+        ("area_um2", "Area of nuclei", "µm²"),
+        ("eccentricity", "Eccentricity of nuclei", "0 round, 1 a line"),
+    ):
+        if found.distributions[key]["counts"]:
+            plots.append(_plot(title, unit, "nuclei", _bars(found.distributions[key])))
+    if found.classes:
+        names, values = list(found.classes)[::-1], list(found.classes.values())[::-1]
+        bars = _plot("Classes", "nuclei", "", lambda ax: ax.barh(names, values, color=_INK))
+        plots.append(bars)
+    return plots
+
+
+def _colour_plots(found: Inspection) -> list[str]:
+    total = np.sum([np.array(h) for h in found.histograms.values()], axis=0)
+
+    def levels(ax: Any) -> None:  # noqa: ANN401
+        for channel, colour in enumerate(_CHANNELS):
+            share = total[channel] / max(1, total[channel].sum())
+            ax.plot(share, color=colour, label=("red", "green", "blue")[channel])
+        ax.legend(frameon=False)
+
+    def stains(ax: Any) -> None:  # noqa: ANN401
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in found.rows:
+            if row["haematoxylin"] is not None:
+                groups[row["organ"] or "not stated"].append(row)
+        for i, (organ, rows) in enumerate(sorted(groups.items())):
+            ax.scatter(
+                [r["haematoxylin"] for r in rows], [r["eosin"] for r in rows], s=22,
+                marker="osD^v<>pP*X"[i % 11], label=organ, alpha=0.8,
+            )  # fmt: skip
+        if 1 < len(groups) <= 12:
+            ax.legend(frameon=False, fontsize=7, ncols=2)
+
+    return [
+        _plot("Intensities on tissue", "level", "share", levels),
+        _plot("Mean stain of each picture", "haematoxylin (OD)", "eosin (OD)", stains),
+        *_by_organ(found, "haematoxylin", "Haematoxylin by organ"),
+        *_by_organ(found, "eosin", "Eosin by organ"),
+        *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre"),
+    ]
+
+
+def _by_organ(found: Inspection, metric: str, title: str, key: str = "organ") -> list[str]:
+    """Return a plot of a metric's values per organ, or nothing where there is none to show."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in found.rows:
+        if row[metric] is not None:
+            groups[row[key] or "not stated"].append(row[metric])
+    if not groups or (key != "organ" and len(groups) < 2):
+        return []
+    names = sorted(groups, key=lambda name: float(np.median(groups[name])))
+
+    def draw(ax: Any) -> None:  # noqa: ANN401
+        ax.boxplot(
+            [groups[n] for n in names], orientation="horizontal", tick_labels=names, widths=0.6,
+            patch_artist=True, boxprops={"facecolor": _SOFT}, medianprops={"color": _INK},
+            flierprops={"marker": ""},
+        )  # fmt: skip
+        for i, name in enumerate(names):
+            ax.plot(groups[name], np.full(len(groups[name]), i + 1), ".", color=_INK, alpha=0.5)
+
+    return [_plot(title, METRICS[metric], "", draw, max(3.0, 1.2 + 0.28 * len(names)))]
+
+
+def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
+    edges = np.array(distribution["edges"])
+    return lambda ax: ax.bar(
+        edges[:-1], distribution["counts"], np.diff(edges), align="edge", color=_INK
+    )
+
+
+def _plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float = 3.0) -> str:
+    """Return an image tag with a plot; the plot is a picture inside the page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    draw(ax)
+    ax.set(title=title, xlabel=x, ylabel=y)
+    ax.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{_text(title)}" src="data:image/png;base64,{data}">'
+
+
+def _plots(tags: list[str]) -> str:
+    return f'<div class="plots">{"".join(tags)}</div>' if tags else "<p>Nothing to show.</p>"
+
+
+def _organs(found: Inspection) -> str:
+    head = ["organ", "pictures", *METRICS]
+    body = [
+        [organ, row["pictures"], *(_number(row[metric]) for metric in METRICS)]
+        for organ, row in found.organs.items()
+    ]
+    return _quiet("Means over pictures.") + _table(head, body)
+
+
+def _bias(found: Inspection) -> str:
+    tests = [test for test in found.bias if "epsilon2" in test]
+    said = _quiet(
+        "Kruskal-Wallis tests between organs, centres, or parts of a split; ε² is the effect size "
+        "(0 none, 1 complete), p is corrected by Holm over all metrics. Give --split to compare "
+        "the parts of a split."
+    )
+    if not tests:
+        return said + "<p>There are no two groups of two pictures to compare.</p>"
+    body = [
+        [f"{t['metric']} between {t['grouping']}s", t["groups"], t["pictures"],
+         f"{t['epsilon2']:.2f}", f"{t['p_holm']:.2g}"]
+        for t in sorted(tests, key=lambda t: (t["grouping"], -t["epsilon2"]))
+    ]  # fmt: skip
+    balance = "".join(
+        f"<p>Classes between {_text(t['grouping'])}s: Cramér's V = {t['cramers_v']:.2f}.</p>"
+        for t in found.bias
+        if "cramers_v" in t
+    )
+    return said + balance + _table(["metric", "groups", "pictures", "ε²", "p (Holm)"], body)
+
+
+def _outliers(found: Inspection) -> str:
+    if not found.outliers:
+        return "<p>No picture lies far from the others.</p>"
+    body = [
+        [o["name"], o["metric"], _number(o["value"]), METRICS[o["metric"]], f"{o['z']:+.1f}"]
+        for o in found.outliers[:60]
+    ]
+    return _quiet("Robust z-score above 3.5. Look at them before they are trained on.") + _table(
+        ["picture", "metric", "value", "unit", "z"], body
+    )
+
+
+def _rows(found: Inspection) -> str:
+    shown = found.rows[:500]
+    head = ["picture", "group", "organ", "part", "size", "mpp", *METRICS]
+    body = [
+        [r["name"], r["group"], r["organ"], r["part"], f"{r['width']} × {r['height']}", r["mpp"],
+         *(_number(r[m]) for m in METRICS)]
+        for r in shown
+    ]  # fmt: skip
+    more = "" if len(shown) == len(found.rows) else "<p>The first 500; all are in report.json.</p>"
+    return more + _table(head, body)
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+    top = "".join(f"<th>{_text(cell.replace('_', ' '))}</th>" for cell in head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_text('' if c is None else c)}</td>" for c in row) + "</tr>"
+        for row in body
+    )
+    return f'<div class="wide"><table><tr>{top}</tr>{rows}</table></div>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _quiet(text: str) -> str:
+    return f'<p class="quiet">{_text(text)}</p>'
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
