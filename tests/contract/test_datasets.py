@@ -274,6 +274,222 @@ def test_split_without_a_part_is_refused(tmp_path):
         collect(config, tmp_path)
 
 
+def test_nuinsseg_regions_and_label_images_agree(tmp_path):
+    truth = nuinsseg.make(tmp_path)
+    for entry in list_entries("nuinsseg", tmp_path, {"outlines": True}):
+        sample = entry.read()
+        np.testing.assert_array_equal(sample.labels > 0, truth[entry.name] > 0)
+        assert sample.drawn.outlines == truth[entry.name].max()
+        assert sample.ignore[:20, :30].all()
+        assert not sample.ignore[20:].any()
+        assert sample.species in ("human", "mouse")
+    plain = list_entries("nuinsseg", tmp_path, {"vague": False})[0].read()
+    assert plain.ignore is None
+    assert {e.organ for e in list_entries("nuinsseg", tmp_path, {})} == {
+        "bladder", "cerebellum", "muscle tibia",
+    }  # fmt: skip
+
+
+def test_cryonuseg_rounds_differ_and_masks_alone_are_refused(tmp_path):
+    truth = cryonuseg.make(tmp_path)
+    name = next(iter(truth))
+    second = list_entries("cryonuseg", tmp_path, {"annotation": "biologist-2"})[0].read()
+    np.testing.assert_array_equal(second.labels, np.roll(truth[name], 1, axis=1))
+    with pytest.raises(ConfigError, match="Did you mean 'biologist'"):
+        list_entries("cryonuseg", tmp_path, {"annotation": "biologst"})
+    for folder_ in tmp_path.rglob("label masks modify"):
+        folder_.rename(folder_.with_name("mask binary"))
+    with pytest.raises(InputError, match="binary masks alone merge"):
+        list_entries("cryonuseg", tmp_path, {})
+
+
+def test_tnbc_in_plain_folders(tmp_path):
+    truth = tnbc.make(tmp_path / "t")
+    for part, target in (("Slide", "images"), ("GT", "labels")):
+        (tmp_path / "plain" / target).mkdir(parents=True)
+        for file in (tmp_path / "t").glob(f"{part}_*/*.png"):
+            shutil.copy(file, tmp_path / "plain" / target)
+    entries = list_entries("tnbc", tmp_path / "plain", {})
+    assert [e.group for e in entries] == ["TNBC-01", "TNBC-01", "TNBC-02"]
+    np.testing.assert_array_equal(entries[0].read().labels, truth["01_1"])
+
+
+def test_consep_types_that_do_not_fit(tmp_path):
+    hovernet.consep(tmp_path)
+    with pytest.raises(ConfigError, match="7 types, or with 4"):
+        list_entries("consep", tmp_path, {"types": 5})
+    with pytest.raises(InputError, match="types other than 1 to 4"):
+        list_entries("consep", tmp_path, {"types": 4})[0].read()
+
+
+def test_types_by_vote_where_the_list_is_of_no_use(tmp_path):
+    import scipy.io
+
+    from nucleate.datasets.hovernet import read_typed
+
+    labels = np.array([[5, 5, 5, 9]])
+    content = {"inst_map": labels, "inst_type": np.ones((5, 1)), "type_map": [[2, 2, 1, 3]]}
+    scipy.io.savemat(tmp_path / "a.mat", content)
+    assert read_typed(tmp_path / "a.mat", 7)[1].tolist() == [1, 2]
+    del content["type_map"]
+    scipy.io.savemat(tmp_path / "a.mat", content)
+    with pytest.raises(InputError, match="does not list one type per nucleus"):
+        read_typed(tmp_path / "a.mat", 7)
+    scipy.io.savemat(tmp_path / "a.mat", {"inst_map": np.array([[1.5]])})
+    with pytest.raises(InputError, match="must be integers"):
+        read_typed(tmp_path / "a.mat", 7)
+
+
+def test_pannuke_damage_is_said(tmp_path):
+    pannuke.make(tmp_path)
+    base = tmp_path / "Fold 1"
+    np.save(base / "images" / "fold1" / "types.npy", np.array([{}, {}], dtype=object))
+    with pytest.raises(InputError, match=r"types\.npy: cannot be read"):
+        list_entries("pannuke", tmp_path, {})
+    np.save(base / "images" / "fold1" / "types.npy", np.array(["Breast"] * 3))
+    with pytest.raises(InputError, match="has the shape 3, not 2"):
+        list_entries("pannuke", tmp_path, {})
+    np.save(base / "images" / "fold1" / "types.npy", np.array(["Breast"] * 2))
+    masks = np.load(base / "masks" / "fold1" / "masks.npy")
+    masks[0, 0, 0, 0] = 0.5
+    np.save(base / "masks" / "fold1" / "masks.npy", masks)
+    with pytest.raises(InputError, match="mask of tile 0 holds no whole numbers"):
+        list_entries("pannuke", tmp_path, {})[0].read()
+    (base / "masks" / "fold1" / "masks.npy").unlink()
+    with pytest.raises(InputError, match=r"fold1 has no masks\.npy"):
+        list_entries("pannuke", tmp_path, {})
+    assert {e.group for e in list_entries("pannuke", tmp_path / "Fold 2", {"group": "tile"})} == {
+        "fold2_00000", "fold2_00001",
+    }  # fmt: skip
+
+
+def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
+    import json
+
+    coco.make(tmp_path)
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    square = [0, 0, 10, 0, 10, 10, 0, 10]
+    content["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [square]},
+        {"id": 2, "image_id": 7, "category_id": 4, "segmentation": [[x + 5 for x in square]]},
+        {"id": 3, "image_id": 7, "category_id": 3, "segmentation": [square]},
+        {"id": 4, "image_id": 7, "category_id": 3, "iscrowd": 1,
+         "segmentation": [[x + 50 for x in square]]},
+        {"id": 5, "image_id": 7, "category_id": 3,
+         "segmentation": [[x + 20 for x in square], [x + 40 for x in square]]},
+    ]  # fmt: skip
+    path.write_text(json.dumps(content))
+    sample = list_entries("coco", tmp_path, {})[0].read()
+    assert np.bincount(sample.labels.ravel())[1:].tolist() == [100, 75, 200]
+    assert sample.classes.tolist() == [0, 1, 0]
+    assert (sample.drawn.outlines, sample.drawn.contested_px, sample.drawn.hidden) == (4, 125, 1)
+    assert sample.ignore.sum() == 100
+    content["annotations"][0]["segmentation"] = {"size": [9, 9], "counts": [81]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="mask of annotation 1 is damaged"):
+        list_entries("coco", tmp_path, {})[0].read()
+    content["images"][0]["file_name"] = "../../etc/passwd"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is not there"):
+        list_entries("coco", tmp_path, {})
+    shutil.copy(path, tmp_path / "b.json")
+    with pytest.raises(InputError, match="2 files that may be COCO"):
+        list_entries("coco", tmp_path, {})
+
+
+def test_our_coco_is_that_of_pycocotools(tmp_path):
+    """Masks, boxes and areas that we write are what the reference implementation reads."""
+    import contextlib
+    import io
+
+    from pycocotools.coco import COCO
+
+    truth = folder.make(tmp_path / "f")
+    convert(list_entries("folder", tmp_path / "f", {}), tmp_path / "c", "coco")
+    with contextlib.redirect_stdout(io.StringIO()):
+        read = COCO(tmp_path / "c" / "annotations.json")
+    for record in read.loadImgs(read.getImgIds()):
+        labels = truth[record["file_name"].removesuffix(".png")]
+        found = read.loadAnns(read.getAnnIds(imgIds=record["id"]))
+        assert len(found) == labels.max()
+        for value, annotation in enumerate(found, 1):
+            mask = read.annToMask(annotation)
+            np.testing.assert_array_equal(mask > 0, labels == value)
+            rows, columns = np.nonzero(mask)
+            assert annotation["area"] == mask.sum()
+            assert annotation["bbox"] == [
+                columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1,
+            ]  # fmt: skip
+
+
+def test_qupath_classes(tmp_path):
+    qupath.make(tmp_path)
+    assert list_entries("qupath", tmp_path, {})[0].read().classes is None
+    with pytest.raises(InputError, match="class 'Stroma', which is not in classes"):
+        list_entries("qupath", tmp_path, {"classes": ["Tumor"]})[0].read()
+    with pytest.raises(ConfigError, match="list of names"):
+        list_entries("qupath", tmp_path, {"classes": "Tumor"})
+
+
+def test_folder_description_is_checked(tmp_path):
+    folder.make(tmp_path)
+    path = tmp_path / "nucleate.json"
+    for bad in (
+        "{", "[]", '{"format": "x"}', '{"format": "nucleate-folder-1", "pictures": [1]}',
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"organ": 3}}}',
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": ["x"]}}}',
+    ):  # fmt: skip
+        path.write_text(bad)
+        with pytest.raises(InputError, match=r"nucleate\.json"):
+            list_entries("folder", tmp_path, {})
+    path.write_text(
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": [0], '
+        '"class_names": ["a"]}}}'
+    )
+    with pytest.raises(InputError, match="1 classes for"):
+        list_entries("folder", tmp_path, {})[0].read()
+
+
+@pytest.mark.data
+def test_real_counts_are_those_of_their_cards(real_data):
+    from nucleate.datasets.check import check
+
+    found = {}
+    for name, place, options in (
+        ("cryonuseg", "CryoNuSeg", {}),
+        ("cryonuseg", "CryoNuSeg", {"annotation": "biologist-2"}),
+        ("cryonuseg", "CryoNuSeg", {"annotation": "bioinformatician"}),
+        ("tnbc", "TNBC", {}),
+        ("consep", "CoNSeP", {"types": 4}),
+        ("monuseg", "MoNuSeg/MoNuSeg 2018 Training Data.zip", {}),
+    ):
+        entries = list_entries(name, real_data / place, options)
+        report = check(entries, DATASETS[name].card)
+        found[name, options.get("annotation")] = (report.pictures, report.nuclei, report.part)
+    assert found == {
+        ("cryonuseg", None): (30, 7_592, "biologist"),
+        ("cryonuseg", "biologist-2"): (30, 8_036, "biologist-2"),
+        ("cryonuseg", "bioinformatician"): (30, 8_242, "bioinformatician"),
+        ("tnbc", None): (50, 4_028, "all"),
+        ("consep", None): (9, 4_924, ""),  # 9 of the 27 training images
+        ("monuseg", None): (30, 16_959, "training"),
+    }
+
+
+@pytest.mark.data
+def test_real_nuinsseg_sample(real_data):
+    """Labels, regions and vague areas of two tiles, without their pictures."""
+    from nucleate.datasets.nuinsseg import read_truth, read_vague
+
+    base = real_data / "NuInsSeg-sample"
+    for name, count in (("human_bladder_01", 24), ("human_bladder_02", None)):
+        labels, _ = read_truth(base / "GT" / f"{name}.tif", (512, 512))
+        vague = read_vague(base / "amb_masks" / f"{name}.png", labels)
+        assert vague.any()
+        assert count is None or labels.max() == count
+
+
 @pytest.mark.data
 def test_real_monuseg_counts(real_data):
     from nucleate.labels import compact

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -421,3 +422,137 @@ def test_killed_while_segmenting_leaves_no_half_file(tmp_path):
                 import pyarrow.parquet
 
                 pyarrow.parquet.read_table(path)
+
+
+def test_data_commands_end_to_end(tmp_path, nucleate):
+    from tests.data import cryonuseg
+
+    cryonuseg.make(tmp_path / "cryo")
+    said = tmp_path / "c.json"
+    code, out, _ = nucleate("data", "check", "cryonuseg", tmp_path / "cryo", "-o", said)
+    assert code == 3  # three pictures are not the thirty that were published
+    assert "problem: 3 pictures" in out
+    assert json.loads(said.read_text())["pictures"] == 3
+    code, out, _ = nucleate(
+        "data", "convert", "cryonuseg", tmp_path / "cryo", "--to", "coco", "-o", tmp_path / "coco"
+    )
+    assert code == 0
+    assert "3 pictures with" in out
+    code, out, _ = nucleate("data", "check", "coco", tmp_path / "coco")
+    assert code == 0
+    code, out, _ = nucleate("data", "inspect", "coco", tmp_path / "coco", "-o", tmp_path / "report")
+    assert code == 0
+    assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+    code, out, _ = nucleate("data", "fetch", "pannuke")
+    assert code == 0
+    assert "nucleate data check pannuke" in out
+    code, out, _ = nucleate("data", "list")
+    assert all(name in out for name in ("nuinsseg", "pannuke", "qupath", "shards"))
+
+
+def test_prepare_and_read_back(tmp_path, nucleate):
+    folder.make(tmp_path / "in")
+    code, out, err = nucleate(
+        "prepare", tmp_path / "in", tmp_path / "out", "--option", "mpp=0.25", "--mpp", 0.5,
+        "--copies", 1, "--scale", "zscore",
+    )  # fmt: skip
+    assert code == 0
+    assert "6 train pictures" in out
+    assert "labels:" in err
+    code, out, _ = nucleate("data", "check", "shards", tmp_path / "out")
+    assert code == 0
+    assert out.startswith("6 pictures of 3 groups")
+
+
+@pytest.mark.parametrize("scheme", ["kfold", "leave-one-patient-out"])
+def test_split_schemes_write_files_that_train_reads(tmp_path, nucleate, scheme):
+    from nucleate.config import load_recipe
+    from nucleate.datasets.collect import collect
+
+    folder.make(tmp_path / "in", 5)
+    sets = 'data.sets=[{"name": "folder", "path": "in", "options": {"mpp": 0.25}}]'
+    code, _, _ = nucleate(
+        "data", "split", "recipes/laptop.yaml", "--set", sets, "--set", f"data.root={tmp_path}",
+        "--scheme", scheme, "-o", tmp_path / "splits",
+    )  # fmt: skip
+    assert code == 0
+    files = sorted((tmp_path / "splits").glob("*.json"))
+    assert len(files) == 5
+    changes = [sets, f"data.root={tmp_path}", f"data.split={files[0]}"]
+    found = collect(load_recipe(Path("recipes/laptop.yaml"), changes).data, Path())
+    assert len(found.split.parts["test"]) == 1
+
+
+def test_stain_commands_end_to_end(tmp_path, nucleate):
+    from tests.unit.test_stain import stained
+
+    for i in range(5):
+        _png(tmp_path / "in" / f"p{i}.png", stained(i, red=0.8 + 0.1 * i))
+    _png(tmp_path / "in" / "white.png", np.full((64, 64, 3), 255, np.uint8))
+    source, stain = tmp_path / "in", tmp_path / "s.json"
+    code, out, _ = nucleate("stain", "select", source, "-o", tmp_path / "rank")
+    assert code == 0
+    assert out.strip().endswith(".png")
+    rows = (tmp_path / "rank" / "ranking.csv").read_text().splitlines()
+    assert len(rows) == 7
+    assert any("white" in row and "tissue 0%" in row for row in rows)
+    code, out, _ = nucleate("stain", "fit", source, "-k", 1, "--method", "macenko", "-o", stain)
+    assert code == 0
+    code, out, err = nucleate("stain", "apply", source, "--stain", stain, "-o", tmp_path / "out")
+    assert code == 0
+    assert "white.png: left as it is" in err
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    code, out, err = nucleate("stain", "preview", source, "-o", tmp_path / "preview.png")
+    assert code == 0
+    with Image.open(tmp_path / "preview.png") as sheet:
+        assert sheet.width > 800
+    (source / "broken.png").write_bytes(b"no picture")
+    code, _, err = nucleate("stain", "apply", source, "--stain", stain, "-o", tmp_path / "out2")
+    assert code == 3
+    assert "broken.png" in err
+
+
+REFUSED = {
+    "unknown set": ("data", "check", "monusegg", "."),
+    "set without folder": ("data", "check", "monuseg"),
+    "no such folder": ("data", "check", "nowhere"),
+    "unknown option": ("data", "check", "folder", "{in}", "--option", "mppp=1"),
+    "bad option": ("data", "check", "folder", "{in}", "--option", "mpp"),
+    "unknown form": ("data", "convert", "folder", "{in}", "--to", "yolo", "-o", "{out}"),
+    "result in the way": ("data", "convert", "folder", "{in}", "-o", "{in}"),
+    "unknown fetch": ("data", "fetch", "imagenet"),
+    "unknown scheme": ("data", "split", "recipes/laptop.yaml", "--scheme", "x", "-o", "{out}"),
+    "unknown stain": ("prepare", "{in}", "{out}", "--stain", "macenco"),
+    "bad size": ("prepare", "{in}", "{out}", "--size", "512"),
+    "size and mpp": ("prepare", "{in}", "{out}", "--size", "64x64", "--mpp", "0.5"),
+    "no mpp to resample": ("prepare", "{in}", "{out}", "--mpp", "0.5"),
+    "impossible mpp": ("prepare", "{in}", "{out}", "--mpp", "99"),
+    "no normaliser": ("stain", "apply", "{in}", "--stain", "{in}/images/p0_0.png", "-o", "{out}"),
+    "missing normaliser": ("stain", "apply", "{in}", "--stain", "none.json", "-o", "{out}"),
+    "unknown method": ("stain", "fit", "{in}/images", "--method", "magic", "-o", "{out}/s.json"),
+    "blend": ("stain", "fit", "{in}/images", "--blend", "7", "-o", "{out}/s.json"),
+    "too many references": ("stain", "select", "{in}/images", "-k", "9", "-o", "{out}"),
+    "onto itself": ("stain", "apply", "{in}/images", "--stain", "s.json", "-o", "{in}/images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED)
+def test_data_commands_refuse_in_one_sentence(tmp_path, nucleate, words):
+    folder.make(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    places = {"in": tmp_path / "in", "out": tmp_path / "out"}
+    code, _, err = nucleate(*(word.format(**places) for word in words))
+    assert code == 2
+    assert err.startswith("nucleate: ")
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_stain_is_never_fitted_on_official_test_pictures(tmp_path, nucleate):
+    from tests.unit.test_stain import stained
+
+    _png(tmp_path / f"{monuseg.TEST[0]}.png", stained(1))
+    for command in ("fit", "select"):
+        code, _, err = nucleate("stain", command, tmp_path, "-o", tmp_path / "x.json")
+        assert code == 2
+        assert "official test picture" in err

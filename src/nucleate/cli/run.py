@@ -87,7 +87,7 @@ def demo(
     from nucleate.inference.backends import load_model
     from nucleate.inference.batch import BatchOptions, segment_files
 
-    example = Path(__file__).parent / "example" / "cmu-1-small-region.tif"
+    example = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
         summary = segment_files([example], out, model, BatchOptions(), bar.say, bar.show)

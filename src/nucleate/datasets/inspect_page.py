@@ -237,7 +237,7 @@ def _plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, height), layout="constrained")
+    figure = Figure(figsize=(5.2, height), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
     draw(ax)

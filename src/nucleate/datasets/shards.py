@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,8 +75,11 @@ class Scaling:
         """
         if self.kind == "none":
             return stored
-        unit = stored.astype(np.float64) * np.array(self.sd) + np.array(self.mean)
-        return np.asarray(np.clip(np.rint(unit * 255), 0, 255), np.uint8)
+        if stored.dtype != np.float32 or stored.ndim != 3 or stored.shape[2] != 3:
+            raise ValueError(f"a normalised image of {stored.dtype} {stored.shape}")
+        scaled = cv2.multiply(stored, (*(255 * s for s in self.sd), 0.0))
+        levels = cv2.add(scaled, (*(255 * m for m in self.mean), 0.0), dtype=cv2.CV_8U)
+        return np.asarray(levels)  # rounded and limited to 0..255
 
 
 def entries(root: Path) -> list[Entry]:

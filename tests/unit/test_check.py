@@ -1,0 +1,148 @@
+"""Checks of data sets: what is wrong is found, what is right is not complained about."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from nucleate.datasets import DATASETS
+from nucleate.datasets.check import alike, check, picture_hash
+from nucleate.datasets.collect import list_entries
+from nucleate.datasets.entry import DatasetCard, Download, Entry
+from nucleate.datasets.fetch import fetch
+from nucleate.datasets.schemes import freeze
+from nucleate.errors import InputError
+from tests.data import folder, hovernet, monuseg
+from tests.synthetic import tissue
+
+CARD = DatasetCard("t", "c", "l", "c", "w", size=(128, 128), parts={"all": (3, None)})
+
+
+def test_a_sound_set_has_no_problems(tmp_path):
+    truth = folder.make(tmp_path)
+    report = check(list_entries("folder", tmp_path, {"mpp": 0.25}), CARD)
+    assert report.problems == []
+    assert report.part == "all"
+    assert report.nuclei == sum(len(np.unique(labels)) - 1 for labels in truth.values())
+
+
+def test_duplicates_are_found_also_when_recompressed_and_resized(tmp_path):
+    image = tissue(128, 128, 14, 1)[0]
+    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+    copies = {
+        "a": image,
+        "jpeg": cv2.imdecode(coded, cv2.IMREAD_COLOR),
+        "smaller": cv2.resize(image, (96, 96), interpolation=cv2.INTER_AREA),
+        "brighter": np.clip(image.astype(int) + 8, 0, 255).astype(np.uint8),
+        "other": tissue(128, 128, 14, 2)[0],
+        "flipped": image[:, ::-1].copy(),
+    }
+    pairs = alike({name: picture_hash(picture) for name, picture in copies.items()})
+    assert pairs == [
+        ("a", "brighter"), ("a", "jpeg"), ("a", "smaller"), ("brighter", "jpeg"),
+        ("brighter", "smaller"), ("jpeg", "smaller"),
+    ]  # fmt: skip
+    assert alike({}) == []
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    folder.make(tmp_path)
+    Image.fromarray(tissue(96, 128, 5, 9)[0]).save(tmp_path / "images" / "p9_0.png")
+    labels = np.zeros((96, 128), np.int32)
+    labels[:20, :20], labels[50:60, 50:60], labels[80, 80] = 7, 7, 9
+    np.save(tmp_path / "labels" / "p9_0.npy", labels)
+    (tmp_path / "labels" / "p1_0.tif").write_bytes(b"II*\0broken")
+    report = check(list_entries("folder", tmp_path, {}), CARD)
+    said = "\n".join(report.problems + report.notes)
+    assert "p1_0.tif: cannot be read as TIFF" in said
+    assert "1 pictures are not 128 × 128 pixels but, for example, 128 × 96" in said
+    assert "no published part (all: 3 pictures)" in said
+    assert "p9_0: ids run to 9 for 2 nuclei" in said
+    assert "1 labels lie in several pieces" in said
+    assert "1 pieces are smaller than 10 pixels" in said
+    assert "p0_0: states no resolution" in said
+
+
+def test_patients_in_two_parts_are_a_problem(tmp_path):
+    hovernet.kumar(tmp_path)
+    source = tmp_path / "train"
+    for part, ending in (("Images", "png"), ("Labels", "mat")):
+        target = tmp_path / "test_same" / part
+        target.mkdir(parents=True)
+        file = source / part / f"TCGA-A7-A13E-01Z-00-DX1.{ending}"
+        (target / f"TCGA-A7-A13E-01Z-00-DX2.{ending}").write_bytes(file.read_bytes())
+    report = check(list_entries("kumar", tmp_path, {}), DATASETS["kumar"].card)
+    said = "\n".join(report.problems)
+    assert "group 'TCGA-A7-A13E' has pictures in test and train" in said
+    assert "show the same tissue" in said
+
+
+def test_overlapping_outlines_are_counted(tmp_path):
+    monuseg.make(tmp_path, monuseg.TRAIN[:1])
+    square = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((0, 0), (20, 0), (20, 20), (0, 20)))
+    region = f"<Region><Vertices>{square}</Vertices></Region>"
+    path = tmp_path / "Annotations" / f"{monuseg.TRAIN[0]}.xml"
+    path.write_text(f"<Annotations><Annotation>{region * 2}</Annotation></Annotations>")
+    report = check(list_entries("monuseg", tmp_path, {}), DATASETS["monuseg"].card)
+    assert report.nuclei == 2
+    assert report.rows[0]["contested_px"] == 400
+    assert any("1 outlines lie wholly under others" in note for note in report.notes)
+    assert any("400 pixels are claimed" in note for note in report.notes)
+
+
+def test_fetch_says_what_to_do_and_downloads_nothing(tmp_path):
+    for name, dataset in DATASETS.items():
+        files, by_hand = fetch(name, dataset.card, tmp_path)
+        assert files == []
+        assert dataset.card.where in by_hand
+        assert f"nucleate data check {name}" in by_hand
+
+
+def test_fetch_checks_the_hash(tmp_path):
+    """A real download, from a server of our own."""
+    import functools
+    import hashlib
+    import http.server
+    import threading
+
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "a.bin").write_bytes(b"contents")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=served)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.bin"
+        good = hashlib.sha256(b"contents").hexdigest()
+        card = DatasetCard("t", "c", "l", "c", "w", downloads=(Download(url, good, "a.bin"),))
+        files, by_hand = fetch("t", card, tmp_path / "out")
+        assert [f.read_bytes() for f in files] == [b"contents"]
+        assert by_hand == ""
+        bad = DatasetCard("t", "c", "l", "c", "w", downloads=(Download(url, "0" * 64, "b.bin"),))
+        with pytest.raises(InputError, match="cannot be fetched"):
+            fetch("t", bad, tmp_path / "out")
+        assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.bin"]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_published_folds_are_frozen_once(tmp_path):
+    tiles = [Entry(f"t{i:03d}", f"organ{i % 31}", lambda: None, "x") for i in range(665)]
+    assert "frozen" in freeze(tiles, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    freeze(tiles, tmp_path)
+    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    renamed = [Entry(f"x{i:03d}", e.group, e.read, e.organ) for i, e in enumerate(tiles)]
+    with pytest.raises(InputError, match="frozen for other data"):
+        freeze(renamed, tmp_path)
+    assert json.loads(before["fold-1.json"])["mixes"]
