@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from nucleate.io.files import read_bytes
 from nucleate.io.images import PathLike
 
 _MAX_VALUES = 1 << 28
+_MAX_BYTES = 1 << 30
+_MATRIX, _COMPRESSED = 14, 15  # types of elements in the format
 _NUMERIC = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "single", "double",
     "logical",
@@ -41,7 +45,8 @@ def read_mat(
         NucleateError: SciPy is not installed.
     """
     matlab = optional("scipy.io", "train")
-    data = read_bytes(path, 1 << 30)
+    data = read_bytes(path, _MAX_BYTES)
+    _check_sizes(path, data)
     try:
         listed = {name: (shape, kind) for name, shape, kind in matlab.whosmat(io.BytesIO(data))}
     except Exception as error:  # a hostile file raises anything
@@ -69,11 +74,56 @@ def read_mat(
     return {name: _whole(array) for name, array in arrays.items()}
 
 
+def _check_sizes(path: PathLike, data: bytes) -> None:
+    """Refuse a version-5 file with an element that claims more bytes than there are.
+
+    SciPy sets aside what an element claims before it looks whether that much follows.
+
+    Raises:
+        InputError: a claim is too large, or a compressed element unpacks to more than 1 GiB.
+    """
+    if data[126:128] not in (b"IM", b"MI"):
+        return  # version 4, or no MATLAB file: SciPy reads what there is
+    order = "<" if data[126:128] == b"IM" else ">"
+    todo = [(memoryview(data)[128:], True)]
+    while todo:
+        block, outermost = todo.pop()
+        at = 0
+        while at + 8 <= len(block):
+            kind, size = struct.unpack_from(f"{order}II", block, at)
+            if not outermost and kind >> 16:  # a small element: size and type share four bytes
+                at += 8
+                continue
+            inside = block[at + 8 : at + 8 + size]
+            if len(inside) < size:
+                raise _damaged(path, ValueError("an element ends after the file"))
+            if kind == _COMPRESSED:
+                todo.append((memoryview(_unpack(path, inside)), True))
+                at += 8 + size
+            else:
+                if kind == _MATRIX:
+                    todo.append((inside, False))
+                at += 8 + size + -size % 8
+
+
+def _unpack(path: PathLike, packed: memoryview) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, _MAX_BYTES)
+    except zlib.error as error:
+        raise _damaged(path, error) from error
+    if unpacker.unconsumed_tail:
+        raise _damaged(path, ValueError("it unpacks to more than 1 GiB"))
+    return content
+
+
 def _whole(array: NDArray[Any]) -> NDArray[Any]:
     """Return whole numbers as int64: MATLAB stores them as double."""
-    if array.dtype.kind == "f" and np.isfinite(array).all() and not (array % 1).any():
-        return array.astype(np.int64)
-    return array
+    if array.dtype.kind != "f" or not array.size:
+        return array
+    if not (np.abs(array) < 2**53).all() or (array != np.rint(array)).any():  # NaN is not below
+        return array
+    return array.astype(np.int64)
 
 
 def _damaged(path: PathLike, error: Exception) -> InputError:
