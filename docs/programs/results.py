@@ -82,6 +82,8 @@ def page(results: dict[str, dict]) -> str:
             parts.append(
                 f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
             )
+    for section in (human_agreement, stain_ablation, stain_speed, shards_speed):
+        parts.append(section())
     parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
     pictures = sorted((ROOT / "docs" / "pictures").glob("test-*.jpg"))
     parts.append(
@@ -104,6 +106,99 @@ def page(results: dict[str, dict]) -> str:
             cells[-1] = f"`{cells[-1]}`"
             parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
+
+
+def read(name: str) -> dict | None:
+    """Return a results file, None where it was not made yet."""
+    path = RESULTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def human_agreement() -> str:
+    """Return the section about how well people agree."""
+    found = read("human-agreement/agreement.json")
+    if found is None:
+        return "\n## How well people agree\n\nnot run\n"
+    rows = [
+        f"| {pair} | {with_interval(m['aji'])} | {with_interval(m['pq'])} | "
+        f"{with_interval(m['dice'])} |"
+        for pair, m in found["pairs"].items()
+    ]
+    return (
+        f"\n## How well people agree\n\n`{found['command']}`: CryoNuSeg's 30 pictures, annotated "
+        "by two people, by one of them twice. No model should be asked for more.\n\n"
+        "| CryoNuSeg | AJI | PQ | Dice |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def stain_ablation() -> str:
+    """Return the section about stain normalisation and augmentation."""
+    found = read("stain-ablation/ablation.json")
+    if found is None:
+        return "\n## Does stain normalisation help on other organs?\n\nnot run\n"
+    tests = list(next(iter(found["variants"].values())))
+    text = [
+        f"\n## Does stain normalisation help on other organs?\n\n`{found['command']}`: the network "
+        "of the recipe laptop at a quarter of the resolution, "
+        f"{found['steps']} steps of {found['batch']} crops of {found['crop_px']}², "
+        f"{len(found['seeds'])} seeds, trained on MoNuSeg's training images of "
+        f"{', '.join(found['trained_on'])}. Thresholds are fixed beforehand, the last step counts. "
+        "Colours are otherwise augmented alike in all (brightness, contrast, blur, noise, JPEG). "
+        "AJI: mean over pictures and seeds, ± standard deviation over seeds. Gain: over `none`, "
+        "95 % bootstrap interval over pictures, seeds averaged first.\n"
+    ]
+    for test in tests:
+        first = next(iter(found["variants"].values()))[test]["aji_gain"]["pictures"]
+        text.append(f"\n{test}, {first} pictures:\n")
+        text.append("| stain | AJI | PQ | Dice | gain in AJI |\n|---|---|---|---|---|")
+        for variant, row in found["variants"].items():
+            m, gain = row[test], row[test]["aji_gain"]
+            cells = [f"{m[k]['mean']:.3f} ± {m[k]['sd_over_seeds']:.3f}" for k in ("aji", "pq")]
+            told = f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+            told = "–" if variant == "none" else told
+            text.append(f"| {variant} | {' | '.join(cells)} | {m['dice']['mean']:.3f} | {told} |")
+    return "\n".join(text) + "\n"
+
+
+def stain_speed() -> str:
+    """Return the section about the speed of the normalisers."""
+    found = read("stain-speed.json")
+    if found is None:
+        return "\n## Speed of the stain normalisers\n\nnot run\n"
+    rows = []
+    for method, m in found["methods"].items():
+        theirs = f"{m['torchstain_ms']:.0f}" if "torchstain_ms" in m else "–"
+        ratio = f"{m['times_as_fast']:.1f}" if "times_as_fast" in m else "–"
+        alike = f"{m['mean_difference_levels']:.2f}" if "mean_difference_levels" in m else "–"
+        rows.append(
+            f"| {method} | {m['whole_ms']:.0f} | {m['apply_ms']:.1f} | {theirs} | {ratio} | {alike} |"
+        )
+    return (
+        f"\n## Speed of the stain normalisers\n\n`{found['command']}`, one thread, a tile of "
+        f"{found['tile'][1]} × {found['tile'][0]} pixels. The estimate is made once per picture or "
+        "slide, the change per tile. Read the ratio: the machine is shared. The difference is to "
+        "torchstain (numpy), with `as_published`, in grey levels, mean over pixels.\n\n"
+        "| method | estimate + change, ms | change alone, ms | torchstain, ms | times as fast | "
+        "difference |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def shards_speed() -> str:
+    """Return the section about reading prepared pictures back."""
+    found = read("shards-speed.json")
+    if found is None:
+        return "\n## Reading prepared pictures back\n\nnot run\n"
+    rows = [
+        f"| {name} | {m['numpy_ms']:.0f} | {m['nucleate_ms']:.0f} | {m['ratio']:.2f} |"
+        for name, m in found["rows"].items()
+    ]
+    return (
+        f"\n## Reading prepared pictures back\n\n`{found['command']}`: {found['pictures']} "
+        f"pictures of {found['edge']}² with labels; nucleate's reader also turns z-scores back into "
+        "bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 def stages() -> str:

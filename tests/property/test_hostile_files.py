@@ -102,6 +102,7 @@ READERS = {  # name of the file -> a good one, and what reads it
 }
 relaxed = settings(
     max_examples=60,
+    derandomize=True,  # the same files every time: a build must not fail by chance
     deadline=5_000,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

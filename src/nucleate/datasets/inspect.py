@@ -140,6 +140,8 @@ def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[A
         "species": sample.species, "centre": sample.centre, "width": width, "height": height,
         "mpp": sample.mpp, "tissue": about.tissue, "focus": about.focus, "clipped": about.clipped,
     }  # fmt: skip
+    if sample.drawn is not None:
+        row |= {"contested_px": sample.drawn.contested_px, "hidden": sample.drawn.hidden}
     for i, name in enumerate(("red", "green", "blue")):
         row[name] = float(pixels[:, i].mean()) if len(pixels) else None
         row[f"{name}_sd"] = float(pixels[:, i].std()) if len(pixels) else None
@@ -298,6 +300,13 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
         said.append(f"resolutions differ: {_some(mpps)}")
     if "None" in mpps:
         said.append(f"{mpps['None']} pictures state no resolution: areas are left out")
+    contested = sum(row.get("contested_px", 0) for row in found.rows)
+    hidden = sum(row.get("hidden", 0) for row in found.rows)
+    if contested:
+        said.append(
+            f"{contested} pixels are claimed by more than one annotation ({card.overlaps}); "
+            f"{hidden} annotations have none left"
+        )
     empty = [row["name"] for row in found.rows if row["nuclei"] == 0]
     if empty:
         said.append(f"{len(empty)} pictures have no nuclei: {', '.join(empty[:5])}")

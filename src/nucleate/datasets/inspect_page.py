@@ -61,27 +61,27 @@ def page(found: Inspection, card: DatasetCard) -> str:
         f'<p class="quiet">Licence: {_text(card.licence)} · {_text(card.citation)}</p>',
         _facts(found),
         _conflicts(found),
-        "<h2>What it looks like</h2>",
+        _heading("What it looks like"),
         _quiet(
             "Outlines as annotated, in yellow; hatched areas do not count. Pictures are spread "
             "over the organs; the strongest outliers follow."
         ),
         _sheet(found),
-        "<h2>Nuclei</h2>",
+        _heading("Nuclei"),
         _plots(_nuclei_plots(found)),
-        "<h2>Colours</h2>",
+        _heading("Colours"),
         _quiet(
             "Tissue only: glass, pen and black are left out. Stains by the fixed vectors of "
             "Ruifrok and Johnston."
         ),
         _plots(_colour_plots(found)),
-        "<h2>By organ</h2>",
+        _heading("By organ"),
         _organs(found),
-        "<h2>Bias between parts</h2>",
+        _heading("Bias between parts"),
         _bias(found),
-        "<h2>Outliers</h2>",
+        _heading("Outliers"),
         _outliers(found),
-        "<h2>Every picture</h2>",
+        _heading("Every picture"),
         _rows(found),
     ]
     return (
@@ -91,6 +91,10 @@ def page(found: Inspection, card: DatasetCard) -> str:
         + "\n".join(blocks)
         + "</body></html>\n"
     )
+
+
+def _heading(text: str) -> str:
+    return f'<h2 id="{text.lower().replace(" ", "-")}">{text}</h2>'
 
 
 def _facts(found: Inspection) -> str:

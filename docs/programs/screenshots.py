@@ -1,0 +1,73 @@
+"""Pictures of the inspection pages and of the stain preview, for the documentation.
+
+python docs/programs/screenshots.py DATA    needs Chromium and the data sets
+
+CoNSeP's pictures may not be passed on: only the plots of its page are shown.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+PICTURES = Path(__file__).parents[1] / "pictures"
+WIDTH, HEIGHT = 1280, 1120
+PAGES = {  # picture -> data set, place, options, part of the page
+    "inspect-cryonuseg": ("cryonuseg", "CryoNuSeg", [], ""),
+    "inspect-cryonuseg-nuclei": ("cryonuseg", "CryoNuSeg", [], "nuclei"),
+    "inspect-monuseg": ("monuseg", "MoNuSeg/MoNuSeg 2018 Training Data.zip", [], ""),
+    "inspect-tnbc": ("tnbc", "TNBC", [], ""),
+    "inspect-consep-nuclei": ("consep", "CoNSeP", ["--option", "types=4"], "nuclei"),
+}
+
+
+def main(data: Path) -> None:
+    """Inspect, open in Chromium, take the picture."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("Chromium is not installed. Install it, and run this again.")
+    with tempfile.TemporaryDirectory() as place:
+        for name, (reader, path, options, part) in PAGES.items():
+            report = Path(place) / reader
+            if not report.exists():
+                command = ["nucleate", "data", "inspect", reader, str(data / path), *options]
+                subprocess.run([*command, "-o", str(report)], check=True)
+            page = cut(report / "index.html", part)
+            shot = Path(place) / f"{name}.png"
+            subprocess.run(
+                [browser, "--headless", "--no-sandbox", "--hide-scrollbars",
+                 f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", page.as_uri()],
+                check=True, capture_output=True,
+            )  # fmt: skip
+            save(shot, name)
+        sheet = Path(place) / "preview.png"
+        command = ["nucleate", "stain", "preview", str(data / "TNBC" / "images"), "--count", "4"]
+        subprocess.run([*command, "-o", str(sheet)], check=True)
+        save(sheet, "stain-preview")
+
+
+def cut(page: Path, part: str) -> Path:
+    """Return the page, or a copy that begins with one of its headings."""
+    if not part:
+        return page
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition("<body>")
+    begun = rest.index(f'<h2 id="{part}">')
+    other = page.with_name(f"{part}.html")
+    other.write_text(f"{head}<body>{rest[begun:]}", encoding="utf-8")
+    return other
+
+
+def save(source: Path, name: str) -> None:
+    """Keep a picture as JPEG."""
+    with Image.open(source) as shot:
+        shot.convert("RGB").save(PICTURES / f"{name}.jpg", quality=82)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
