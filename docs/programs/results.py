@@ -82,8 +82,8 @@ def page(results: dict[str, dict]) -> str:
             parts.append(
                 f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
             )
-    for section in (human_agreement, stain_ablation, stain_speed, shards_speed):
-        parts.append(section())
+    sections = (human_agreement, stain_ablation, stain_speed, shards_speed)
+    parts += [section() for section in sections]
     parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
     pictures = sorted((ROOT / "docs" / "pictures").glob("test-*.jpg"))
     parts.append(
@@ -137,16 +137,17 @@ def stain_ablation() -> str:
     if found is None:
         return "\n## Does stain normalisation help on other organs?\n\nnot run\n"
     tests = list(next(iter(found["variants"].values())))
-    text = [
-        f"\n## Does stain normalisation help on other organs?\n\n`{found['command']}`: the network "
-        "of the recipe laptop at a quarter of the resolution, "
+    about = (
+        "\n## Does stain normalisation help on other organs?\n\n"
+        f"`{found['command']}`: the network of the recipe laptop at a quarter of the resolution, "
         f"{found['steps']} steps of {found['batch']} crops of {found['crop_px']}², "
         f"{len(found['seeds'])} seeds, trained on MoNuSeg's training images of "
         f"{', '.join(found['trained_on'])}. Thresholds are fixed beforehand, the last step counts. "
         "Colours are otherwise augmented alike in all (brightness, contrast, blur, noise, JPEG). "
         "AJI: mean over pictures and seeds, ± standard deviation over seeds. Gain: over `none`, "
         "95 % bootstrap interval over pictures, seeds averaged first.\n"
-    ]
+    )
+    text = [about]
     for test in tests:
         first = next(iter(found["variants"].values()))[test]["aji_gain"]["pictures"]
         text.append(f"\n{test}, {first} pictures:\n")
@@ -170,9 +171,8 @@ def stain_speed() -> str:
         theirs = f"{m['torchstain_ms']:.0f}" if "torchstain_ms" in m else "–"
         ratio = f"{m['times_as_fast']:.1f}" if "times_as_fast" in m else "–"
         alike = f"{m['mean_difference_levels']:.2f}" if "mean_difference_levels" in m else "–"
-        rows.append(
-            f"| {method} | {m['whole_ms']:.0f} | {m['apply_ms']:.1f} | {theirs} | {ratio} | {alike} |"
-        )
+        own = f"{m['whole_ms']:.0f} | {m['apply_ms']:.1f}"
+        rows.append(f"| {method} | {own} | {theirs} | {ratio} | {alike} |")
     return (
         f"\n## Speed of the stain normalisers\n\n`{found['command']}`, one thread, a tile of "
         f"{found['tile'][1]} × {found['tile'][0]} pixels. The estimate is made once per picture or "
@@ -194,8 +194,8 @@ def shards_speed() -> str:
     ]
     return (
         f"\n## Reading prepared pictures back\n\n`{found['command']}`: {found['pictures']} "
-        f"pictures of {found['edge']}² with labels; nucleate's reader also turns z-scores back into "
-        "bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
+        f"pictures of {found['edge']}² with labels; nucleate's reader also turns z-scores back "
+        "into bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n"
     )
