@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +26,9 @@ from nucleate.datasets.splits import Split
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.files import atomic_folder
 from nucleate.labels import compact
-from nucleate.stain.normalise import Normaliser, fit, read_normaliser
-from nucleate.stain.reference import describe, select
-from nucleate.types import Sample
+from nucleate.stain.normalise import Normaliser
+from nucleate.stain.training import fit_stain
+from nucleate.types import Sample, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,9 @@ def prepare(
     """
     parts = _parts(entries, split)
     training = parts["train"]
-    stain = _fit_stain(options.stain, training, parts)
+    pictures = {e.name: partial(_image, e) for e in training}
+    held_out = [e.name for part, members in parts.items() if part != "train" for e in members]
+    stain = fit_stain(options.stain, pictures, held_out)
     if stain is not None:
         tell(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
 
@@ -203,28 +206,8 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
     return parts
 
 
-def _fit_stain(
-    config: StainConfig, training: list[Entry], parts: dict[str, list[Entry]]
-) -> Normaliser | None:
-    """Return the normaliser, fitted on training pictures; they are read one at a time."""
-    if config.method == "none":
-        return None
-    if config.fitted is not None:
-        ready = read_normaliser(Path(config.fitted))
-        held_out = {e.name for part, es in parts.items() if part != "train" for e in es}
-        leaked = sorted(held_out & set(ready.fitted_on))
-        if leaked:
-            raise ConfigError(f"{config.fitted}: was fitted on {leaked[0]!r}, which is held out.")
-        return ready
-    ranking = select((describe(e.name, e.read().image) for e in training), config.references)
-    names = {c.name for c in ranking if c.chosen}
-    return fit(
-        {e.name: e.read().image for e in training if e.name in names},
-        config.method,
-        config.blend,
-        config.space,
-        config.as_published,
-    )
+def _image(entry: Entry) -> UInt8:
+    return entry.read().image
 
 
 def _one(

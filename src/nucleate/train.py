@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     run = RunFolder(out)
     run.begin(recipe, data.split, resume)
     held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
-    stain = fit_stain(recipe.stain, training, held_out, base)
+    pictures = {s.name: partial(getattr, s, "image") for s in training}
+    stain = fit_stain(recipe.stain, pictures, held_out, base)
     if stain is not None:
         run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
     training, validation = (restain(part, stain, run.say) for part in (training, validation))

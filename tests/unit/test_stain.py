@@ -211,16 +211,17 @@ def sample(name, image):
 
 def test_recipe_fits_on_training_pictures_only(tmp_path):
     training = [sample(f"t{i}", stained(i)) for i in range(3)]
-    assert fit_stain(StainConfig(), training, []) is None
-    normaliser = fit_stain(StainConfig(method="macenko", references=2), training, ["v"])
+    pictures = {s.name: (lambda s=s: s.image) for s in training}
+    assert fit_stain(StainConfig(), pictures, []) is None
+    normaliser = fit_stain(StainConfig(method="macenko", references=2), pictures, ["v"])
     assert len(normaliser.fitted_on) == 2
     write_normaliser(tmp_path / "s.json", normaliser)
     ready = StainConfig(method="macenko", fitted="s.json")
-    assert fit_stain(ready, training, ["0:other"], tmp_path) == normaliser
+    assert fit_stain(ready, pictures, ["0:other"], tmp_path) == normaliser
     with pytest.raises(ConfigError, match="which is held out"):
-        fit_stain(ready, training, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
+        fit_stain(ready, pictures, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
     with pytest.raises(ConfigError, match="holds macenko"):
-        fit_stain(StainConfig(method="reinhard", fitted="s.json"), training, [], tmp_path)
+        fit_stain(StainConfig(method="reinhard", fitted="s.json"), pictures, [], tmp_path)
     said = []
     blank = sample("blank", np.full((64, 64, 3), 255, np.uint8))
     changed = restain([*training, blank], normaliser, said.append)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +10,20 @@ from nucleate.config import StainConfig
 from nucleate.errors import ConfigError
 from nucleate.stain.normalise import Normaliser, fit, read_normaliser
 from nucleate.stain.reference import describe, select
-from nucleate.types import Sample
+from nucleate.types import Sample, UInt8
 
 
 def fit_stain(
-    config: StainConfig, training: list[Sample], held_out: list[str], base: Path = Path()
+    config: StainConfig,
+    training: Mapping[str, Callable[[], UInt8]],
+    held_out: list[str],
+    base: Path = Path(),
 ) -> Normaliser | None:
     """Return the normaliser of a recipe, fitted on training pictures only.
 
     Args:
         config: the recipe's stain.
-        training: the pictures of the training part.
+        training: name -> what reads the picture, of the training part; one is read at a time.
         held_out: names of all pictures that are not trained on.
         base: folder that `config.fitted` is relative to.
 
@@ -47,10 +50,9 @@ def fit_stain(
                 "Make them agree."
             )
         return ready
-    ranking = select((describe(s.name, s.image) for s in training), config.references)
-    names = {c.name for c in ranking if c.chosen}
+    ranking = select((describe(n, read()) for n, read in training.items()), config.references)
     return fit(
-        {s.name: s.image for s in training if s.name in names},
+        {c.name: training[c.name]() for c in ranking if c.chosen},
         config.method,
         config.blend,
         config.space,
