@@ -207,3 +207,34 @@ def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
              for row in csv.DictReader((tmp_path / n / "metrics.csv").read_text().splitlines())]
             for n in ("whole", "killed")]  # fmt: skip
     assert rows[0] == rows[1]
+
+
+def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree, tmp_path):
+    """The reference is a training picture; the card carries it; the engine applies it."""
+    from dataclasses import replace
+
+    from nucleate.inference.engine import EngineOptions, find_nuclei, stain_transform
+    from nucleate.io.slides import ArraySource
+
+    changes = [
+        "stain.method=reinhard", "train.steps=3", "train.validate_every=3", "decode.tune=false",
+    ]  # fmt: skip
+    recipe = load_recipe(tree / "tiny.yaml", changes)
+    model = load_model(train_recipe(recipe, tree, tmp_path / "run"), device="cpu")
+    split = read_split(tmp_path / "run" / "split.json")
+    (reference,) = model.card.stain["fitted_on"]
+    assert f"0:{reference}" in split.parts["train"]
+    assert f"reference {reference}" in (tmp_path / "run" / "log.txt").read_text()
+    picture = folder.tissue(96, 96, 12, 3)[0]
+    transform = stain_transform(ArraySource(picture), model.card)
+    assert transform.table is not None
+    plain = type(model)(replace(model.card, stain=None), model.backend)
+    normalised = ArraySource(transform.apply(picture))
+    assert len(find_nuclei(ArraySource(picture), model, 0.25, EngineOptions()).nuclei) == len(
+        find_nuclei(normalised, plain, 0.25, EngineOptions()).nuclei
+    )
+    card = json.loads((tmp_path / "run" / "model" / "card.json").read_text())
+    card["stain"]["target"] = {}
+    (tmp_path / "run" / "model" / "card.json").write_text(json.dumps(card))
+    with pytest.raises((InputError, ModelError), match=r"card\.json: stain"):
+        load_model(tmp_path / "run" / "model", device="cpu")
