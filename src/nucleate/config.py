@@ -73,6 +73,12 @@ class StainConfig(_Strict):
     fitted: str | None = None
     """File of `nucleate stain fit` to take instead; its pictures must not be held out."""
 
+    @model_validator(mode="after")
+    def _fitted_for_something(self) -> StainConfig:
+        if self.fitted is not None and self.method == "none":
+            raise ValueError("fitted needs a method other than none")
+        return self
+
 
 class AugmentConfig(_Strict):
     """How strongly crops are varied; 0 or false switches a step off."""

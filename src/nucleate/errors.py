@@ -99,6 +99,7 @@ def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
         errno.EACCES: "permission denied. Check the rights of the file and of its folder.",
         errno.EPERM: "permission denied. Check the rights of the file and of its folder.",
         errno.EISDIR: "this is a folder, a file was expected. Name a file.",
+        errno.EEXIST: "a file of this name is in the way. Choose another name, or remove it.",
         errno.ENOTDIR: "a part of this path is a file, not a folder. Check the path.",
         errno.EROFS: "the file system is read-only. Choose another folder.",
         errno.ENOSPC: "the disk is full. Free some space or choose another folder.",

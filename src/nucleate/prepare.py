@@ -119,7 +119,8 @@ def prepare(
             target = folder if split is None else folder / part
             target.mkdir(exist_ok=True)
             written[part] = write_shards(_closing(samples, report, counts), target, scaling, about)
-            tell(f"{part}: {written[part]} pictures; labels: {_changes(report)}")
+            told = "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
+            tell(f"{part}: {written[part]} pictures; {told}")
     return written
 
 
@@ -180,12 +181,19 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
     else:
         by_name = {entry.name: entry for entry in entries}
         named = {n.partition(":")[2] or n: n for ns in split.parts.values() for n in ns}
-        strange = sorted(named.keys() - by_name.keys())
+        strange = sorted(named.keys() ^ by_name.keys())
         if strange:
             raise ConfigError(
-                f"The split names {strange[0]!r}, which the data set does not hold. Make the split "
+                f"{strange[0]!r} is in the split or in the data, but not in both. Make the split "
                 "again for these data."
             )
+        for name, entry in by_name.items():
+            said = split.groups[named[name]]
+            if said != entry.group and not said.endswith(f":{entry.group}"):
+                raise InputError(
+                    f"The split says that {name!r} is of group {said!r}, the data say "
+                    f"{entry.group!r}. Give the reader the same --option group."
+                )
         parts = {
             part: [by_name[n.partition(":")[2] or n] for n in sorted(names)]
             for part, names in split.parts.items()

@@ -80,11 +80,11 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         raise TrainingError("PyTorch finds no CUDA device here. Set train.device=cpu.")
     if recipe.train.precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU. Set it to bf16 or fp32.")
-    run = RunFolder(out)
-    run.begin(recipe, data.split, resume)
     held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
     pictures = {s.name: partial(getattr, s, "image") for s in training}
     stain = fit_stain(recipe.stain, pictures, held_out, base)
+    run = RunFolder(out)
+    run.begin(recipe, data.split, resume)
     if stain is not None:
         run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
     training, validation = (restain(part, stain, run.say) for part in (training, validation))

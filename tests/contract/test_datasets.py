@@ -266,7 +266,8 @@ def test_split_without_a_part_is_refused(tmp_path):
 
     folder.make(tmp_path / "f", 2)
     names = ("0:p0_0", "0:p1_0")
-    write_split(tmp_path / "s.json", Split({"train": names}, dict.fromkeys(names, "p")))
+    groups = {name: f"Your own folder:{name[2:]}" for name in names}
+    write_split(tmp_path / "s.json", Split({"train": names}, groups))
     config = DataConfig.model_validate(
         {"sets": [{"name": "folder", "path": "f"}], "split": "s.json"}
     )
@@ -449,6 +450,100 @@ def test_folder_description_is_checked(tmp_path):
     )
     with pytest.raises(InputError, match="1 classes for"):
         list_entries("folder", tmp_path, {})[0].read()
+
+
+def test_official_test_parts_are_known_in_every_layout(tmp_path):
+    from nucleate.config import DataConfig as Config
+    from nucleate.datasets.collect import list_recipe
+    from nucleate.datasets.schemes import SchemeOptions, split_by
+    from nucleate.datasets.splits import write_split
+
+    hovernet._make(tmp_path, "Train", ("train_1", "train_2", "train_3"), 7, 64)
+    hovernet._make(tmp_path, "Test", ("test_1",), 7, 64)
+    sets = {"sets": [{"name": "consep", "path": "."}]}
+    config = Config.model_validate(sets)
+    with pytest.raises(InputError, match="official test picture"):
+        collect(config, tmp_path)
+    entries = list(list_recipe(config, tmp_path)[0].values())
+    with pytest.raises(InputError, match="official test picture"):
+        split_by("kfold", entries, SchemeOptions(folds=2))
+    made = split_by("official", entries, SchemeOptions())["official"]
+    assert made.parts["test"] == ("0:Test/test_1",)
+    write_split(tmp_path / "s.json", made)
+    found = collect(Config.model_validate(sets | {"split": "s.json"}), tmp_path)
+    assert len(found.split.parts["train"]) == 2
+
+
+def test_monuseg_test_barcodes_are_known_by_every_reader(tmp_path):
+    hovernet._make(tmp_path, "train", monuseg.TEST, 0, 64)
+    assert list_entries("kumar", tmp_path, {})[0].test_only
+
+
+def test_a_tcga_patient_is_one_in_a_folder_too(tmp_path):
+    folder.make(tmp_path, 2)
+    for part in ("images", "labels"):
+        for k, file in enumerate(sorted((tmp_path / part).iterdir())):
+            file.rename(file.with_name(f"TCGA-18-5592-01Z-00-DX1_{k}{file.suffix}"))
+    assert {e.group for e in list_entries("folder", tmp_path, {})} == {"TCGA-18-5592"}
+
+
+def test_description_counts_from_where_it_lies(tmp_path):
+    hovernet.consep(tmp_path / "c")
+    convert(list_entries("consep", tmp_path / "c", {}), tmp_path / "out" / "deep", "folder")
+    found = list_entries("folder", tmp_path / "out", {})
+    assert [e.group for e in found] == ["train_1", "train_2"]
+    assert found[0].read().class_names[0] == "other"
+
+
+def test_pictures_without_nuclei_have_no_classes(tmp_path):
+    import scipy.io
+
+    from nucleate.datasets.hovernet import read_typed
+
+    content = {"inst_map": np.zeros((4, 4)), "inst_type": np.zeros((0, 1))}
+    scipy.io.savemat(tmp_path / "a.mat", content)
+    labels, classes = read_typed(tmp_path / "a.mat", 7)
+    assert not labels.any()
+    assert classes.shape == (0,)
+
+
+def test_coco_names_below_images_come_back(tmp_path):
+    import json
+
+    coco.make(tmp_path / "c")
+    path = tmp_path / "c" / "annotations.json"
+    content = json.loads(path.read_text())
+    for record in content["images"]:
+        record["file_name"] = f"images/{record['file_name']}"
+    path.write_text(json.dumps(content))
+    entries = list_entries("coco", tmp_path / "c", {})
+    assert entries[0].name == "slide_0"
+    convert(entries, tmp_path / "f", "folder")
+    assert len(list_entries("folder", tmp_path / "f", {})) == 3
+
+
+def test_coco_cannot_hold_unlabelled_pictures_and_keeps_differing_classes(tmp_path):
+    from dataclasses import replace
+
+    folder.make(tmp_path / "u")
+    shutil.rmtree(tmp_path / "u" / "labels")
+    with pytest.raises(InputError, match="COCO cannot tell"):
+        convert(list_entries("folder", tmp_path / "u", {}), tmp_path / "x", "coco")
+    hovernet.consep(tmp_path / "c")
+    a, b = list_entries("consep", tmp_path / "c", {})
+    sample = b.read()
+    renamed = replace(sample, class_names=tuple(reversed(sample.class_names)))
+    convert([a, replace(b, read=lambda: renamed)], tmp_path / "y", "coco")
+    back = list_entries("coco", tmp_path / "y", {})[1].read()
+    for before, after in zip(renamed.classes, back.classes, strict=True):
+        assert renamed.class_names[before] == back.class_names[after]
+
+
+@pytest.mark.parametrize("wrong", ["abc", -1, 0, float("nan"), True])
+def test_an_impossible_mpp_is_refused_by_every_reader(tmp_path, wrong):
+    for name in sorted(DATASETS.keys() - {"shards"}):
+        with pytest.raises(InputError, match="mpp"):
+            list_entries(name, tmp_path, {"mpp": wrong})
 
 
 @pytest.mark.data

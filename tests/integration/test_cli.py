@@ -532,6 +532,11 @@ REFUSED = {
     "unknown method": ("stain", "fit", "{in}/images", "--method", "magic", "-o", "{out}/s.json"),
     "blend": ("stain", "fit", "{in}/images", "--blend", "7", "-o", "{out}/s.json"),
     "too many references": ("stain", "select", "{in}/images", "-k", "9", "-o", "{out}"),
+    "inside the data": ("data", "convert", "folder", "{in}", "-o", "{in}/out"),
+    "prepared inside the data": ("prepare", "{in}", "{in}/images/out"),
+    "mpp is no number": ("data", "convert", "folder", "{in}", "--option", "mpp=abc", "-o", "{out}"),
+    "group is no text": ("data", "check", "folder", "{in}", "--option", "group=5"),
+    "focus out of range": ("stain", "select", "{in}/images", "--drop-focus", "2", "-o", "{out}"),
     "onto itself": ("stain", "apply", "{in}/images", "--stain", "s.json", "-o", "{in}/images"),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from tests.unit.test_stain import stained
 @pytest.fixture
 def tree(tmp_path):
     folder.make(tmp_path / "in", 4)
-    return list_entries("folder", tmp_path / "in", {"mpp": 0.25})
+    return list_entries("folder", tmp_path / "in", {"mpp": 0.25, "group": "^(p[0-9]+)_"})
 
 
 SPLIT = Split(
@@ -86,7 +86,7 @@ def test_copies_are_repeatable_and_for_training_only(tree, tmp_path):
     assert [e.name for e in first][:3] == ["p0_0", "p0_0+1", "p0_0+2"]
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a.read().image, b.read().image)
-        assert a.group == a.name.split("_")[0] + "_0"
+        assert a.group == a.name.split("_")[0]
     assert np.abs(first[0].read().image.astype(int) - first[1].read().image).mean() > 1
 
 
@@ -109,7 +109,7 @@ def test_official_test_pictures_are_prepared_as_test_only(tmp_path):
     with pytest.raises(InputError, match="official test picture"):
         prepare(entries, tmp_path / "out", PrepareOptions())
     groups = {e.name: e.group for e in entries}
-    leaking = Split({"train": monuseg.TRAIN[:1], "validation": monuseg.TEST}, groups)
+    leaking = Split({"train": monuseg.TRAIN[:2], "validation": monuseg.TEST}, groups)
     with pytest.raises(InputError, match="official test picture"):
         prepare(entries, tmp_path / "out", PrepareOptions(), leaking)
     good = Split({"train": monuseg.TRAIN[:2], "test": monuseg.TEST}, groups)
@@ -129,14 +129,43 @@ def test_nothing_half_written(tree, tmp_path):
 
 def test_wrong_splits_and_options(tree, tmp_path):
     other = Split({"train": ("zzz",)}, {"zzz": "z"})
-    with pytest.raises(ConfigError, match="names 'zzz'"):
+    with pytest.raises(ConfigError, match="in the split or in the data, but not in both"):
         prepare(tree, tmp_path / "out", PrepareOptions(), other)
-    empty = Split({"validation": ("p0_0",)}, {"p0_0": "p"})
+    empty = Split({"validation": tuple(SPLIT.groups)}, SPLIT.groups)
     with pytest.raises(ConfigError, match="no pictures to train on"):
         prepare(tree, tmp_path / "out", PrepareOptions(), empty)
     for wrong in ({"copies": -1}, {"scale": "x"}, {"size": (1, 9)}):
         with pytest.raises(ConfigError):
             PrepareOptions(**wrong)
+
+
+def test_groups_of_the_split_are_held_against_the_data(tmp_path):
+    folder.make(tmp_path / "in", 4)
+    ungrouped = list_entries("folder", tmp_path / "in", {"mpp": 0.25})
+    with pytest.raises(InputError, match="Give the reader the same --option group"):
+        prepare(ungrouped, tmp_path / "out", PrepareOptions(), SPLIT)
+
+
+def test_shards_write_nowhere_else(tree, tmp_path):
+    from nucleate.datasets.convert import convert
+
+    prepare(tree, tmp_path / "out", PrepareOptions())
+    manifest = tmp_path / "out" / MANIFEST
+    good = manifest.read_text()
+    for name in ("/x", "../x", "a/../../x", "a//b", "a\\b", ""):
+        manifest.write_text(good.replace('"p0_0"', json.dumps(name)))
+        with pytest.raises(InputError, match=r"manifest\.json.*cannot be a file in a folder"):
+            list_entries("shards", tmp_path / "out", {})
+    for wrong in ('"group": 5', '"group": ["a"]', '"class_names": null'):
+        key = wrong.split(":")[0]
+        records = json.loads(good)
+        records["pictures"][0][key.strip('"')] = json.loads(wrong.split(": ")[1])
+        manifest.write_text(json.dumps(records))
+        with pytest.raises(InputError, match="not a manifest"):
+            list_entries("shards", tmp_path / "out", {})
+    bad = in_memory({"../x_1": stained(1)})
+    with pytest.raises(InputError, match="cannot be a file in a folder"):
+        convert(bad, tmp_path / "conv", "folder")
 
 
 def test_damaged_shards_are_refused(tree, tmp_path):

@@ -81,11 +81,11 @@ def test_blend_goes_half_the_way():
 @pytest.mark.parametrize(
     ("image", "why"),
     [
-        (np.full((64, 64, 3), 255, np.uint8), "0.0% of 4096"),
-        (np.zeros((64, 64, 3), np.uint8), "0.0% of 4096"),
-        (np.full((64, 64, 3), (20, 120, 60), np.uint8), "0.0% of 4096"),
-        (np.full((5, 5, 3), (120, 80, 160), np.uint8), "100.0% of 25"),
-        (np.full((64, 64, 3), (200, 120, 180), np.uint8), "no two stains"),
+        (np.full((64, 64, 3), 255, np.uint8), "0 of 4096"),
+        (np.zeros((64, 64, 3), np.uint8), "0 of 4096"),
+        (np.full((64, 64, 3), (20, 120, 60), np.uint8), "0 of 4096"),
+        (np.full((5, 5, 3), (120, 80, 160), np.uint8), "25 of 25"),
+        (np.full((64, 64, 3), (200, 120, 180), np.uint8), "the tissue"),
         (np.tile(np.arange(40, 168, 2, dtype=np.uint8)[:, None, None], (1, 64, 3)), "grey"),
     ],
     ids=["white", "black", "pen", "tiny", "one colour", "grey"],
@@ -95,6 +95,25 @@ def test_what_cannot_be_normalised_is_left_and_said(method, space, image, why):
     transform = fit({"r": stained(1)}, method, space=space).adapt(image)
     assert why in transform.note
     np.testing.assert_array_equal(transform.apply(image), image)
+
+
+@everything
+def test_pen_and_black_keep_their_colour(method, space):
+    """They are no tissue, and must not come out as nuclei."""
+    image = stained(3)
+    pens = [(20, 120, 60), (20, 60, 180), (0, 0, 0), (210, 20, 30)]
+    for i, pen in enumerate(pens):
+        image[8 * i : 8 * i + 8] = pen
+    changed = fit({"r": stained(1, 0.7, 1.4)}, method, space=space).adapt(image).apply(image)
+    assert np.abs(changed[:32].astype(int) - image[:32]).max() <= 2
+
+
+def test_a_fitted_file_is_known_by_its_file_name(tmp_path):
+    """`stain fit` knows a file's name only; a held-out picture may carry its folder as well."""
+    write_normaliser(tmp_path / "s.json", fit({"train_6": stained(1)}, "macenko"))
+    config = StainConfig(method="macenko", fitted="s.json")
+    with pytest.raises(ConfigError, match="which is held out"):
+        fit_stain(config, {}, ["0:Train/train_6"], tmp_path)
 
 
 def test_pen_does_not_count():
@@ -163,6 +182,10 @@ def test_normaliser_survives_its_file_and_bad_files_are_refused(tmp_path):
         json.dumps(good | {"target": good["target"] | {"quantiles": [[1]]}}),
         json.dumps(good | {"target": good["target"] | {"quantiles": "x"}}),
         json.dumps(good).replace("0.8", "NaN"),
+        json.dumps(good).replace("0.8", "9" * 400),
+        json.dumps(good | {"as_published": "false"}),
+        json.dumps(good | {"target": good["target"] | {"quantiles": [[1] * 257] * 3}}),
+        json.dumps(good | {"method": "reinhard", "target": {"mean": [1, 1, 1], "sd": [0, 0, 0]}}),
         json.dumps(good | {"method": "macenko", "target": {"stains": [[1]], "amounts": [0]}}),
     ]  # fmt: skip
     for text in bad:
@@ -178,6 +201,11 @@ def test_fit_refuses_what_is_no_reference():
         fit({"white": np.full((64, 64, 3), 255, np.uint8)}, "macenko")
     with pytest.raises(InputError, match="no picture"):
         fit({}, "macenko")
+    grey = np.tile(np.arange(40, 168, 2, dtype=np.uint8)[:, None, None], (1, 64, 3))
+    with pytest.raises(InputError, match="is grey"):
+        fit({"grey": grey}, "macenko")
+    with pytest.raises(InputError, match="does not show two stains"):
+        fit({"flat": np.full((64, 64, 3), (200, 120, 180), np.uint8)}, "macenko")
     with pytest.raises(ConfigError, match="Did you mean 'macenko'"):
         fit({"a": stained(1)}, "macenco")
     with pytest.raises(ConfigError, match="only the method histogram"):
@@ -226,7 +254,7 @@ def test_recipe_fits_on_training_pictures_only(tmp_path):
     blank = sample("blank", np.full((64, 64, 3), 255, np.uint8))
     changed = restain([*training, blank], normaliser, said.append)
     assert changed[3].image is blank.image
-    assert said == ["blank: left as it is: 0.0% of 4096 pixels is tissue"]
+    assert said == ["blank: left as it is: 0 of 4096 sampled pixels are tissue"]
 
 
 def test_a_model_takes_its_stain_along(oracle):
@@ -253,7 +281,7 @@ def test_a_model_takes_its_stain_along(oracle):
     np.testing.assert_array_equal(heard.seen[0], normaliser.adapt(picture).apply(picture))
     blank = np.full((64, 64, 3), 255, np.uint8)
     found = find_nuclei(ArraySource(blank), Model(card, heard), 0.25, EngineOptions())
-    assert "is tissue" in found.stain
+    assert "are tissue" in found.stain
     large = np.tile(picture, (17, 17, 1))  # above the limit: windows are sampled
     sampled = stain_transform(ArraySource(large), card).table
     assert np.abs(sampled - normaliser.adapt(picture).table).mean() < 4

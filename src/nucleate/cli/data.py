@@ -82,10 +82,13 @@ def check(
 
     from nucleate.datasets.check import check as check_entries
     from nucleate.datasets.schemes import freeze
+    from nucleate.datasets.shards import damaged_shards
     from nucleate.io.files import write_text
 
     name, card, entries = _entries(source, root, options)
     report = check_entries(entries, card)
+    if name == "shards":
+        report.problems += damaged_shards(Path(source) if root is None else root)
     if name == "nuinsseg" and report.part:
         report.notes.append(freeze(entries, splits / "nuinsseg"))
     if out is not None:
@@ -127,6 +130,8 @@ def inspect(
     optional("scipy", "train")
     name, card, entries = _entries(source, root, options)
     parts = None if split is None else read_split(split)
+    if parts is not None and not parts.names() & {entry.name for entry in entries}:
+        raise ConfigError(f"{split}: names none of these pictures. Give the split of these data.")
     found = inspect_entries(entries, card, parts)
     write_report(found, card, name, out)
     show(f"{found.pictures} pictures, {found.nuclei} nuclei; look at {out / 'index.html'}")
@@ -147,6 +152,7 @@ def convert(
     from nucleate.datasets.convert import convert as convert_entries
 
     _, card, entries = _entries(source, root, options)
+    keep_outside(out, Path(source) if root is None else root)
     tally = convert_entries(entries, out, to)
     show(f"{tally.pictures} pictures with {tally.nuclei} nuclei written to {out}")
     if tally.contested_px or tally.hidden:
@@ -176,24 +182,32 @@ def split(
 ) -> None:
     """Split the data of a recipe into files with a hash; no patient is in two parts."""
     from nucleate.config import load_recipe
-    from nucleate.datasets.collect import collect
-    from nucleate.datasets.schemes import SCHEMES, SchemeOptions
+    from nucleate.datasets.collect import collect, list_recipe
+    from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
     wanted = load_recipe(recipe, changes)
-    found = collect(wanted.data, Path())
     if scheme is None:
-        made = {out: found.split}
+        made = {out: collect(wanted.data, Path()).split}
     else:
+        entries, _, _ = list_recipe(wanted.data, Path())
         how = SchemeOptions(folds, wanted.data.validation, wanted.data.split_seed)
-        splits = pick(SCHEMES, scheme, "scheme")(list(found.entries.values()), how)
+        splits = split_by(scheme, list(entries.values()), how)
         made = {out / f"{name}.json": split for name, split in splits.items()}
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ConfigError(f"{out}: is there already. Choose another -o, or remove it.")
     for path, part in made.items():
         write_split(path, part)
         sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
         show(f"{path}: {sizes}; sha256 {part.digest}")
         if part.mixes:
             say(f"{path}: {part.mixes}")
+
+
+def keep_outside(out: Path, source: Path | None) -> None:
+    """Raise a `ConfigError` if the result would become part of the data it is made from."""
+    if source is not None and out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"{out}: lies inside of the data. Choose a folder elsewhere.")
 
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:

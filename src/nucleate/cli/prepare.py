@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nucleate.cli.data import OptionsOption
+from nucleate.cli.data import OptionsOption, keep_outside
 from nucleate.cli.terminal import say, show
 from nucleate.errors import ConfigError
 
@@ -78,6 +78,7 @@ def prepare(
         seed=seed,
         scale=scale,
     )
+    keep_outside(out, source)
     entries = list_entries(data, source, dict(parse_option(o) for o in options or []))
     parts = None if split is None else read_split(split)
     written = prepare_entries(entries, out, wanted, parts, say)

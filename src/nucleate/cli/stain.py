@@ -28,9 +28,15 @@ def select(
         Path, typer.Option("--out", "-o", help="Folder for ranking.csv and ranking.png.")
     ] = Path("stain-reference"),
     references: CountOption = 1,
-    min_tissue: Annotated[float, typer.Option(help="Smallest share of tissue.")] = 0.5,
-    max_clipped: Annotated[float, typer.Option(help="Largest share of clipped tissue.")] = 0.05,
-    drop_focus: Annotated[float, typer.Option(help="Share of least sharp pictures to drop.")] = 0.1,
+    min_tissue: Annotated[
+        float, typer.Option(min=0, max=1, help="Smallest share of tissue.")
+    ] = 0.5,
+    max_clipped: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of clipped tissue.")
+    ] = 0.05,
+    drop_focus: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of least sharp pictures to drop.")
+    ] = 0.1,
 ) -> None:
     """Rank pictures as reference, with the reason for each rejection.
 
@@ -42,11 +48,15 @@ def select(
     from nucleate.stain.sheet import ranking_sheet, write_ranking
 
     paths = _pictures(sources, for_fitting=True)
-    ranking = rank(
-        (describe(path.stem, _read(path)) for path in paths),
-        references,
-        Criteria(min_tissue, max_clipped, drop_focus),
-    )
+    described = []
+    for path in paths:
+        try:
+            described.append(describe(path.stem, _read(path)))
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            say(f"left out: {error}")
+    ranking = rank(described, references, Criteria(min_tissue, max_clipped, drop_focus))
     by_name = {path.stem: path for path in paths}
     write_ranking(out / "ranking.csv", ranking)
     shown = ranking[:24]

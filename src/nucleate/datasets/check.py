@@ -59,7 +59,8 @@ def check(
         except InputError as error:
             report.problems.append(str(error))
             continue
-        hashes[entry.name] = picture_hash(sample.image)
+        if sample.image[::4, ::4].std() > 2:  # an empty picture looks like any other
+            hashes[entry.name] = picture_hash(sample.image)
         report.rows.append(_describe(sample, report))
         tell(done + 1, len(entries))
     report.nuclei = sum(row["annotated"] for row in report.rows)

@@ -69,6 +69,7 @@ def entries(
     for picture in content.pictures:
         file = _locate(files, folder, str(picture.record["file_name"]), root)
         name = str(PurePosixPath(picture.record["file_name"]).with_suffix(""))
+        name = name.removeprefix("images/")
         if name in found:
             raise InputError(f"{root}: two pictures are named {name!r}. Rename one of them.")
         owner = find(name) if find else str(picture.record.get("group") or name)

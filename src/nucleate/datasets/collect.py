@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ from nucleate.config import DataConfig
 from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.resize import resized
-from nucleate.datasets.splits import Split, make_split, read_split
+from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest, pick
-from nucleate.types import Sample, grid_ratio
+from nucleate.types import Sample, check_mpp, grid_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,32 @@ def collect(config: DataConfig, base: Path) -> Collection:
 
     Raises:
         ConfigError: no such data set or option, or a split that names unknown pictures.
-        InputError: a folder is missing or wrong; an official test picture is among them.
+        InputError: a folder is missing or wrong; an official test picture would be trained on; the
+            split has other groups than the data.
+    """
+    entries, may_validate, sources = list_recipe(config, base)
+    if config.split is None:
+        refuse_test_pictures(list(entries.values()))
+        split = _draw(list(entries.values()), may_validate, config)
+    else:
+        split = _read_fitting(base / config.split, entries)
+    for part in ("train", "validation"):
+        if not split.parts.get(part):
+            raise ConfigError(f"The split has no pictures for {part}. Make it again.")
+    return Collection(entries, split, sources)
+
+
+def list_recipe(
+    config: DataConfig, base: Path
+) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
+    """List the pictures of a recipe.
+
+    Returns:
+        Qualified name -> entry; the entries that may be held out; one description per set.
+
+    Raises:
+        ConfigError: no such data set or option.
+        InputError: a folder is missing or wrong.
     """
     root = base / config.root
     entries: dict[str, Entry] = {}
@@ -64,16 +89,8 @@ def collect(config: DataConfig, base: Path) -> Collection:
         found = list_entries(wanted.name, root / wanted.path, wanted.options)
         title = wanted.title or dataset.card.title
         for entry in found:
-            if entry.test_only:
-                raise InputError(
-                    f"{root / wanted.path}: {entry.name} is an official test picture of {title}. "
-                    "Nothing is trained, tuned or selected on it: take it out of the recipe."
-                )
-            qualified = Entry(
-                name=f"{number}:{entry.name}",
-                group=_group(entry, wanted.name, title),
-                read=entry.read,
-                organ=entry.organ,
+            qualified = replace(
+                entry, name=f"{number}:{entry.name}", group=_group(entry, wanted.name, title)
             )
             entries[qualified.name] = qualified
             if wanted.validate_on:
@@ -88,23 +105,31 @@ def collect(config: DataConfig, base: Path) -> Collection:
                 "citation": wanted.citation or dataset.card.citation,
             }
         )
-    if config.split is not None:
-        split = read_split(base / config.split)
-        named = {name for names in split.parts.values() for name in names}
-        strange = sorted(named ^ entries.keys())
-        if strange:
-            raise ConfigError(
-                f"{config.split}: {strange[0]!r} is in the split or in the data, but not in both. "
-                "Make the split again for these data."
-            )
-        # the groups as the readers know them, not as the file claims
-        Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
-    else:
-        split = _draw(list(entries.values()), may_validate, config)
-    for part in ("train", "validation"):
-        if not split.parts.get(part):
-            raise ConfigError(f"The split has no pictures for {part}. Make it again.")
-    return Collection(entries, split, sources)
+    return entries, may_validate, sources
+
+
+def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
+    """Read a split and hold it against the data: names, groups, official test pictures."""
+    split = read_split(path)
+    parts = {name: part for part, names in split.parts.items() for name in names}
+    held = {split.groups[name] for name, part in parts.items() if part != "train"}
+    left_out = {name for name, e in entries.items() if name not in parts and e.group in held}
+    strange = sorted((parts.keys() ^ entries.keys()) - left_out)
+    if strange:
+        raise ConfigError(
+            f"{path}: {strange[0]!r} is in the split or in the data, but not in both. "
+            "Make the split again for these data."
+        )
+    # the groups as the readers know them, not as the file claims
+    Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
+    other = next((n for n in parts if split.groups[n] != entries[n].group), None)
+    if other is not None:
+        raise InputError(
+            f"{path}: says that {other!r} is of group {split.groups[other]!r}, the data say "
+            f"{entries[other].group!r}. Give the reader the same options, or make the split again."
+        )
+    refuse_test_pictures([entries[n] for n, part in parts.items() if part != "test"])
+    return split
 
 
 _OWN = ("folder", "coco", "qupath")
@@ -130,6 +155,11 @@ def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
     for key in options:
         if key not in known:
             raise ConfigError(f"The data set {name!r} has no option {key!r}. {nearest(key, known)}")
+    if options.get("mpp") is not None:
+        check_mpp(options["mpp"])
+    for key in ("annotation", "annotations", "group"):
+        if not isinstance(options.get(key), str | None):
+            raise ConfigError(f"{key} = {options[key]!r}: must be text. Put it in quotes.")
     return dataset.entries(root, **options)  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nucleate.datasets.entry import Entry
+from nucleate.datasets.entry import Entry, check_name
 from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
@@ -64,6 +64,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
     seen: set[str] = set()
     for entry in entries:
         sample = entry.read()
+        check_name(sample.name)
         flat = sample.name.replace("/", "_")
         if flat in seen:
             raise InputError(f"Two pictures are named {flat!r}. Rename one of them.")
@@ -96,14 +97,21 @@ def write_folder(samples: Iterable[Sample], out: Path) -> None:
 def write_coco(samples: Iterable[Sample], out: Path) -> None:
     """Write `images/NAME.png` and `annotations.json`: one annotation with run lengths per nucleus.
 
-    Pictures are numbered in the order of their names, annotations in that of their labels; what is
-    ignored becomes one crowd region per picture. Facts that COCO has no place for (group, organ,
-    species, centre, mpp) stand in the picture's record.
+    Pictures are numbered in their order, annotations in that of their labels, so that ids with gaps
+    come back without; what is ignored becomes one crowd region per picture. Facts that COCO has no
+    place for (group, organ, species, centre, mpp) stand in the picture's record.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    names: tuple[str, ...] = ()
+    names: list[str] = []
     for sample in samples:
+        if sample.labels is None:
+            raise InputError(
+                f"{sample.name}: has no labels, and COCO cannot tell that from having no nuclei. "
+                "Convert to folder or shards."
+            )
+        own = sample.class_names if sample.classes is not None else ("nucleus",)
+        names += [name for name in own if name not in names]
         height, width = sample.image.shape[:2]
         write_png(out / "images" / f"{sample.name}.png", sample.image)
         number = len(images) + 1
@@ -114,19 +122,20 @@ def write_coco(samples: Iterable[Sample], out: Path) -> None:
             {"id": number, "file_name": f"{sample.name}.png", "height": height, "width": width}
             | {key: value for key, value in facts.items() if value is not None}
         )
-        names = names or sample.class_names
-        annotations += _annotations(sample, number, len(annotations) + 1)
+        annotations += _annotations(sample, number, len(annotations) + 1, names)
     content = {
         "info": {"description": "written by nucleate; areas and boxes in pixels"},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names or ("nucleus",))],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],
     }
     (out / "annotations.json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 
-def _annotations(sample: Sample, picture: int, first: int) -> list[dict[str, Any]]:
-    """Return the annotations of one picture."""
+def _annotations(
+    sample: Sample, picture: int, first: int, names: list[str]
+) -> list[dict[str, Any]]:
+    """Return the annotations of one picture; `names` are those of the categories so far."""
     if sample.labels is None:
         return []
     height, width = sample.image.shape[:2]
@@ -136,7 +145,11 @@ def _annotations(sample: Sample, picture: int, first: int) -> list[dict[str, Any
     found = []
     for i, (value, counts, crowd) in enumerate(masks):
         box, area = box_of(counts, height)
-        kind = 0 if sample.classes is None or crowd else int(sample.classes[value - 1])
+        kind = 0
+        if sample.classes is not None and not crowd:
+            kind = names.index(sample.class_names[sample.classes[value - 1]])
+        elif not crowd:
+            kind = names.index("nucleus")
         found.append(
             {
                 "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nucleate.datasets import hovernet
 from nucleate.datasets.entry import DatasetCard, Entry
@@ -32,4 +32,4 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
     Raises:
         InputError: no pictures, or a picture without labels, or the reverse.
     """
-    return hovernet.find(root, CARD, lambda name: (PurePosixPath(name).name, None), mpp, names=())
+    return hovernet.find(root, CARD, lambda name: (name, None), mpp, names=())

@@ -134,6 +134,13 @@ def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
         )
 
 
+def check_name(name: str) -> None:
+    """Raise an `InputError` for a picture's name that would be written outside of its folder."""
+    parts = name.split("/")
+    if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
+        raise InputError(f"{name[:80]!r}: such a name cannot be a file in a folder. Rename it.")
+
+
 def walk(root: PathLike, below: str = "") -> Iterator[tuple[str, PathLike]]:
     """Yield (path relative to `root` with slashes, file) of all visible files, sorted by name."""
     children: list[PathLike] = list(root.iterdir())

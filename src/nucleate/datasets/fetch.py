@@ -27,6 +27,8 @@ def fetch(name: str, card: DatasetCard, out: Path) -> tuple[list[Path], str]:
              card.downloads]  # fmt: skip
     if files:
         return files, ""
+    if card.licence.startswith(("yours", "that of")):
+        return [], f"{card.title}: there is nothing to download. {card.where}"
     parts = "; ".join(
         f"{part}: {pictures} pictures" + (f", {nuclei:,} nuclei" if nuclei else "")
         for part, (pictures, nuclei) in card.parts.items()

@@ -66,26 +66,29 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
     ignored: dict[str, PathLike] = {}
     facts: dict[str, dict[str, Any]] = {}
     for name, file in walk(open_root(root)):
-        if name == MANIFEST:
-            facts = _read_facts(file)
+        if file.name == MANIFEST:  # its names count from where it lies
+            above = name.removesuffix(MANIFEST)
+            facts |= {above + key: known for key, known in _read_facts(file).items()}
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         kinds = [part.lower() for part in path.parts[:-1]]
-        for table, folders, suffixes in (
-            (images, _IMAGE_FOLDERS, PICTURES),
-            (labels, _LABEL_FOLDERS, LABEL_IMAGES),
-            (ignored, ("ignore",), (".png",)),
-        ):
-            depth = next((i for i, part in enumerate(kinds) if part in folders), None)
-            if depth is not None and suffix in suffixes:
-                key = "/".join([*path.parts[:depth], *path.parts[depth + 1 : -1], path.stem])
-                if key in table:
-                    raise InputError(
-                        f"{root}: {table[key].name} and {file.name} both stand for {key!r}. "
-                        "Remove one of them."
-                    )
-                table[key] = file
-                break
+        tables = {
+            **dict.fromkeys(_IMAGE_FOLDERS, (images, PICTURES)),
+            **dict.fromkeys(_LABEL_FOLDERS, (labels, LABEL_IMAGES)),
+            "ignore": (ignored, (".png",)),
+        }
+        depth = next((i for i, part in enumerate(kinds) if part in tables), None)  # the outermost
+        if depth is None:
+            continue
+        table, suffixes = tables[kinds[depth]]
+        if suffix in suffixes:
+            key = "/".join([*path.parts[:depth], *path.parts[depth + 1 : -1], path.stem])
+            if key in table:
+                raise InputError(
+                    f"{root}: {table[key].name} and {file.name} both stand for {key!r}. "
+                    "Remove one of them."
+                )
+            table[key] = file
     if not images:
         raise InputError(f"{root}: holds no picture below a folder images/. {CARD.where}")
     if labels and images.keys() != labels.keys():
@@ -105,7 +108,7 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
     found = []
     for key in sorted(images):
         known = facts.get(key, {})
-        owner = find_group(key) if group is not None else str(known.get("group", key))
+        owner = find_group(key) if group is not None else str(known.get("group") or find_group(key))
         files = (images[key], labels.get(key), ignored.get(key))
         read = _reader(key, owner, files, mpp, known)
         found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))

@@ -7,9 +7,18 @@ from collections.abc import Callable
 
 from nucleate.errors import ConfigError
 
+_TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
+
+
+def _patient(name: str) -> str:
+    found = _TCGA.search(name)
+    return name if found is None else found.group(0)
+
 
 def grouping(pattern: str | None) -> Callable[[str], str]:
-    """Return the function name -> group of a regular expression; None: the name itself.
+    """Return the function name -> group of a regular expression.
+
+    Without one, a TCGA barcode in the name says the patient; else the name is its own group.
 
     Args:
         pattern: regular expression with one group in parentheses, searched in the name.
@@ -18,11 +27,11 @@ def grouping(pattern: str | None) -> Callable[[str], str]:
         ConfigError: not such an expression; or, when called, it does not match a name.
 
     Example:
-        >>> grouping("^(p[0-9]+)_")("p7_2")
-        'p7'
+        >>> grouping("^(p[0-9]+)_")("p7_2"), grouping(None)("a/TCGA-18-5592-01Z-00-DX1_3")
+        ('p7', 'TCGA-18-5592')
     """
     if pattern is None:
-        return lambda name: name
+        return _patient
     if not isinstance(pattern, str):
         raise ConfigError(f"group: {pattern!r} must be a regular expression, in quotes.")
     try:

@@ -18,6 +18,7 @@ from nucleate.datasets.entry import (
     pair,
     walk,
 )  # fmt: skip
+from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
 from nucleate.io.images import PathLike, as_labels, read_image
 from nucleate.io.mat import read_mat
@@ -35,6 +36,8 @@ def find(
     names: tuple[str, ...],
 ) -> list[Entry]:
     """Return the pictures of a tree of `Images/` and `Labels/`.
+
+    What lies below a folder that begins with `test` is the official test part.
 
     Args:
         root: folder or zip file; the two folders may lie at any depth, several times.
@@ -60,7 +63,8 @@ def find(
     for name, image, truth in pair(root, images, labels, card.where):
         group, organ = describe(name)
         read = _reader(name, group, organ, (image, truth), mpp, names)
-        result.append(Entry(name, group, read, organ))
+        test = name.lower().startswith("test") or is_official_test(name)
+        result.append(Entry(name, group, read, organ, test))
     return result
 
 
@@ -106,6 +110,8 @@ def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
     labels, old = compact(as_labels(path, found["inst_map"]))
     if not types or not found.keys() & {"inst_type", "type_map"}:
         return labels, None
+    if not len(old):
+        return labels, np.zeros(0, np.int16)
     kinds = found.get("inst_type", np.zeros(0)).reshape(-1)
     if len(kinds) != len(old):
         kinds = _commonest(path, labels, found.get("type_map"), len(old))

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -238,11 +239,25 @@ def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
 
 def _plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float = 3.0) -> str:
     """Return an image tag with a plot; the plot is a picture inside the page."""
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font has every script
+        return _drawn(Figure, FigureCanvasAgg, (title, x, y), draw, height)
+
+
+def _drawn(
+    make: Any,  # noqa: ANN401
+    canvas: Any,  # noqa: ANN401
+    words: tuple[str, str, str],
+    draw: Callable[[Any], Any],
+    height: float,
+) -> str:
+    title, x, y = words
+    figure = make(figsize=(5.2, height), layout="constrained")
+    canvas(figure)
     ax = figure.add_subplot()
     draw(ax)
     ax.set(title=title, xlabel=x, ylabel=y)

@@ -11,8 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from nucleate.datasets.entry import Entry
-from nucleate.datasets.splits import Split, make_split, read_split, write_split
-from nucleate.errors import ConfigError, InputError
+from nucleate.datasets.splits import (
+    Split,
+    make_split,
+    read_split,
+    refuse_test_pictures,
+    write_split,
+)
+from nucleate.errors import ConfigError, InputError, pick
 
 # The 6 validation pictures of the published CryoNuSeg notebook (S2); of its 28 pictures the other
 # 22 are trained on. Its copy of the data lacked the two below, which therefore are in neither part.
@@ -188,6 +194,22 @@ def freeze(entries: list[Entry], folder: Path) -> str:
     return f"the published 5 folds are frozen in {folder} (sha256 {digests})"
 
 
+_MAY_TEST = ("official", "s2")  # schemes that know which pictures are for testing only
+
+
+def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the splits of a scheme by its name.
+
+    Raises:
+        ConfigError: no such scheme, or one that does not suit the data.
+        InputError: official test pictures would be trained on.
+    """
+    make = pick(SCHEMES, scheme, "scheme")
+    if scheme not in _MAY_TEST:
+        refuse_test_pictures(entries)
+    return make(entries, options)  # type: ignore[no-any-return]
+
+
 SCHEMES: dict[str, Callable[[list[Entry], SchemeOptions], dict[str, Split]]] = {
     "kfold": kfold,
     "leave-one-organ-out": leave_one_organ_out,
@@ -214,8 +236,11 @@ def _test_on(entries: list[Entry], groups: set[str], options: SchemeOptions) -> 
     rest = [e for e in entries if e.group not in groups]
     owners = {e.name: e.group for e in entries}
     test = tuple(e.name for e in entries if e.group in groups)
-    if len(_by_group(rest)) < 2:  # nothing to hold out: all others are trained on
-        return Split({"train": tuple(e.name for e in rest), "test": test}, owners)
+    if len(_by_group(rest)) < 2:
+        raise ConfigError(
+            "Besides what is tested on there is only one group (patient), which cannot be both "
+            "trained on and held out for validation. Use fewer folds, or add data."
+        )
     drawn = make_split(rest, options.validation, options.seed)
     return Split({**drawn.parts, "test": test}, owners)
 

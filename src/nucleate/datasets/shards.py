@@ -7,6 +7,7 @@ that it was made of; other programs read the arrays with `numpy.load`.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root
+from nucleate.datasets.entry import DatasetCard, Entry, check_name, open_root
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
 from nucleate.io.files import read_bytes, sha256, write_text
@@ -119,20 +120,42 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
         content = json.loads(read_bytes(path, 1 << 28))
         if content["format"] != FORMAT:
             raise ValueError(f"the format {str(content['format'])[:40]!r}")
-        Scaling(**content["scaling"])
+        scaling = Scaling(**content["scaling"])
+        numbers = np.array([scaling.mean, scaling.sd], np.float64).reshape(2, 3)
+        if scaling.kind not in ("none", "unit", "zscore") or not np.isfinite(numbers).all():
+            raise ValueError("a scaling that makes no sense")
         names = [str(record["name"]) for record in content["pictures"]]
         if len(set(names)) < len(names):
             raise ValueError("a name that stands twice")
         for record in content["pictures"]:
-            for key in (*_FACTS, "shard", "index"):
-                record[key]  # each must be there
-            if not isinstance(record["shard"], str) or "/" in record["shard"]:
+            texts = [record[key] for key in ("name", "group", "shard")]
+            texts += [record[key] or "" for key in ("organ", "species", "centre")]
+            texts += list(record["class_names"])
+            if not all(isinstance(text, str) for text in texts) or record["index"] < 0:
+                raise TypeError("a fact of the wrong type")
+            check_name(record["name"])
+            record["mpp"]  # may be null, but must be there
+            if "/" in record["shard"]:
                 raise ValueError("a shard outside of the folder")
-        dict(content["files"])
+        if not all(isinstance(digest, str) for digest in dict(content["files"]).values()):
+            raise TypeError("a hash that is no text")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
         raise InputError(f"{path}: not a manifest of shards ({said}). Make them again.") from error
     return content  # type: ignore[no-any-return]
+
+
+def damaged_shards(root: Path) -> list[str]:
+    """Return a sentence for each shard whose bytes are not those that its hash was made of."""
+    base = open_root(root)
+    found = []
+    for name, digest in read_manifest(base / MANIFEST)["files"].items():
+        data = read_bytes(base / name) if (base / name).is_file() else b""
+        if hashlib.sha256(data).hexdigest() != digest:
+            found.append(f"{name}: is not the file that the manifest was written with")
+    return found
 
 
 def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callable[[], Sample]:

@@ -57,6 +57,11 @@ class Split:
                         "Pictures of one patient must stay together: make the split again."
                     )
 
+    def names(self) -> set[str]:
+        """Return all names, with and without the number of their set in a recipe."""
+        named = {name for names in self.parts.values() for name in names}
+        return named | {name.partition(":")[2] or name for name in named}
+
     @property
     def digest(self) -> str:
         """SHA-256 over the parts and groups, independent of the order of names."""
@@ -124,6 +129,17 @@ def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
     )
 
 
+def refuse_test_pictures(entries: list[Entry]) -> None:
+    """Raise an `InputError` if an official test picture is among pictures to train on."""
+    found = next((entry.name for entry in entries if entry.test_only), None)
+    if found is not None:
+        raise InputError(
+            f"{found}: is an official test picture. Nothing is trained, tuned or selected on it: "
+            "take it out of the recipe, or use a split that tests on it (data split --scheme "
+            "official)."
+        )
+
+
 def write_split(path: Path, split: Split) -> None:
     """Write a split as JSON, with its hash."""
     content = {
@@ -149,7 +165,7 @@ def read_split(path: Path) -> Split:
             mixes=str(content.get("mixes", "")),
         )
         stated = content["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a split file ({error}). Make it again.") from error
     if split.digest != stated:
         raise InputError(

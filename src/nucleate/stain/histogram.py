@@ -51,6 +51,17 @@ def measure(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None:
     return {"space": space, "quantiles": quantiles.round(5).tolist()}
 
 
+def plausible(target: dict[str, Any]) -> bool:
+    """Return whether numbers can be the distributions of a picture's channels."""
+    quantiles = np.array(target["quantiles"], float)
+    return (
+        quantiles.shape == (3, len(_LEVELS))
+        and bool(np.isfinite(quantiles).all() and (np.abs(quantiles) < 1e3).all())
+        and bool((np.diff(quantiles, axis=1) >= 0).all())
+        and bool((quantiles[:, -1] - quantiles[:, 0] > 1e-3).all())
+    )
+
+
 def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:
     """Return colours (n, 3) of the target's rank: the value that as many target pixels stay below.
 

@@ -50,6 +50,18 @@ def with_amounts(stains: Float64, found: Float64) -> dict[str, Any] | None:
     return {"stains": stains.tolist(), "amounts": top.tolist()}
 
 
+def plausible(target: dict[str, Any]) -> bool:
+    """Return whether numbers can be the stains and amounts of a picture."""
+    stains, top = np.array(target["stains"], float), np.array(target["amounts"], float)
+    lengths = np.linalg.norm(stains, axis=-1)
+    return (
+        stains.shape == (2, 3)
+        and top.shape == (2,)
+        and bool((np.abs(lengths - 1) < 1e-3).all() and (top > 1e-3).all() and (top < 50).all())
+        and np.linalg.matrix_rank(stains, tol=1e-6) == 2
+    )
+
+
 def to_density(pixels: UInt8 | Float32) -> Float64:
     """Return the optical densities of pixels (n, 3).
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.io.files import read_text, write_text
 from nucleate.stain import histogram, macenko, reinhard, vahadane
 from nucleate.stain.histogram import SPACES
-from nucleate.stain.tissue import is_coloured, sample_pixels, stainedness, tissue_mask
+from nucleate.stain.tissue import is_coloured, penned, sample_pixels, stainedness, tissue_mask
 from nucleate.types import Float32, Float64, UInt8
 
 _GRID = 33
@@ -37,13 +36,41 @@ class Method:
     convert: Callable[[Float32, dict[str, Any], dict[str, Any]], Float64]
     keys: tuple[str, ...]
     """What `measure` gives; a file must hold the same."""
+    plausible: Callable[[dict[str, Any]], bool]
+    """Whether such numbers can have been measured."""
+    fails: str
+    """What `measure` finds when it finds nothing."""
 
 
 METHODS: dict[str, Method] = {
-    "histogram": Method(histogram.measure, histogram.convert, ("quantiles", "space")),
-    "macenko": Method(macenko.measure, macenko.convert, ("amounts", "stains")),
-    "reinhard": Method(reinhard.measure, reinhard.convert, ("mean", "sd")),
-    "vahadane": Method(vahadane.measure, vahadane.convert, ("amounts", "stains")),
+    "histogram": Method(
+        histogram.measure,
+        histogram.convert,
+        ("quantiles", "space"),
+        histogram.plausible,
+        "the tissue is of one colour",
+    ),
+    "macenko": Method(
+        macenko.measure,
+        macenko.convert,
+        ("amounts", "stains"),
+        macenko.plausible,
+        "the tissue does not show two stains",
+    ),
+    "reinhard": Method(
+        reinhard.measure,
+        reinhard.convert,
+        ("mean", "sd"),
+        reinhard.plausible,
+        "the tissue is of one colour",
+    ),
+    "vahadane": Method(
+        vahadane.measure,
+        vahadane.convert,
+        ("amounts", "stains"),
+        macenko.plausible,
+        "the tissue does not show two stains",
+    ),
 }
 
 
@@ -115,13 +142,14 @@ class Normaliser:
         sampled = sample_pixels(pixels) if pixels.ndim == 3 else pixels.reshape(-1, 3)
         tissue = sampled[tissue_mask(sampled)]
         if len(tissue) < max(_MIN_PIXELS, _MIN_SHARE * len(sampled)):
-            share = len(tissue) / max(1, len(sampled))
-            return Transform(None, f"left as it is: {share:.1%} of {len(sampled)} pixels is tissue")
+            return Transform(
+                None, f"left as it is: {len(tissue)} of {len(sampled)} sampled pixels are tissue"
+            )
         if not is_coloured(tissue):
             return Transform(None, "left as it is: the picture is grey")
         source = _measure(self.method, sampled if self.as_published else tissue, self.target)
         if source is None:
-            return Transform(None, f"left as it is: {self.method} finds no two stains in it")
+            return Transform(None, f"left as it is: {METHODS[self.method].fails}")
         changed = METHODS[self.method].convert(_grid(), source, self.target)
         table = _mixed(changed, self.blend, keep_glass=not self.as_published)
         if not np.isfinite(table).all():
@@ -142,11 +170,13 @@ class Normaliser:
         try:
             if not isinstance(content, dict):
                 raise TypeError("not a mapping")
+            if not isinstance(content["as_published"], bool):
+                raise TypeError("as_published must be true or false")
             made = cls(
                 method=str(content["method"]),
                 target=dict(content["target"]),
                 blend=float(content["blend"]),
-                as_published=bool(content["as_published"]),
+                as_published=content["as_published"],
                 fitted_on=tuple(map(str, content["fitted_on"])),
             )
             method = METHODS[made.method]
@@ -154,10 +184,10 @@ class Normaliser:
                 raise ValueError(f"the target of {made.method} must hold {method.keys}")
             if made.target.get("space", "rgb") not in SPACES:
                 raise ValueError(f"there is no colour space {made.target['space']!r}")
-            trial = method.convert(_corners(), made.target, made.target)
-            if trial.shape != (8, 3) or not np.isfinite(trial).all():
+            if not method.plausible(made.target):
                 raise ValueError("its numbers make no sense")
-        except (ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (ConfigError, LookupError, TypeError, ValueError, AttributeError,
+                OverflowError) as error:  # fmt: skip
             said = str(error).rstrip(".")
             raise InputError(
                 f"{owner}: not a fitted stain normaliser ({said}). Make it with: nucleate stain fit"
@@ -191,13 +221,16 @@ def fit(
         raise ConfigError(f"space = {space}: only the method histogram has a choice of spaces.")
     sampled = np.concatenate([np.zeros((0, 3), np.uint8), *map(sample_pixels, images.values())])
     tissue = sampled[tissue_mask(sampled)]
-    target = None
-    if len(tissue) >= _MIN_PIXELS and is_coloured(tissue):
+    target, why = None, "holds too little stained tissue"
+    if len(tissue) >= _MIN_PIXELS and not is_coloured(tissue):
+        why = "is grey"
+    elif len(tissue) >= _MIN_PIXELS:
         target = _measure(method, sampled if as_published else tissue, {"space": space})
+        why = f"is of no use: {METHODS[method].fails}"
     if target is None:
         raise InputError(
-            f"{', '.join(images) or 'no picture'}: too little stained tissue for a reference. "
-            "Choose another by: nucleate stain select"
+            f"{', '.join(images) or 'no picture'}: the reference {why}. Choose another by: "
+            "nucleate stain select"
         )
     return Normaliser(method, target, blend, as_published, tuple(images))
 
@@ -234,7 +267,7 @@ def _mixed(changed: Float64, blend: float, keep_glass: bool) -> Float32:
     weight = np.full((len(colours), 1), blend)
     if keep_glass:
         density = np.asarray(-np.log(np.maximum(colours, 1) / 255), np.float32)
-        weight = weight * stainedness(density)[:, None]
+        weight = weight * (stainedness(density) * (1 - penned(colours)))[:, None]
     mixed = colours + weight * (np.clip(changed, 0, 255) - colours)
     return np.ascontiguousarray(mixed.reshape(_GRID, _GRID, _GRID, 3), np.float32)
 
@@ -244,8 +277,3 @@ def _grid() -> Float32:
     steps = np.linspace(0, 255, _GRID, dtype=np.float32)
     red, green, blue = np.meshgrid(steps, steps, steps, indexing="ij")
     return np.stack([red, green, blue], -1).reshape(-1, 3)
-
-
-def _corners() -> NDArray[np.float32]:
-    levels = (30, 220)
-    return np.array([[r, g, b] for r in levels for g in levels for b in levels], np.float32)

@@ -29,6 +29,16 @@ def measure(pixels: UInt8) -> dict[str, Any] | None:
     return {"mean": mean.tolist(), "sd": sd.tolist()}
 
 
+def plausible(target: dict[str, Any]) -> bool:
+    """Return whether numbers can be the mean and standard deviation of a picture."""
+    mean, sd = np.array(target["mean"], float), np.array(target["sd"], float)
+    return (
+        mean.shape == (3,)
+        and sd.shape == (3,)
+        and bool((np.abs(mean) < 200).all() and (sd > 1e-3).all() and (sd < 200).all())
+    )
+
+
 def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:
     """Return colours (n, 3) shifted and stretched from the source's to the target's statistics.
 

@@ -33,11 +33,28 @@ def tissue_mask(image: UInt8) -> Bool:
         >>> tissue_mask(np.array([nucleus, glass, pen, black], np.uint8)).tolist()
         [True, False, False, False]
     """
-    red, green, blue = (image[..., c].astype(np.int16) for c in range(3))
+    return np.asarray((stainedness(_DENSITY[image]) > 0.5) & (penned(image) < 0.5))
+
+
+def penned(colours: UInt8 | Float32) -> Float32:
+    """Return how surely colours are pen, or the black outside of a scan: 0 no, 1 yes.
+
+    Args:
+        colours: (..., 3), RGB, 0 to 255.
+
+    Returns:
+        float32 (...).
+
+    Example:
+        >>> penned(np.array([[110, 80, 150], [20, 120, 60], [0, 0, 0], [200, 20, 20]])).tolist()
+        [0.0, 1.0, 1.0, 1.0]
+    """
+    red, green, blue = (colours[..., c].astype(np.float32) for c in range(3))
     brightest = np.maximum(np.maximum(red, green), blue)
-    pen = (red < green - 4) | ((red > 140) & (blue < 60) & (green < 60))
-    black = brightest < 35
-    return np.asarray((stainedness(_DENSITY[image]) > 0.5) & ~pen & ~black)
+    cold = _ramp(green - red, 0.0, 10.0)
+    warm = _ramp(red, 120.0, 40.0) * _ramp(80 - np.maximum(green, blue), 0.0, 40.0)
+    black = _ramp(45 - brightest, 0.0, 20.0)
+    return np.asarray(np.maximum(np.maximum(cold, warm), black), np.float32)
 
 
 def stainedness(density: Float32) -> Float32:

@@ -38,7 +38,7 @@ def fit_stain(
         return None
     if config.fitted is not None:
         ready = read_normaliser(base / config.fitted)
-        leaked = sorted(set(ready.fitted_on) & {name.split(":", 1)[-1] for name in held_out})
+        leaked = sorted(set(map(_file, ready.fitted_on)) & set(map(_file, held_out)))
         if leaked:
             raise ConfigError(
                 f"stain.fitted: {config.fitted} was fitted on {leaked[0]!r}, which is held out. "
@@ -58,6 +58,16 @@ def fit_stain(
         config.space,
         config.as_published,
     )
+
+
+def _file(name: str) -> str:
+    """Return the file name in a picture's name: `stain fit` knows no more of it.
+
+    Example:
+        >>> _file("0:Train/train_6")
+        'train_6'
+    """
+    return name.rpartition(":")[2].rpartition("/")[2]
 
 
 def restain(
