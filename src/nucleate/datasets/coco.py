@@ -11,7 +11,8 @@ from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
 from nucleate.io.coco import CocoPicture, draw_coco, read_coco
-from nucleate.io.images import PathLike, plausible_mpp, read_image
+from nucleate.io.files import PathLike
+from nucleate.io.images import plausible_mpp, read_image
 from nucleate.types import Sample
 
 CARD = DatasetCard(

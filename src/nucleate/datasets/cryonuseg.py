@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.io.images import PathLike, read_image, read_labels
+from nucleate.io.files import PathLike
+from nucleate.io.images import read_image, read_labels
 from nucleate.types import Sample
 
 ANNOTATIONS = {

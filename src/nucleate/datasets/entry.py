@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nucleate.errors import InputError
-from nucleate.io.images import PathLike
+from nucleate.io.files import PathLike
 from nucleate.types import Int32, Sample, UInt8
 
 

@@ -19,15 +19,8 @@ from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, w
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import read_bytes
-from nucleate.io.images import (
-    LABEL_IMAGES,
-    PICTURES,
-    PathLike,
-    plausible_mpp,
-    read_image,
-    read_labels,
-)
+from nucleate.io.files import PathLike, read_bytes
+from nucleate.io.images import LABEL_IMAGES, PICTURES, plausible_mpp, read_image, read_labels
 from nucleate.types import Sample
 
 CARD = DatasetCard(

@@ -20,7 +20,8 @@ from nucleate.datasets.entry import (
 )  # fmt: skip
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.images import PathLike, as_labels, read_image
+from nucleate.io.files import PathLike
+from nucleate.io.images import as_labels, read_image
 from nucleate.io.mat import read_mat
 from nucleate.labels import compact
 from nucleate.types import Int16, Int32, Sample

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair, walk
 from nucleate.io.annotations import draw_counted, read_aperio_xml
-from nucleate.io.images import PathLike, read_image
+from nucleate.io.files import PathLike
+from nucleate.io.images import read_image
 from nucleate.types import Sample
 
 CARD = DatasetCard(

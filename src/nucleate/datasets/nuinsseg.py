@@ -17,7 +17,8 @@ import numpy as np
 from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, read_imagej_rois
-from nucleate.io.images import PathLike, read_image, read_labels
+from nucleate.io.files import PathLike
+from nucleate.io.images import read_image, read_labels
 from nucleate.types import Bool, Drawn, Float64, Int32, Int64, Sample
 
 CARD = DatasetCard(

@@ -12,7 +12,8 @@ from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, read_classified_geojson
-from nucleate.io.images import PICTURES, PathLike, read_image
+from nucleate.io.files import PathLike
+from nucleate.io.images import PICTURES, read_image
 from nucleate.types import Int16, Int64, Sample
 
 CARD = DatasetCard(

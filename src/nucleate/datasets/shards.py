@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from nucleate.datasets.entry import DatasetCard, Entry, check_name, open_root
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import read_bytes, sha256, write_text
-from nucleate.io.images import PathLike, as_labels, plausible_mpp
+from nucleate.io.files import PathLike, read_bytes, sha256, write_text
+from nucleate.io.images import as_labels, plausible_mpp
 from nucleate.types import Float32, Sample, UInt8
 
 CARD = DatasetCard(

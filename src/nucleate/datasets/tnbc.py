@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
-from nucleate.io.images import LABEL_IMAGES, PICTURES, PathLike, read_image, read_labels
+from nucleate.io.files import PathLike
+from nucleate.io.images import LABEL_IMAGES, PICTURES, read_image, read_labels
 from nucleate.types import Int32, Sample
 
 CARD = DatasetCard(

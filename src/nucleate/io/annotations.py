@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.io.files import read_bytes, read_up_to
-from nucleate.io.images import PathLike
+from nucleate.io.files import PathLike, read_bytes, read_up_to
 from nucleate.labels import compact, rasterise
 from nucleate.types import Drawn, Float64, Int32, Int64
 

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.io.files import read_bytes
-from nucleate.io.images import PathLike
+from nucleate.io.files import PathLike, read_bytes
 from nucleate.labels import compact, rasterise
 from nucleate.types import Bool, Drawn, Int16, Int32, Int64
 

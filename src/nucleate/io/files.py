@@ -14,6 +14,8 @@ from typing import Protocol
 
 from nucleate.errors import InputError, OutputError, explain_os_error
 
+PathLike = Path | zipfile.Path  # both have name, suffix and open
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:

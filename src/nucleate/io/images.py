@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError
-from nucleate.io.files import atomic, read_bytes
+from nucleate.io.files import PathLike, atomic, read_bytes
 from nucleate.types import Int32, UInt8
-
-PathLike = Path | zipfile.Path  # both have name, suffix and read_bytes
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")

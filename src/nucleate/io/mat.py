@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError, optional
-from nucleate.io.files import read_bytes
-from nucleate.io.images import PathLike
+from nucleate.io.files import PathLike, read_bytes
 
 _MAX_VALUES = 1 << 28
 _MAX_BYTES = 1 << 30
