@@ -163,12 +163,15 @@ def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[
             size = min(sample.image.shape[:2])
             image, labels, ignore = random_crop(sample, size, options.augment, rng)
             numbered, old = compact(labels)
+            classes = None if sample.classes is None else sample.classes[old - 1]
+            if options.craft is not None:  # borders and rotations cut nuclei into pieces
+                numbered, classes, _ = craft_labels(numbered, classes, options.craft)
             yield replace(
                 sample,
                 name=f"{sample.name}+{k + 1}",
                 image=image,
                 labels=None if sample.labels is None else numbered,
-                classes=None if sample.classes is None else sample.classes[old - 1],
+                classes=classes,
                 ignore=ignore,
                 drawn=None,
             )
