@@ -23,11 +23,12 @@ from nucleate.datasets.entry import Entry
 from nucleate.datasets.resize import resized
 from nucleate.datasets.shards import Scaling, write_shards
 from nucleate.datasets.splits import Split
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import ConfigError, InputError, pick
 from nucleate.io.files import atomic_folder
 from nucleate.labels import compact
 from nucleate.stain.normalise import Normaliser
 from nucleate.stain.training import fit_stain
+from nucleate.targets import HEADS
 from nucleate.types import Sample, UInt8
 
 
@@ -44,6 +45,8 @@ class PrepareOptions:
         augment: how they are varied.
         seed: of the copies.
         scale: how pixels become numbers: `none` (bytes), `unit` (0..1), `zscore`.
+        maps: target maps to store as well, keys of `nucleate.targets.HEADS`: nucleate makes its
+            own after augmentation; other programs may want them ready.
     """
 
     stain: StainConfig = field(default_factory=StainConfig)
@@ -54,6 +57,7 @@ class PrepareOptions:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 1
     scale: Literal["none", "unit", "zscore"] = "none"
+    maps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mpp is not None and self.size is not None:
@@ -64,6 +68,8 @@ class PrepareOptions:
             raise ConfigError(f"copies = {self.copies}: must not be negative.")
         if self.scale not in ("none", "unit", "zscore"):
             raise ConfigError(f"scale = {self.scale!r}: must be none, unit or zscore.")
+        for name in self.maps:
+            pick(HEADS, name, "head")
 
 
 def prepare(
@@ -118,7 +124,9 @@ def prepare(
             about = _about(options, stain, split, part) | {"crafted": counts}
             target = folder if split is None else folder / part
             target.mkdir(exist_ok=True)
-            written[part] = write_shards(_closing(samples, report, counts), target, scaling, about)
+            written[part] = write_shards(
+                _closing(samples, report, counts), target, scaling, about, options.maps
+            )
             told = "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
             tell(f"{part}: {written[part]} pictures; {told}")
     return written

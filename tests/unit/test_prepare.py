@@ -139,6 +139,18 @@ def test_wrong_splits_and_options(tree, tmp_path):
             PrepareOptions(**wrong)
 
 
+def test_maps_are_stored_beside_the_labels(tree, tmp_path):
+    from nucleate.targets import encode
+
+    heads = ("distance", "distance_in_picture", "boundary")
+    prepare(tree, tmp_path / "out", PrepareOptions(craft=None, maps=heads))
+    with np.load(tmp_path / "out" / "shard-0000.npz") as shard:
+        for head, target in encode(tree[1].read().labels, list(heads)).items():
+            np.testing.assert_array_equal(shard[f"1.{head}"], target)
+    with pytest.raises(ConfigError, match="Did you mean 'distance'"):
+        PrepareOptions(maps=("distanc",))
+
+
 def test_groups_of_the_split_are_held_against_the_data(tmp_path):
     folder.make(tmp_path / "in", 4)
     ungrouped = list_entries("folder", tmp_path / "in", {"mpp": 0.25})

@@ -43,6 +43,9 @@ def prepare(
     scale: Annotated[
         Literal["none", "unit", "zscore"], typer.Option(help="How pixels become numbers.")
     ] = "none",
+    maps: Annotated[
+        str, typer.Option(help="Maps to store as well: foreground,distance,boundary,…")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the copies.")] = 1,
 ) -> None:
     """Normalise stain, mend labels, resample, augment and scale; write shards with a manifest.
@@ -77,6 +80,7 @@ def prepare(
         copies=copies,
         seed=seed,
         scale=scale,
+        maps=tuple(name.strip() for name in maps.split(",") if name.strip()),
     )
     keep_outside(out, source)
     entries = list_entries(data, source, dict(parse_option(o) for o in options or []))

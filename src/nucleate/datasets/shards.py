@@ -1,8 +1,9 @@
 """Shards: prepared pictures as arrays in a few `.npz` files, with a manifest and hashes.
 
 `manifest.json` lists the pictures; picture i of a shard is stored under `i.image`, `i.labels`,
-`i.classes` and `i.ignore`. A normalised image is float32 and is turned back into the very bytes
-that it was made of; other programs read the arrays with `numpy.load`.
+`i.classes`, `i.ignore`, and, where they were asked for, the target maps under `i.distance` and so
+on. A normalised image is float32 and is turned back into the very bytes that it was made of; other
+programs read the arrays with `numpy.load`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
 from nucleate.io.files import PathLike, read_bytes, sha256, write_text
 from nucleate.io.images import as_labels, plausible_mpp
+from nucleate.targets import encode
 from nucleate.types import Float32, Sample, UInt8
 
 CARD = DatasetCard(
@@ -201,6 +203,7 @@ def write_shards(
     out: Path,
     scaling: Scaling | None = None,
     about: dict[str, Any] | None = None,
+    maps: tuple[str, ...] = (),
 ) -> int:
     """Write pictures as shards into an existing, empty folder.
 
@@ -209,12 +212,14 @@ def write_shards(
         out: the folder.
         scaling: of the images.
         about: what was done to the pictures, for the manifest.
+        maps: heads whose target maps are stored as well, for other programs.
 
     Returns:
         The number of pictures.
 
     Raises:
         InputError: two pictures have one name.
+        ConfigError: there is no such head.
     """
     how = scaling or Scaling()
     records: list[dict[str, Any]] = []
@@ -228,6 +233,9 @@ def write_shards(
                 value = getattr(sample, key)
                 if value is not None:
                     arrays[f"{index}.{key}"] = value
+            if sample.labels is not None:
+                for head, target in encode(sample.labels, list(maps)).items():
+                    arrays[f"{index}.{head}"] = target
             facts = {key: getattr(sample, key) for key in _FACTS}
             records.append({**facts, "shard": name, "index": index})
         with open(out / name, "wb") as handle:
