@@ -109,6 +109,30 @@ def test_card_states_what_the_reader_finds(tmp_path, name):
             assert sample.class_names == card.classes
 
 
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_damaged_file_gets_one_sentence(tmp_path, name):
+    """Each file of the tree in turn is empty, cut in half, of random bytes, or gone."""
+    MAKERS[name](tmp_path)
+    rng = np.random.default_rng(0)
+    for file in sorted(p for p in tmp_path.rglob("*") if p.is_file()):
+        good = file.read_bytes()
+        for bad in (b"", good[: len(good) // 2], rng.bytes(200), None):
+            if bad is None:
+                file.unlink()
+            else:
+                file.write_bytes(bad)
+            try:
+                entries = list_entries(name, tmp_path, OPTIONS.get(name, {}))
+                for entry in entries:
+                    entry.read()
+            except InputError as error:
+                said = str(error)
+                assert len(said) < 900
+                assert "\n" not in said
+        file.write_bytes(good)
+    assert list_entries(name, tmp_path, OPTIONS.get(name, {}))
+
+
 @pytest.mark.parametrize("form", ["folder", "coco", "shards"])
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_conversion_there_and_back_is_exact(tmp_path, name, form):

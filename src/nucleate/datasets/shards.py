@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -164,7 +164,7 @@ def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callabl
     def read() -> Sample:
         number = record["index"]
         try:
-            with np.load(_seekable(file), allow_pickle=False) as shard:
+            with _seekable(file) as handle, np.load(handle, allow_pickle=False) as shard:
                 arrays = {
                     key: shard[f"{number}.{key}"]
                     for key in ("image", "labels", "classes", "ignore")
@@ -194,8 +194,8 @@ def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callabl
     return read
 
 
-def _seekable(file: PathLike) -> Any:  # noqa: ANN401
-    return file if isinstance(file, Path) else io.BytesIO(read_bytes(file))
+def _seekable(file: PathLike) -> IO[bytes]:
+    return open(file, "rb") if isinstance(file, Path) else io.BytesIO(read_bytes(file))
 
 
 def write_shards(
