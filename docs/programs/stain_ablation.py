@@ -11,6 +11,7 @@ last step counts. Nothing is chosen on the pictures that are tested on.
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ TESTS = {
     "TNBC (other hospital)": ("tnbc", "TNBC", {}),
 }
 METRICS = ("aji", "pq", "dice")
+COMMIT = "60065fb"  # of the code that trained and evaluated
 
 
 def folder(variant: str, seed: int) -> Path:
@@ -131,7 +133,7 @@ def summarise() -> None:
     out: dict = {
         "command": "python docs/programs/stain_ablation.py DATA summarise",
         "steps": 1000, "batch": 8, "crop_px": 256, "seeds": list(SEEDS),
-        "trained_on": list(TRAINED), "variants": {},
+        "trained_on": list(TRAINED), "commit": COMMIT, "variants": {},
     }  # fmt: skip
     for variant, runs in found.items():
         row: dict = {}
@@ -161,6 +163,15 @@ def summarise() -> None:
             }
         out["variants"][variant] = row
     RESULTS.mkdir(parents=True, exist_ok=True)
+    with open(RESULTS / "per_picture.csv", "w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle, lineterminator="
+")
+        rows.writerow(("stain", "seed", "data", "picture", *METRICS))
+        for variant, runs in found.items():
+            for seed, run in zip(SEEDS, runs, strict=True):
+                for title, pictures in run.items():
+                    for name, m in pictures.items():
+                        rows.writerow((variant, seed, title, name, *(m[k] for k in METRICS)))
     (RESULTS / "ablation.json").write_text(json.dumps(out, indent=1) + "\n")
 
 
