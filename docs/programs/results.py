@@ -145,7 +145,8 @@ def stain_ablation() -> str:
         f"{', '.join(found['trained_on'])}. Thresholds are fixed beforehand, the last step counts. "
         "Colours are otherwise augmented alike in all (brightness, contrast, blur, noise, JPEG). "
         "AJI: mean over pictures and seeds, ± standard deviation over seeds. Gain: over `none`, "
-        "95 % bootstrap interval over pictures, seeds averaged first.\n"
+        "95 % bootstrap interval over pictures, seeds averaged first. Commit "
+        f"{found['commit']}; per picture: [per_picture.csv](stain-ablation/per_picture.csv).\n"
     )
     text = [about]
     for test in tests:

@@ -164,8 +164,7 @@ def summarise() -> None:
         out["variants"][variant] = row
     RESULTS.mkdir(parents=True, exist_ok=True)
     with open(RESULTS / "per_picture.csv", "w", newline="", encoding="utf-8") as handle:
-        rows = csv.writer(handle, lineterminator="
-")
+        rows = csv.writer(handle, lineterminator="\n")
         rows.writerow(("stain", "seed", "data", "picture", *METRICS))
         for variant, runs in found.items():
             for seed, run in zip(SEEDS, runs, strict=True):
