@@ -137,7 +137,7 @@ def _sheet(found: Inspection) -> str:
         row = facts[name]
         said = [row["organ"] or "", f"{row['nuclei']} nuclei" if row["nuclei"] is not None else ""]
         why = [
-            f"{o['metric']} {o['value']:.3g} (z {o['z']:+.1f})"
+            f"{_plain(o['metric'])} {_number(o['value'])} (z {o['z']:+.1f})"
             for o in found.outliers
             if o["name"] == name
         ]
@@ -291,7 +291,7 @@ def _bias(found: Inspection) -> str:
     if not tests:
         return said + "<p>There are no two groups of two pictures to compare.</p>"
     body = [
-        [f"{t['metric']} between {t['grouping']}s", t["groups"], t["pictures"],
+        [f"{_plain(t['metric'])} between {t['grouping']}s", t["groups"], t["pictures"],
          f"{t['epsilon2']:.2f}", f"{t['p_holm']:.2g}"]
         for t in sorted(tests, key=lambda t: (t["grouping"], -t["epsilon2"]))
     ]  # fmt: skip
@@ -307,7 +307,13 @@ def _outliers(found: Inspection) -> str:
     if not found.outliers:
         return "<p>No picture lies far from the others.</p>"
     body = [
-        [o["name"], o["metric"], _number(o["value"]), METRICS[o["metric"]], f"{o['z']:+.1f}"]
+        [
+            o["name"],
+            _plain(o["metric"]),
+            _number(o["value"]),
+            METRICS[o["metric"]],
+            f"{o['z']:+.1f}",
+        ]
         for o in found.outliers[:60]
     ]
     return _quiet("Robust z-score above 3.5. Look at them before they are trained on.") + _table(
@@ -328,12 +334,17 @@ def _rows(found: Inspection) -> str:
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    top = "".join(f"<th>{_text(cell.replace('_', ' '))}</th>" for cell in head)
+    top = "".join(f"<th>{_text(_plain(cell))}</th>" for cell in head)
     rows = "".join(
         "<tr>" + "".join(f"<td>{_text('' if c is None else c)}</td>" for c in row) + "</tr>"
         for row in body
     )
     return f'<div class="wide"><table><tr>{top}</tr>{rows}</table></div>'
+
+
+def _plain(metric: str) -> str:
+    """Return a metric's name as people write it."""
+    return metric.replace("_mm2", " mm²").replace("_um2", " µm²").replace("_", " ")
 
 
 def _number(value: float | None) -> str:
