@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +267,20 @@ def _mixed(changed: Float64, blend: float, keep_glass: bool) -> Float32:
     colours = _grid()
     weight = np.full((len(colours), 1), blend)
     if keep_glass:
-        density = np.asarray(-np.log(np.maximum(colours, 1) / 255), np.float32)
-        weight = weight * (stainedness(density) * (1 - penned(colours)))[:, None]
+        weight = weight * _grid_tissue()
     mixed = colours + weight * (np.clip(changed, 0, 255) - colours)
     return np.ascontiguousarray(mixed.reshape(_GRID, _GRID, _GRID, 3), np.float32)
 
 
+@cache
+def _grid_tissue() -> Float32:
+    """Return how surely the grid's colours are tissue (33³, 1): neither glass nor pen."""
+    colours = _grid()
+    density = np.asarray(-np.log(np.maximum(colours, 1) / 255), np.float32)
+    return np.asarray(stainedness(density) * (1 - penned(colours)), np.float32)[:, None]
+
+
+@cache
 def _grid() -> Float32:
     """Return the grid's colours (33³, 3), 0 to 255, blue running fastest."""
     steps = np.linspace(0, 255, _GRID, dtype=np.float32)

@@ -103,5 +103,6 @@ def is_coloured(pixels: NDArray[np.uint8]) -> bool:
         >>> is_coloured(np.array([[90, 90, 90], [200, 201, 200]], np.uint8))
         False
     """
-    spread = pixels.max(axis=1).astype(np.int16) - pixels.min(axis=1)
-    return bool(np.percentile(spread, 95) >= 8) if len(pixels) else False
+    red, green, blue = pixels[:, 0], pixels[:, 1], pixels[:, 2]
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return bool(np.percentile(most - least, 95) >= 8) if len(pixels) else False
