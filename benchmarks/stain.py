@@ -40,8 +40,9 @@ def main() -> None:
     parser.add_argument("-o", type=Path)
     out = parser.parse_args().o
     cv2.setNumThreads(1)
-    tile = np.ascontiguousarray(read_image(EXAMPLE)[0][:SIZE, :SIZE])
-    reference = np.ascontiguousarray(read_image(EXAMPLE)[0][-SIZE:, -SIZE:])
+    image = cv2.resize(read_image(EXAMPLE)[0], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    tile = np.ascontiguousarray(image[:SIZE, :SIZE])
+    reference = np.ascontiguousarray(image[-SIZE:, -SIZE:])
     rows = {}
     for method in METHODS:
         normaliser = fit({"reference": reference}, method)
