@@ -46,7 +46,8 @@ def aji_plus(truth, pred):
     if not gs and not ss:
         return float("nan")
     table = np.array([[iou(g, s) for s in ss] for g in gs]).reshape(len(gs), len(ss))
-    rows, columns = linear_sum_assignment(-table)
+    shared = np.array([[len(g & s) for s in ss] for g in gs]).reshape(table.shape)
+    rows, columns = linear_sum_assignment(-table - 1e-9 * shared / (1 + shared.max(initial=0)))
     pairs = [(i, j) for i, j in zip(rows, columns, strict=True) if table[i, j] > 0]
     common = sum(len(gs[i] & ss[j]) for i, j in pairs)
     union = sum(len(gs[i] | ss[j]) for i, j in pairs)

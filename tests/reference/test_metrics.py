@@ -39,6 +39,16 @@ def test_every_metric_agrees_with_its_definition(truth, pred):
     assert _same(pixel.confusion(truth, pred).dice, slow.dice(truth, pred))
 
 
+def test_a_tie_of_iou_is_broken_by_shared_pixels():
+    """Nucleus 2 overlaps both predictions at IoU 1/8; the one that shares two pixels counts."""
+    truth = [[0] * 7, [0, 0, 0, 2, 0, 0, 0], [0, 2, 2, 0, 0, 0, 0], [0] * 6 + [1],
+             [2, 0, 0, 0, 2, 2, 2]]  # fmt: skip
+    pred = [[0] * 5 + [2, 2], [0] * 4 + [2, 2, 2], [2, 1, 2, 0, 0, 0, 2], [0] * 7,
+            [0, 1, 2, 2, 0, 0, 2]]  # fmt: skip
+    table = overlap(np.array(truth, np.int32), np.array(pred, np.int32))
+    assert instance.aji_plus(table) == pytest.approx(2 / 19)
+
+
 @settings(max_examples=200, deadline=None)
 @given(_pictures(), _pictures())
 def test_bounds_that_hold_for_any_picture(truth, pred):

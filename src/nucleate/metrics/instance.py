@@ -8,6 +8,8 @@ from nucleate.labels import compact
 from nucleate.metrics.matching import Overlap, assign
 from nucleate.types import Float64, Int32, Int64
 
+_TIE = 1e-9  # of a difference in IoU, for the whole range of shared pixels
+
 
 def aji_counts(table: Overlap) -> tuple[int, int]:
     """Return the two sums of the Aggregated Jaccard Index, official definition (v1.0).
@@ -41,7 +43,8 @@ def aji_counts(table: Overlap) -> tuple[int, int]:
 def aji_plus_counts(table: Overlap) -> tuple[int, int]:
     """Return the two sums of AJI+: as AJI, but each prediction serves one nucleus only.
 
-    The one-to-one assignment has the greatest sum of IoU.
+    The one-to-one assignment has the greatest sum of IoU; where several have it, the one that
+    shares most pixels counts, so that the result does not depend on the solver.
 
     References:
         Graham et al. 2019, HoVer-Net, doi:10.1016/j.media.2019.101563.
@@ -52,7 +55,8 @@ def aji_plus_counts(table: Overlap) -> tuple[int, int]:
         >>> aji_plus_counts(overlap(truth, pred))
         (2, 4)
     """
-    return _aggregate(table, assign(table.pairs, table.iou))
+    tie = _TIE * table.shared / (1 + table.shared.max(initial=0))
+    return _aggregate(table, assign(table.pairs, table.iou + tie))
 
 
 def aji(table: Overlap) -> float:
