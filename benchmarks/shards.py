@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import fastest
 
 from nucleate.datasets.collect import list_entries
 from nucleate.datasets.entry import Entry
@@ -20,16 +19,6 @@ from nucleate.datasets.shards import Scaling, write_shards
 from nucleate.types import Sample
 
 PICTURES, EDGE, REPEATS = 32, 512, 5
-
-
-def fastest(function: Callable[[], object]) -> float:
-    """Return the shortest of several runs, in seconds."""
-    times = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return min(times)
 
 
 def plain(folder: Path) -> None:
@@ -68,8 +57,8 @@ def main() -> None:
             folder = Path(place)
             write_shards(samples, folder, scaling)
             entries = list_entries("shards", folder, {})
-            theirs = fastest(lambda f=folder: plain(f))
-            mine = fastest(lambda e=entries: read_all(e))
+            theirs = fastest(lambda f=folder: plain(f), REPEATS)
+            mine = fastest(lambda e=entries: read_all(e), REPEATS)
         row = {"numpy_ms": 1e3 * theirs, "nucleate_ms": 1e3 * mine, "ratio": mine / theirs}
         rows[name] = {key: round(value, 2) for key, value in row.items()}
         print(name, rows[name])

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from timing import fastest
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
 from nucleate.io.images import read_image
@@ -22,16 +21,6 @@ from nucleate.stain.normalise import METHODS, fit
 EXAMPLE = Path(__file__).parents[1] / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"
 SIZE, REPEATS = 1024, 9
 PEERS = {"macenko": NumpyMacenkoNormalizer, "reinhard": NumpyReinhardNormalizer}
-
-
-def fastest(function: Callable[[], object]) -> float:
-    """Return the shortest of several runs, in seconds."""
-    times = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return min(times)
 
 
 def main() -> None:
@@ -49,13 +38,13 @@ def main() -> None:
         transform = normaliser.adapt(tile)
         transform.apply(tile)  # compiles
         row = {
-            "whole_ms": 1e3 * fastest(lambda n=normaliser: n.adapt(tile).apply(tile)),
-            "apply_ms": 1e3 * fastest(lambda t=transform: t.apply(tile)),
+            "whole_ms": 1e3 * fastest(lambda n=normaliser: n.adapt(tile).apply(tile), REPEATS),
+            "apply_ms": 1e3 * fastest(lambda t=transform: t.apply(tile), REPEATS),
         }
         if method in PEERS:
             peer = PEERS[method]()
             peer.fit(reference)
-            row["torchstain_ms"] = 1e3 * fastest(lambda p=peer: p.normalize(tile))
+            row["torchstain_ms"] = 1e3 * fastest(lambda p=peer: p.normalize(tile), REPEATS)
             row["times_as_fast"] = row["torchstain_ms"] / row["whole_ms"]
             theirs = peer.normalize(tile)
             theirs = theirs[0] if isinstance(theirs, tuple) else theirs

@@ -22,12 +22,12 @@ from nucleate.datasets.collect import at_mpp
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.resize import resized
 from nucleate.datasets.shards import Scaling, write_shards
-from nucleate.datasets.splits import Split
+from nucleate.datasets.splits import Split, bare_name, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.io.files import atomic_folder
 from nucleate.labels import compact
 from nucleate.stain.normalise import Normaliser
-from nucleate.stain.training import fit_stain
+from nucleate.stain.training import fit_stain, restained
 from nucleate.targets import HEADS
 from nucleate.types import Sample, UInt8
 
@@ -191,7 +191,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
         parts = {"train": entries}
     else:
         by_name = {entry.name: entry for entry in entries}
-        named = {n.partition(":")[2] or n: n for ns in split.parts.values() for n in ns}
+        named = {bare_name(n): n for ns in split.parts.values() for n in ns}
         strange = sorted(named.keys() ^ by_name.keys())
         if strange:
             raise ConfigError(
@@ -206,7 +206,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
                     f"{entry.group!r}. Give the reader the same --option group."
                 )
         parts = {
-            part: [by_name[n.partition(":")[2] or n] for n in sorted(names)]
+            part: [by_name[bare_name(n)] for n in sorted(names)]
             for part, names in split.parts.items()
         }
         Split(
@@ -216,12 +216,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
         )
     if not parts.get("train"):
         raise ConfigError("The split has no pictures to train on. Make it again.")
-    leaked = next((e.name for p, es in parts.items() if p != "test" for e in es if e.test_only), "")
-    if leaked:
-        raise InputError(
-            f"{leaked}: is an official test picture, on which nothing is trained or fitted. "
-            "Prepare it as the test part of a split, or leave it out."
-        )
+    refuse_test_pictures([e for part, es in parts.items() if part != "test" for e in es])
     return parts
 
 
@@ -239,10 +234,7 @@ def _one(
     """Read and prepare one picture."""
     sample = entry.read()
     if stain is not None:
-        transform = stain.adapt(sample.image)
-        if transform.note:
-            tell(f"{sample.name}: {transform.note}")
-        sample = replace(sample, image=transform.apply(sample.image))
+        sample = restained(sample, stain, tell)
     if options.craft is not None and sample.labels is not None:
         labels, classes, report = craft_labels(sample.labels, sample.classes, options.craft)
         crafted.add(report)

@@ -75,9 +75,7 @@ def picture_hash(image: UInt8) -> Bool:
     """Return 143 bits that survive resizing, recompression and changes of brightness.
 
     Each says whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
-    mean) lies above their median. Of 92 pictures of TNBC, CryoNuSeg and MoNuSeg, copies at JPEG
-    quality 60, at 60 % of the size, or brightened differ in at most 3 % of the bits, any two
-    different pictures in at least 33 %.
+    mean) lies above their median.
 
     References:
         Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions (the DCT

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.datasets.entry import DatasetCard, Entry
-from nucleate.datasets.splits import Split
+from nucleate.datasets.splits import Split, bare_name
 from nucleate.features import measure
 from nucleate.labels import largest_pieces, trace
 from nucleate.stain.deconvolution import to_stains
@@ -282,7 +282,7 @@ def _parts(split: Split | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for part, names in (split.parts if split else {}).items():
         for name in names:
-            found[name] = found[name.partition(":")[2] or name] = part
+            found[name] = found[bare_name(name)] = part
     return found
 
 

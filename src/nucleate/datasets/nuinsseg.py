@@ -16,10 +16,10 @@ import numpy as np
 
 from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.annotations import draw_counted, read_imagej_rois
+from nucleate.io.annotations import draw_counted, ragged, read_imagej_rois
 from nucleate.io.files import PathLike
 from nucleate.io.images import read_image, read_labels
-from nucleate.types import Bool, Drawn, Float64, Int32, Int64, Sample
+from nucleate.types import Bool, Drawn, Float64, Int32, Sample
 
 CARD = DatasetCard(
     title="NuInsSeg",
@@ -151,18 +151,11 @@ def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, Drawn | N
     """
     if path.suffix.lower() != ".zip":
         return read_labels(path), None
-    regions = read_imagej_rois(path)
-    coords: list[Float64] = [c for c, _ in regions]
     largest: list[Float64] = []
-    for vertices, offsets in regions:  # of a composite the largest piece: a nucleus is one
+    for vertices, offsets in read_imagej_rois(path):  # of a composite: a nucleus is one piece
         pieces = [vertices[a:b] for a, b in pairwise(offsets)]
         largest.append(max(pieces, key=lambda p: float(np.ptp(p, axis=0).prod())))
-    counts = [len(piece) for piece in largest]
-    ragged: tuple[Float64, Int64] = (
-        np.concatenate(largest) if coords else np.zeros((0, 2)),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-    )
-    labels, _, drawn = draw_counted(ragged, shape, later_wins=True)
+    labels, _, drawn = draw_counted(ragged(largest), shape, later_wins=True)
     return labels, drawn
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import (
     Split,
+    bare_name,
     make_split,
     read_split,
     refuse_test_pictures,
@@ -97,7 +98,7 @@ def leave_one_patient_out(entries: list[Entry], options: SchemeOptions) -> dict[
 
 def s2(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     """Return the split that the CryoNuSeg notebook S2 was run with, recovered from its output."""
-    names = {_bare(e.name): e for e in entries}
+    names = {bare_name(e.name): e for e in entries}
     missing = [name for name in _S2_VALIDATION if name not in names]
     if missing or len(entries) != 30:
         raise ConfigError("The scheme s2 is a split of CryoNuSeg's 30 pictures. Use another one.")
@@ -121,7 +122,7 @@ def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
             f"The scheme nuinsseg is a split of NuInsSeg's {NUINSSEG_TILES} tiles; there are "
             f"{len(entries)}. Complete the data set."
         )
-    ordered = sorted(entries, key=lambda e: _bare(e.name))
+    ordered = sorted(entries, key=lambda e: bare_name(e.name))
     found = {}
     for i, test in enumerate(shuffled_folds(len(ordered), 5, NUINSSEG_SEED)):
         chosen = {ordered[n].name for n in test}
@@ -152,7 +153,7 @@ def shuffled_folds(count: int, folds: int, seed: int) -> list[list[int]]:
 
 def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     """Return the published parts: training and test folders, or PanNuke's folds in turn."""
-    homes = {e.name: _bare(e.name).split("/")[0].split("_")[0].lower() for e in entries}
+    homes = {e.name: bare_name(e.name).split("/")[0].split("_")[0].lower() for e in entries}
     folds = sorted({home for home in homes.values() if home.startswith("fold")})
     if len(folds) > 1:
         by_fold = {f: {e.group for e in entries if homes[e.name] == f} for f in folds}
@@ -250,9 +251,3 @@ def _by_group(entries: list[Entry]) -> dict[str, list[Entry]]:
     for entry in sorted(entries, key=lambda e: e.name):
         groups[entry.group].append(entry)
     return groups
-
-
-def _bare(name: str) -> str:
-    """Return a name without the number of its set in a recipe."""
-    head, colon, tail = name.partition(":")
-    return tail if colon and head.isdecimal() else name

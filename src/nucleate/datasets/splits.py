@@ -16,6 +16,17 @@ from nucleate.io.files import read_text, write_text
 PARTS = ("train", "validation", "test")
 
 
+def bare_name(name: str) -> str:
+    """Return a picture's name without the number of its set in a recipe.
+
+    Example:
+        >>> bare_name("0:Train/train_6"), bare_name("scan:2")
+        ('Train/train_6', 'scan:2')
+    """
+    number, colon, rest = name.partition(":")
+    return rest if colon and number.isdecimal() else name
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Names per part, and the group of every name.
@@ -60,7 +71,7 @@ class Split:
     def names(self) -> set[str]:
         """Return all names, with and without the number of their set in a recipe."""
         named = {name for names in self.parts.values() for name in names}
-        return named | {name.partition(":")[2] or name for name in named}
+        return named | set(map(bare_name, named))
 
     @property
     def digest(self) -> str:

@@ -68,7 +68,7 @@ def read_aperio_xml(path: PathLike) -> tuple[Float64, Int64]:
             f"{path}: not an Aperio annotation: the XML begins with {root!r}, not 'Annotations'. "
             "Is this the right file?"
         )
-    return _ragged(outlines)
+    return ragged(outlines)
 
 
 def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
@@ -142,7 +142,7 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
             f"{path}: a feature is not GeoJSON ({type(error).__name__}: {error}). "
             "Export it from QuPath again, as a FeatureCollection of polygons."
         ) from error
-    return _ragged(outlines), names
+    return ragged(outlines), names
 
 
 def _class_name(feature: dict[str, Any]) -> str:
@@ -221,7 +221,7 @@ def _roi(path: PathLike, data: bytes) -> tuple[Float64, Int64] | None:
             f"{path}: not an ImageJ region ({said}). Export it from ImageJ's ROI manager again."
         ) from error
     outlines = [outline for outline in outlines if len(outline) >= 3]
-    return _ragged(outlines) if outlines else None
+    return ragged(outlines) if outlines else None
 
 
 def draw(outlines: tuple[Float64, Int64], shape: tuple[int, int]) -> Int32:
@@ -272,7 +272,8 @@ def _area(ring: Float64) -> float:
     return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2.0
 
 
-def _ragged(outlines: list[Float64]) -> tuple[Float64, Int64]:
+def ragged(outlines: list[Float64]) -> tuple[Float64, Int64]:
+    """Return outlines one after the other: vertices float64 (m, 2) and offsets int64 (n + 1,)."""
     counts = [len(outline) for outline in outlines]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return (np.concatenate(outlines) if outlines else np.zeros((0, 2))), offsets

@@ -14,7 +14,7 @@ STAINS_TO_OD = (_STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)).astype
 OD_TO_STAINS = np.linalg.inv(STAINS_TO_OD.astype(np.float64)).astype(np.float32)
 
 # Optical density of each 8-bit value, natural logarithm; 0 counts as 1 to stay finite.
-_OD_OF_BYTE = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
+OD_OF_BYTE = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
 def to_stains(image: UInt8) -> Float32:
@@ -34,7 +34,7 @@ def to_stains(image: UInt8) -> Float32:
         >>> bool(np.all(to_stains(np.full((1, 1, 3), 255, np.uint8)) == 0))
         True
     """
-    return cv2.transform(_OD_OF_BYTE[image], OD_TO_STAINS.T)  # type: ignore[no-any-return]
+    return cv2.transform(OD_OF_BYTE[image], OD_TO_STAINS.T)  # type: ignore[no-any-return]
 
 
 def from_stains(stains: Float32) -> UInt8:

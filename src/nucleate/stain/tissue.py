@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nucleate.stain.deconvolution import OD_OF_BYTE
 from nucleate.types import Bool, Float32, UInt8
 
 _PALE = 0.15  # sum of the three optical densities, natural logarithm: what absorbs less is glass
@@ -12,7 +13,6 @@ _DARK = 1.0  # what absorbs more is no glass, however grey
 _COLOURLESS = 0.05  # difference of the densities of two channels: glass under a dim lamp is grey
 _ONSET = 0.1  # within which glass turns into tissue
 _SAMPLE = 110_000  # pixels that are enough to know an image's colours to a grey level
-_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
 def tissue_mask(image: UInt8) -> Bool:
@@ -33,7 +33,7 @@ def tissue_mask(image: UInt8) -> Bool:
         >>> tissue_mask(np.array([nucleus, glass, pen, black], np.uint8)).tolist()
         [True, False, False, False]
     """
-    return np.asarray((stainedness(_DENSITY[image]) > 0.5) & (penned(image) < 0.5))
+    return np.asarray((stainedness(OD_OF_BYTE[image]) > 0.5) & (penned(image) < 0.5))
 
 
 def penned(colours: UInt8 | Float32) -> Float32:

@@ -70,16 +70,18 @@ def _file(name: str) -> str:
     return name.rpartition(":")[2].rpartition("/")[2]
 
 
+def restained(sample: Sample, normaliser: Normaliser, tell: Callable[[str], None]) -> Sample:
+    """Return a sample in the reference's colours; `tell` is given a line if it is left as it is."""
+    transform = normaliser.adapt(sample.image)
+    if transform.note:
+        tell(f"{sample.name}: {transform.note}")
+    return replace(sample, image=transform.apply(sample.image))
+
+
 def restain(
     samples: list[Sample], normaliser: Normaliser | None, tell: Callable[[str], None]
 ) -> list[Sample]:
-    """Return samples in the reference's colours; `tell` is given a line for each left as it is."""
+    """Return samples in the reference's colours, as they are without a normaliser."""
     if normaliser is None:
         return samples
-    changed = []
-    for sample in samples:
-        transform = normaliser.adapt(sample.image)
-        if transform.note:
-            tell(f"{sample.name}: {transform.note}")
-        changed.append(replace(sample, image=transform.apply(sample.image)))
-    return changed
+    return [restained(sample, normaliser, tell) for sample in samples]
