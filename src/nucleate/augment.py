@@ -1,6 +1,6 @@
 """Sample → Sample: one random crop of a picture and its labels, as another lab might show it.
 
-Geometry is one remap (flip, right angle, rotation, zoom and elastic deformation together), so
+Geometry is one remap (flip, right angle, rotation, shear, zoom, shift and elastic deformation), so
 that the picture is interpolated once; colours follow. The strength of each step is in the recipe.
 """
 
@@ -15,7 +15,11 @@ from nucleate.types import Bool, Float32, Int32, Sample, UInt8
 
 
 def random_crop(
-    sample: Sample, size: int, config: AugmentConfig, rng: np.random.Generator
+    sample: Sample,
+    size: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    centre_xy: tuple[float, float] | None = None,
 ) -> tuple[UInt8, Int32, Bool]:
     """Return an augmented crop of a sample.
 
@@ -24,12 +28,13 @@ def random_crop(
         size: edge of the crop, in pixels.
         config: strengths.
         rng: the only source of chance: the same state gives the same crop.
+        centre_xy: of the crop, in the sample's pixels; None draws one.
 
     Returns:
         uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
         loss nor a metric counts (outside of the picture, or ignored by the annotation).
     """
-    map_x, map_y = _coordinates(sample.image.shape[:2], size, config, rng)
+    map_x, map_y = _coordinates(sample.image.shape[:2], size, config, rng, centre_xy)
     image = cv2.remap(sample.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     truth = np.zeros(sample.image.shape[:2], np.int32) if sample.labels is None else sample.labels
     columns = np.rint(map_x).astype(np.int32)
@@ -45,7 +50,11 @@ def random_crop(
 
 
 def _coordinates(
-    shape: tuple[int, int], size: int, config: AugmentConfig, rng: np.random.Generator
+    shape: tuple[int, int],
+    size: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    centre_xy: tuple[float, float] | None,
 ) -> tuple[Float32, Float32]:
     """Return for each pixel of the crop the position in the sample (pixel-index coordinates)."""
     height, width = shape
@@ -57,8 +66,15 @@ def _coordinates(
     reach = size / 2 / scale  # half the crop in the sample's pixels
     centre_x = rng.uniform(min(reach, width / 2), max(width - reach, width / 2))
     centre_y = rng.uniform(min(reach, height / 2), max(height - reach, height / 2))
+    if centre_xy is not None:
+        centre_x, centre_y = centre_xy
+    if config.shift > 0:
+        centre_x += rng.uniform(-config.shift, config.shift) * size
+        centre_y += rng.uniform(-config.shift, config.shift) * size
     axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / np.float32(scale)
     x, y = np.meshgrid(axis * np.float32(mirror), axis)
+    if config.shear_degrees > 0:
+        x = x + y * np.float32(np.tan(np.deg2rad(rng.uniform(-1, 1) * config.shear_degrees)))
     if config.elastic_px > 0 and rng.random() < config.elastic_chance:
         nodes = max(2, size // config.elastic_grid_px + 1)
         shift = rng.normal(0, config.elastic_px / scale, (2, nodes, nodes)).astype(np.float32)
@@ -85,6 +101,11 @@ def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UI
         factor = 1 + rng.uniform(-config.stain, config.stain, 3).astype(np.float32)
         shift = rng.uniform(-config.stain, config.stain, 3).astype(np.float32) * 0.1
         image = from_stains(to_stains(image) * factor + shift)
+    if config.multiply > 0:
+        gains = 1 + rng.uniform(-config.multiply, config.multiply, 3)
+        if rng.random() >= 0.2:
+            gains[:] = gains[0]
+        image = np.clip(image * gains.astype(np.float32), 0, 255).astype(np.uint8)
     if config.brightness > 0 or config.contrast > 0:
         gain = 1 + rng.uniform(-config.contrast, config.contrast)
         lift = 255 * rng.uniform(-config.brightness, config.brightness)

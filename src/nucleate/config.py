@@ -49,11 +49,22 @@ class DataConfig(_Strict):
     mpp: Annotated[float, Field(gt=0.02, lt=20)] = 0.25
     """Micrometres per pixel that the network works at; pictures are resampled to it."""
     split: str | None = None
-    """Split file; without one, a split is drawn and written to the run."""
+    """Split file; without one, a split is made and written to the run."""
+    scheme: str | None = None
+    """Published way to split, a key of `nucleate.datasets.schemes.SCHEMES` that gives one split
+    (official, s2, s2-tested); without one, patients are held out at random."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
     """Share of the pictures held out when a split is drawn."""
     split_seed: int = 1
     """Seed of a drawn split."""
+    classes: tuple[str, ...] = ()
+    """Names of the nucleus types, as the data set has them; needed by the head `types`."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> DataConfig:
+        if self.split is not None and self.scheme is not None:
+            raise ValueError("split and scheme exclude each other")
+        return self
 
 
 class StainConfig(_Strict):
@@ -87,12 +98,17 @@ class AugmentConfig(_Strict):
     right_angles: bool = True
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
     zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.33)
+    shear_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    shift: Share = 0.0
+    """The crop is moved by up to this share of its edge, also beyond the picture."""
     elastic_px: NonNegative = 2.0
     """Standard deviation of the displacement at the grid's nodes."""
     elastic_grid_px: Positive = 48
     elastic_chance: Share = 0.3
     stain: NonNegative = 0.3
     """Haematoxylin, eosin and residual are each multiplied by 1 ± this."""
+    multiply: NonNegative = 0.0
+    """All values are multiplied by 1 ± this, in a fifth of the crops each channel by its own."""
     brightness: NonNegative = 0.06
     contrast: NonNegative = 0.15
     blur_px: Annotated[float, Field(ge=0.3)] = 1.2
@@ -110,6 +126,25 @@ class ModelConfig(_Strict):
     """Key of `nucleate.models.MODELS`."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the family's class."""
+
+
+class InitConfig(_Strict):
+    """What the weights are before the first step."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+    from_model: str | None = Field(None, alias="from")
+    """Bundled model, model folder or run folder of the same family, arguments and heads."""
+    imagenet: Literal["never", "if-reachable", "required"] = "never"
+    """Whether the encoder starts from published weights; the log says whether it did."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> InitConfig:
+        if self.from_model is not None and self.imagenet != "never":
+            raise ValueError("from and imagenet exclude each other")
+        return self
 
 
 class HeadConfig(_Strict):
@@ -130,7 +165,15 @@ class TrainConfig(_Strict):
     lr: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: NonNegative = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up; then the rate falls to 0 along a cosine."""
+    """Steps of linear warm-up of the learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What the rate does after the warm-up: falls to 0 along a cosine, or stays."""
+    sampling: Literal["random", "grid"] = "random"
+    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """Losses of the heads are summed as they are, or with learned weights."""
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint becomes the model: of the best validation AJI, or the last."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the averaged weights, which are validated and shipped; 0 switches it off."""
     clip_norm: NonNegative = 5.0
@@ -165,6 +208,17 @@ class DecodeConfig(_Strict):
     """Whether the thresholds are searched on the validation pictures at the end."""
 
 
+class CrossvalConfig(_Strict):
+    """How `nucleate crossval` splits."""
+
+    scheme: str = "kfold"
+    """Key of `nucleate.datasets.schemes.SCHEMES`."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: int = 1
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
+    """Share of the pictures outside of a fold that thresholds and checkpoint are chosen on."""
+
+
 class Recipe(_Strict):
     """One complete experiment."""
 
@@ -177,9 +231,33 @@ class Recipe(_Strict):
     stain: StainConfig = StainConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig
+    init: InitConfig = Field(default_factory=lambda: InitConfig.model_validate({}))
     heads: Annotated[dict[str, HeadConfig], Field(min_length=1)]
     train: TrainConfig
     decode: DecodeConfig = DecodeConfig()
+    crossval: CrossvalConfig = CrossvalConfig()
+
+    @model_validator(mode="after")
+    def _types_have_names(self) -> Recipe:
+        if ("types" in self.heads) != bool(self.data.classes):
+            raise ValueError("the head types needs data.classes, and data.classes the head types")
+        return self
+
+    @property
+    def maps(self) -> dict[str, HeadConfig]:
+        """The output maps of the network: one per head, of `types` one per class.
+
+        The classes share the weight of the head evenly.
+        """
+        found: dict[str, HeadConfig] = {}
+        for name, head in self.heads.items():
+            if name != "types":
+                found[name] = head
+                continue
+            share = {loss: weight / len(self.data.classes) for loss, weight in head.loss.items()}
+            for i in range(len(self.data.classes)):
+                found[f"type_{i + 1}"] = head.model_copy(update={"loss": share})
+        return found
 
 
 def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:

@@ -1,15 +1,17 @@
 """What a network is punished for: one function per term, weighted in the recipe.
 
 Every term has the shape (logits, target, weight) -> scalar, all of shape (B, H, W); `weight` is
-0 on ignored pixels. Adding a loss: write its function, add a row to `LOSSES`.
+0 on ignored pixels. The total is the weighted sum over terms and heads, or, with
+`Uncertainty`, a sum whose weights are learned per head. Adding a loss: write its function, add a
+row to `LOSSES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.config import HeadConfig
@@ -28,6 +30,24 @@ def bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return _mean(per_pixel, weight)
 
 
+def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean focal loss, gamma 2: easy pixels count less. No class balancing.
+
+    References:
+        Lin et al. 2017, doi:10.1109/ICCV.2017.324. Its alpha, applied to both classes as S1 does,
+        is nothing but the term's weight in the recipe.
+
+    Example:
+        >>> zero = torch.zeros(1, 1, 1)
+        >>> round(float(focal(zero, zero, zero + 1)), 4)  # (1 / 2)² · -log(1 / 2)
+        0.1733
+    """
+    per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    # binary_cross_entropy is -log of the probability of the truth where the target is 0 or 1
+    missed = (torch.sigmoid(logits) - target).abs()
+    return _mean(missed**2 * per_pixel, weight)
+
+
 def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return 1 - soft Dice, per picture, averaged over the batch; smoothed by one pixel.
 
@@ -43,6 +63,71 @@ def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     overlap = (weight * probability * target).sum((1, 2))
     total = (weight * (probability + target)).sum((1, 2))
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def dice_pooled(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 - soft Dice of all pixels of the batch together, as S1 has it.
+
+    Example:
+        >>> one = torch.ones(1, 1, 1)
+        >>> round(float(dice_pooled(0 * one, one, one)), 4)  # 1 - 2 · 0.5 / 1.5
+        0.3333
+    """
+    probability = torch.sigmoid(logits)
+    overlap = (weight * probability * target).sum()
+    total = (weight * (probability + target)).sum()
+    return 1 - (2 * overlap + 1e-6) / (total + 1e-6)
+
+
+def tversky(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 - Tversky index, per picture: misses weigh 0.7, false alarms 0.3.
+
+    References:
+        Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44.
+
+    Example:
+        >>> one = torch.ones(1, 1, 1)  # half a pixel found, half missed: (0.5 + 1) / (0.85 + 1)
+        >>> round(float(tversky(0 * one, one, one)), 4)
+        0.1892
+    """
+    probability = torch.sigmoid(logits)
+    found = (weight * probability * target).sum((1, 2))
+    missed = (weight * (1 - probability) * target).sum((1, 2))
+    false = (weight * probability * (1 - target)).sum((1, 2))
+    return (1 - (found + 1) / (found + 0.7 * missed + 0.3 * false + 1)).mean()
+
+
+def lovasz(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the Lovász hinge, per picture: a convex bound of 1 - IoU. Ignored pixels are left out.
+
+    References:
+        Berman et al. 2018, doi:10.1109/CVPR.2018.00464 (algorithm 1).
+
+    Example:
+        >>> row = torch.tensor([[[0.0, -2.0]]])  # one pixel on the border, one right: hinge 1 of 1
+        >>> float(lovasz(row, torch.tensor([[[1.0, 0.0]]]), torch.ones(1, 1, 2)))
+        1.0
+    """
+    return torch.stack(
+        [
+            _lovasz_hinge(scores[counts > 0], truth[counts > 0] > 0.5)
+            for scores, truth, counts in zip(logits, target, weight, strict=True)
+        ]
+    ).mean()
+
+
+def _lovasz_hinge(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the Lovász hinge of the pixels of one picture, (n,) each."""
+    if not len(logits):
+        return logits.sum()
+    sign = 2 * truth.float() - 1
+    errors, order = torch.sort(1 - logits * sign, descending=True)
+    true = truth[order].float()
+    shared = true.sum() - true.cumsum(0)
+    union = true.sum() + (1 - true).cumsum(0)
+    jaccard = 1 - shared / union
+    gain = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+    return torch.dot(F.relu(errors), gain)
 
 
 def mse(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -73,10 +158,36 @@ def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "bce": bce,
+    "focal": focal,
     "dice": dice,
+    "dice_pooled": dice_pooled,
+    "tversky": tversky,
+    "lovasz": lovasz,
     "mse": mse,
     "smooth_l1": smooth_l1,
 }
+
+
+class Uncertainty(nn.Module):
+    """Weights of the heads that are learned with the network: exp(-s) · loss + s for each head.
+
+    References:
+        Kendall et al. 2018, doi:10.1109/CVPR.2018.00781 (equation 10, factors absorbed in s).
+
+    Example:
+        >>> weighing = Uncertainty(["foreground"])
+        >>> float(weighing("foreground", torch.tensor(0.5)))
+        0.5
+    """
+
+    def __init__(self, heads: Iterable[str]) -> None:
+        super().__init__()
+        self.log_variance = nn.ParameterDict({h: nn.Parameter(torch.zeros(())) for h in heads})
+
+    def forward(self, head: str, loss: Tensor) -> Tensor:
+        """Return the weighted loss of a head."""
+        s: Tensor = self.log_variance[head]
+        return torch.exp(-s) * loss + s
 
 
 def total_loss(
@@ -84,6 +195,7 @@ def total_loss(
     targets: dict[str, Tensor],
     ignore: Tensor,
     heads: dict[str, HeadConfig],
+    weighing: Uncertainty | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum of all terms of all heads, and each weighted term by itself.
 
@@ -92,6 +204,7 @@ def total_loss(
         targets: head -> (B, H, W) in 0..1.
         ignore: bool (B, H, W), True where nothing counts.
         heads: the recipe's losses and weights.
+        weighing: learned weights of the heads; None takes the recipe's weights as they are.
 
     Raises:
         ConfigError: a loss does not exist.
@@ -104,7 +217,13 @@ def total_loss(
         weight = valid * (inside + config.background * (1 - inside))
         for name, factor in config.loss.items():
             parts[f"{head}/{name}"] = factor * pick(LOSSES, name, "loss")(scores, truth, weight)
-    return torch.stack(list(parts.values())).sum(), parts
+    if weighing is None:
+        return torch.stack(list(parts.values())).sum(), parts
+    sums = [
+        weighing(head, torch.stack([v for k, v in parts.items() if k.startswith(f"{head}/")]).sum())
+        for head in heads
+    ]
+    return torch.stack(sums).sum(), parts
 
 
 def _mean(per_pixel: Tensor, weight: Tensor) -> Tensor:

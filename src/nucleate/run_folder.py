@@ -132,9 +132,24 @@ class RunFolder:
             if old.name not in kept:
                 old.unlink()
 
-    def best_step(self) -> int:
-        """Return the step of the best checkpoint."""
-        return int(self._manifest()["best"]["step"])
+    def step_of(self, which: str) -> int:
+        """Return the step of the best or last checkpoint."""
+        return int(self._manifest()[which]["step"])
+
+    def best_row(self) -> dict[str, Any]:
+        """Return the row of metrics.csv of the best validation AJI, empty without any."""
+        known = [row for row in self.rows() if row.get("val_aji") not in (None, "", "nan")]
+        return max(known, key=lambda row: float(row["val_aji"]), default={})
+
+    def write_start(self, sentence: str) -> None:
+        """Write down and say what the weights were before the first step."""
+        write_text(self.path / "start.txt", sentence + "\n")
+        self.say(sentence)
+
+    def started_from(self) -> str:
+        """Return the sentence about what the weights were before the first step."""
+        path = self.path / "start.txt"
+        return read_text(path).strip() if path.exists() else ""
 
     def draw_curves(self) -> None:
         """Draw metrics.csv into curves.png."""
@@ -144,13 +159,15 @@ class RunFolder:
         if not rows:
             return
         steps = [int(row["step"]) for row in rows]
-        figure = Figure(figsize=(11, 4), layout="constrained")
-        losses, scores = figure.subplots(1, 2)
-        for name in rows[-1]:
-            target = losses if name.startswith("loss") else scores
-            if name.startswith(("loss", "val_")):
-                target.plot(steps, [float(row[name] or "nan") for row in rows], label=name)
-        for axes, title in ((losses, "training loss"), (scores, "validation")):
+        figure = Figure(figsize=(15, 4), layout="constrained")
+        panels = (
+            ("loss", ("loss", "val_loss")),
+            ("nuclei, validation", ("val_aji", "val_pq", "val_dq")),
+            ("pixels", ("train_", "val_dice", "val_iou", "val_accuracy")),
+        )
+        for axes, (title, wanted) in zip(figure.subplots(1, 3), panels, strict=True):
+            for name in [n for n in rows[-1] if n.startswith(wanted)]:
+                axes.plot(steps, [float(row.get(name) or "nan") for row in rows], label=name)
             axes.set(xlabel="step", title=title)
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nucleate.errors import pick
+from nucleate.errors import ConfigError, pick
 from nucleate.labels import boxes_areas, compact, distance_inside
-from nucleate.types import Bool, Float32, Int32
+from nucleate.types import Bool, Float32, Int16, Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +125,46 @@ HEADS: dict[str, Head] = {
 }
 
 
-def encode(labels: Int32, heads: list[str]) -> dict[str, Float32]:
-    """Return the target map of each named head.
+TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
+
+
+def of_class(labels: Int32, classes: Int16, number: int) -> Float32:
+    """Return 1 on every nucleus of one class and 0 elsewhere.
 
     Args:
         labels: int32 (H, W).
-        heads: keys of `HEADS`.
+        classes: int16 (n,), of nucleus i + 1.
+        number: of the class.
+
+    Example:
+        >>> of_class(np.array([[0, 1, 2]], np.int32), np.array([3, 0], np.int16), 3).tolist()
+        [[0.0, 1.0, 0.0]]
+    """
+    table = np.concatenate([[False], classes == number])
+    return table[labels].astype(np.float32)
+
+
+def encode(labels: Int32, maps: list[str], classes: Int16 | None = None) -> dict[str, Float32]:
+    """Return the target of each named map.
+
+    Args:
+        labels: int32 (H, W).
+        maps: keys of `HEADS`; of the head `types` its maps, type_1 … type_n.
+        classes: int16 (n,), of nucleus i + 1; needed by `types`.
 
     Raises:
-        ConfigError: a head does not exist.
+        ConfigError: a head does not exist, or there are no classes to draw.
 
     Example:
         >>> sorted(encode(np.ones((2, 2), np.int32), ["foreground", "distance"]))
         ['distance', 'foreground']
     """
-    return {name: pick(HEADS, name, "head").target(labels) for name in heads}
+    found: dict[str, Float32] = {}
+    for name in maps:
+        if not name.startswith(TYPE):
+            found[name] = pick(HEADS, name, "head").target(labels)
+        elif classes is None:
+            raise ConfigError("The head 'types' needs data with nucleus types. Leave it away.")
+        else:
+            found[name] = of_class(labels, classes, int(name.removeprefix(TYPE)) - 1)
+    return found

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nucleate.errors import InputError
 
 UInt8 = NDArray[np.uint8]
+Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]

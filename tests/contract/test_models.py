@@ -4,15 +4,37 @@ import numpy as np
 import pytest
 import torch
 
+from nucleate.errors import ConfigError
 from nucleate.models import MODELS, build, parameter_count
 from nucleate.models.export import Deploy, export_onnx
 
 HEADS = ["foreground", "distance"]
-SMALL = {"mtl": {"widths": (8, 12, 16), "window": 4, "attention_heads": 2}}
+SMALL = {
+    "mtl": {"widths": (8, 12, 16), "window": 4, "attention_heads": 2},
+    "unet": {"widths": (8, 12, 16)},
+    "resunet": {"widths": (8, 12, 16)},
+    "linknet": {},
+    "encoder_unet": {"encoder": "resnet18", "decoder_widths": (32, 16, 16, 8, 8)},
+}
 VARIANTS = [
-    {"stem": 1}, {"stem": 2}, {"stem": 4}, {"dilations": (1,)}, {"transformer_layers": 0},
-    {"gates": False}, {"blocks": 1}, {"decoder_blocks": 2},
+    *[("mtl", v) for v in (
+        {"stem": 1}, {"stem": 2}, {"stem": 4}, {"dilations": (1,)}, {"transformer_layers": 0},
+        {"gates": False}, {"blocks": 1}, {"decoder_blocks": 2},
+    )],
+    ("unet", {}), ("unet", {"upsampling": "transposed"}), ("unet", {"norm": "batch", "stem": 2}),
+    ("unet", {"mean": (0.1, 0.2, 0.3), "sd": (0.2, 0.3, 0.4)}),
+    ("resunet", {}), ("resunet", {"upsampling": "bilinear", "stem": 4}),
+    ("linknet", {}), ("linknet", {"activations": False}),
+    ("encoder_unet", {}), ("encoder_unet", {"encoder": "tu-convnext_atto"}),
 ]  # fmt: skip
+PUBLISHED = [
+    ("unet", {"widths": (64, 128, 256, 512)}, 7_782_913),  # S2, small
+    ("unet", {}, 31_378_945),  # S2, full
+    ("unet", {"upsampling": "transposed"}, 31_031_745),  # S1
+    # no figures were published for these; they are what S1's description gives
+    ("resunet", {}, 32_439_175),
+    ("linknet", {"activations": False}, 21_799_233),
+]
 
 
 def _network(family, **changes):
@@ -62,12 +84,53 @@ def test_bf16_stays_close(family):
         assert (torch.sigmoid(exact[head]) - torch.sigmoid(rough[head].float())).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
+@pytest.mark.parametrize(("family", "arguments", "count"), PUBLISHED, ids=str)
+def test_the_published_networks_have_their_size(family, arguments, count):
+    assert parameter_count(build(family, ["foreground"], arguments)) == count
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_weights_survive_a_file(tmp_path, family):
+    from safetensors.torch import load_file, save_file
+
+    one, other = _network(family), build(family, HEADS, SMALL[family]).eval()
+    save_file({k: v.contiguous() for k, v in one.state_dict().items()}, tmp_path / "w.safetensors")
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    image = torch.randint(0, 256, (1, 3, 40, 40)).float()
+    with torch.no_grad():
+        for head in HEADS:
+            assert torch.equal(one(image)[head], other(image)[head])
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_no_head_is_refused(family):
+    with pytest.raises(ConfigError, match="head"):
+        build(family, [], SMALL[family])
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "said"),
+    [
+        ("unet", {"stem": 3}, "stem"),
+        ("unet", {"widths": (8,)}, "widths"),
+        ("unet", {"norm": "layer"}, "norm"),
+        ("unet", {"sd": (0, 1, 1)}, "sd"),
+        ("unet", {"depth": 3}, "no 'depth'"),
+        ("encoder_unet", {"encoder": "resnet35"}, "no encoder 'resnet35'"),
+        ("encoder_unet", {"decoder_widths": (8, 8)}, "decoder_widths"),
+    ],
+)
+def test_nonsense_is_refused(family, arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        build(family, HEADS, arguments)
+
+
+@pytest.mark.parametrize(("family", "changes"), VARIANTS, ids=str)
+def test_torch_onnxruntime_and_openvino_agree(tmp_path, family, changes):
     import onnxruntime
     import openvino
 
-    network = _network("mtl", **changes)
+    network = _network(family, **changes)
     path = tmp_path / "m.onnx"
     export_onnx(network, HEADS, network.align_px, path)
     a = network.align_px

@@ -51,7 +51,7 @@ def run(tree):
 def test_run_folder_holds_everything(run):
     assert {p.name for p in run.iterdir()} == {
         "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
-        "tensorboard", "checkpoints", "model",
+        "start.txt", "tensorboard", "checkpoints", "model",
     }  # fmt: skip
     assert parse_recipe(yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
     split = read_split(run / "split.json")

@@ -10,6 +10,7 @@ from nucleate.config import DataConfig
 from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.resize import resized
+from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest, pick
 from nucleate.types import Sample, check_mpp, grid_ratio
@@ -57,7 +58,9 @@ def collect(config: DataConfig, base: Path) -> Collection:
             split has other groups than the data.
     """
     entries, may_validate, sources = list_recipe(config, base)
-    if config.split is None:
+    if config.scheme is not None:
+        split = _published(config, list(entries.values()))
+    elif config.split is None:
         refuse_test_pictures(list(entries.values()))
         split = _draw(list(entries.values()), may_validate, config)
     else:
@@ -106,6 +109,20 @@ def list_recipe(
             }
         )
     return entries, may_validate, sources
+
+
+def _published(config: DataConfig, entries: list[Entry]) -> Split:
+    """Return the one split of a published scheme."""
+    options = SchemeOptions(validation=config.validation, seed=config.split_seed)
+    splits = split_by(str(config.scheme), entries, options)
+    if len(splits) != 1:
+        raise ConfigError(
+            f"data.scheme: {config.scheme} gives {len(splits)} splits. Use nucleate crossval, or "
+            "write them by 'nucleate data split' and name one as data.split."
+        )
+    split = next(iter(splits.values()))
+    refuse_test_pictures([e for e in entries if e.name not in split.parts.get("test", ())])
+    return split
 
 
 def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:

@@ -111,6 +111,20 @@ def s2(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     return {"s2": Split(parts, {e.name: e.group for e in entries})}
 
 
+def s2_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the split `s2` with its six pictures as test: of the 22 others some are held out.
+
+    S2 reports on the pictures that it validates on. What is tuned must not be tuned on those.
+    """
+    published = s2(entries, options)["s2"]
+    train = set(published.parts["train"])
+    drawn = make_split([e for e in entries if e.name in train], options.validation, options.seed)
+    left_out = published.parts["test"]
+    parts = {**drawn.parts, "test": tuple(sorted(published.parts["validation"]))}
+    groups = {name: group for name, group in published.groups.items() if name not in left_out}
+    return {"s2-tested": Split(parts, groups)}
+
+
 def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     """Return NuInsSeg's published folds: scikit-learn's KFold(5, shuffle=True, random_state=19).
 
@@ -195,7 +209,7 @@ def freeze(entries: list[Entry], folder: Path) -> str:
     return f"the published 5 folds are frozen in {folder} (sha256 {digests})"
 
 
-_MAY_TEST = ("official", "s2")  # schemes that know which pictures are for testing only
+_MAY_TEST = ("official", "s2", "s2-tested")  # schemes that know which pictures are for testing only
 
 
 def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -217,6 +231,7 @@ SCHEMES: dict[str, Callable[[list[Entry], SchemeOptions], dict[str, Split]]] = {
     "leave-one-patient-out": leave_one_patient_out,
     "official": official,
     "s2": s2,
+    "s2-tested": s2_tested,
     "nuinsseg": nuinsseg,
 }
 

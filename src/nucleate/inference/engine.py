@@ -25,7 +25,8 @@ from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
 from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.types import Frame, Instances, Int64, Maps, ModelCard, UInt8, grid_ratio
+from nucleate.targets import TYPE
+from nucleate.types import Frame, Instances, Int16, Int32, Int64, Maps, ModelCard, UInt8, grid_ratio
 
 _WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
 
@@ -276,7 +277,7 @@ def _emit(
         offsets=offsets,
         boxes_xyxy=(boxes + np.array([x0, y0, x0, y0])).astype(np.float32),
         scores=mean_score(labels, maps["foreground"]),
-        classes=np.zeros(count, np.int16),
+        classes=_classes(labels, maps),
         frame=working,
         features=measure(labels, image, coords, offsets, mpp),
     )
@@ -291,6 +292,14 @@ def _emit(
         reaches=reaches_out(box, tile.core, *size)[mine],
         cut=reaches_out(wider, end, *size)[mine],
     )
+
+
+def _classes(labels: Int32, maps: Maps) -> Int16:
+    """Return of each nucleus 1..n the class whose map is highest on it; 0 without such maps."""
+    kinds = [mean_score(labels, m) for name, m in maps.items() if name.startswith(TYPE)]
+    if not kinds:
+        return np.zeros(int(labels.max(initial=0)), np.int16)
+    return np.asarray(np.argmax(kinds, axis=0), np.int16)
 
 
 def _working_size(source: Source, scale: float) -> tuple[int, int]:

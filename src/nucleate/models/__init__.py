@@ -9,9 +9,19 @@ from typing import Any
 from torch import nn
 
 from nucleate.errors import ConfigError, nearest, pick
+from nucleate.models.encoder_unet import EncoderUNet
+from nucleate.models.linknet import LinkNet
 from nucleate.models.mtl import MTL
+from nucleate.models.resunet import ResUNet
+from nucleate.models.unet import UNet
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mtl": MTL}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mtl": MTL,
+    "unet": UNet,
+    "resunet": ResUNet,
+    "linknet": LinkNet,
+    "encoder_unet": EncoderUNet,
+}
 
 
 def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> nn.Module:

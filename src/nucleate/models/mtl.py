@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
+from nucleate.models.edges import Enter, Leave
 
 
 class MTL(nn.Module):
@@ -92,9 +93,8 @@ class MTL(nn.Module):
                 f"mtl: the last width, {widths[-1]}, must be a multiple of attention_heads, "
                 f"{attention_heads}."
             )
-        self.heads = tuple(heads)
-        self.stem = stem
         self.align_px = stem * 2 ** (len(widths) - 1) * (window if transformer_layers else 1)
+        self.fold = Enter(self.align_px, stem)
         self.enter = nn.Sequential(*_convolution(3 * stem * stem, widths[0]), nn.ReLU())
         self.encoder = nn.ModuleList(
             _row(widths[max(0, i - 1)], width, blocks, dilations) for i, width in enumerate(widths)
@@ -110,18 +110,11 @@ class MTL(nn.Module):
         self.decoder = nn.ModuleList(
             _row(2 * fine, fine, decoder_blocks, dilations) for fine in widths[:-1]
         )
-        self.leave = nn.Conv2d(widths[0], len(heads) * stem * stem, 1)
+        self.leave = Leave(widths[0], heads, stem)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        height, width = image.shape[-2:]
-        x = image.to(self.leave.weight.dtype) / 127.5 - 1.0
-        down, right = -height % self.align_px, -width % self.align_px
-        if down or right:
-            x = F.pad(x, (0, right, 0, down), mode="replicate")
-        if self.stem > 1:
-            x = F.pixel_unshuffle(x, self.stem)
-        x = self.enter(x)
+        x = self.enter(self.fold(image))
         skips: list[Tensor] = []
         for level, row in enumerate(self.encoder):
             if level:
@@ -139,12 +132,7 @@ class MTL(nn.Module):
             x = F.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
             skip = gate(skip, x) if isinstance(gate, Gate) else skip
             x = row(torch.cat([x, skip], 1))
-        x = self.leave(x)
-        if self.stem > 1:
-            x = F.pixel_shuffle(x, self.stem)
-        if down or right:
-            x = x[..., :height, :width]
-        return dict(zip(self.heads, x.unbind(1), strict=True))
+        return self.leave.maps(x, image)
 
 
 class Block(nn.Module):

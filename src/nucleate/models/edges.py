@@ -1,0 +1,79 @@
+"""What every network does at its edges: bytes → channels of a size that it can halve, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Enter(nn.Module):
+    """Picture (B, 3, H, W), 0..255 -> (B, 3 stem², H' / stem, W' / stem), normalised and padded.
+
+    H' and W' are the next multiples of `align_px`; what is added repeats the last pixel. A stem of
+    s folds s × s pixels into channels (space to depth).
+
+    Args:
+        align_px: height and width are padded to multiples of this; a multiple of `stem`.
+        stem: 1 folds nothing.
+        mean: per channel, of pixels scaled to 0..1; is subtracted.
+        sd: per channel, divides after that.
+
+    References:
+        Shi et al. 2016, doi:10.1109/CVPR.2016.207 (the reverse of its pixel shuffle).
+
+    Example:
+        >>> Enter(4, 2)(torch.full((1, 3, 5, 4), 255.0)).shape
+        torch.Size([1, 12, 4, 2])
+    """
+
+    def __init__(
+        self,
+        align_px: int,
+        stem: int = 1,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        sd: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(sd) != 3 or min(sd) <= 0:
+            raise ValueError("mean and sd are three numbers each, sd above 0")
+        self.align_px, self.stem = align_px, stem
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("shift", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(sd).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the channels that the first convolution takes."""
+        height, width = image.shape[-2:]
+        x = (image.to(self.shift.dtype) / 255 - self.shift) * self.scale
+        down, right = -height % self.align_px, -width % self.align_px
+        if down or right:
+            x = F.pad(x, (0, right, 0, down), mode="replicate")
+        return F.pixel_unshuffle(x, self.stem) if self.stem > 1 else x
+
+
+class Leave(nn.Conv2d):
+    """Features (B, width, H' / stem, W' / stem) -> one map of logits (B, H, W) per head.
+
+    Args:
+        width: channels of the features.
+        heads: names of the maps.
+        stem: as in `Enter`.
+    """
+
+    def __init__(self, width: int, heads: Sequence[str], stem: int = 1) -> None:
+        super().__init__(width, len(heads) * stem * stem, 1)
+        self.heads, self.stem = tuple(heads), stem
+
+    def maps(self, x: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """Return head -> logits of the size of `image`, what was padded cut off."""
+        x = self(x)
+        if self.stem > 1:
+            x = F.pixel_shuffle(x, self.stem)
+        height, width = image.shape[-2:]
+        if x.shape[-2:] != (height, width):
+            x = x[..., :height, :width]
+        return dict(zip(self.heads, x.unbind(1), strict=True))

@@ -1,0 +1,55 @@
+"""U-Net on any encoder of segmentation-models-pytorch or timm: the strong generic baseline.
+
+References:
+    Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28; the encoders' own papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from nucleate.errors import ConfigError, optional
+from nucleate.models.edges import Enter, Leave
+from nucleate.models.imagenet import MEAN, SD, make_encoder
+
+
+class EncoderUNet(nn.Module):
+    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+
+    Args:
+        heads: names of the maps, in the order of the output.
+        encoder: name in segmentation-models-pytorch (resnet34, efficientnet-b3, …), or in timm
+            with the prefix tu- (tu-convnext_tiny, …).
+        decoder_widths: channels of the decoder, from the coarsest to the finest level.
+
+    Raises:
+        ConfigError: no such encoder.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[str],
+        encoder: str = "resnet34",
+        decoder_widths: Sequence[int] = (256, 128, 64, 32, 16),
+    ) -> None:
+        super().__init__()
+        if not heads or len(decoder_widths) != 5:
+            raise ConfigError("encoder_unet: needs one head and five decoder_widths.")
+        decoders: Any = optional("segmentation_models_pytorch.decoders.unet.decoder", "train")
+        self.encoder_name = encoder
+        self.align_px = 32
+        self.enter = Enter(self.align_px, 1, MEAN, SD)
+        self.encoder = make_encoder(encoder)
+        self.decoder = decoders.UnetDecoder(
+            encoder_channels=self.encoder.out_channels,
+            decoder_channels=tuple(decoder_widths),
+            n_blocks=5,
+        )
+        self.leave = Leave(decoder_widths[-1], heads)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        return self.leave.maps(self.decoder(self.encoder(self.enter(image))), image)

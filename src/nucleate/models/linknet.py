@@ -1,0 +1,93 @@
+"""LinkNet-34: a ResNet-34 encoder and a narrow decoder that adds to the skips (system S1).
+
+As published by S1 the decoder has no activations (`activations=False`), and pictures are not
+normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are switches here.
+
+References:
+    Chaurasia and Culurciello 2017, doi:10.1109/VCIP.2017.8305148. He et al. 2016,
+    doi:10.1109/CVPR.2016.90.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from nucleate.errors import ConfigError
+from nucleate.models.edges import Enter, Leave
+from nucleate.models.imagenet import MEAN, SD, make_encoder
+
+
+class LinkNet(nn.Module):
+    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+
+    Args:
+        heads: names of the maps, in the order of the output.
+        activations: whether the decoder has ReLUs after its normalised convolutions.
+        mean: of pixels in 0..1, per channel, subtracted first.
+        sd: divides after that.
+
+    Raises:
+        ConfigError: no heads.
+    """
+
+    encoder_name = "resnet34"
+
+    def __init__(
+        self,
+        heads: Sequence[str],
+        activations: bool = True,
+        mean: Sequence[float] = MEAN,
+        sd: Sequence[float] = SD,
+    ) -> None:
+        super().__init__()
+        if not heads:
+            raise ConfigError("linknet: needs one head.")
+        self.align_px = 32
+        self.enter = Enter(self.align_px, 1, mean, sd)
+        self.encoder = make_encoder(self.encoder_name)
+        # 1/32 -> 1/16 -> 1/8 -> 1/4 -> 1/2; the last one has no skip to be added to
+        leaving = (256, 128, 64, 64)
+        self.decoder = nn.ModuleList(
+            _up(coarse, fine, activations)
+            for coarse, fine in zip((512, *leaving[:-1]), leaving, strict=True)
+        )
+        self.last = nn.Sequential(
+            nn.ConvTranspose2d(64, 32, 3, stride=2, padding=1, output_padding=1),
+            *_maybe(activations),
+            nn.Conv2d(32, 32, 3, padding=1),
+            *_maybe(activations),
+            nn.Conv2d(32, 16, 3, padding=1),
+            *_maybe(activations),
+        )
+        self.leave = Leave(16, heads)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        _, _, *skips, x = self.encoder(self.enter(image))
+        for level in self.decoder:
+            x = level(x)
+            if skips:
+                x = x + skips.pop()
+        return self.leave.maps(self.last(x), image)
+
+
+def _up(entering: int, leaving: int, activations: bool) -> nn.Sequential:
+    """Return a level of the decoder: narrow to a quarter, double the size, widen."""
+    narrow = entering // 4
+    return nn.Sequential(
+        nn.Conv2d(entering, narrow, 1),
+        nn.BatchNorm2d(narrow),
+        *_maybe(activations),
+        nn.ConvTranspose2d(narrow, narrow, 4, stride=2, padding=1),
+        nn.BatchNorm2d(narrow),
+        *_maybe(activations),
+        nn.Conv2d(narrow, leaving, 1),
+        nn.BatchNorm2d(leaving),
+        *_maybe(activations),
+    )
+
+
+def _maybe(activations: bool) -> list[nn.Module]:
+    return [nn.ReLU()] if activations else []

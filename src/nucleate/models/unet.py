@@ -1,0 +1,108 @@
+"""U-Net: encoder, decoder, and skips that carry the detail across (systems S1 and S2).
+
+    picture ─► E0 ──────────────────────► cat ─► D0 ─► maps
+               │ pool                      ▲ ×2
+               ▼                           │
+              E1 ────────────► cat ─► D1 ──┘
+               │ pool           ▲ ×2
+               ▼                │
+              E2 ───────────────┘
+
+Every E and D is two 3 × 3 convolutions with ReLU. As published: S1 has five levels and transposed
+convolutions (31,031,745 parameters), S2 bilinear upsampling and four levels (7,782,913) or five
+(31,378,945); none normalises inside. `norm`, `stem` and several heads are ours.
+
+References:
+    Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nucleate.errors import ConfigError
+from nucleate.models.edges import Enter, Leave
+
+
+class UNet(nn.Module):
+    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+
+    Args:
+        heads: names of the maps, in the order of the output.
+        widths: channels per level, from the finest to the coarsest.
+        upsampling: transposed halves the channels on the way up; bilinear leaves them to D.
+        norm: batch normalisation after every convolution, or none.
+        stem: 1, 2 or 4: the finest level has 1/stem of the picture's resolution.
+        mean: of pixels in 0..1, per channel, subtracted first.
+        sd: divides after that.
+
+    Raises:
+        ConfigError: an argument is out of range.
+
+    Example:
+        >>> net = UNet(["foreground"], widths=(64, 128, 256, 512))
+        >>> sum(p.numel() for p in net.parameters())
+        7782913
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[str],
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        upsampling: Literal["transposed", "bilinear"] = "bilinear",
+        norm: Literal["none", "batch"] = "none",
+        stem: int = 1,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        sd: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        super().__init__()
+        if stem not in (1, 2, 4) or len(widths) < 2 or not heads or min(widths) < 1:
+            raise ConfigError("unet: needs a stem of 1, 2 or 4, two widths and one head.")
+        if upsampling not in ("transposed", "bilinear") or norm not in ("none", "batch"):
+            raise ConfigError("unet: upsampling is transposed or bilinear, norm none or batch.")
+        self.norm = norm
+        self.align_px = stem * 2 ** (len(widths) - 1)
+        self.enter = Enter(self.align_px, stem, mean, sd)
+        entering = (3 * stem * stem, *widths[:-1])
+        self.encoder = nn.ModuleList(map(self.level, entering, widths))
+        transposed = upsampling == "transposed"
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+            if transposed
+            else nn.Upsample(scale_factor=2.0, mode="bilinear")
+            for fine, coarse in pairwise(widths)
+        )
+        self.decoder = nn.ModuleList(
+            self.level(fine + (fine if transposed else coarse), fine)
+            for fine, coarse in pairwise(widths)
+        )
+        self.leave = Leave(widths[0], heads, stem)
+
+    def level(self, entering: int, leaving: int) -> nn.Module:
+        """Return the convolutions of one level of encoder or decoder."""
+        layers: list[nn.Module] = []
+        for channels in (entering, leaving):
+            layers.append(nn.Conv2d(channels, leaving, 3, padding=1, bias=self.norm == "none"))
+            if self.norm == "batch":
+                layers.append(nn.BatchNorm2d(leaving))
+            layers.append(nn.ReLU())
+        return nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        x = self.enter(image)
+        skips: list[Tensor] = []
+        for i, level in enumerate(self.encoder):
+            if i:
+                skips.append(x)
+                x = F.max_pool2d(x, 2)
+            x = level(x)
+        for up, level in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = level(torch.cat([skips.pop(), up(x)], 1))
+        return self.leave.maps(x, image)

@@ -1,0 +1,127 @@
+"""A trained run → a model folder: thresholds tuned, network exported, card written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from nucleate.checkpoint import ONNX, WEIGHTS, write_card
+from nucleate.config import Recipe
+from nucleate.datasets.collect import Collection
+from nucleate.errors import TrainingError
+from nucleate.inference.backends import Model, TorchBackend
+from nucleate.inference.engine import predict_maps
+from nucleate.io.files import atomic, sha256
+from nucleate.io.slides import ArraySource
+from nucleate.labels import compact
+from nucleate.metrics.instance import aji, matches, panoptic
+from nucleate.metrics.matching import overlap
+from nucleate.models.export import export_onnx
+from nucleate.postprocess import DECODERS
+from nucleate.run_folder import RunFolder
+from nucleate.stain.normalise import Normaliser
+from nucleate.train.task import Task, provisional_card
+from nucleate.tune import Truth, tune_thresholds
+from nucleate.types import Maps, Sample
+
+
+def finish(
+    recipe: Recipe,
+    data: Collection,
+    training: list[Sample],
+    validation: list[Sample],
+    run: RunFolder,
+    stain: Normaliser | None,
+) -> Path:
+    """Turn the best or last checkpoint of a run into a model.
+
+    Args:
+        recipe: of the run.
+        data: where the pictures came from.
+        training: the pictures that were trained on.
+        validation: the pictures that thresholds are tuned on, if the recipe says so.
+        run: its checkpoints are read, its model folder is written.
+        stain: what pictures pass first; travels with the model.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        TrainingError: there is no checkpoint, or it is damaged.
+    """
+    kept = run.checkpoint(recipe.train.keep)
+    if kept is None:
+        raise TrainingError(
+            f"{run.path}: there is no {recipe.train.keep} checkpoint (validation without nuclei?). "
+            "Train first, with nuclei in the pictures held out."
+        )
+    task = Task(recipe, validation)
+    task.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
+    network = task.network.eval()
+    maps_of = list(recipe.maps)
+    card = provisional_card(recipe, task.align_px)
+    model = Model(card, TorchBackend(network, maps_of, "cpu", "f32"))
+    thresholds = card.thresholds
+    maps = [predict_maps(ArraySource(s.image), model, 1.0) for s in validation]
+    truths = [(s.labels, s.ignore) for s in validation if s.labels is not None]
+    if recipe.decode.tune:
+        thresholds, score = tune_thresholds(maps, truths, recipe.decode.decoder, thresholds)
+        run.say(f"thresholds tuned on validation: {thresholds}, AJI {score:.4f}")
+    run.model.mkdir(parents=True, exist_ok=True)
+    network = network.to(memory_format=torch.contiguous_format)
+    export_onnx(network, maps_of, card.align_px, run.model / ONNX)
+    with atomic(run.model / WEIGHTS) as temporary:
+        arrays = {k: v.contiguous().numpy() for k, v in network.state_dict().items()}
+        temporary.write_bytes(save(arrays))  # their save_file makes files that only the owner reads
+    card = replace(
+        card,
+        version="1",
+        thresholds=thresholds,
+        stain=None if stain is None else stain.to_dict(),
+        training_data=[*data.sources, _trained_on(data, training)],
+        metrics={"validation": _scores(recipe, maps, truths, thresholds, run)},
+        files={name: sha256(run.model / name) for name in (ONNX, WEIGHTS)},
+        notes=run.started_from(),
+    )
+    write_card(run.model, card)
+    run.draw_curves()
+    run.say(f"model written to {run.model}")
+    return run.model
+
+
+def _trained_on(data: Collection, training: list[Sample]) -> dict[str, Any]:
+    """Return the entry of the card that says on which part of its data a model was trained."""
+    return {
+        "split_sha256": data.split.digest,
+        "trained_on": len(training),
+        "nuclei_trained_on": sum(
+            len(compact(s.labels)[1]) for s in training if s.labels is not None
+        ),
+        "validation": list(data.split.parts["validation"]),
+    }
+
+
+def _scores(
+    recipe: Recipe,
+    maps: list[Maps],
+    truths: list[Truth],
+    thresholds: dict[str, float],
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Return how the model does on the validation pictures, and which checkpoint it is."""
+    decode = DECODERS[recipe.decode.decoder].decode
+    tables = [
+        overlap(labels, decode(m, thresholds), ignore)
+        for m, (labels, ignore) in zip(maps, truths, strict=True)
+    ]
+    return {
+        "pictures": len(tables),
+        "aji": float(np.nanmean([aji(table) for table in tables])),
+        "pq": float(np.nanmean([panoptic(*matches(table, 0.5))[2] for table in tables])),
+        "best_step": run.step_of(recipe.train.keep),
+    }

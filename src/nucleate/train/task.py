@@ -1,0 +1,203 @@
+"""The network, its losses, its optimiser, and its validation on whole pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from nucleate import __version__
+from nucleate.config import Recipe
+from nucleate.errors import TrainingError
+from nucleate.inference.backends import Model, Precision, TorchBackend
+from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.io.slides import ArraySource
+from nucleate.labels import rasterise
+from nucleate.losses import Uncertainty, total_loss
+from nucleate.metrics.instance import aji, matches, panoptic
+from nucleate.metrics.matching import overlap
+from nucleate.metrics.pixel import Confusion, confusion
+from nucleate.models import build
+from nucleate.overlays import outlined
+from nucleate.postprocess import complete_thresholds
+from nucleate.train.crops import Crop, middle_crop
+from nucleate.types import ModelCard, Sample
+
+_SHOWN, _SHOWN_PX = 2, 512  # validation pictures in TensorBoard, and how much of each
+
+
+class Task(pl.LightningModule):
+    """What Lightning trains: one recipe.
+
+    Attributes:
+        sums: sums over the steps of the current round: losses, pixel confusion of the training.
+        scores: of the validation pictures of the current round.
+    """
+
+    def __init__(self, recipe: Recipe, validation: list[Sample]) -> None:
+        super().__init__()
+        self.recipe, self.validation = recipe, validation
+        self.network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+        self.network.to(memory_format=torch.channels_last)
+        learned = recipe.train.weighting == "uncertainty"
+        self.weighing = Uncertainty(recipe.maps) if learned else None
+        self.sums: dict[str, float] = {}
+        self.scores: list[dict[str, float]] = []
+
+    def training_step(self, batch: Crop, index: int) -> Tensor:
+        """Return the loss of a batch; stop when it is not finite."""
+        logits, loss, parts = self._losses(batch)
+        if not torch.isfinite(loss):
+            said = ", ".join(f"{name} = {float(part.detach()):g}" for name, part in parts.items())
+            raise TrainingError(
+                f"The loss is not finite at step {self.global_step + 1}: {said}. "
+                "Lower train.lr, or use precision fp32."
+            )
+        values = {"loss": loss.detach(), **{f"loss_{k}": v.detach() for k, v in parts.items()}}
+        self.log_dict(values)
+        pixels = _pixels(logits, batch) if "foreground" in logits else {}
+        for name, value in (values | pixels).items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        return loss
+
+    def validation_step(self, index: Tensor, batch_idx: int) -> None:
+        """Segment one whole picture with the engine that users run, and score it."""
+        sample = self.validation[int(index)]
+        if sample.labels is None:
+            raise TrainingError(f"{sample.name}: has no labels. Leave it out.")
+        crop = self.transfer_batch_to_device(middle_crop(sample, self.recipe), self.device, 0)
+        loss = self._losses(crop)[1]
+        precision: Precision = "bf16" if self.recipe.train.precision == "bf16" else "f32"
+        maps = list(self.recipe.maps)
+        backend = TorchBackend(self.network, maps, self.device.type, precision)
+        model = Model(provisional_card(self.recipe, self.align_px), backend)
+        source = ArraySource(sample.image)
+        nuclei = find_nuclei(source, model, self.recipe.data.mpp, EngineOptions()).nuclei
+        pred = rasterise(nuclei.coords_xy, nuclei.offsets, sample.image.shape[:2])[0]
+        table = overlap(sample.labels, pred, sample.ignore)
+        dq, _, pq = panoptic(*matches(table, 0.5))
+        cells = confusion(sample.labels, pred, sample.ignore)
+        self.scores.append(
+            {
+                "val_loss": float(loss),
+                "val_aji": aji(table),
+                "val_pq": pq,
+                "val_dq": dq,
+                "val_dice": cells.dice,
+                "val_iou": cells.iou,
+                "val_accuracy": cells.accuracy,
+            }
+        )
+        if int(index) < _SHOWN and self.logger is not None:
+            window = (slice(0, _SHOWN_PX),) * 2
+            picture = outlined(sample.image[window], sample.labels[window], pred[window])
+            self.logger.experiment.add_image(  # type: ignore[attr-defined]
+                f"validation/{sample.name}", picture, self.global_step, dataformats="HWC"
+            )
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the validation pictures."""
+        if not self.trainer.sanity_checking:
+            self.log_dict(self.means())
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each validation score; pictures without nuclei are left out."""
+        names = self.scores[0] if self.scores else {}
+        return {name: float(np.nanmean([s[name] for s in self.scores])) for name in names}
+
+    def training_means(self) -> dict[str, float]:
+        """Return of the current round the mean losses and the pooled pixel scores in training."""
+        batches = self.recipe.train.validate_every
+        means = {k: v / batches for k, v in self.sums.items() if not k.startswith("pixel_")}
+        if "pixel_tp" in self.sums:
+            cells = Confusion(*(int(self.sums[f"pixel_{k}"]) for k in ("tp", "fp", "fn", "tn")))
+            means |= {
+                "train_dice": cells.dice,
+                "train_iou": cells.iou,
+                "train_accuracy": cells.accuracy,
+            }
+        return means
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Return AdamW (no decay on norms and biases), linear warm-up and the schedule."""
+        config = self.recipe.train
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        if self.weighing is not None:
+            plain += list(self.weighing.parameters())
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+        )
+
+        def factor(step: int) -> float:
+            if step < config.warmup_steps:
+                return (step + 1) / config.warmup_steps
+            if config.schedule == "constant":
+                return 1.0
+            gone = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, gone))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def align_px(self) -> int:
+        """What heights and widths are padded to multiples of."""
+        return self.network.align_px  # type: ignore[return-value]
+
+    def _losses(self, batch: Crop) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        images, targets, ignore = batch
+        logits = self.network(images.permute(0, 3, 1, 2))
+        loss, parts = total_loss(logits, targets, ignore, self.recipe.maps, self.weighing)
+        return logits, loss, parts
+
+
+def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:
+    """Return the card of a network that is still in training."""
+    return ModelCard(
+        name=recipe.name,
+        version="0",
+        family=recipe.model.family,
+        arguments=dict(recipe.model.arguments),
+        heads=list(recipe.maps),
+        decoder=recipe.decode.decoder,
+        thresholds=complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds),
+        mpp=recipe.data.mpp,
+        align_px=align_px,
+        halo_px=recipe.decode.halo_px + -recipe.decode.halo_px % align_px,
+        classes=list(recipe.data.classes) or ["nucleus"],
+        training_data=[],
+        licence=recipe.licence,
+        metrics={},
+        files={},
+        package_version=__version__,
+        recipe=_without_paths(recipe),
+    )
+
+
+def _without_paths(recipe: Recipe) -> dict[str, object]:
+    """Return the recipe as plain values; the folder of the data is nobody else's business."""
+    tree = recipe.model_dump(mode="json")
+    tree["data"]["root"] = "."
+    if tree["data"]["split"] is not None:
+        tree["data"]["split"] = "split.json"
+    return tree
+
+
+def _pixels(logits: dict[str, Tensor], batch: Crop) -> dict[str, Tensor]:
+    """Return the confusion of the foreground at 0.5, in pixels."""
+    truth, pred = batch.targets["foreground"] > 0.5, logits["foreground"].detach() > 0
+    counts = ~batch.ignore
+    return {
+        "pixel_tp": (truth & pred & counts).sum(),
+        "pixel_fp": (~truth & pred & counts).sum(),
+        "pixel_fn": (truth & ~pred & counts).sum(),
+        "pixel_tn": (~truth & ~pred & counts).sum(),
+    }
