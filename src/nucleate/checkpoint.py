@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from nucleate.types import ModelCard
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "mtl-small"
+CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
 
 
@@ -37,6 +39,18 @@ def find_model(name: str | Path) -> Path:
     if path.exists():
         raise ModelError(f"{path}: holds no {CARD}. Name the folder 'model' of a finished run.")
     raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
+
+
+def fold_models(name: str | Path) -> list[Path]:
+    """Return the models of a finished cross-validation; none where the folder is none.
+
+    Raises:
+        ModelError: a fold has no model.
+    """
+    path = Path(name)
+    if not (path / CROSSVAL).is_file():
+        return []
+    return [find_model(path / split.stem) for split in sorted((path / "splits").glob("*.json"))]
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -79,6 +93,14 @@ def _demands(card: ModelCard) -> dict[str, bool]:
         "thresholds": isinstance(card.thresholds, dict),
         "files": isinstance(card.files, dict),
     }
+
+
+def weights_digest(card: ModelCard) -> str:
+    """Return the SHA-256 that stands for a model's weights; of an ensemble, over all of them."""
+    networks = {name: digest for name, digest in card.files.items() if name.endswith(ONNX)}
+    if len(networks) == 1:
+        return next(iter(networks.values()))
+    return hashlib.sha256(json.dumps(networks, sort_keys=True).encode()).hexdigest()
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

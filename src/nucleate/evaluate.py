@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nucleate.datasets.entry import Entry
 from nucleate.errors import InputError
@@ -17,9 +20,10 @@ from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
-from nucleate.metrics.report import DETECTION_RADIUS_UM, PictureScore, Report, compare
+from nucleate.metrics.classes import Typed, compare_classes
+from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
 from nucleate.run_folder import git_commit
-from nucleate.types import Float64, Int32, Int64, check_mpp
+from nucleate.types import Float64, Instances, Int32, Int64, Sample, check_mpp
 
 LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
 
@@ -73,40 +77,109 @@ def evaluate_files(
     return Report(scores, {"prediction": str(pred), "truth": str(truth)})
 
 
-def evaluate_model(
-    model: Model,
-    entries: list[Entry],
-    tell: Callable[[str], None] = lambda _: None,
-    options: EngineOptions | None = None,
-) -> Report:
-    """Segment the pictures of a data set with the engine that users run, and score them.
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One picture, what was found in it, and how well.
+
+    Attributes:
+        sample: the picture and its truth.
+        nuclei: what was found, in pixels of the picture.
+        labels: the same drawn, int32 (H, W), ids as in `nuclei`.
+        score: against the truth.
+    """
+
+    sample: Sample
+    nuclei: Instances
+    labels: Int32
+    score: PictureScore
+
+
+def predictions(
+    model: Model, entries: Iterable[Entry], options: EngineOptions | None = None
+) -> Iterator[Prediction]:
+    """Yield what the engine that users run finds in each picture, and its score.
 
     Everything is compared on the grid of the data set's own pictures.
 
     Raises:
         InputError: a picture cannot be read, has no labels, or has no resolution.
     """
-    scores = []
     for entry in entries:
         sample = entry.read()
         if sample.labels is None:
             raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
-        pred, _ = rasterise(nuclei.coords_xy, nuclei.offsets, sample.labels.shape)
+        labels, _ = rasterise(nuclei.coords_xy, nuclei.offsets, sample.labels.shape)
         radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
-        score = compare(sample.labels, pred, sample.ignore, entry.name, entry.organ, radius)
-        scores.append(score)
-        _tell(tell, score)
-    return Report(
-        scores,
-        {
-            "model": model.card.name,
-            "model_files": model.card.files,
-            "thresholds": model.card.thresholds,
-            "engine": model.backend.about,
-        },
-    )
+        score = compare(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
+        if sample.classes is not None and sample.class_names == tuple(model.card.classes):
+            kinds = compare_classes(
+                Typed(sample.labels, sample.classes),
+                Typed(labels, nuclei.classes),
+                sample.class_names,
+                sample.ignore,
+                radius,
+            )
+            score = replace(score, counts=score.counts | kinds)
+        yield Prediction(sample, nuclei, labels, score)
+
+
+def evaluate_model(
+    model: Model,
+    entries: list[Entry],
+    tell: Callable[[str], None] = lambda _: None,
+    options: EngineOptions | None = None,
+) -> Report:
+    """Score a model on the pictures of a data set.
+
+    Raises:
+        InputError: a picture cannot be read, has no labels, or has no resolution.
+    """
+    scores = []
+    for found in predictions(model, entries, options):
+        scores.append(found.score)
+        _tell(tell, found.score)
+    return Report(scores, describe(model))
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return what a report says about the model behind it."""
+    return {
+        "model": model.card.name,
+        "model_files": model.card.files,
+        "thresholds": model.card.thresholds,
+        "engine": model.backend.about,
+        "recipe": model.card.recipe.get("name"),
+    }
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, float]]:
+    """Return metric -> picture -> value of a written result; NaN where it is not defined.
+
+    Args:
+        folder: with a metrics.json, or a finished cross-validation: its out-of-fold result.
+
+    Raises:
+        InputError: there is none, or it is no such file.
+    """
+    path = next(
+        (p for p in (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
+         if p.is_file()), folder / "metrics.json",
+    )  # fmt: skip
+    try:
+        rows = json.loads(read_text(path))["per_picture"]
+        return {
+            metric: {
+                str(row["name"]): float("nan") if row[metric] is None else float(row[metric])
+                for row in rows
+            }
+            for metric in METRICS
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a result of this version of nucleate ({error!r}). Evaluate again."
+        ) from error
 
 
 def check_ledger(ledger: Path) -> list[dict[str, str]]:

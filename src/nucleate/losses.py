@@ -120,9 +120,9 @@ def _lovasz_hinge(logits: Tensor, truth: Tensor) -> Tensor:
     """Return the Lovász hinge of the pixels of one picture, (n,) each."""
     if not len(logits):
         return logits.sum()
-    sign = 2 * truth.float() - 1
+    sign = 2 * truth.to(logits.dtype) - 1
     errors, order = torch.sort(1 - logits * sign, descending=True)
-    true = truth[order].float()
+    true = truth[order].to(logits.dtype)
     shared = true.sum() - true.cumsum(0)
     union = true.sum() + (1 - true).cumsum(0)
     jaccard = 1 - shared / union

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleate import __version__
+from nucleate.checkpoint import CARD, read_card, trusted_file
 from nucleate.config import Recipe, dump_recipe, load_recipe
 from nucleate.datasets.splits import Split, read_split, write_split
 from nucleate.errors import TrainingError
@@ -135,6 +136,19 @@ class RunFolder:
     def step_of(self, which: str) -> int:
         """Return the step of the best or last checkpoint."""
         return int(self._manifest()[which]["step"])
+
+    def is_finished(self) -> bool:
+        """Return whether the run has a model, after a check of its hashes.
+
+        Raises:
+            ModelError: the model is there, but damaged.
+        """
+        if not (self.model / CARD).exists():
+            return False
+        card = read_card(self.model)
+        for name in card.files:
+            trusted_file(self.model, card, name)
+        return True
 
     def best_row(self) -> dict[str, Any]:
         """Return the row of metrics.csv of the best validation AJI, empty without any."""

@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from nucleate import __version__
-from nucleate.cli import data, prepare, run, stain
+from nucleate.cli import data, experiment, prepare, run, stain
 from nucleate.cli.terminal import fail, show
 from nucleate.errors import NucleateError, explain_os_error
 
@@ -21,7 +21,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run.segment, run.demo, run.train, run.evaluate, prepare.prepare, run.doctor):
+for _command in (
+    run.segment,
+    run.demo,
+    run.train,
+    experiment.crossval,
+    run.evaluate,
+    experiment.compare,
+    prepare.prepare,
+    run.doctor,
+):
     app.command()(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(stain.app, name="stain")

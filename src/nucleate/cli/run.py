@@ -28,6 +28,9 @@ PrecisionOption = Annotated[
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")
+]
 MppOption = Annotated[
     float | None,
     typer.Option(
@@ -52,6 +55,7 @@ def segment(
     threads: ThreadsOption = 0,
     tile_px: TileOption = 1536,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
+    tta: TtaOption = False,
 ) -> None:
     """Find all nuclei of pictures and slides; write labels, overlay, tables and GeoJSON.
 
@@ -59,6 +63,7 @@ def segment(
     """
     from nucleate.inference.backends import load_model
     from nucleate.inference.batch import BatchOptions, expand_sources, segment_files
+    from nucleate.inference.combine import with_tta
     from nucleate.inference.engine import EngineOptions
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
@@ -67,6 +72,7 @@ def segment(
     options = BatchOptions(mpp, chosen, EngineOptions(tile_px, batch))
     found = expand_sources(sources, out)
     ready = load_model(model, device, backend, precision, threads)
+    ready = with_tta(ready) if tta else ready
     say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
     with Bar() as bar:
         summary = segment_files(found, out, ready, options, bar.say, bar.show)
@@ -161,6 +167,7 @@ def evaluate(
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = 0,
     tile_px: TileOption = 1536,
+    tta: TtaOption = False,
     ledger: Annotated[
         Path, typer.Option(help="Where uses of official test pictures are written down.")
     ] = Path("docs/results/test-uses.csv"),
@@ -170,6 +177,7 @@ def evaluate(
     Examples: nucleate evaluate out/ truth/
     or nucleate evaluate -m mtl-small --data monuseg --root MoNuSegTestData.zip
     """
+    from nucleate.checkpoint import weights_digest
     from nucleate.datasets.monuseg import is_official_test
     from nucleate.evaluate import check_ledger, evaluate_files, evaluate_model, log_test_use
     from nucleate.run_folder import git_commit
@@ -190,15 +198,17 @@ def evaluate(
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
         from nucleate.datasets.collect import list_entries
         from nucleate.inference.backends import load_model
+        from nucleate.inference.combine import with_tta
         from nucleate.inference.engine import EngineOptions
 
         entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
         if any(entry.test_only for entry in entries):
             check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)
+        ready = with_tta(ready) if tta else ready
         report = evaluate_model(ready, entries, say, EngineOptions(tile_px))
         report.about["data"] = {"reader": data, "root": root.name}
-        name, digest = ready.card.name, ready.card.files.get("model.onnx", "")
+        name, digest = ready.card.name, weights_digest(ready.card)
         names = [entry.name for entry in entries]
     if any(is_official_test(picture) for picture in names):
         log_test_use(ledger, name, digest, report, _command_line(root))

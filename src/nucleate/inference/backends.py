@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from nucleate.checkpoint import DEFAULT_MODEL, ONNX, WEIGHTS, find_model, read_card, trusted_file
+from nucleate.checkpoint import (
+    DEFAULT_MODEL,
+    ONNX,
+    WEIGHTS,
+    find_model,
+    fold_models,
+    read_card,
+    trusted_file,
+)
 from nucleate.errors import ModelError, optional
 from nucleate.postprocess import complete_thresholds, missing_head
 from nucleate.types import Maps, ModelCard, UInt8
@@ -49,7 +57,8 @@ def load_model(
     """Load a bundled model by name, or any model folder by path.
 
     Args:
-        name: bundled name, model folder, or run folder.
+        name: bundled name, model folder, run folder, or folder of a cross-validation: the
+            ensemble of its folds.
         device: auto takes a CUDA device where PyTorch finds one, else the CPU.
         backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
         precision: f32 gives the same result everywhere; bf16 is faster where the CPU has it.
@@ -58,6 +67,12 @@ def load_model(
     Raises:
         ModelError: no such model, a damaged file, or an engine that cannot run here.
     """
+    folds = fold_models(name)
+    if folds:
+        from nucleate.inference.combine import ensemble
+
+        each = [load_model(fold, device, backend, precision, threads) for fold in folds]
+        return ensemble(each, Path(name).name)
     folder = find_model(name)
     card = read_card(folder)
     complete_thresholds(card.decoder, card.thresholds)
@@ -65,7 +80,7 @@ def load_model(
     if missing is not None:
         raise ModelError(f"{folder}: the decoder {card.decoder!r} needs the head {missing!r}.")
     if device == "auto":
-        device = "cuda" if backend != "openvino" and _has_cuda() else "cpu"
+        device = "cuda" if backend != "openvino" and cuda_count() else "cpu"
     if device == "cuda" and backend == "openvino":
         raise ModelError("OpenVINO runs on the CPU here. Use --backend torch for --device cuda.")
     if backend == "torch" or (backend == "auto" and device == "cuda"):
@@ -159,8 +174,8 @@ class TorchBackend:
         return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
 
 
-def _has_cuda() -> bool:
-    """Return whether PyTorch is installed and finds a CUDA device; cheap where there is none."""
+def cuda_count() -> int:
+    """Return how many CUDA devices PyTorch finds; cheap where there is none, or no PyTorch."""
     import ctypes
     import importlib.util
     import sys
@@ -169,7 +184,7 @@ def _has_cuda() -> bool:
     try:
         ctypes.CDLL(library)
     except OSError:
-        return False
+        return 0
     if importlib.util.find_spec("torch") is None:
-        return False
-    return bool(optional("torch", "train").cuda.is_available())
+        return 0
+    return int(optional("torch", "train").cuda.device_count())

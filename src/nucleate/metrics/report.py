@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from nucleate.io.files import write_text
 from nucleate.metrics import instance, pixel
+from nucleate.metrics.classes import per_class
+from nucleate.metrics.errors import fates
 from nucleate.metrics.matching import overlap
 from nucleate.types import Bool, Int32
 
@@ -24,6 +27,7 @@ DETECTION_RADIUS_PX = 12.0
 METRICS = (
     "dice", "iou", "accuracy", "precision", "recall", "aji", "aji_plus", "dq", "sq", "pq",
     "f1_50", "f1_70", "f1_detection", "boundary_f", "hd95_px", "count_error",
+    "component_count_error",
 )  # fmt: skip
 
 
@@ -80,6 +84,8 @@ def compare(
     counts: dict[str, float] = {
         "pixel_tp": cells.tp, "pixel_fp": cells.fp, "pixel_fn": cells.fn, "pixel_tn": cells.tn,
         "nuclei_true": len(table.truth_areas), "nuclei_pred": len(table.pred_areas),
+        "components_true": component_count(truth), "components_pred": component_count(pred),
+        **fates(table).counts(),
     }  # fmt: skip
     counts["aji_c"], counts["aji_u"] = instance.aji_counts(table)
     counts["aji_plus_c"], counts["aji_plus_u"] = instance.aji_plus_counts(table)
@@ -100,7 +106,8 @@ def compare(
 def ratios(c: dict[str, float]) -> dict[str, float]:
     """Return every metric from (summed) counts; NaN where it is not defined.
 
-    `count_error` is |predicted - true| / true nuclei.
+    `count_error` is |predicted - true| / true nuclei; `component_count_error` the same of the
+    4-connected pieces of the foreground, in which touching nuclei are one: as S2 counts.
     """
     cells = pixel.Confusion(*(int(c[f"pixel_{k}"]) for k in ("tp", "fp", "fn", "tn")))
     dq, sq, pq = instance.panoptic(int(c["tp_50"]), int(c["fp_50"]), int(c["fn_50"]), c["iou_sum"])
@@ -124,7 +131,21 @@ def ratios(c: dict[str, float]) -> dict[str, float]:
         ),
         "hd95_px": c["hd95_px"],
         "count_error": instance.ratio(abs(c["nuclei_pred"] - c["nuclei_true"]), c["nuclei_true"]),
+        "component_count_error": instance.ratio(
+            abs(c["components_pred"] - c["components_true"]), c["components_true"]
+        ),
     }
+
+
+def component_count(labels: Int32) -> int:
+    """Return the number of 4-connected pieces of the foreground, whatever their labels.
+
+    Example:
+        >>> component_count(np.array([[1, 2, 0, 2]], np.int32))
+        2
+    """
+    mask = (labels > 0).view(np.uint8)
+    return int(cv2.connectedComponents(mask, connectivity=4)[0]) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +206,20 @@ class Report:
             "mean": self.means(),
             "pooled": self.pooled(),
             "per_organ": self.per_organ(),
+            "per_class": per_class([p.counts for p in self.pictures]),
             "per_picture": [
                 {"name": p.name, "organ": p.organ, **p.metrics, "counts": p.counts}
                 for p in self.pictures
             ],
         }
-        write_text(folder / "metrics.json", json.dumps(_no_nan(content), indent=1) + "\n")
+        write_text(folder / "metrics.json", json.dumps(no_nan(content), indent=1) + "\n")
         text = io.StringIO()
         names = ["name", "organ", *METRICS, *(self.pictures[0].counts if self.pictures else ())]
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(dict.fromkeys(names))
         for p in self.pictures:
             row: dict[str, Any] = {"name": p.name, "organ": p.organ, **p.counts, **p.metrics}
-            known = _no_nan(row)
+            known = no_nan(row)
             writer.writerow("" if known[k] is None else known[k] for k in dict.fromkeys(names))
         write_text(folder / "per_picture.csv", text.getvalue())
 
@@ -218,10 +240,10 @@ def mean_interval(values: list[float]) -> dict[str, float]:
     return {"mean": float(valid.mean()), "low": float(low), "high": float(high), "n": len(valid)}
 
 
-def _no_nan(tree: Any) -> Any:  # noqa: ANN401
+def no_nan(tree: Any) -> Any:  # noqa: ANN401
     """Return the tree with null for NaN: JSON knows none."""
     if isinstance(tree, dict):
-        return {key: _no_nan(value) for key, value in tree.items()}
+        return {key: no_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_no_nan(value) for value in tree]
+        return [no_nan(value) for value in tree]
     return None if isinstance(tree, float) and math.isnan(tree) else tree

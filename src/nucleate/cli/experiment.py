@@ -1,0 +1,106 @@
+"""Crossval, compare, report: what is done with whole recipes and finished results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nucleate.cli.terminal import say, show
+from nucleate.errors import ConfigError
+
+
+def crossval(
+    recipe: Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder. Default: runs/NAME-cv.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished folds, go on with the others.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Folds at a time; they are dealt out over the GPUs.")
+    ] = 1,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also score the mean over 8 views, reported apart.")
+    ] = False,
+) -> None:
+    """Train one model per fold, score each on what it never saw; needs the extra 'train'.
+
+    The recipe's `crossval` says how to split. `-m FOLDER` then is the ensemble of all folds.
+
+    Example: nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
+    """
+    from nucleate.config import load_recipe
+    from nucleate.crossval import CrossvalOptions, cross_validate
+    from nucleate.errors import optional
+
+    optional("torch", "train")
+    optional("lightning", "train")
+    wanted = load_recipe(recipe, changes)
+    folder = out or Path("runs") / f"{wanted.name}-cv"
+    found = cross_validate(wanted, Path(), folder, CrossvalOptions(resume, jobs, tta), say)
+    for key in ("out_of_fold", "out_of_fold_tta"):
+        if key in found:
+            _show_folds(key.replace("_", " "), found[key])
+    show(f"written to {folder}")
+
+
+def compare(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Results; all are held against the first."),
+    ],
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Comma-separated names, as in metrics.json.")
+    ] = "aji,pq,dice,count_error",
+) -> None:
+    """Hold results on the same pictures against each other, picture by picture.
+
+    Example: nucleate compare runs/a-cv runs/b-cv
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from nucleate.evaluate import read_scores
+    from nucleate.metrics.paired import paired
+
+    if len(results) < 2:
+        raise ConfigError("compare: name two results at least.")
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    scores = [read_scores(folder) for folder in results]
+    for other, folder in zip(scores[1:], results[1:], strict=True):
+        table = Table(title=f"{folder} - {results[0]}")
+        for column in ("metric", "first", "second", "difference", "95 % interval", "p", "n"):
+            table.add_column(column, justify="left" if column == "metric" else "right")
+        for name in names:
+            if any(name not in each for each in (scores[0], other)):
+                known = ", ".join(scores[0])
+                raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
+            p = paired(scores[0][name], other[name])
+            table.add_row(
+                name, f"{p.a:.4f}", f"{p.b:.4f}", f"{p.difference:+.4f}",
+                f"{p.low:+.4f} to {p.high:+.4f}", f"{p.p:.4f}", str(p.n),
+            )  # fmt: skip
+        Console(highlight=False).print(table)
+
+
+def _show_folds(title: str, found: dict[str, Any]) -> None:
+    """Print one row per fold, and mean ± SD."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = ("aji", "pq", "dice", "count_error")
+    table = Table(title=title)
+    for column in ("fold", "pictures", *shown):
+        table.add_column(column, justify="left" if column == "fold" else "right")
+    for name, fold in found["folds"].items():
+        table.add_row(name, str(fold["pictures"]), *(f"{fold[m]:.4f}" for m in shown))
+    over = found["over_folds"]
+    table.add_row("mean ± SD", "", *(f"{over[m]['mean']:.4f} ± {over[m]['sd']:.4f}" for m in shown))
+    Console(highlight=False).print(table)
