@@ -21,7 +21,9 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def outlined(image: UInt8, truth: Int32, pred: Int32, ignore: Bool | None = None) -> UInt8:
+def outlined(
+    image: UInt8, truth: Int32, pred: Int32, ignore: Bool | None = None, thickness: int = 1
+) -> UInt8:
     """Return the picture with the outlines of all true nuclei, and of what was predicted wrongly.
 
     True outlines take the colour of their fate (`metrics.errors`); predictions are thin and grey,
@@ -32,6 +34,7 @@ def outlined(image: UInt8, truth: Int32, pred: Int32, ignore: Bool | None = None
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
         ignore: bool (H, W); what lies there has no fate.
+        thickness: of the true outlines, in pixels; the predicted ones are thin.
 
     Returns:
         uint8 (H, W, 3).
@@ -43,14 +46,17 @@ def outlined(image: UInt8, truth: Int32, pred: Int32, ignore: Bool | None = None
     canvas = np.ascontiguousarray(image).copy()
     grey = (190, 190, 190)
     spurious = PRED_FATES.index("spurious")
-    _draw(canvas, pred, [COLOURS["spurious"] if f == spurious else grey for f in found.pred])
-    _draw(canvas, truth, [COLOURS[TRUTH_FATES[f]] for f in found.truth])
+    thin = [COLOURS["spurious"] if f == spurious else grey for f in found.pred]
+    _draw(canvas, pred, thin, 1)
+    _draw(canvas, truth, [COLOURS[TRUTH_FATES[f]] for f in found.truth], thickness)
     return canvas
 
 
-def _draw(canvas: UInt8, labels: Int32, colours: list[tuple[int, int, int]]) -> None:
+def _draw(
+    canvas: UInt8, labels: Int32, colours: list[tuple[int, int, int]], thickness: int
+) -> None:
     coords, offsets, _ = trace(labels)
     fine = np.rint((coords - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
     for i, colour in enumerate(colours):
         ring = fine[offsets[i] : offsets[i + 1]]
-        cv2.polylines(canvas, [ring], True, colour, thickness=1, lineType=cv2.LINE_AA, shift=4)
+        cv2.polylines(canvas, [ring], True, colour, thickness, cv2.LINE_AA, shift=4)

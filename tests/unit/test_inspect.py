@@ -9,7 +9,7 @@ import pytest
 from nucleate.datasets import DATASETS
 from nucleate.datasets.collect import list_entries
 from nucleate.datasets.inspect import bias, inspect_entries, outliers, touching
-from nucleate.datasets.inspect_page import page, write_report
+from nucleate.datasets.inspect_page import inspection_page, write_report
 from nucleate.datasets.splits import Split
 from nucleate.labels import compact
 from tests.contract.test_datasets import MAKERS, OPTIONS
@@ -80,7 +80,7 @@ def test_parts_of_a_split_are_compared(tmp_path):
     )
     found = inspect_entries(entries, DATASETS["folder"].card, split)
     assert {t["grouping"] for t in found.bias} == {"part"}
-    assert "between parts" in page(found, DATASETS["folder"].card)
+    assert "between parts" in inspection_page(found, DATASETS["folder"].card)
 
 
 def test_class_balance(tmp_path):
@@ -101,4 +101,4 @@ def test_names_cannot_break_the_page(tmp_path):
         file = next((tmp_path / "t" / part).iterdir())
         file.rename(file.with_name("<script>alert(1)<" + file.suffix))
     found = inspect_entries(list_entries("folder", tmp_path / "t", {}), DATASETS["folder"].card)
-    assert "<script>" not in page(found, DATASETS["folder"].card)
+    assert "<script>" not in inspection_page(found, DATASETS["folder"].card)

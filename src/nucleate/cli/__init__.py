@@ -28,6 +28,7 @@ for _command in (
     experiment.crossval,
     run.evaluate,
     experiment.compare,
+    experiment.report,
     prepare.prepare,
     run.doctor,
 ):

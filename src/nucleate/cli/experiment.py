@@ -104,3 +104,30 @@ def _show_folds(title: str, found: dict[str, Any]) -> None:
     over = found["over_folds"]
     table.add_row("mean ± SD", "", *(f"{over[m]['mean']:.4f} ± {over[m]['sd']:.4f}" for m in shown))
     Console(highlight=False).print(table)
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of nucleate train or nucleate crossval.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, report.json.")],
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the data, where it has moved since.")
+    ] = None,
+) -> None:
+    """Show finished runs on one HTML page: curves, tables, errors, counting, cost.
+
+    Example: nucleate report runs/laptop runs/mtl-small -o report/
+    """
+    from nucleate.errors import optional
+    from nucleate.report.gather import gather
+    from nucleate.report.page import write_report
+
+    optional("torch", "train")
+    optional("matplotlib", "train")
+    names = [run.resolve().name for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"report: two runs are called {twice!r}. Rename one of the folders.")
+    write_report([gather(run, Path(), root, say) for run in runs], out)
+    show(f"{out / 'index.html'}")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,27 +14,10 @@ import numpy as np
 from nucleate.datasets.entry import DatasetCard
 from nucleate.datasets.inspect import METRICS, Inspection
 from nucleate.io.files import write_text
+from nucleate.io.html import INK, SOFT, figure, heading, page, plot, plots, quiet, table, text
 
 _SHEET = 24  # pictures on the contact sheet
-_INK, _SOFT = "#2f5d8a", "#c9d6e3"
 _CHANNELS = ("#c03a2b", "#3c8d40", "#3262b5")
-_STYLE = """
-:root { color-scheme: light dark; --line: #d4d9de; --soft: #f3f5f7; --ink: #1c2733; }
-@media (prefers-color-scheme: dark) { :root { --line: #3b434c; --soft: #20262c; --ink: #e3e8ec; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 74rem; margin: 2rem auto;
-       padding: 0 1.2rem; }
-h1 { margin-bottom: .2rem } h2 { margin-top: 2.6rem; border-bottom: 1px solid var(--line) }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
-th:first-child, td:first-child { text-align: left } th { background: var(--soft) }
-.wide { overflow-x: auto } .facts { display: flex; flex-wrap: wrap; gap: .8rem; padding: 0 }
-.facts li { list-style: none; background: var(--soft); padding: .6rem 1rem; border-radius: .4rem }
-.facts b { display: block; font-size: 1.5rem } .plots { display: flex; flex-wrap: wrap; gap: 1rem }
-.plots img { max-width: 100%; background: #fff; border-radius: .4rem }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .9rem }
-figure { margin: 0 } figure img { width: 100%; display: block } .note { color: #a04000 }
-figcaption { font-size: .78rem; overflow-wrap: anywhere } .quiet { opacity: .75; font-size: .88rem }
-"""
 
 
 def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> None:
@@ -51,51 +30,41 @@ def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> 
     del content["thumbs"]
     about = {"data_set": name, "title": card.title, "metrics": METRICS}
     write_text(out / "report.json", json.dumps(about | content, indent=1, ensure_ascii=False))
-    write_text(out / "index.html", page(found, card))
+    write_text(out / "index.html", inspection_page(found, card))
 
 
-def page(found: Inspection, card: DatasetCard) -> str:
+def inspection_page(found: Inspection, card: DatasetCard) -> str:
     """Return the HTML page of an inspection."""
     blocks = [
-        f"<h1>{_text(card.title)}</h1>",
-        f"<p>{_text(card.contents)}</p>",
-        f'<p class="quiet">Licence: {_text(card.licence)} · {_text(card.citation)}</p>',
+        f"<h1>{text(card.title)}</h1>",
+        f"<p>{text(card.contents)}</p>",
+        f'<p class="quiet">Licence: {text(card.licence)} · {text(card.citation)}</p>',
         _facts(found),
         _conflicts(found),
-        _heading("What it looks like"),
-        _quiet(
+        heading("What it looks like"),
+        quiet(
             "Outlines as annotated, in yellow; hatched areas do not count. Pictures are spread "
             "over the organs; the strongest outliers follow."
         ),
         _sheet(found),
-        _heading("Nuclei"),
-        _plots(_nuclei_plots(found)),
-        _heading("Colours"),
-        _quiet(
+        heading("Nuclei"),
+        plots(_nuclei_plots(found)),
+        heading("Colours"),
+        quiet(
             "Tissue only: glass, pen and black are left out. Stains by the fixed vectors of "
             "Ruifrok and Johnston."
         ),
-        _plots(_colour_plots(found)),
-        _heading("By organ"),
+        plots(_colour_plots(found)),
+        heading("By organ"),
         _organs(found),
-        _heading("Bias between parts"),
+        heading("Bias between parts"),
         _bias(found),
-        _heading("Outliers"),
+        heading("Outliers"),
         _outliers(found),
-        _heading("Every picture"),
+        heading("Every picture"),
         _rows(found),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(card.title)}: inspection</title><style>{_STYLE}</style></head><body>"
-        + "\n".join(blocks)
-        + "</body></html>\n"
-    )
-
-
-def _heading(text: str) -> str:
-    return f'<h2 id="{text.lower().replace(" ", "-")}">{text}</h2>'
+    return page(f"{card.title}: inspection", blocks)
 
 
 def _facts(found: Inspection) -> str:
@@ -108,14 +77,14 @@ def _facts(found: Inspection) -> str:
         (len({row["centre"] for row in found.rows if row["centre"]}), "centres stated"),
         (len(found.classes), "nucleus classes"),
     ]
-    items = "".join(f"<li><b>{n:,}</b>{_text(what)}</li>" for n, what in facts if n)
+    items = "".join(f"<li><b>{n:,}</b>{text(what)}</li>" for n, what in facts if n)
     return f'<ul class="facts">{items}</ul>'
 
 
 def _conflicts(found: Inspection) -> str:
     sizes = ", ".join(f"{size} ({n})" for size, n in found.sizes.items())
-    said = "".join(f'<li class="note">{_text(c)}</li>' for c in found.conflicts)
-    return f"<p>Sizes: {_text(sizes)}.</p><ul>{said or '<li>No conflicts found.</li>'}</ul>"
+    said = "".join(f'<li class="note">{text(c)}</li>' for c in found.conflicts)
+    return f"<p>Sizes: {text(sizes)}.</p><ul>{said or '<li>No conflicts found.</li>'}</ul>"
 
 
 def _sheet(found: Inspection) -> str:
@@ -141,40 +110,36 @@ def _sheet(found: Inspection) -> str:
             for o in found.outliers
             if o["name"] == name
         ]
-        note = f'<br><span class="note">outlier: {_text(", ".join(why[:3]))}</span>' if why else ""
-        data = base64.b64encode(found.thumbs[name]).decode()
-        figures.append(
-            f'<figure><img alt="{_text(name)} with outlines" loading="lazy" '
-            f'src="data:image/jpeg;base64,{data}"><figcaption>{_text(name)}<br>'
-            f"{_text(' · '.join(s for s in said if s))}{note}</figcaption></figure>"
-        )
+        note = f'<br><span class="note">outlier: {text(", ".join(why[:3]))}</span>' if why else ""
+        caption = f"{text(name)}<br>{text(' · '.join(s for s in said if s))}{note}"
+        figures.append(figure(found.thumbs[name], f"{name} with outlines", caption))
     return f'<div class="sheet">{"".join(figures)}</div>'
 
 
 def _nuclei_plots(found: Inspection) -> list[str]:
-    plots = []
+    tags = []
     counts = [row["nuclei"] for row in found.rows if row["nuclei"] is not None]
     if counts:
-        plots.append(
-            _plot("Nuclei per picture", "nuclei", "pictures", lambda ax: ax.hist(
-                counts, bins=min(30, max(5, len(counts) // 2)), color=_INK))
+        tags.append(
+            plot("Nuclei per picture", "nuclei", "pictures", lambda ax: ax.hist(
+                counts, bins=min(30, max(5, len(counts) // 2)), color=INK))
         )  # fmt: skip
     for metric, title in (
         ("nuclei_per_mm2", "Nuclei per mm²"),
         ("touching", "Nuclei that touch another"),
     ):
-        plots += _by_organ(found, metric, title)
+        tags += _by_organ(found, metric, title)
     for key, title, unit in (
         ("area_um2", "Area of nuclei", "µm²"),
         ("eccentricity", "Eccentricity of nuclei", "0 round, 1 a line"),
     ):
         if found.distributions[key]["counts"]:
-            plots.append(_plot(title, unit, "nuclei", _bars(found.distributions[key])))
+            tags.append(plot(title, unit, "nuclei", _bars(found.distributions[key])))
     if found.classes:
         names, values = list(found.classes)[::-1], list(found.classes.values())[::-1]
-        bars = _plot("Classes", "nuclei", "", lambda ax: ax.barh(names, values, color=_INK))
-        plots.append(bars)
-    return plots
+        bars = plot("Classes", "nuclei", "", lambda ax: ax.barh(names, values, color=INK))
+        tags.append(bars)
+    return tags
 
 
 def _colour_plots(found: Inspection) -> list[str]:
@@ -200,8 +165,8 @@ def _colour_plots(found: Inspection) -> list[str]:
             ax.legend(frameon=False, fontsize=7, ncols=2)
 
     return [
-        _plot("Intensities on tissue", "level", "share", levels),
-        _plot("Mean stain of each picture", "haematoxylin (OD)", "eosin (OD)", stains),
+        plot("Intensities on tissue", "level", "share", levels),
+        plot("Mean stain of each picture", "haematoxylin (OD)", "eosin (OD)", stains),
         *_by_organ(found, "haematoxylin", "Haematoxylin by organ"),
         *_by_organ(found, "eosin", "Eosin by organ"),
         *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre"),
@@ -221,69 +186,34 @@ def _by_organ(found: Inspection, metric: str, title: str, key: str = "organ") ->
     def draw(ax: Any) -> None:  # noqa: ANN401
         ax.boxplot(
             [groups[n] for n in names], orientation="horizontal", tick_labels=names, widths=0.6,
-            patch_artist=True, boxprops={"facecolor": _SOFT}, medianprops={"color": _INK},
+            patch_artist=True, boxprops={"facecolor": SOFT}, medianprops={"color": INK},
             flierprops={"marker": ""},
         )  # fmt: skip
         for i, name in enumerate(names):
-            ax.plot(groups[name], np.full(len(groups[name]), i + 1), ".", color=_INK, alpha=0.5)
+            ax.plot(groups[name], np.full(len(groups[name]), i + 1), ".", color=INK, alpha=0.5)
 
-    return [_plot(title, METRICS[metric], "", draw, max(3.0, 1.2 + 0.28 * len(names)))]
+    return [plot(title, METRICS[metric], "", draw, max(3.0, 1.2 + 0.28 * len(names)))]
 
 
 def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
     edges = np.array(distribution["edges"])
     return lambda ax: ax.bar(
-        edges[:-1], distribution["counts"], np.diff(edges), align="edge", color=_INK
+        edges[:-1], distribution["counts"], np.diff(edges), align="edge", color=INK
     )
 
 
-def _plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float = 3.0) -> str:
-    """Return an image tag with a plot; the plot is a picture inside the page."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font has every script
-        return _drawn(Figure, FigureCanvasAgg, (title, x, y), draw, height)
-
-
-def _drawn(
-    make: Any,  # noqa: ANN401
-    canvas: Any,  # noqa: ANN401
-    words: tuple[str, str, str],
-    draw: Callable[[Any], Any],
-    height: float,
-) -> str:
-    title, x, y = words
-    figure = make(figsize=(5.2, height), layout="constrained")
-    canvas(figure)
-    ax = figure.add_subplot()
-    draw(ax)
-    ax.set(title=title, xlabel=x, ylabel=y)
-    ax.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{_text(title)}" src="data:image/png;base64,{data}">'
-
-
-def _plots(tags: list[str]) -> str:
-    return f'<div class="plots">{"".join(tags)}</div>' if tags else "<p>Nothing to show.</p>"
-
-
 def _organs(found: Inspection) -> str:
-    head = ["organ", "pictures", *METRICS]
+    head = ["organ", "pictures", *map(_plain, METRICS)]
     body = [
         [organ, row["pictures"], *(_number(row[metric]) for metric in METRICS)]
         for organ, row in found.organs.items()
     ]
-    return _quiet("Means over pictures.") + _table(head, body)
+    return quiet("Means over pictures.") + table(head, body)
 
 
 def _bias(found: Inspection) -> str:
     tests = [test for test in found.bias if "epsilon2" in test]
-    said = _quiet(
+    said = quiet(
         "Kruskal-Wallis tests between organs, centres, or parts of a split; ε² is the effect size "
         "(0 none, 1 complete), p is corrected by Holm over all metrics. Give --split to compare "
         "the parts of a split."
@@ -296,11 +226,11 @@ def _bias(found: Inspection) -> str:
         for t in sorted(tests, key=lambda t: (t["grouping"], -t["epsilon2"]))
     ]  # fmt: skip
     balance = "".join(
-        f"<p>Classes between {_text(t['grouping'])}s: Cramér's V = {t['cramers_v']:.2f}.</p>"
+        f"<p>Classes between {text(t['grouping'])}s: Cramér's V = {t['cramers_v']:.2f}.</p>"
         for t in found.bias
         if "cramers_v" in t
     )
-    return said + balance + _table(["metric", "groups", "pictures", "ε²", "p (Holm)"], body)
+    return said + balance + table(["metric", "groups", "pictures", "ε²", "p (Holm)"], body)
 
 
 def _outliers(found: Inspection) -> str:
@@ -316,30 +246,21 @@ def _outliers(found: Inspection) -> str:
         ]
         for o in found.outliers[:60]
     ]
-    return _quiet("Robust z-score above 3.5. Look at them before they are trained on.") + _table(
+    return quiet("Robust z-score above 3.5. Look at them before they are trained on.") + table(
         ["picture", "metric", "value", "unit", "z"], body
     )
 
 
 def _rows(found: Inspection) -> str:
     shown = found.rows[:500]
-    head = ["picture", "group", "organ", "part", "size", "mpp", *METRICS]
+    head = ["picture", "group", "organ", "part", "size", "mpp", *map(_plain, METRICS)]
     body = [
         [r["name"], r["group"], r["organ"], r["part"], f"{r['width']} × {r['height']}", r["mpp"],
          *(_number(r[m]) for m in METRICS)]
         for r in shown
     ]  # fmt: skip
     more = "" if len(shown) == len(found.rows) else "<p>The first 500; all are in report.json.</p>"
-    return more + _table(head, body)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    top = "".join(f"<th>{_text(_plain(cell))}</th>" for cell in head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_text('' if c is None else c)}</td>" for c in row) + "</tr>"
-        for row in body
-    )
-    return f'<div class="wide"><table><tr>{top}</tr>{rows}</table></div>'
+    return more + table(head, body)
 
 
 def _plain(metric: str) -> str:
@@ -351,11 +272,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _quiet(text: str) -> str:
-    return f'<p class="quiet">{_text(text)}</p>'
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))

@@ -49,3 +49,28 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> nn.Mo
 def parameter_count(network: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
+    """Return the floating-point operations of a forward pass per pixel; a multiply-add is two.
+
+    Counted on a picture of `edge` × `edge` pixels: convolutions, matrix products, attention.
+
+    Example:
+        >>> from nucleate.models.edges import Leave
+        >>> class One(nn.Module):  # one 1 × 1 convolution of 3 channels to 1: 3 multiply-adds
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.leave = Leave(3, ["foreground"])
+        ...     def forward(self, image):
+        ...         return self.leave.maps(image, image)
+        >>> flops_per_pixel(One(), 8)
+        6.0
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 3, edge, edge))
+    return counter.get_total_flops() / edge**2

@@ -1,0 +1,120 @@
+"""The report of a run and of a cross-validation: every section, and figures that hold."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+
+from nucleate.config import load_recipe
+from nucleate.crossval import CrossvalOptions, cross_validate
+from nucleate.errors import InputError, ModelError
+from nucleate.evaluate import read_scores
+from nucleate.metrics.report import METRICS
+from nucleate.report.gather import gather
+from nucleate.report.page import calibration_error, write_report
+from nucleate.train import train_recipe
+from tests.data import folder
+from tests.integration.test_cli import nucleate  # noqa: F401  (a fixture)
+from tests.integration.test_train import TINY
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    folder.make(root / "data", 6)
+    content = {**TINY, "about": "tiny <b>&</b> quick", "crossval": {"folds": 2, "validation": 0.3}}
+    content["train"] = {
+        **TINY["train"],
+        "workers": 0,
+        "lr": 0.02,
+        "steps": 60,
+        "validate_every": 20,
+    }
+    (root / "tiny.yaml").write_text(yaml.safe_dump(content))
+    recipe = load_recipe(root / "tiny.yaml")
+    train_recipe(recipe, root, root / "one")
+    cross_validate(recipe, root, root / "cv", CrossvalOptions())
+    return root
+
+
+def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
+    found = [gather(runs / name, runs, None) for name in ("one", "cv")]
+    write_report(found, tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    for section in (
+        "Results", "Curves", "What goes wrong", "Counting", "Pixels", "Scores of the nuclei",
+        "By organ", "Cost", "Every picture", "Recipes",
+    ):  # fmt: skip
+        assert f">{section}</h2>" in page
+    for title in ("loss", "accuracy of pixels", "Dice of pixels", "IoU of pixels", "Bland-Altman"):
+        assert f'<img alt="{title}"' in page
+    assert "tiny &lt;b&gt;&amp;&lt;/b&gt; quick" in page
+    assert page.count("were chosen on the same pictures") == 1  # of the run, not of the folds
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert str(runs) not in page
+
+
+def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, tmp_path):
+    write_report([gather(runs / "cv", runs, None)], tmp_path)
+    facts = json.loads((tmp_path / "report.json").read_text())["cv"]
+    scores = read_scores(runs / "cv")
+    for metric in METRICS:
+        expected = np.nanmean(list(scores[metric].values()))
+        found = facts["mean"][metric]["mean"]
+        assert (found is None and math.isnan(expected)) or found == pytest.approx(expected)
+    assert facts["pictures_are"] == "tested on"
+    assert len(facts["per_picture"]) == 6
+    true = sum(p["counts"]["nuclei_true"] for p in facts["per_picture"])
+    assert sum(n for fate, n in facts["fates"].items() if fate != "spurious") == true
+    assert facts["cost"]["parameters"]["value"] > 0 < facts["cost"]["arithmetic"]["value"]
+
+
+def test_hits_and_scores_belong_to_the_same_nuclei(runs):
+    for picture in gather(runs / "one", runs, None).pictures:
+        assert picture.scores.shape == picture.hits.shape
+        assert picture.hits.sum() == picture.score.counts["tp_50"]
+        assert picture.overlay[:2] == b"\xff\xd8"
+
+
+def test_calibration_by_hand():
+    scores = np.array([0.95, 0.95, 0.55, 0.55], np.float32)
+    hits = np.array([True, True, True, False])
+    assert calibration_error(scores, hits) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
+    assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, bool)))
+    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+
+
+def test_refusals(runs, tmp_path, nucleate):  # noqa: F811
+    with pytest.raises(InputError, match="holds no run"):
+        gather(tmp_path, runs, None)
+    with pytest.raises(InputError, match="no such"):
+        gather(runs / "one", runs, str(tmp_path / "moved"))
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    for name in ("recipe.yaml", "split.json"):
+        (unfinished / name).write_bytes((runs / "one" / name).read_bytes())
+    with pytest.raises(ModelError, match=r"card\.json"):
+        gather(unfinished, runs, None)
+    code, _, err = nucleate("report", runs / "one", runs / "one", "-o", tmp_path / "r")
+    assert code == 2
+    assert "two runs are called 'one'" in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):  # noqa: F811
+    code, out, _ = nucleate("report", runs / "cv", "-o", tmp_path / "r", "--root", runs)
+    assert code == 0
+    assert out.strip() == str(tmp_path / "r" / "index.html")
+    code, out, _ = nucleate("compare", runs / "cv", runs / "cv")
+    assert code == 0
+    assert "+0.0000" in out
+    assert "1.0000" in out
+    code, _, err = nucleate("compare", runs / "cv", runs / "cv", "--metrics", "ajj")
+    assert code == 2
+    assert "no metric 'ajj'" in err
+    code, _, err = nucleate("compare", runs / "cv", tmp_path)
+    assert code == 2
+    assert "no such file" in err
