@@ -9,8 +9,8 @@ from PIL import Image
 from tests.synthetic import tissue
 
 
-def consep(root, size=128):
-    return _make(root, "Train", ("train_1", "train_2"), types=7, size=size)
+def consep(root, size=128, types=7):
+    return _make(root, "Train", ("train_1", "train_2"), types=types, size=size)
 
 
 def kumar(root, size=128):

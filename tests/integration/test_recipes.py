@@ -7,13 +7,13 @@ import pytest
 from nucleate import load_model, segment
 from nucleate.config import load_recipe, parse_recipe
 from nucleate.train import check_recipe, train_recipe
-from tests.data import cryonuseg, folder, monuseg, nuinsseg, tnbc
+from tests.data import cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 MAKERS = {
     "monuseg": monuseg.make, "cryonuseg": cryonuseg.make, "nuinsseg": nuinsseg.make,
-    "folder": folder.make, "tnbc": tnbc.make,
+    "folder": folder.make, "tnbc": tnbc.make, "consep": hovernet.consep,
 }  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     recipe = load_recipe(path)
     tree = recipe.model_dump(mode="json")
     for number, entry in enumerate(tree["data"]["sets"]):
-        MAKERS[entry["name"]](tmp_path / f"{number}")
+        more = {k: v for k, v in entry["options"].items() if k == "types"}
+        MAKERS[entry["name"]](tmp_path / f"{number}", **more)
         entry["path"] = str(number)
         entry["options"] = {k: v for k, v in entry["options"].items() if k != "group"}
     tree["data"] |= {"root": ".", "scheme": None}  # a generated tree has other names
