@@ -1,4 +1,6 @@
-"""Write docs/results/index.md and the README's table from the results files. No number by hand.
+"""Write the pages of docs/results and the README's table from the results files.
+
+No number is written by hand.
 
 python docs/programs/results.py           write
 python docs/programs/results.py --check   fail if what is written is not what would be written
@@ -11,6 +13,8 @@ import json
 import sys
 from pathlib import Path
 
+import experiments
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
@@ -20,12 +24,6 @@ Written by `docs/programs/results.py` from the `metrics.json` files beside it. M
 in parentheses the 95 % percentile bootstrap interval over pictures (10,000 resamples). One training
 run each: the interval says nothing about other seeds.
 """
-NAMES = {
-    "aji": "AJI", "aji_plus": "AJI+", "pq": "PQ", "dq": "DQ", "sq": "SQ", "dice": "Dice",
-    "iou": "IoU", "accuracy": "pixel accuracy", "precision": "precision", "recall": "recall",
-    "f1_50": "F1 at IoU 0.5", "f1_70": "F1 at IoU 0.7", "f1_detection": "detection F1 (3 µm)",
-    "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
-}  # fmt: skip
 
 
 def load() -> dict[str, dict]:
@@ -33,13 +31,6 @@ def load() -> dict[str, dict]:
     files = sorted(RESULTS.glob("*/metrics.json"))
     found = {f.parent.name: json.loads(f.read_text(encoding="utf-8")) for f in files}
     return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("mtl"), item[0])))
-
-
-def with_interval(m: dict) -> str:
-    """Return mean and interval as text."""
-    if m["mean"] is None:
-        return "–"
-    return f"{m['mean']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
 
 
 def overview(results: dict[str, dict]) -> str:
@@ -50,7 +41,7 @@ def overview(results: dict[str, dict]) -> str:
     ]
     for r in results.values():
         about, mean = r["about"], r["mean"]
-        cells = [with_interval(mean[k]) for k in ("aji", "pq", "dice", "count_error")]
+        cells = [experiments.interval(mean[k]) for k in ("aji", "pq", "dice", "count_error")]
         data = about["data"]["root"].removesuffix(".zip")
         lines.append(f"| {about['model']} | {data} | {r['pictures']} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -71,8 +62,10 @@ def page(results: dict[str, dict]) -> str:
             f"Per picture: [per_picture.csv]({name}/per_picture.csv).\n"
         )
         parts.append("| metric | mean | 95 % interval | pooled | pictures |\n|---|---|---|---|---|")
-        for key, label in NAMES.items():
-            m, pooled = r["mean"][key], r["pooled"][key]
+        for key, label in experiments.NAMES.items():
+            m, pooled = r["mean"].get(key), r["pooled"].get(key)
+            if m is None:  # a result from before this metric
+                continue
             parts.append(
                 f"| {label} | {m['mean']:.4f} | {m['low']:.4f} to {m['high']:.4f} | "
                 f"{'–' if pooled is None else f'{pooled:.4f}'} | {m['n']} |"
@@ -120,8 +113,8 @@ def human_agreement() -> str:
     if found is None:
         return "\n## How well people agree\n\nnot run\n"
     rows = [
-        f"| {pair} | {with_interval(m['aji'])} | {with_interval(m['pq'])} | "
-        f"{with_interval(m['dice'])} |"
+        f"| {pair} | {experiments.interval(m['aji'])} | {experiments.interval(m['pq'])} | "
+        f"{experiments.interval(m['dice'])} |"
         for pair, m in found["pairs"].items()
     ]
     return (
@@ -249,11 +242,12 @@ def main() -> None:
     results = load()
     wanted = {
         RESULTS / "index.md": page(results),
+        RESULTS / "experiments.md": experiments.page(),
         ROOT / "README.md": readme_with(overview(results)),
     }
     for path, text in wanted.items():
         if "--check" in sys.argv:
-            if path.read_text(encoding="utf-8") != text:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
                 sys.exit(f"{path.relative_to(ROOT)} is stale: run python docs/programs/results.py")
         else:
             path.write_text(text, encoding="utf-8")
