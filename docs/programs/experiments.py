@@ -38,10 +38,12 @@ def page() -> str:
         "# Experiments",
         "",
         (
-            "Written by `docs/programs/results.py` from the files in `docs/results/experiments`, which "
+            "Written by `docs/programs/results.py` from the files in "
+            "`docs/results/experiments`, which "
             "`docs/programs/keep_experiment.py` makes from finished runs. Mean over pictures; in "
             "parentheses the 95 % bootstrap interval over pictures, which says nothing about other "
-            "seeds. *Chosen on*: the checkpoint or the thresholds were chosen on the same pictures, "
+            "seeds. *Chosen on*: the checkpoint or the thresholds were chosen on the same "
+            "pictures, "
             "so that the figures are too high. Minutes are of a shared machine of two cores."
         ),
         "",
@@ -98,7 +100,8 @@ def published(found: list[dict]) -> str:
     lines = [
         "\n## Beside what was published\n",
         (
-            "S2: six pictures of CryoNuSeg; pixels pooled, pieces of foreground counted. S1: the 14 "
+            "S2: six pictures of CryoNuSeg; pixels pooled, pieces of foreground counted. "
+            "S1: the 14 "
             "official test pictures of MoNuSeg; its own figures are means over batches of patches. "
             "`as-published` repeats the settings, `improved` does not.\n"
         ),
@@ -135,7 +138,8 @@ def over_folds(found: list[dict]) -> str:
     lines = [
         "\n## Cross-validation\n",
         (
-            "Every picture is predicted by the model whose fold left its patient out. Mean ± standard "
+            "Every picture is predicted by the model whose fold left its patient out. Mean "
+            "± standard "
             "deviation over folds. TTA: mean of 8 views.\n"
         ),
         f"| recipe | {' | '.join(NAMES[m] for m in SHOWN)} |",
@@ -164,8 +168,10 @@ def ablation() -> str:
     lines = [
         title,
         (
-            f"`{found['command']}`: the recipe `mtl-ablation`, one ingredient taken away at a time, "
-            f"{found['steps']} steps of {found['batch']} crops, {found['folds']} folds of patients on "
+            f"`{found['command']}`: the recipe `mtl-ablation`, one ingredient taken away at "
+            f"a time, "
+            f"{found['steps']} steps of {found['batch']} crops, {found['folds']} folds of "
+            f"patients on "
             f"MoNuSeg's {found['pictures']} training pictures, one seed. Difference: to all "
             "ingredients, picture by picture, with bootstrap interval and permutation test.\n"
         ),

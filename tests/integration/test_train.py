@@ -165,7 +165,11 @@ def test_loss_that_is_not_finite_stops_with_its_parts(tree, tmp_path, monkeypatc
 def test_every_setting_of_training_matters(tree, run, tmp_path):
     """A seed, a rate, an average: each changes the weights (a parameter that does nothing lies)."""
     base = load_file(run / "model" / "model.safetensors")
-    for i, change in enumerate(["seed=2", "train.lr=0.01", "train.ema=0", "train.clip_norm=0.01"]):
+    settings = (
+        "seed=2", "train.lr=0.01", "train.ema=0", "train.clip_norm=0.01", "train.keep=last",
+        "train.schedule=constant", "train.sampling=grid", "train.weighting=uncertainty",
+    )  # fmt: skip
+    for i, change in enumerate(settings):
         recipe = load_recipe(tree / "tiny.yaml", [change, "train.workers=0"])
         model = train_recipe(recipe, tree, tmp_path / str(i))
         other = load_file(model / "model.safetensors")
@@ -238,3 +242,131 @@ def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree
     (tmp_path / "run" / "model" / "card.json").write_text(json.dumps(card))
     with pytest.raises((InputError, ModelError), match=r"card\.json: stain"):
         load_model(tmp_path / "run" / "model", device="cpu")
+
+
+def test_tensorboard_holds_scalars_pictures_and_hyper_parameters(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    tags = events.Tags()
+    assert {"loss", "val_loss", "val_aji", "val_dice", "train_iou", "train_accuracy"} <= {
+        *tags["scalars"]
+    }
+    assert len(tags["images"]) == 2
+    summaries = list((run / "tensorboard").rglob("*"))
+    assert any(b"_hparams_" in file.read_bytes() for file in summaries if file.is_file())
+    assert "hp/val_aji" in tags["scalars"]
+
+
+def test_curves_of_pixels_are_logged_on_both_sides(run):
+    row = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))[-1]
+    for name in ("train_dice", "train_iou", "train_accuracy", "val_dice", "val_iou", "val_loss"):
+        assert 0 <= float(row[name]) < 20, name
+    dice = float(row["train_dice"])
+    assert float(row["train_iou"]) == pytest.approx(dice / (2 - dice), abs=1e-4)
+    assert float(row["memory_mb"]) > 50
+
+
+def test_starting_from_another_model(run, tree, tmp_path):
+    changes = ["train.steps=3", f"init={{from: {run.as_posix()}}}", "train.lr=1e-9"]
+    model = train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "next")
+    old, new = (load_file(m / "model.safetensors") for m in (run / "model", model))
+    learned = [k for k in old if k.endswith(("weight", "bias"))]
+    assert all(np.allclose(old[k], new[k], atol=1e-5) for k in learned)
+    assert "All" in read_card(model).notes
+    assert "start from tiny" in (tmp_path / "next" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model.arguments.widths=[8, 16]", r"model\.arguments is .*16.* in the recipe, but .*12"),
+        (("heads={foreground: {loss: {bce: 1}}, distance: {loss: {mse: 1}}, boundary: {loss: "
+         "{bce: 1}}}"), "heads is "),
+        ("data.mpp=0.5", r"data\.mpp is 0\.5"),
+    ],
+)  # fmt: skip
+def test_starting_from_a_model_that_does_not_fit_is_refused(run, tree, tmp_path, change, said):
+    recipe = load_recipe(tree / "tiny.yaml", [f"init={{from: {run.as_posix()}}}", change])
+    with pytest.raises(ConfigError, match=said):
+        train_recipe(recipe, tree, tmp_path / "next")
+
+
+def test_imagenet_weights_that_cannot_be_reached(tree, tmp_path, monkeypatch):
+    from segmentation_models_pytorch import encoders
+
+    real = encoders.get_encoder
+
+    def offline(name, weights=None, **more):
+        if weights is not None:
+            raise ConnectionError("no route")
+        return real(name, weights=None, **more)
+
+    monkeypatch.setattr(encoders, "get_encoder", offline)
+    changes = ["model={family: linknet}", "train.steps=3", "train.precision=fp32"]
+    recipe = load_recipe(tree / "tiny.yaml", [*changes, "init.imagenet=required"])
+    with pytest.raises(ModelError, match=r"resnet34 cannot be reached .*init\.imagenet=never"):
+        train_recipe(recipe, tree, tmp_path / "a")
+    recipe = load_recipe(tree / "tiny.yaml", [*changes, "init.imagenet=if-reachable"])
+    model = train_recipe(recipe, tree, tmp_path / "b")
+    assert "Starts from random weights: The ImageNet weights of resnet34" in read_card(model).notes
+    recipe = load_recipe(tree / "tiny.yaml", ["init.imagenet=required"])
+    with pytest.raises(ConfigError, match="MTL has no encoder with published weights"):
+        train_recipe(recipe, tree, tmp_path / "c")
+
+
+def test_imagenet_weights_are_taken_where_they_can_be_reached(monkeypatch):
+    import torch
+    from segmentation_models_pytorch import encoders
+
+    from nucleate.models import build
+    from nucleate.models.imagenet import start_from_imagenet
+
+    real = encoders.get_encoder
+
+    def reached(name, weights=None, **more):
+        encoder = real(name, weights=None, **more)
+        if weights == "imagenet":
+            torch.nn.init.constant_(encoder.conv1.weight, 0.25)
+        return encoder
+
+    monkeypatch.setattr(encoders, "get_encoder", reached)
+    network = build("linknet", ["foreground"], {})
+    start_from_imagenet(network)
+    assert (network.encoder.conv1.weight == 0.25).all()
+
+
+def test_a_grid_shows_every_square_once_in_each_turn(tree):
+    from nucleate.datasets.collect import collect
+    from nucleate.train.crops import CropDataset, grid_centres
+
+    recipe = load_recipe(tree / "tiny.yaml", [
+        "train.sampling=grid", ("augment={flip: false, right_angles: false, rotate_degrees: 0, "
+        "zoom: [1, 1], elastic_chance: 0, stain: 0, brightness: 0, contrast: 0, blur_chance: 0, "
+        "noise_chance: 0, jpeg_chance: 0}"),
+    ])  # fmt: skip
+    samples = collect(recipe.data, tree).read("train", 0.25)
+    crops = CropDataset(samples, recipe)
+    count = len(samples) * len(grid_centres((128, 128), 64))
+    squares = {
+        s.image[y : y + 64, x : x + 64].tobytes()
+        for s in samples for x in (0, 64) for y in (0, 64)
+    }  # fmt: skip
+    first, second = ([crops[i].image.numpy().tobytes() for i in range(n, n + count)]
+                     for n in (0, count))  # fmt: skip
+    assert set(first) == set(second) == squares
+    assert first != second  # in another order
+
+
+def test_a_published_scheme_in_a_recipe(tree, tmp_path):
+    from tests.data import cryonuseg
+
+    cryonuseg.make(tmp_path / "cryo")
+    cryo = "data={sets: [{name: cryonuseg, path: cryo}], scheme: s2-tested}"
+    with pytest.raises(ConfigError, match="split of CryoNuSeg's 30 pictures"):
+        train_recipe(load_recipe(tree / "tiny.yaml", [cryo]), tmp_path, tmp_path / "run")
+    recipe = load_recipe(tree / "tiny.yaml", ["data.scheme=leave-one-patient-out"])
+    with pytest.raises(ConfigError, match=r"out gives 4 splits\. Use nucleate crossval"):
+        train_recipe(recipe, tree, tmp_path / "run")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        load_recipe(tree / "tiny.yaml", ["data.scheme=s2", "data.split=a.json"])

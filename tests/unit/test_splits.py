@@ -126,7 +126,7 @@ def test_nuinsseg_folds_are_those_of_scikit_learn():
 
 
 def test_s2_and_official():
-    from nucleate.datasets.schemes import SchemeOptions, official, s2
+    from nucleate.datasets.schemes import SCHEMES, SchemeOptions, official, s2
 
     organs = (
         "Pleura", "Pancreas", "Skin", "Thymus", "AdrenalGland", "Larynx", "Testes", "Mediastinum",
@@ -137,6 +137,10 @@ def test_s2_and_official():
     split = s2(cryo, SchemeOptions())["s2"]
     assert [len(split.parts[p]) for p in ("train", "validation", "test")] == [22, 6, 2]
     assert "0:Human_Mediastinum_01" in split.parts["validation"]
+    tested = SCHEMES["s2-tested"](cryo, SchemeOptions(validation=0.2))["s2-tested"]
+    assert set(tested.parts["test"]) == set(split.parts["validation"])
+    assert {*tested.parts["train"], *tested.parts["validation"]} == set(split.parts["train"])
+    assert len(tested.parts["validation"]) == 5
     with pytest.raises(ConfigError, match="CryoNuSeg"):
         s2(cryo[:-1], SchemeOptions())
     parts = entries_of((f"{p}/a{i}", f"{p}{i}", None) for p in ("Train", "Test") for i in range(5))
@@ -173,3 +177,18 @@ def test_a_split_file_cannot_lie_about_groups(tmp_path):
     config = DataConfig.model_validate({"sets": [{"name": "tnbc", "path": "t"}], "split": "s.json"})
     with pytest.raises(InputError, match="group 'TNBC-01' into train and validation"):
         collect(config, tmp_path)
+
+
+@pytest.mark.data
+def test_the_pictures_of_s2_have_the_components_that_it_counted(real_data):
+    """142, 102, … are the numbers in S2's notebook: the same pictures, labels and way to count."""
+    from nucleate.datasets.collect import list_entries
+    from nucleate.metrics.report import component_count
+
+    counted = {
+        "Human_Larynx_03": 142, "Human_AdrenalGland_02": 102, "Human_Pleura_02": 144,
+        "Human_Testes_01": 150, "Human_AdrenalGland_03": 97, "Human_Mediastinum_01": 313,
+    }  # fmt: skip
+    entries = list_entries("cryonuseg", real_data / "CryoNuSeg", {})
+    found = {e.name: component_count(e.read().labels) for e in entries if e.name in counted}
+    assert found == counted
