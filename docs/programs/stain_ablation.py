@@ -94,7 +94,7 @@ def evaluate(data: Path) -> None:
     """Score every trained run; finished ones are left alone."""
     from nucleate.datasets.collect import list_entries
     from nucleate.evaluate import evaluate_model
-    from nucleate.inference.backends import load_model
+    from nucleate.inference.load import load_model
 
     for seed in SEEDS:
         for variant in VARIANTS:

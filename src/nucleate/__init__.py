@@ -23,7 +23,7 @@ _HOME = {
     "NucleateError": "nucleate.errors",
     # use
     "segment": "nucleate.inference.engine",
-    "load_model": "nucleate.inference.backends",
+    "load_model": "nucleate.inference.load",
     "read_image": "nucleate.io.images",
     "read_labels": "nucleate.io.images",
     # measure
@@ -38,8 +38,8 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from nucleate.config import load_recipe
     from nucleate.errors import NucleateError
-    from nucleate.inference.backends import load_model
     from nucleate.inference.engine import segment
+    from nucleate.inference.load import load_model
     from nucleate.io.images import read_image, read_labels
     from nucleate.metrics.report import compare
     from nucleate.train import train_recipe

@@ -33,8 +33,8 @@ from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, bare_name, read_split, write_split
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.evaluate import describe, predictions
-from nucleate.inference.backends import cuda_count, load_model
 from nucleate.inference.combine import with_tta
+from nucleate.inference.load import cuda_count, load_model
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import write_labels
 from nucleate.metrics.report import METRICS, PictureScore, Report, no_nan

@@ -51,8 +51,8 @@ def _engines() -> tuple[bool, list[str]]:
     """Run the bundled model on a blank picture with every engine that is installed."""
     import numpy as np
 
-    from nucleate.inference.backends import load_model
     from nucleate.inference.engine import segment
+    from nucleate.inference.load import load_model
 
     lines = []
     healthy = False

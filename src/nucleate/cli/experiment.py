@@ -7,19 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from nucleate.cli.options import ChangesOption, RecipeArgument
 from nucleate.cli.terminal import say, show
 from nucleate.errors import ConfigError
 
 
 def crossval(
-    recipe: Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder. Default: runs/NAME-cv.")
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
-    ] = None,
+    changes: ChangesOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep finished folds, go on with the others.")
     ] = False,

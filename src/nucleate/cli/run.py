@@ -6,38 +6,24 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from nucleate.cli.options import (
+    BackendOption,
+    ChangesOption,
+    DeviceOption,
+    ModelOption,
+    MppOption,
+    PrecisionOption,
+    RecipeArgument,
+    ThreadsOption,
+    TileOption,
+    TtaOption,
+)
 from nucleate.cli.terminal import Bar, say, show
 from nucleate.errors import ConfigError
-
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Bundled model by name, model folder, or run folder.")
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU if PyTorch finds one.")
-]
-BackendOption = Annotated[
-    Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
-]
-PrecisionOption = Annotated[
-    Literal["f32", "bf16"],
-    typer.Option(help="f32: the same result everywhere; bf16: faster where the CPU has it."),
-]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
-TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
-TtaOption = Annotated[
-    bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")
-]
-MppOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Micrometres per pixel of the pictures: 0.25 for a 40x scan, 0.5 for 20x. "
-        "Without it, what each file states."
-    ),
-]
 
 
 def segment(
@@ -61,10 +47,10 @@ def segment(
 
     Example: nucleate segment tile.png --mpp 0.25 -o out/
     """
-    from nucleate.inference.backends import load_model
     from nucleate.inference.batch import BatchOptions, expand_sources, segment_files
     from nucleate.inference.combine import with_tta
     from nucleate.inference.engine import EngineOptions
+    from nucleate.inference.load import load_model
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
@@ -90,8 +76,8 @@ def demo(
 ) -> None:
     """Segment the bundled example with the bundled model, and say where to look."""
     from nucleate.checkpoint import DEFAULT_MODEL
-    from nucleate.inference.backends import load_model
     from nucleate.inference.batch import BatchOptions, segment_files
+    from nucleate.inference.load import load_model
 
     example = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"
     model = load_model(DEFAULT_MODEL, device="cpu")
@@ -118,14 +104,11 @@ def demo(
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: runs/NAME.")
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
-    ] = None,
+    changes: ChangesOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
     ] = False,
@@ -197,9 +180,9 @@ def evaluate(
         if root is None or pred is not None:
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
         from nucleate.datasets.collect import list_entries
-        from nucleate.inference.backends import load_model
         from nucleate.inference.combine import with_tta
         from nucleate.inference.engine import EngineOptions
+        from nucleate.inference.load import load_model
 
         entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
         if any(entry.test_only for entry in entries):

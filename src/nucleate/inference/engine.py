@@ -18,7 +18,8 @@ import numpy as np
 
 from nucleate.errors import InputError, pick
 from nucleate.features import measure
-from nucleate.inference.backends import Model, load_model
+from nucleate.inference.backends import Model
+from nucleate.inference.load import load_model
 from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out, stitch
 from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source

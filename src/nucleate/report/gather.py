@@ -18,7 +18,7 @@ from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import Split, read_split
 from nucleate.errors import InputError
 from nucleate.evaluate import Prediction, predictions
-from nucleate.inference.backends import load_model
+from nucleate.inference.load import load_model
 from nucleate.io.files import read_text
 from nucleate.metrics.errors import PRED_FATES, fates
 from nucleate.metrics.matching import overlap

@@ -1,0 +1,39 @@
+"""Options that several commands share: one name, one meaning, one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+RecipeArgument = Annotated[Path, typer.Argument(help="YAML file: one complete experiment.")]
+ChangesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Bundled model by name, model folder, or run folder.")
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU if PyTorch finds one.")
+]
+BackendOption = Annotated[
+    Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
+]
+PrecisionOption = Annotated[
+    Literal["f32", "bf16"],
+    typer.Option(help="f32: the same result everywhere; bf16: faster where the CPU has it."),
+]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
+TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")
+]
+MppOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Micrometres per pixel of the pictures: 0.25 for a 40x scan, 0.5 for 20x. "
+        "Without it, what each file states."
+    ),
+]

@@ -1,0 +1,76 @@
+"""A model's name → a network that is ready to run, on the engine and device that suit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from nucleate.checkpoint import (
+    DEFAULT_MODEL,
+    ONNX,
+    find_model,
+    fold_models,
+    read_card,
+    trusted_file,
+)
+from nucleate.errors import ModelError, optional
+from nucleate.inference.backends import Model, OpenVinoBackend, Precision, TorchBackend
+from nucleate.inference.combine import ensemble
+from nucleate.postprocess import complete_thresholds, missing_head
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    device: Device = "auto",
+    backend: Literal["auto", "openvino", "torch"] = "auto",
+    precision: Precision = "f32",
+    threads: int = 0,
+) -> Model:
+    """Load a bundled model by name, or any model folder by path.
+
+    Args:
+        name: bundled name, model folder, run folder, or folder of a cross-validation: the
+            ensemble of its folds.
+        device: auto takes a CUDA device where PyTorch finds one, else the CPU.
+        backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
+        precision: f32 gives the same result everywhere; bf16 is faster where the CPU has it.
+        threads: of the CPU; 0 takes all cores.
+
+    Raises:
+        ModelError: no such model, a damaged file, or an engine that cannot run here.
+    """
+    folds = fold_models(name)
+    if folds:
+        each = [load_model(fold, device, backend, precision, threads) for fold in folds]
+        return ensemble(each, Path(name).name)
+    folder = find_model(name)
+    card = read_card(folder)
+    complete_thresholds(card.decoder, card.thresholds)
+    missing = missing_head(card.decoder, card.heads)
+    if missing is not None:
+        raise ModelError(f"{folder}: the decoder {card.decoder!r} needs the head {missing!r}.")
+    if device == "auto":
+        device = "cuda" if backend != "openvino" and cuda_count() else "cpu"
+    if device == "cuda" and backend == "openvino":
+        raise ModelError("OpenVINO runs on the CPU here. Use --backend torch for --device cuda.")
+    if backend == "torch" or (backend == "auto" and device == "cuda"):
+        return Model(card, TorchBackend.load(folder, card, device, precision, threads))
+    return Model(card, OpenVinoBackend(trusted_file(folder, card, ONNX), card, precision, threads))
+
+
+def cuda_count() -> int:
+    """Return how many CUDA devices PyTorch finds; cheap where there is none, or no PyTorch."""
+    import ctypes
+    import importlib.util
+    import sys
+
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return 0
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    return int(optional("torch", "train").cuda.device_count())
