@@ -176,7 +176,7 @@ class Uncertainty(nn.Module):
 
     Example:
         >>> weighing = Uncertainty(["foreground"])
-        >>> float(weighing("foreground", torch.tensor(0.5)))
+        >>> float(weighing("foreground", torch.tensor(0.5)).detach())
         0.5
     """
 

@@ -124,9 +124,10 @@ class Instances:
         offsets: int64 (n + 1,); outline i is `coords_xy[offsets[i]:offsets[i + 1]]`, not closed.
         boxes_xyxy: float32 (n, 4), half-open.
         scores: float32 (n,), 0 to 1.
-        classes: int16 (n,), 0 is "nucleus" when the model knows no types.
+        classes: int16 (n,), indices into `class_names`.
         frame: the pixel grid of the coordinates.
         features: column name -> array of length n.
+        class_names: of the classes; one name only where the model knows no types.
 
     Raises:
         InputError: lengths or dtypes do not fit together.
@@ -144,6 +145,7 @@ class Instances:
     classes: Int16
     frame: Frame
     features: dict[str, NDArray[Any]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ("nucleus",)
 
     def __post_init__(self) -> None:
         n = self.ids.shape[0]
@@ -194,6 +196,7 @@ class Instances:
             classes=self.classes[index],
             frame=self.frame,
             features={name: column[index] for name, column in self.features.items()},
+            class_names=self.class_names,
         )
 
     @staticmethod
@@ -215,6 +218,7 @@ class Instances:
                 name: np.concatenate([part.features[name] for part in parts])
                 for name in parts[0].features
             },
+            class_names=parts[0].class_names,
         )
 
 

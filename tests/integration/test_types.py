@@ -1,5 +1,6 @@
 """The head `types`: trained on nuclei whose type can be seen, the engine must tell them apart."""
 
+import csv
 import json
 
 import numpy as np
@@ -59,6 +60,21 @@ def test_the_types_travel_with_the_model(model, tree):
     sample = list_entries("consep", tree, {"types": 4})[0].read()
     nuclei = segment(sample.image, model, mpp=0.25)
     assert set(nuclei.classes.tolist()) <= {0, 1, 2, 3}
+    assert nuclei.class_names == tuple(NAMES)
+
+
+def test_the_names_of_the_types_are_written(tree, model, tmp_path):
+    from nucleate.inference.batch import BatchOptions, segment_files
+
+    picture = tree / "Train" / "Images" / "train_1.png"
+    formats = ("geojson", "csv", "overlay")
+    segment_files([picture], tmp_path, model, BatchOptions(0.25, formats))
+    features = json.loads((tmp_path / "train_1.geojson").read_text())["features"]
+    in_qupath = [f["properties"]["classification"]["name"] for f in features]
+    rows = list(csv.DictReader((tmp_path / "train_1.nuclei.csv").read_text().splitlines()))
+    assert [row["class_name"] for row in rows] == in_qupath
+    assert set(in_qupath) <= set(NAMES)
+    assert len(set(in_qupath)) > 1
 
 
 def test_types_that_can_be_seen_are_told_apart(model, tree, tmp_path):

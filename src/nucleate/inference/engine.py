@@ -281,6 +281,7 @@ def _emit(
         classes=_classes(labels, maps),
         frame=working,
         features=measure(labels, image, coords, offsets, mpp),
+        class_names=tuple(card.classes),
     )
     box, size = nuclei.boxes_xyxy, (working.width, working.height)
     inside = depth(box, tile.core, *size)

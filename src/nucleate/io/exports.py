@@ -19,6 +19,10 @@ from nucleate.labels import centroids_xy, rasterise
 from nucleate.types import Instances, UInt8
 
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
+CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
+    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
+    (240, 228, 66),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def write_geojson(nuclei: Instances, source: Source, path: Path) -> None:
                 },
                 "properties": {
                     "objectType": "detection",
-                    "classification": {"name": "Nucleus", "color": list(OUTLINE_RGB)},
+                    "classification": _classification(nuclei, row),
                     "measurements": {
                         **measured,
                         "Detection probability": round(float(nuclei.scores[row]), 4),
@@ -117,6 +121,13 @@ def write_geojson(nuclei: Instances, source: Source, path: Path) -> None:
             }
             file.write(("\n" if row == 0 else ",\n") + json.dumps(feature, ensure_ascii=False))
         file.write("\n]}\n")
+
+
+def _classification(nuclei: Instances, row: int) -> dict[str, Any]:
+    """Return QuPath's class of a nucleus: its name and colour."""
+    kind = int(nuclei.classes[row])
+    name = "Nucleus" if len(nuclei.class_names) == 1 else nuclei.class_names[kind]
+    return {"name": name, "color": list(_colour(nuclei, kind))}
 
 
 EXPORTERS: dict[str, Exporter] = {
@@ -129,21 +140,30 @@ EXPORTERS: dict[str, Exporter] = {
 
 
 def draw_outlines(
-    image: UInt8, nuclei: Instances, colour: tuple[int, int, int] = OUTLINE_RGB
+    image: UInt8, nuclei: Instances, colour: tuple[int, int, int] | None = None
 ) -> UInt8:
     """Return a copy of the picture with all outlines drawn on it.
 
     Args:
         image: uint8 (H, W, 3) of the size of `nuclei.frame`.
         nuclei: what to draw.
-        colour: RGB.
+        colour: RGB of all; None gives each type its own.
     """
     canvas = image.copy()
     if len(nuclei):
         fine = np.rint((nuclei.coords_xy - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
         rings = np.split(fine, nuclei.offsets[1:-1])
-        cv2.polylines(canvas, rings, True, colour, thickness=1, lineType=cv2.LINE_AA, shift=4)
+        for kind in range(len(nuclei.class_names)):
+            mine = [rings[row] for row in np.flatnonzero(nuclei.classes == kind)]
+            cv2.polylines(
+                canvas, mine, True, colour or _colour(nuclei, kind), 1, cv2.LINE_AA, shift=4
+            )
     return canvas
+
+
+def _colour(nuclei: Instances, kind: int) -> tuple[int, int, int]:
+    """Return the colour of a class; green where there is only one."""
+    return OUTLINE_RGB if len(nuclei.class_names) == 1 else CLASS_RGB[kind % len(CLASS_RGB)]
 
 
 def _table(nuclei: Instances) -> Any:  # noqa: ANN401
@@ -159,5 +179,13 @@ def _table(nuclei: Instances) -> Any:  # noqa: ANN401
         **nuclei.features,
         "score": nuclei.scores,
         "class": nuclei.classes,
+        **_class_names(nuclei),
     }
     return pyarrow.table({name: np.ascontiguousarray(c) for name, c in columns.items()})
+
+
+def _class_names(nuclei: Instances) -> dict[str, Any]:
+    """Return the column of class names where there are several."""
+    if len(nuclei.class_names) == 1:
+        return {}
+    return {"class_name": np.array([nuclei.class_names[kind] for kind in nuclei.classes], str)}
