@@ -13,7 +13,16 @@ from nucleate.checkpoint import BUNDLED, DEFAULT_MODEL, bundled_models, read_car
 from nucleate.errors import NucleateError, optional
 
 _EXTRAS = {
-    "train": ("torch", "lightning", "tensorboard", "matplotlib", "onnx", "scipy"),
+    "train": (
+        "torch",
+        "torchvision",
+        "segmentation_models_pytorch",
+        "lightning",
+        "tensorboard",
+        "matplotlib",
+        "onnx",
+        "scipy",
+    ),  # fmt: skip
     "cluster": ("dask", "distributed"),
     "view": ("fastapi", "uvicorn"),
 }
