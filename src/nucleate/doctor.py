@@ -22,7 +22,7 @@ _EXTRAS = {
         "matplotlib",
         "onnx",
         "scipy",
-    ),  # fmt: skip
+    ),
     "cluster": ("dask", "distributed"),
     "view": ("fastapi", "uvicorn"),
 }
