@@ -16,6 +16,7 @@ from pathlib import Path
 from nucleate.config import Recipe
 from nucleate.metrics.report import METRICS, no_nan
 from nucleate.report.gather import RunResult, gather
+from nucleate.run_folder import RunFolder
 
 OUT = Path(__file__).parents[1] / "results" / "experiments"
 
@@ -62,7 +63,7 @@ def row_of(run: RunResult, path: Path) -> dict:
         "crop_px": recipe.train.crop_px,
         "device": "GPU" if "crops on cuda" in log_of(path) else "CPU",
         "precision": recipe.train.precision,
-        "start": (path / "start.txt").read_text().strip() if (path / "start.txt").exists() else "",
+        "start": RunFolder(path).started_from()[0],
         "cost": {name: {"value": v, "unit": unit} for name, (v, unit) in run.cost.items()},
         "commit": folds.get("commit") or environment["commit"],
         "command": shown(words),

@@ -37,6 +37,7 @@ VARIANTS = {
     "without the distance head": NO_DISTANCE,
 }
 METRICS = ("aji", "pq", "dice")
+COMMAND = "python docs/programs/mtl_ablation.py DATA train"
 
 
 def folder(variant: str) -> Path:
@@ -56,7 +57,9 @@ def train(data: Path) -> None:
                 ROOT / "recipes" / "mtl-ablation.yaml", [f"data.root={data}", *changes]
             )
             resume = (out / "recipe.yaml").exists()
-            cross_validate(recipe, Path(), out, CrossvalOptions(resume=resume), print)
+            cross_validate(
+                recipe, Path(), out, CrossvalOptions(resume=resume, command=COMMAND), print
+            )
 
 
 def summarise() -> None:
@@ -66,7 +69,7 @@ def summarise() -> None:
     from nucleate.metrics.paired import paired
     from nucleate.metrics.report import mean_interval
 
-    whole = read_scores(folder(ALL))
+    whole = read_scores(folder(ALL)).metrics
     recipe = load_recipe(folder(ALL) / "recipe.yaml")
     found = {}
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -74,7 +77,7 @@ def summarise() -> None:
         out = folder(variant)
         if not (out / "crossval.json").exists():
             continue
-        scores, summary = read_scores(out), json.loads((out / "crossval.json").read_text())
+        scores, summary = read_scores(out).metrics, json.loads((out / "crossval.json").read_text())
         folds = summary["out_of_fold"]["folds"].values()
         found[variant] = {
             "minutes": round(sum(fold["seconds"] for fold in folds) / 60, 1),

@@ -107,7 +107,7 @@ class AugmentConfig(_Strict):
     elastic_chance: Share = 0.3
     stain: NonNegative = 0.3
     """Haematoxylin, eosin and residual are each multiplied by 1 ± this."""
-    multiply: NonNegative = 0.0
+    multiply: Share = 0.0
     """All values are multiplied by 1 ± this, in a fifth of the crops each channel by its own."""
     brightness: NonNegative = 0.06
     contrast: NonNegative = 0.15
@@ -117,6 +117,12 @@ class AugmentConfig(_Strict):
     noise_chance: Share = 0.1
     jpeg_quality: Annotated[int, Field(ge=10, le=95)] = 60
     jpeg_chance: Share = 0.15
+
+    @model_validator(mode="after")
+    def _zoom_rises(self) -> AugmentConfig:
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError("zoom is [smallest, largest]")
+        return self
 
 
 class ModelConfig(_Strict):
@@ -131,9 +137,7 @@ class ModelConfig(_Strict):
 class InitConfig(_Strict):
     """What the weights are before the first step."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     from_model: str | None = Field(None, alias="from")
     """Bundled model, model folder or run folder of the same family, arguments and heads."""
@@ -150,7 +154,7 @@ class InitConfig(_Strict):
 class HeadConfig(_Strict):
     """What one output map is trained with."""
 
-    loss: Annotated[dict[str, float], Field(min_length=1)]
+    loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
     """Key of `nucleate.losses.LOSSES` -> weight."""
     background: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Weight of the pixels outside of nuclei, relative to those inside."""
@@ -213,7 +217,8 @@ class CrossvalConfig(_Strict):
 
     scheme: str = "kfold"
     """Key of `nucleate.datasets.schemes.SCHEMES`."""
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Of kfold; 5 where nothing is said."""
     seed: int = 1
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
     """Share of the pictures outside of a fold that thresholds and checkpoint are chosen on."""
@@ -387,4 +392,4 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
         arguments = getattr(annotation, "__args__", ())
         kind = next((a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind)
-    return list(getattr(kind, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.checkpoint import CROSSVAL
-from nucleate.config import Recipe, dump_recipe
+from nucleate.config import Recipe, dump_recipe, load_recipe
 from nucleate.datasets.collect import list_recipe
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.schemes import SchemeOptions, split_by
@@ -38,7 +37,7 @@ from nucleate.inference.load import cuda_count, load_model
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import write_labels
 from nucleate.metrics.report import METRICS, PictureScore, Report, no_nan
-from nucleate.run_folder import RunFolder, git_commit
+from nucleate.run_folder import RunFolder, differences, git_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,13 @@ class CrossvalOptions:
         resume: go on with what the folder holds: finished folds stay, a half-trained one goes on.
         jobs: folds at a time, each in its own process; on GPUs they are dealt out in turn.
         tta: also predict with test-time augmentation, reported apart.
+        command: that repeats it, for the summary.
     """
 
     resume: bool = False
     jobs: int = 1
     tta: bool = False
+    command: str = ""
 
 
 def cross_validate(
@@ -85,6 +86,7 @@ def cross_validate(
             update={"data": recipe.data.model_copy(update={"split": None, "scheme": None})}
         )
     entries, splits = fold_splits(recipe, base)
+    files = _file_names(splits)
     _begin(out, recipe, splits, options.resume)
     folds = {name: _fold_recipe(recipe, out / "splits" / f"{name}.json", base) for name in splits}
     open_folds = [name for name in folds if not RunFolder(out / name).is_finished()]
@@ -101,13 +103,15 @@ def cross_validate(
     summary = {
         "recipe": recipe.name,
         "scheme": recipe.crossval.model_dump(mode="json"),
-        "command": shlex.join(["nucleate", *sys.argv[1:]]),
+        "command": options.command,
         "commit": git_commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "out_of_fold": _predict(out, entries, splits, False, tell),
+        "out_of_fold": _predict(out, entries, splits, files, tell),
     }
     if options.tta:
-        summary["out_of_fold_tta"] = _predict(out, entries, splits, True, tell)
+        summary["out_of_fold_tta"] = _predict(out, entries, splits, {}, tell)
+    elif not open_folds and (out / CROSSVAL).exists():
+        summary |= {k: v for k, v in _earlier(out / CROSSVAL).items() if k == "out_of_fold_tta"}
     write_text(out / CROSSVAL, json.dumps(no_nan(summary), indent=1) + "\n")
     return summary
 
@@ -120,7 +124,11 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     """
     entries, split_up, _ = list_recipe(recipe.data, base)
     wanted = recipe.crossval
-    options = SchemeOptions(wanted.folds, wanted.validation, wanted.seed)
+    if wanted.folds is not None and wanted.scheme != "kfold":
+        raise ConfigError(
+            f"crossval.folds: {wanted.scheme} has a number of folds of its own. Leave it away."
+        )
+    options = SchemeOptions(wanted.folds or 5, wanted.validation, wanted.seed)
     found = split_by(wanted.scheme, split_up, options)
     if len(found) < 2:
         raise ConfigError(
@@ -139,6 +147,26 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     return entries, splits
 
 
+def _file_names(splits: dict[str, Split]) -> dict[str, str]:
+    """Return picture -> name of its file; the number of its set only where it is needed."""
+    tested = [name for split in splits.values() for name in split.parts["test"]]
+    bare = [bare_name(name) for name in tested]
+    shown = bare if len(set(bare)) == len(bare) else tested
+    files = [name.replace("/", "_").replace(":", "_") for name in shown]
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the pictures.")
+    return dict(zip(tested, files, strict=True))
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """Return an earlier summary, nothing where it is damaged: it is written anew."""
+    try:
+        return dict(json.loads(read_text(path)))
+    except (ValueError, TypeError):
+        return {}
+
+
 def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) -> None:
     """Write recipe and splits, or check that a resumed cross-validation is the same."""
     file = out / "recipe.yaml"
@@ -151,16 +179,16 @@ def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) ->
     if not resume:
         if out.exists() and any(out.iterdir()):
             raise TrainingError(f"{out}: not empty, and no cross-validation. Choose another -o.")
-        for name, split in splits.items():
-            write_split(out / "splits" / f"{name}.json", split)
         write_text(file, dump_recipe(recipe))
-        return
-    if read_text(file) != dump_recipe(recipe):
+    changed = differences(load_recipe(file), recipe)
+    if changed:
         raise TrainingError(
-            f"{out}: was begun with another recipe. Resume it with the same recipe and settings, "
-            "or choose another -o."
+            f"{out}: was begun with another recipe ({', '.join(changed)}). Resume it with the same "
+            "one, or choose another -o."
         )
     for name, split in splits.items():
+        if not (out / "splits" / f"{name}.json").exists():  # new, or killed at the very start
+            write_split(out / "splits" / f"{name}.json", split)
         if read_split(out / "splits" / f"{name}.json").digest != split.digest:
             raise TrainingError(
                 f"{out}: the data have changed since it was begun: {name} is another. Restore the "
@@ -222,7 +250,9 @@ def _launch(
     resume = ["--resume"] if (out / name / "recipe.yaml").exists() else []
     settings = dict(os.environ)
     if devices:
-        settings["CUDA_VISIBLE_DEVICES"] = str(slot % devices)
+        allowed = settings.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(devices)))
+        mine = allowed.split(",")
+        settings["CUDA_VISIBLE_DEVICES"] = mine[slot % len(mine)]
     else:
         settings["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     with open(out / f"{name}.err", "wb") as log:
@@ -238,10 +268,14 @@ def _predict(
     out: Path,
     entries: dict[str, Entry],
     splits: dict[str, Split],
-    tta: bool,
+    files: dict[str, str],
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Score every fold's model on its test pictures; write predictions and results."""
+    """Score every fold's model on its test pictures; write predictions and results.
+
+    Without names for the files of the predictions, test-time augmentation is what is scored.
+    """
+    tta = not files
     scores: list[PictureScore] = []
     folds: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -252,14 +286,14 @@ def _predict(
         for found in predictions(model, [entries[n] for n in sorted(split.parts["test"])]):
             mine.append(found.score)
             if not tta:
-                file = bare_name(found.score.name).replace("/", "_")
-                write_labels(out / "predictions" / f"{file}.labels.tif", found.labels, None)
+                path = out / "predictions" / f"{files[found.score.name]}.labels.tif"
+                write_labels(path, found.labels, found.sample.mpp)
         means = Report(mine).means()
         run = RunFolder(out / name)
         folds[name] = {
             "pictures": len(mine),
             "best_step": model.card.metrics["validation"]["best_step"],
-            "seconds": sum(float(row["seconds"]) for row in run.rows()),
+            "seconds": sum(row["seconds"] for row in run.numbers()),
             "thresholds": model.card.thresholds,
             **{metric: means[metric]["mean"] for metric in METRICS},
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleate.datasets.entry import Entry
+from nucleate.datasets.splits import bare_name
 from nucleate.errors import InputError
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import EngineOptions, find_nuclei
@@ -122,6 +123,7 @@ def predictions(
                 radius,
             )
             score = replace(score, counts=score.counts | kinds)
+        score = replace(score, group=entry.group)
         yield Prediction(sample, nuclei, labels, score)
 
 
@@ -154,32 +156,55 @@ def describe(model: Model) -> dict[str, Any]:
     }
 
 
-def read_scores(folder: Path) -> dict[str, dict[str, float]]:
-    """Return metric -> picture -> value of a written result; NaN where it is not defined.
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A written result.
+
+    Attributes:
+        metrics: metric -> picture -> value; NaN where it is not defined.
+        groups: picture -> patient or slide; the picture itself where none is known.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    groups: dict[str, str]
+
+
+def read_scores(folder: Path) -> Scores:
+    """Return what `Report.write` wrote, by the names of the pictures.
+
+    The number of a picture's set in a recipe is left out of its name where that stays unique, so
+    that a cross-validation can be held against an evaluation.
 
     Args:
         folder: with a metrics.json, or a finished cross-validation: its out-of-fold result.
 
     Raises:
-        InputError: there is none, or it is no such file.
+        InputError: there is none, it is no such file, or names a picture twice.
     """
-    path = next(
-        (p for p in (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
-         if p.is_file()), folder / "metrics.json",
-    )  # fmt: skip
+    files = (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
+    path = next((file for file in files if file.is_file()), files[0])
     try:
         rows = json.loads(read_text(path))["per_picture"]
-        return {
+        names = [str(row["name"]) for row in rows]
+        bare = [bare_name(name) for name in names]
+        names = bare if len(set(bare)) == len(bare) else names
+        metrics = {
             metric: {
-                str(row["name"]): float("nan") if row[metric] is None else float(row[metric])
-                for row in rows
+                name: float("nan") if row[metric] is None else float(row[metric])
+                for name, row in zip(names, rows, strict=True)
             }
             for metric in METRICS
         }
-    except (ValueError, KeyError, TypeError) as error:
+        groups = {n: str(r.get("group") or n) for n, r in zip(names, rows, strict=True)}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:  # fmt: skip
         raise InputError(
-            f"{path}: not a result of this version of nucleate ({error!r}). Evaluate again."
+            f"{path}: not a result of this version of nucleate ({str(error)[:80]!r}). Evaluate "
+            "again."
         ) from error
+    if len(groups) < len(rows):
+        raise InputError(f"{path}: names a picture twice. Evaluate again.")
+    return Scores(metrics, groups)
 
 
 def check_ledger(ledger: Path) -> list[dict[str, str]]:

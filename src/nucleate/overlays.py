@@ -21,42 +21,61 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def outlined(
-    image: UInt8, truth: Int32, pred: Int32, ignore: Bool | None = None, thickness: int = 1
-) -> UInt8:
-    """Return the picture with the outlines of all true nuclei, and of what was predicted wrongly.
+Window = tuple[slice, slice]  # rows and columns
+_WHOLE: Window = (slice(None), slice(None))
 
-    True outlines take the colour of their fate (`metrics.errors`); predictions are thin and grey,
-    spurious ones black.
+
+def outlined(
+    image: UInt8,
+    truth: Int32,
+    pred: Int32,
+    ignore: Bool | None = None,
+    window: Window = _WHOLE,
+    times: int = 1,
+) -> UInt8:
+    """Return a picture, or a window of it, with the outlines of all true and predicted nuclei.
+
+    True outlines take the colour of their fate (`metrics.errors`), which is that in the whole
+    picture; predictions are thin and grey, spurious ones black.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
         ignore: bool (H, W); what lies there has no fate.
-        thickness: of the true outlines, in pixels; the predicted ones are thin.
+        window: rows and columns to draw.
+        times: how many times as large; true outlines become as thick.
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (times · h, times · w, 3), of the window's size h × w.
     """
     if ignore is not None:
         truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
     truth, pred = compact(np.ascontiguousarray(truth))[0], compact(np.ascontiguousarray(pred))[0]
     found = fates(overlap(truth, pred))
-    canvas = np.ascontiguousarray(image).copy()
-    grey = (190, 190, 190)
+    canvas = np.ascontiguousarray(image[window]).copy()
+    if times > 1:
+        canvas = cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
     spurious = PRED_FATES.index("spurious")
+    grey = (190, 190, 190)
     thin = [COLOURS["spurious"] if f == spurious else grey for f in found.pred]
-    _draw(canvas, pred, thin, 1)
-    _draw(canvas, truth, [COLOURS[TRUTH_FATES[f]] for f in found.truth], thickness)
+    _draw(canvas, pred[window], thin, times, 1)
+    _draw(canvas, truth[window], [COLOURS[TRUTH_FATES[f]] for f in found.truth], times, times)
     return canvas
 
 
 def _draw(
-    canvas: UInt8, labels: Int32, colours: list[tuple[int, int, int]], thickness: int
+    canvas: UInt8,
+    labels: Int32,
+    colours: list[tuple[int, int, int]],
+    times: int,
+    thickness: int,
 ) -> None:
-    coords, offsets, _ = trace(labels)
-    fine = np.rint((coords - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
-    for i, colour in enumerate(colours):
-        ring = fine[offsets[i] : offsets[i + 1]]
+    """Outline every label in its colour, on a canvas `times` as large as the labels."""
+    shown, ids = compact(np.ascontiguousarray(labels))
+    coords, offsets, _ = trace(shown)
+    fine = np.rint((coords * times - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
+    for row, number in enumerate(ids):
+        ring = fine[offsets[row] : offsets[row + 1]]
+        colour = colours[int(number) - 1]
         cv2.polylines(canvas, [ring], True, colour, thickness, cv2.LINE_AA, shift=4)

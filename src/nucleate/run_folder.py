@@ -53,12 +53,13 @@ class RunFolder:
                 raise TrainingError(
                     f"{self.path}: holds a run already. Go on with --resume, or choose another -o."
                 )
-            changed = _differences(load_recipe(file).model_dump(), recipe.model_dump())
+            changed = differences(load_recipe(file), recipe)
             if changed:
                 raise TrainingError(
                     f"{self.path}: the run was begun with another recipe ({', '.join(changed)}). "
                     "Resume it with the same recipe, or choose another -o."
                 )
+            self._begin_files(split)
             if read_split(self.path / "split.json").digest != split.digest:
                 raise TrainingError(
                     f"{self.path}: the data have changed since the run was begun: their split is "
@@ -67,9 +68,15 @@ class RunFolder:
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise TrainingError(f"{self.path}: not empty, and not a run. Choose another -o.")
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
-        write_split(self.path / "split.json", split)
         write_text(file, dump_recipe(recipe))
+        self._begin_files(split)
+
+    def _begin_files(self, split: Split) -> None:
+        """Write what a run begins with, as far as a kill has left it out."""
+        if not (self.path / "split.json").exists():
+            write_split(self.path / "split.json", split)
+        if not (self.path / "environment.json").exists():
+            write_text(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
 
     def say(self, text: str) -> None:
         """Print a line and add it to the log."""
@@ -155,15 +162,38 @@ class RunFolder:
         known = [row for row in self.rows() if row.get("val_aji") not in (None, "", "nan")]
         return max(known, key=lambda row: float(row["val_aji"]), default={})
 
-    def write_start(self, sentence: str) -> None:
-        """Write down and say what the weights were before the first step."""
-        write_text(self.path / "start.txt", sentence + "\n")
+    def write_start(self, sentence: str, trained_on: list[Any]) -> None:
+        """Write down and say what the weights were before the first step, and what those saw."""
+        content = {"said": sentence, "trained_on": trained_on}
+        write_text(self.path / "start.json", json.dumps(content, indent=1) + "\n")
         self.say(sentence)
 
-    def started_from(self) -> str:
-        """Return the sentence about what the weights were before the first step."""
-        path = self.path / "start.txt"
-        return read_text(path).strip() if path.exists() else ""
+    def started_from(self) -> tuple[str, list[Any]]:
+        """Return what `write_start` wrote; nothing for a run of an older version."""
+        path = self.path / "start.json"
+        if not path.exists():
+            return "", []
+        try:
+            content = json.loads(read_text(path))
+            return str(content["said"]), list(content["trained_on"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainingError(f"{path}: damaged ({error}). Begin the run anew.") from error
+
+    def numbers(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.csv as numbers; empty fields are left out.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        try:
+            found = [
+                {name: float(value) for name, value in row.items() if value} for row in self.rows()
+            ]
+            return [{**row, "step": row["step"], "seconds": row["seconds"]} for row in found]
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"{self.path / 'metrics.csv'}: damaged ({error}). Restore the file."
+            ) from error
 
     def draw_curves(self) -> None:
         """Draw metrics.csv into curves.png."""
@@ -244,8 +274,16 @@ def git_commit() -> str | None:
     return commit + ("+" if dirty else "")
 
 
+def differences(a: Recipe, b: Recipe) -> list[str]:
+    """Return the dotted keys whose values differ; where the data and the split lie does not count.
+
+    What is in the split is checked by its hash.
+    """
+    found = _differences(a.model_dump(), b.model_dump())
+    return [key for key in found if key not in ("data.root", "data.split")]
+
+
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys whose values differ."""
     found = []
     for key in dict.fromkeys([*a, *b]):
         one, other = a.get(key), b.get(key)

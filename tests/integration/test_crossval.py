@@ -61,12 +61,12 @@ def test_every_picture_is_predicted_once_by_a_model_that_never_saw_it(tree, done
 
 def test_the_summary_is_the_mean_over_folds_of_what_the_models_do(tree, done):
     out, summary = done
-    scores = read_scores(out)
+    scores = read_scores(out).metrics
     for metric in ("dice", "aji"):
         each = []
         for name in FOLDS:
             split = read_split(out / "splits" / f"{name}.json")
-            each.append(np.nanmean([scores[metric][n] for n in split.parts["test"]]))
+            each.append(np.nanmean([scores[metric][bare_name(n)] for n in split.parts["test"]]))
             assert summary["out_of_fold"]["folds"][name][metric] == pytest.approx(each[-1])
         over = summary["out_of_fold"]["over_folds"][metric]
         assert over["mean"] == pytest.approx(np.mean(each))
@@ -146,7 +146,7 @@ def test_killed_inside_a_fold_and_resumed(tree, done, tmp_path):
     assert done_again.returncode == 0, done_again.stderr
     assert "resuming from step-" in log.read_text()
     assert "mean ± SD" in done_again.stdout
-    mine, theirs = read_scores(out), read_scores(done[0])
+    mine, theirs = read_scores(out).metrics, read_scores(done[0]).metrics
     assert mine["dice"] == theirs["dice"]
 
 
@@ -196,3 +196,75 @@ def test_refusals(tree, done, tmp_path):
     (tmp_path / "full" / "a").touch()
     with pytest.raises(TrainingError, match="not empty"):
         cross_validate(_recipe(tree), tree[0], tmp_path / "full", CrossvalOptions())
+
+
+def test_resumed_under_another_spelling_and_after_a_kill_at_the_very_start(tree, done, tmp_path):
+    out = tmp_path / "cv"
+    shutil.copytree(done[0], out)
+    shutil.rmtree(out / "fold-2" / "model")
+    again = cross_validate(_recipe(tree), tree[0], out, CrossvalOptions(resume=True))
+    assert "out_of_fold_tta" not in again  # a fold was finished anew
+    unchanged = cross_validate(_recipe(tree), tree[0], done[0], CrossvalOptions(resume=True))
+    assert "out_of_fold_tta" in unchanged
+    young = tmp_path / "young"
+    young.mkdir()
+    shutil.copy(done[0] / "recipe.yaml", young / "recipe.yaml")
+    whole = cross_validate(_recipe(tree), tree[0], young, CrossvalOptions(resume=True))
+    assert list(whole["out_of_fold"]["folds"]) == FOLDS
+
+
+def test_a_start_that_saw_the_folds_is_refused(tree, done, tmp_path):
+    recipe = _recipe(tree, f"init={{from: {(done[0] / 'fold-1').as_posix()}}}")
+    with pytest.raises(ConfigError, match="held out here"):
+        cross_validate(recipe, tree[0], tmp_path / "cv", CrossvalOptions())
+
+
+def test_gpus_are_dealt_out_among_those_that_are_allowed(tmp_path, monkeypatch):
+    from nucleate import crossval
+
+    seen = []
+    monkeypatch.setattr(
+        crossval.subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"])
+    )
+    recipe = load_recipe_of_tiny(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    for slot in (0, 1, 2):
+        crossval._launch(recipe, tmp_path, "fold-1", slot, 3, 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    crossval._launch(recipe, tmp_path, "fold-1", 1, 3, 2)
+    assert seen == ["6", "7", "6", "1"]
+
+
+def load_recipe_of_tiny(folder):
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return load_recipe(folder / "tiny.yaml")
+
+
+def test_a_stop_ends_the_folds_that_it_started(tree, tmp_path):
+    words = [sys.executable, "-m", "nucleate", "crossval", "tiny.yaml", "-o", str(tmp_path / "cv"),
+             "--jobs", "2", "--set", "train.steps=6000"]  # fmt: skip
+    parent = subprocess.Popen(words, cwd=tree[0], stderr=subprocess.DEVNULL)
+    for _ in range(3000):
+        time.sleep(0.02)
+        if (tmp_path / "cv" / "fold-1" / "log.txt").exists():
+            break
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=60) == 130
+    before = (tmp_path / "cv" / "fold-1" / "log.txt").read_text()
+    time.sleep(1.0)
+    assert (tmp_path / "cv" / "fold-1" / "log.txt").read_text() == before
+
+
+def test_two_sets_with_pictures_of_one_name(tree, tmp_path):
+    first = "{name: folder, path: data, options: {mpp: 0.25}}"
+    again = first.replace("path", "title: again, path")
+    recipe = _recipe(tree, f"data.sets=[{first}, {again}]", "train.steps=3")
+    cross_validate(recipe, tree[0], tmp_path / "cv", CrossvalOptions())
+    assert len(list((tmp_path / "cv" / "predictions").iterdir())) == 12
+    assert len(read_scores(tmp_path / "cv").groups) == 12
+
+
+def test_settings_that_would_do_nothing_are_refused(tree, tmp_path):
+    recipe = _recipe(tree, "crossval={scheme: leave-one-patient-out, folds: 3}")
+    with pytest.raises(ConfigError, match=r"crossval\.folds: leave-one-patient-out has a number"):
+        cross_validate(recipe, tree[0], tmp_path / "cv", CrossvalOptions())

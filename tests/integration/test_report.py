@@ -60,7 +60,7 @@ def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
 def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, tmp_path):
     write_report([gather(runs / "cv", runs, None)], tmp_path)
     facts = json.loads((tmp_path / "report.json").read_text())["cv"]
-    scores = read_scores(runs / "cv")
+    scores = read_scores(runs / "cv").metrics
     for metric in METRICS:
         expected = np.nanmean(list(scores[metric].values()))
         found = facts["mean"][metric]["mean"]
@@ -118,3 +118,62 @@ def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):  # 
     code, _, err = nucleate("compare", runs / "cv", tmp_path)
     assert code == 2
     assert "no such file" in err
+
+
+def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tmp_path):
+    import shutil
+
+    from nucleate.datasets.splits import Split, read_split, write_split
+
+    copy = tmp_path / "one"
+    shutil.copytree(runs / "one", copy)
+    old = read_split(copy / "split.json")
+    names = [*old.parts["train"]]
+    parts = {"train": tuple(names[1:]), "validation": old.parts["validation"], "test": (names[0],)}
+    write_split(copy / "split.json", Split(parts, old.groups))
+    found = gather(copy, runs, None)
+    assert (found.part, [p.score.name for p in found.pictures]) == ("tested on", [names[0]])
+    parts["test"] = ("0:gone",)
+    groups = {**old.groups, "0:gone": "gone"}
+    write_split(copy / "split.json", Split(parts, groups))
+    with pytest.raises(InputError, match="0:gone: is no longer among the data"):
+        gather(copy, runs, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("environment.json", "{", "not valid JSON"),
+        ("environment.json", "[]", "not what a run writes"),
+        ("metrics.csv", "step,seconds\n3,soon\n", "damaged"),
+        ("metrics.csv", "step,loss\n3,1\n", "damaged"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(runs, tmp_path, name, content, said):
+    import shutil
+
+    from nucleate.errors import NucleateError
+
+    shutil.copytree(runs / "one", tmp_path / "one")
+    (tmp_path / "one" / name).write_text(content)
+    with pytest.raises(NucleateError, match=said):
+        gather(tmp_path / "one", runs, None)
+
+
+def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nucleate):  # noqa: F811
+    code, *_ = nucleate(
+        "evaluate", "-m", runs / "cv", "--data", "folder", "--root", runs / "data", "--mpp", 0.25,
+        "-o", tmp_path / "ev",
+    )  # fmt: skip
+    assert code == 0
+    code, out, _ = nucleate("compare", runs / "cv", tmp_path / "ev")
+    assert code == 0
+    assert " 6 " in out
+    code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev", "--metrics", ",")
+    assert code == 2
+    assert "--metrics is empty" in err
+    content = json.loads((tmp_path / "ev" / "metrics.json").read_text())
+    content["per_picture"] = [content["per_picture"][0]] * 2
+    (tmp_path / "ev" / "metrics.json").write_text(json.dumps(content))
+    code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev")
+    assert (code, "names a picture twice" in err) == (2, True)

@@ -51,7 +51,7 @@ def run(tree):
 def test_run_folder_holds_everything(run):
     assert {p.name for p in run.iterdir()} == {
         "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
-        "start.txt", "tensorboard", "checkpoints", "model",
+        "start.json", "tensorboard", "checkpoints", "model",
     }  # fmt: skip
     assert parse_recipe(yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
     split = read_split(run / "split.json")
@@ -370,3 +370,97 @@ def test_a_published_scheme_in_a_recipe(tree, tmp_path):
         train_recipe(recipe, tree, tmp_path / "run")
     with pytest.raises(ConfigError, match="exclude each other"):
         load_recipe(tree / "tiny.yaml", ["data.scheme=s2", "data.split=a.json"])
+
+
+def test_starting_from_a_model_that_saw_what_is_held_out_is_refused(run, tree, tmp_path):
+    recipe = load_recipe(
+        tree / "tiny.yaml", [f"init={{from: {run.as_posix()}}}", "data.split_seed=2"]
+    )
+    with pytest.raises(ConfigError, match=r"tiny was trained or chosen on .*:p\d.*held out here"):
+        train_recipe(recipe, tree, tmp_path / "next")
+    # older cards name no patients: the data set decides
+    import shutil
+
+    shutil.copytree(run / "model", tmp_path / "old")
+    card = json.loads((tmp_path / "old" / "card.json").read_text())
+    del card["training_data"][-1]["groups"]
+    (tmp_path / "old" / "card.json").write_text(json.dumps(card))
+    recipe = load_recipe(tree / "tiny.yaml", [f"init={{from: {(tmp_path / 'old').as_posix()}}}"])
+    with pytest.raises(ConfigError, match="tiny was trained or chosen on"):
+        train_recipe(recipe, tree, tmp_path / "next")
+
+
+def test_what_the_first_model_saw_travels_on(run, tree, tmp_path):
+    other = tmp_path / "other"
+    folder.make(other / "data", 6)
+    for path in [*(other / "data" / "images").iterdir(), *(other / "data" / "labels").iterdir()]:
+        path.rename(path.with_name(f"q{path.name[1:]}"))
+    recipe = load_recipe(tree / "tiny.yaml", [
+        f"init={{from: {run.as_posix()}}}", "train.steps=3", "data.sets.0.title=Other",
+    ])  # fmt: skip
+    card = read_card(train_recipe(recipe, other, tmp_path / "next"))
+    through = [entry for entry in card.training_data if entry.get("through") == "tiny"]
+    seen = {g for e in through for part in e.get("groups", {}).values() for g in part}
+    assert len(seen) == 4
+    assert not seen & set(card.training_data[-1]["groups"]["train"])
+
+
+def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):
+    """EfficientNet drops connections at random."""
+    words = ["model={family: encoder_unet, arguments: {encoder: efficientnet-b0}}",
+             "train.ema=0", "train.workers=0", "train.steps=6"]  # fmt: skip
+    recipe = load_recipe(tree / "tiny.yaml", words)
+    whole = load_file(train_recipe(recipe, tree, tmp_path / "whole") / "model.safetensors")
+    cut = tmp_path / "cut"
+    from nucleate import train as training
+
+    real = training.Keeper.on_train_epoch_end
+
+    def killed(self, trainer, module):
+        real(self, trainer, module)
+        raise KeyboardInterrupt
+
+    training.Keeper.on_train_epoch_end = killed
+    try:
+        with pytest.raises((KeyboardInterrupt, TrainingError, SystemExit)):
+            train_recipe(recipe, tree, cut)
+    finally:
+        training.Keeper.on_train_epoch_end = real
+    resumed = load_file(train_recipe(recipe, tree, cut, resume=True) / "model.safetensors")
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
+
+
+def test_resumed_from_elsewhere_and_after_a_kill_at_the_very_start(run, tree, tmp_path):
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(tree / "data", moved / "data")
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    recipe = load_recipe(tree / "tiny.yaml", [f"data.root={moved.as_posix()}"])
+    assert train_recipe(recipe, tree, tmp_path / "run", resume=True).is_dir()
+    (tmp_path / "young").mkdir()
+    shutil.copy(run / "recipe.yaml", tmp_path / "young" / "recipe.yaml")
+    recipe = load_recipe(tree / "tiny.yaml")
+    assert train_recipe(recipe, tree, tmp_path / "young", resume=True).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["model={family: encoder_unet, arguments: {encoder: 5}}"], "encoder = 5: input should be"),
+        (["model.arguments.gates='no'"], "gates = no: input should be a valid boolean"),
+        (["model={family: linknet}", "train.batch=1", "train.crop_px=32"], "cannot take 1 crops"),
+        (["model={family: encoder_unet, arguments: {decoder_widths: [0, 0, 0, 0, 0]}}"], "model"),
+        (["augment.zoom=[1.3, 0.7]"], r"zoom is \[smallest, largest\]"),
+        (["heads.foreground={loss: {bce: -1}}"], "greater than 0"),
+        (["heads.foreground={loss: {lovasz: 1}, background: 0.5}"], "lovasz knows no weight"),
+        (["init={frm: x}"], "Known: from, imagenet"),
+        (["model={family: unet, arguments: {mean: [0, 0, .nan]}}"], "mean"),
+    ],
+)
+def test_senseless_settings_are_refused_before_the_run(tree, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

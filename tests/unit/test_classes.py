@@ -42,3 +42,16 @@ def test_ignored_nuclei_do_not_count():
     found = per_class([_score([0, 0, 1], TRUTH == 2)])
     assert found["a"]["pq"] == found["b"]["pq"] == 1
     assert found["b"]["nuclei"] == 1
+
+
+def test_typed_and_untyped_pictures_are_written_together(tmp_path):
+    from nucleate.metrics.report import Report, compare
+
+    plain = compare(TRUTH, TRUTH, name="plain")
+    typed = compare(TRUTH, TRUTH, name="typed")
+    typed.counts.update(_score([0, 1, 1]))
+    for order in ([plain, typed], [typed, plain]):
+        Report(order).write(tmp_path)
+        header, first, second = (tmp_path / "per_picture.csv").read_text().splitlines()
+        assert "class:a:tp" in header
+        assert len(first.split(",")) == len(second.split(",")) == len(header.split(","))

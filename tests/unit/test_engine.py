@@ -184,3 +184,18 @@ def test_any_picture_size(oracle, shape):
 def test_array_that_is_no_picture(oracle, array):
     with pytest.raises(InputError, match="uint8 of shape"):
         segment(array, oracle, mpp=0.25)
+
+
+def test_components_are_the_same_before_and_after_the_engine():
+    """A ring with something inside: outlines have no holes, so the decoder fills them."""
+    from nucleate.labels import rasterise, trace
+    from nucleate.postprocess import components
+
+    ring = np.zeros((60, 60), np.float32)
+    ring[5:55, 5:55] = 1
+    ring[8:52, 8:52] = 0
+    ring[25:35, 25:35] = 1
+    labels = components({"foreground": ring}, {"foreground": 0.5, "min_area": 1})
+    assert labels.max() == 1
+    coords, offsets, _ = trace(labels)
+    np.testing.assert_array_equal(rasterise(coords, offsets, (60, 60))[0], labels)

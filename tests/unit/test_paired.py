@@ -44,3 +44,28 @@ def test_other_pictures_are_refused():
         paired({"q": 1.0}, {})
     with pytest.raises(InputError, match="No picture"):
         paired({"q": np.nan}, {"q": 1.0})
+
+
+def test_pictures_of_one_slide_are_drawn_together():
+    """31 slides shift their 21 tiles each: no true difference, so rarely an alarm."""
+    rng = np.random.default_rng(1)
+    owners = np.repeat(np.arange(31), 21)
+    covered = alarms = 0
+    for _ in range(60):
+        change = rng.normal(0, 1, 31)[owners] + rng.normal(0, 1, 31 * 21)
+        names = [f"t{i}" for i in range(len(change))]
+        zero = dict.fromkeys(names, 0.0)
+        other = dict(zip(names, change.tolist(), strict=True))
+        found = paired(zero, other, dict(zip(names, map(str, owners), strict=True)))
+        covered += found.low <= 0 <= found.high
+        alarms += found.p < 0.05
+    assert covered >= 50
+    assert alarms <= 8
+    assert paired(zero, other).high - paired(zero, other).low < (found.high - found.low) / 2
+
+
+def test_means_over_groups_by_hand():
+    from nucleate.metrics.paired import resampled_means
+
+    means = set(resampled_means(np.array([0.0, 1.0, 1.0]), ["a", "b", "b"]).round(6).tolist())
+    assert means == {0.0, 0.666667, 1.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -53,8 +54,14 @@ def root_options(
     """Find every cell nucleus in H&E-stained tissue."""
 
 
+def _terminated(*_: object) -> None:
+    """Let a job that is told to end put its things in order, and end what it has started."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = get_command(app)(standalone_mode=False)
     except NucleateError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate.cli.options import ChangesOption, RecipeArgument
-from nucleate.cli.terminal import say, show
+from nucleate.cli.terminal import command_line, say, show
 from nucleate.errors import ConfigError
 
 
@@ -30,7 +30,8 @@ def crossval(
 ) -> None:
     """Train one model per fold, score each on what it never saw; needs the extra 'train'.
 
-    The recipe's `crossval` says how to split. `-m FOLDER` then is the ensemble of all folds.
+    The recipe's `crossval` says how to split. `-m FOLDER` then is the ensemble of all folds, where
+    they share a stain normaliser or have none.
 
     Example: nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
     """
@@ -42,7 +43,8 @@ def crossval(
     optional("lightning", "train")
     wanted = load_recipe(recipe, changes)
     folder = out or Path("runs") / f"{wanted.name}-cv"
-    found = cross_validate(wanted, Path(), folder, CrossvalOptions(resume, jobs, tta), say)
+    options = CrossvalOptions(resume, jobs, tta, command_line())
+    found = cross_validate(wanted, Path(), folder, options, say)
     for key in ("out_of_fold", "out_of_fold_tta"):
         if key in found:
             _show_folds(key.replace("_", " "), found[key])
@@ -71,16 +73,18 @@ def compare(
     if len(results) < 2:
         raise ConfigError("compare: name two results at least.")
     names = [name.strip() for name in metrics.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("compare: --metrics is empty. Name some, or leave it away.")
     scores = [read_scores(folder) for folder in results]
     for other, folder in zip(scores[1:], results[1:], strict=True):
         table = Table(title=f"{folder} - {results[0]}")
         for column in ("metric", "first", "second", "difference", "95 % interval", "p", "n"):
             table.add_column(column, justify="left" if column == "metric" else "right")
         for name in names:
-            if any(name not in each for each in (scores[0], other)):
-                known = ", ".join(scores[0])
+            if name not in other.metrics:
+                known = ", ".join(other.metrics)
                 raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
-            p = paired(scores[0][name], other[name])
+            p = paired(scores[0].metrics[name], other.metrics[name], scores[0].groups)
             table.add_row(
                 name, f"{p.a:.4f}", f"{p.b:.4f}", f"{p.difference:+.4f}",
                 f"{p.low:+.4f} to {p.high:+.4f}", f"{p.p:.4f}", str(p.n),

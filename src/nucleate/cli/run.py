@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +20,7 @@ from nucleate.cli.options import (
     TileOption,
     TtaOption,
 )
-from nucleate.cli.terminal import Bar, say, show
+from nucleate.cli.terminal import Bar, command_line, say, show
 from nucleate.errors import ConfigError
 
 
@@ -194,10 +192,10 @@ def evaluate(
         name, digest = ready.card.name, weights_digest(ready.card)
         names = [entry.name for entry in entries]
     if any(is_official_test(picture) for picture in names):
-        log_test_use(ledger, name, digest, report, _command_line(root))
+        log_test_use(ledger, name, digest, report, command_line(root))
         say(f"official test pictures: this use is written down in {ledger}")
     report.about.update(
-        command=_command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
+        command=command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
     )
     if out is not None:
         report.write(out)
@@ -233,9 +231,3 @@ def _show_report(report: Any) -> None:  # noqa: ANN401
             str(m["n"]),
         )
     Console(highlight=False).print(table)
-
-
-def _command_line(root: Path | None) -> str:
-    """Return the command as typed, folders above the data set's own name left out."""
-    words = [root.name if root is not None and word == str(root) else word for word in sys.argv[1:]]
-    return shlex.join(["nucleate", *words])

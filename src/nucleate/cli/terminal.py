@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Self
@@ -59,3 +60,9 @@ def fail(text: str, code: int = 2) -> int:
     """Say what went wrong, in one line, and return the exit code."""
     sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
     return code
+
+
+def command_line(root: Path | None = None) -> str:
+    """Return the command as typed, folders above the data set's own name left out."""
+    words = [root.name if root is not None and word == str(root) else word for word in sys.argv[1:]]
+    return shlex.join(["nucleate", *words])

@@ -113,6 +113,12 @@ def list_recipe(
 
 def _published(config: DataConfig, entries: list[Entry]) -> Split:
     """Return the one split of a published scheme."""
+    apart = next((s.path for s in config.sets if not s.validate_on), None)
+    if apart is not None:
+        raise ConfigError(
+            f"data.scheme splits all sets, but {apart} has validate_on: false. Leave one of "
+            "the two away."
+        )
     options = SchemeOptions(validation=config.validation, seed=config.split_seed)
     splits = split_by(str(config.scheme), entries, options)
     if len(splits) != 1:

@@ -106,9 +106,8 @@ def s2(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     parts = {
         "train": tuple(sorted(rest)),
         "validation": tuple(names[n].name for n in _S2_VALIDATION),
-        "test": tuple(names[n].name for n in _S2_ABSENT if n in names),
     }
-    return {"s2": Split(parts, {e.name: e.group for e in entries})}
+    return {"s2": Split(parts, {e.name: e.group for n, e in names.items() if n not in _S2_ABSENT})}
 
 
 def s2_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -119,10 +118,8 @@ def s2_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     published = s2(entries, options)["s2"]
     train = set(published.parts["train"])
     drawn = make_split([e for e in entries if e.name in train], options.validation, options.seed)
-    left_out = published.parts["test"]
     parts = {**drawn.parts, "test": tuple(sorted(published.parts["validation"]))}
-    groups = {name: group for name, group in published.groups.items() if name not in left_out}
-    return {"s2-tested": Split(parts, groups)}
+    return {"s2-tested": Split(parts, published.groups)}
 
 
 def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -241,10 +238,15 @@ def _each(
 ) -> dict[str, Split]:
     if len(homes) < 2:
         raise ConfigError("There is only one to leave out, and nothing to train on. Add data.")
-    return {
-        name.replace(" ", "-").replace("/", "-"): _test_on(entries, groups, options)
-        for name, groups in sorted(homes.items())
-    }
+    found: dict[str, Split] = {}
+    for name, groups in sorted(homes.items()):
+        file = name.replace(" ", "-").replace("/", "-")
+        if file in found:
+            raise ConfigError(
+                f"Two splits would be called {file!r}. Rename one of the organs or patients."
+            )
+        found[file] = _test_on(entries, groups, options)
+    return found
 
 
 def _test_on(entries: list[Entry], groups: set[str], options: SchemeOptions) -> Split:

@@ -62,8 +62,8 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
         other = next((m.card for m in models if getattr(m.card, key) != getattr(first, key)), None)
         if other is not None:
             raise ModelError(
-                f"{name}: {first.name} and {other.name} differ in {key}, so their maps cannot be "
-                "averaged. Use one of them."
+                f"{name}: its networks differ in {key} ({first.name}, {other.name}), so their maps "
+                "cannot be averaged. Use one of them by its own folder."
             )
     card = replace(
         first,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from nucleate.errors import InputError
+from nucleate.types import Float64
 
 _DRAWS = 10_000
 _EXACT = 13  # up to this many pictures all 2**n signs are tried
@@ -23,7 +25,7 @@ class Paired:
         a: mean of the first system.
         b: mean of the second system.
         difference: b - a.
-        low: of the 95 % percentile bootstrap interval of the difference, over pictures.
+        low: of the 95 % percentile bootstrap interval of the difference.
         high: of the same.
         p: two-sided, of the paired permutation test.
     """
@@ -37,15 +39,19 @@ class Paired:
     p: float
 
 
-def paired(a: dict[str, float], b: dict[str, float]) -> Paired:
+def paired(
+    a: dict[str, float], b: dict[str, float], groups: dict[str, str] | None = None
+) -> Paired:
     """Compare two systems picture by picture.
 
-    The permutation test asks how often the mean difference would be as large if for each picture
-    a coin decided which system gave which value (exact up to 13 pictures, else 10,000 draws).
+    The permutation test asks how often the mean difference would be as large if for each patient
+    or slide a coin decided which system gave which values (exact up to 13 of them, else 10,000
+    draws). Pictures of one patient or slide are drawn and flipped together.
 
     Args:
         a: name of a picture -> value of the first system; NaN is left out.
         b: of the second.
+        groups: name of a picture -> patient or slide; None: each is its own.
 
     Raises:
         InputError: the pictures are not the same, or none has both values.
@@ -64,22 +70,52 @@ def paired(a: dict[str, float], b: dict[str, float]) -> Paired:
             f"{alone[0]}: is in one of the two results only (and {len(alone) - 1} more). Compare "
             "results on the same pictures."
         )
-    both = np.array([(a[k], b[k]) for k in sorted(a) if not (math.isnan(a[k]) or math.isnan(b[k]))])
-    if not len(both):
+    names = [k for k in sorted(a) if not (math.isnan(a[k]) or math.isnan(b[k]))]
+    if not names:
         raise InputError("No picture has a value in both results. Compare another metric.")
+    both = np.array([(a[k], b[k]) for k in names])
+    owners = names if groups is None else [groups[k] for k in names]
     change = both[:, 1] - both[:, 0]
-    rng = np.random.default_rng(0)
-    means = change[rng.integers(0, len(change), (_DRAWS, len(change)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    if len(change) <= _EXACT:
-        signs = np.array(list(product((-1.0, 1.0), repeat=len(change))))
-        extra = 0  # the observed signs are among them
-    else:
-        signs = rng.choice((-1.0, 1.0), (_DRAWS, len(change)))
-        extra = 1  # the observed signs count as one draw
-    as_far = np.abs((signs * change).mean(1)) >= abs(change.mean()) - 1e-12
-    p = (int(as_far.sum()) + extra) / (len(signs) + extra)
+    low, high = np.percentile(resampled_means(change, owners), [2.5, 97.5])
     first, second = both.mean(0)
     return Paired(
-        len(change), float(first), float(second), float(change.mean()), float(low), float(high), p
-    )
+        len(change), float(first), float(second), float(change.mean()), float(low), float(high),
+        _permutation_p(change, owners),
+    )  # fmt: skip
+
+
+def resampled_means(values: Float64, owners: Sequence[str]) -> Float64:
+    """Return the means of 10,000 bootstrap samples, in which whole groups are drawn.
+
+    Args:
+        values: float64 (n,).
+        owners: the group of each.
+
+    Example:
+        >>> sorted(set(resampled_means(np.array([0.0, 0.0, 1.0]), ["a", "a", "b"]).tolist()))
+        [0.0, 0.3333333333333333, 1.0]
+    """
+    sums, sizes = _per_group(values, owners)
+    drawn = np.random.default_rng(0).integers(0, len(sums), (_DRAWS, len(sums)))
+    return np.asarray(sums[drawn].sum(1) / sizes[drawn].sum(1))
+
+
+def _permutation_p(change: Float64, owners: Sequence[str]) -> float:
+    """Return how often random signs of the groups give as large a mean as the one observed."""
+    sums, _ = _per_group(change, owners)
+    if len(sums) <= _EXACT:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
+        extra = 0  # the observed signs are among them
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), (_DRAWS, len(sums)))
+        extra = 1  # the observed signs count as one draw
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12 * len(change)
+    return (int(as_far.sum()) + extra) / (len(signs) + extra)
+
+
+def _per_group(values: Float64, owners: Sequence[str]) -> tuple[Float64, Float64]:
+    """Return sum and number of the values of each group, in the order of first appearance."""
+    order = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
+    index = np.array([order[owner] for owner in owners])
+    sums = np.asarray(np.bincount(index, weights=values), np.float64)
+    return sums, np.asarray(np.bincount(index), np.float64)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nucleate.metrics import instance, pixel
 from nucleate.metrics.classes import per_class
 from nucleate.metrics.errors import fates
 from nucleate.metrics.matching import overlap
+from nucleate.metrics.paired import resampled_means
 from nucleate.types import Bool, Int32
 
 DETECTION_RADIUS_UM = 3.0  # the field's convention: 12 pixels at 40x, 6 at 20x
@@ -39,11 +41,13 @@ class PictureScore:
         name: of the picture.
         organ: where known.
         counts: name -> number; they add up over pictures (all but `hd95_px`).
+        group: patient or slide, where known: pictures of one do not vary independently.
     """
 
     name: str
     organ: str | None
     counts: dict[str, float]
+    group: str | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -163,11 +167,13 @@ class Report:
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each metric the mean over pictures, its 95 % interval, and how many count.
 
-        The interval is the percentile bootstrap over pictures (10,000 resamples, seed 0). Pictures
-        where a metric is not defined are left out; `n` says how many remain.
+        The interval is the percentile bootstrap over groups, that is patients or slides (10,000
+        resamples, seed 0). Pictures where a metric is not defined are left out; `n` says how many
+        remain.
         """
         rows = [picture.metrics for picture in self.pictures]
-        return {name: mean_interval([row[name] for row in rows]) for name in METRICS}
+        groups = [p.group or p.name for p in self.pictures]
+        return {name: mean_interval([row[name] for row in rows], groups) for name in METRICS}
 
     def pooled(self) -> dict[str, float]:
         """Return each metric of the counts summed over all pictures; HD95 cannot be pooled."""
@@ -200,43 +206,58 @@ class Report:
         content = {
             "about": self.about,
             "pictures": len(self.pictures),
+            "groups": len({p.group or p.name for p in self.pictures}),
             "conventions": "empty/empty is left out, empty/non-empty is 0; what divides by nothing "
             "(precision, recall, SQ, counting error) is left out; mean: over pictures; "
-            "interval: 95 % percentile bootstrap over pictures; pooled: from summed counts",
+            "interval: 95 % percentile bootstrap over patients or slides; pooled: summed counts",
             "mean": self.means(),
             "pooled": self.pooled(),
             "per_organ": self.per_organ(),
             "per_class": per_class([p.counts for p in self.pictures]),
             "per_picture": [
-                {"name": p.name, "organ": p.organ, **p.metrics, "counts": p.counts}
+                {
+                    "name": p.name,
+                    "organ": p.organ,
+                    "group": p.group,
+                    **p.metrics,
+                    "counts": p.counts,
+                }
                 for p in self.pictures
             ],
         }
         write_text(folder / "metrics.json", json.dumps(no_nan(content), indent=1) + "\n")
         text = io.StringIO()
-        names = ["name", "organ", *METRICS, *(self.pictures[0].counts if self.pictures else ())]
+        names = ["name", "organ", *METRICS, *(k for p in self.pictures for k in p.counts)]
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(dict.fromkeys(names))
         for p in self.pictures:
             row: dict[str, Any] = {"name": p.name, "organ": p.organ, **p.counts, **p.metrics}
             known = no_nan(row)
-            writer.writerow("" if known[k] is None else known[k] for k in dict.fromkeys(names))
+            writer.writerow("" if known.get(k) is None else known[k] for k in dict.fromkeys(names))
         write_text(folder / "per_picture.csv", text.getvalue())
 
 
-def mean_interval(values: list[float]) -> dict[str, float]:
+def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) -> dict[str, float]:
     """Return mean, 95 % bootstrap interval and number of the values that are not NaN.
+
+    Args:
+        values: one per picture.
+        groups: patient or slide of each; whole groups are drawn. None: each is its own.
+
+    References:
+        Efron 1979, doi:10.1214/aos/1176344552; whole groups: Davison and Hinkley 1997,
+        doi:10.1017/CBO9780511802843, section 3.8.
 
     Example:
         >>> mean_interval([0.5, 0.5, float("nan")])
         {'mean': 0.5, 'low': 0.5, 'high': 0.5, 'n': 2}
     """
-    valid = np.array([v for v in values if not math.isnan(v)])
-    if not len(valid):
+    kept = [i for i, value in enumerate(values) if not math.isnan(value)]
+    if not kept:
         return {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
-    rng = np.random.default_rng(0)
-    means = valid[rng.integers(0, len(valid), (10_000, len(valid)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    valid = np.array([values[i] for i in kept])
+    owners = [str(i) if groups is None else groups[i] for i in kept]
+    low, high = np.percentile(resampled_means(valid, owners), [2.5, 97.5])
     return {"mean": float(valid.mean()), "low": float(low), "high": float(high), "n": len(valid)}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
 from nucleate.errors import ConfigError, nearest, pick
@@ -36,14 +37,23 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> nn.Mo
         ConfigError: no such family, or an argument that it does not have.
     """
     make = pick(MODELS, family, "model family")
+    hints = get_type_hints(make.__init__)
     known = [name for name in inspect.signature(make).parameters if name != "heads"]
-    for name in arguments:
+    for name, value in arguments.items():
         if name not in known:
             raise ConfigError(f"model.arguments: {family} has no {name!r}. {nearest(name, known)}")
+        try:
+            TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(
+                f"model.arguments: {name} = {str(value)[:60]}: "
+                f"{error.errors()[0]['msg'].lower()}. Change the value."
+            ) from error
     try:
         return make(heads, **arguments)  # type: ignore[no-any-return]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.arguments: {family} cannot be built: {error}.") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = str(error).splitlines()[0][:120]
+        raise ConfigError(f"model.arguments: {family} cannot be built: {said}.") from error
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,13 +38,22 @@ class Enter(nn.Module):
         sd: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(sd) != 3 or min(sd) <= 0:
+        if (
+            len(mean) != 3
+            or len(sd) != 3
+            or not all(map(math.isfinite, (*mean, *sd)))
+            or min(sd) <= 0
+        ):
             raise ValueError("mean and sd are three numbers each, sd above 0")
         self.align_px, self.stem = align_px, stem
         self.shift: Tensor
         self.scale: Tensor
-        self.register_buffer("shift", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", 1 / torch.tensor(sd).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "shift", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "scale", 1 / torch.tensor(sd, dtype=torch.float32).view(1, 3, 1, 1), persistent=False
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the channels that the first convolution takes."""

@@ -66,7 +66,7 @@ class RunResult:
     name: str
     recipe: Recipe
     part: str
-    curves: dict[str, list[dict[str, Any]]]
+    curves: dict[str, list[dict[str, float]]]
     pictures: list[PictureResult]
     cost: dict[str, tuple[float, str]]
     environment: dict[str, Any]
@@ -100,10 +100,16 @@ def gather(
     entries = list_recipe(recipe.data, base)[0]
     found: list[PictureResult] = []
     seconds = pixels = 0.0
-    part = "tested on"
+    parts: set[str] = set()
     for run in runs.values():
         split = read_split(run / "split.json")
         names, part = _shown(split, entries)
+        parts.add(part)
+        if len(parts) > 1:
+            raise InputError(
+                f"{path}: some folds hold official test pictures and some do not, so that their "
+                "results do not belong together. Report the folds one by one."
+            )
         model = load_model(run)
         clock = time.perf_counter()
         for prediction in predictions(model, (_entry(entries, name) for name in names)):
@@ -113,25 +119,35 @@ def gather(
             clock = time.perf_counter()
         tell(f"{run}: {len(names)} pictures predicted")
     first = next(iter(runs.values()))
-    curves = {name: RunFolder(run).rows() for name, run in runs.items()}
+    curves = {name: RunFolder(run).numbers() for name, run in runs.items()}
     return RunResult(
-        name=path.name,
+        name=path.resolve().name,
         recipe=recipe,
         part=part,
         curves=curves,
         pictures=found,
         cost={**_cost(load_model(first).card, curves), "segmenting, with reading and scoring": (
             1e6 * seconds / max(pixels, 1), "s per megapixel")},
-        environment=json.loads(read_text(first / "environment.json")),
+        environment=_environment(first / "environment.json"),
     )  # fmt: skip
 
 
 def _shown(split: Split, entries: dict[str, Entry]) -> tuple[list[str], str]:
     """Return the pictures to show, and what they were to the run; never official test pictures."""
-    tested = [n for n in split.parts.get("test", ()) if n in entries and not entries[n].test_only]
-    if tested and len(tested) == len(split.parts["test"]):
+    tested = split.parts.get("test", ())
+    if tested and not any(_entry(entries, name).test_only for name in tested):
         return sorted(tested), "tested on"
     return sorted(split.parts["validation"]), "chosen on"
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}). Restore the file.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not what a run writes. Restore the file.")
+    return content
 
 
 def _entry(entries: dict[str, Entry], name: str) -> Entry:
@@ -162,41 +178,28 @@ def _window(found: Prediction) -> bytes:
     sample, labels = found.sample, found.labels
     truth = labels if sample.labels is None else sample.labels
     wrong = ((truth > 0) != (labels > 0)).astype(np.float32) + 0.1 * (truth > 0)
+    if sample.ignore is not None:
+        wrong[sample.ignore] = 0
     high, wide = min(_WINDOW, truth.shape[0]), min(_WINDOW, truth.shape[1])
     sums = cv2.boxFilter(wrong, -1, (wide, high), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inside = sums[: truth.shape[0] - high + 1, : truth.shape[1] - wide + 1]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     window = slice(int(top), int(top) + high), slice(int(left), int(left) + wide)
 
-    def larger(array: Any, how: int) -> Any:  # noqa: ANN401
-        return cv2.resize(array, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=how)
-
-    ignore = None
-    if sample.ignore is not None:
-        ignore = larger(sample.ignore[window].view(np.uint8), cv2.INTER_NEAREST) > 0
-    drawn = outlined(
-        larger(np.ascontiguousarray(sample.image[window]), cv2.INTER_CUBIC),
-        _repeated(truth[window]),
-        _repeated(labels[window]),
-        ignore,
-        thickness=2,
-    )
+    drawn = outlined(sample.image, truth, labels, sample.ignore, window, _ENLARGED)
     return cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
 
 
-def _repeated(labels: Any) -> Any:  # noqa: ANN401
-    """Return a label image with every pixel repeated, as `larger` does for pictures."""
-    return np.ascontiguousarray(labels.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1))
-
-
-def _cost(card: ModelCard, curves: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[float, str]]:
+def _cost(
+    card: ModelCard, curves: dict[str, list[dict[str, float]]]
+) -> dict[str, tuple[float, str]]:
     """Return what a network costs: size, arithmetic, and what its training took."""
     network = build(card.family, card.heads, card.arguments)
     rows = [row for fold in curves.values() for row in fold]
-    memory = [float(row["memory_mb"]) for row in rows if row.get("memory_mb")]
+    memory = [row["memory_mb"] for row in rows if "memory_mb" in row]
     return {
         "parameters": (parameter_count(network) / 1e6, "million"),
         "arithmetic": (flops_per_pixel(network) / 1e3, "GFLOP per megapixel"),
-        "training": (sum(float(row["seconds"]) for row in rows) / 60, "minutes"),
+        "training": (sum(row["seconds"] for row in rows) / 60, "minutes"),
         "memory of the training, at most": (max(memory, default=float("nan")), "MB"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,9 @@ def _results(runs: Sequence[RunResult]) -> str:
     for run in runs:
         means = run.report.means()
         body.append([run.name, len(run.pictures), *(_interval(means[m]) for m in _MAIN)])
-    return quiet("Mean over pictures, and its 95 % bootstrap interval over pictures.") + table(
-        ["run", "pictures", *map(_plain, _MAIN)], body
-    )
+    return quiet(
+        "Mean over pictures, and its 95 % bootstrap interval over patients or slides."
+    ) + table(["run", "pictures", *map(_plain, _MAIN)], body)
 
 
 def _compared(runs: Sequence[RunResult]) -> str:
@@ -142,7 +143,7 @@ def _compared(runs: Sequence[RunResult]) -> str:
     for other in runs[1:]:
         for metric in ("aji", "pq", "dice"):
             try:
-                p = paired(_by_name(runs[0], metric), _by_name(other, metric))
+                p = paired(_by_name(runs[0], metric), _by_name(other, metric), _groups(runs[0]))
             except InputError:
                 break
             body.append(
@@ -151,10 +152,17 @@ def _compared(runs: Sequence[RunResult]) -> str:
             )  # fmt: skip
     if not body:
         return ""
+    mixed = len({run.part for run in runs}) > 1
     said = quiet(
-        "Picture by picture; the interval is a bootstrap over pictures, p of a permutation test."
+        "Picture by picture; the interval is a bootstrap over patients or slides, p of a "
+        "permutation test over the same."
+        + (" Some runs were chosen on these pictures, others tested on them." if mixed else "")
     )
     return said + table(["difference", "metric", "mean", "95 % interval", "p", "pictures"], body)
+
+
+def _groups(run: RunResult) -> dict[str, str]:
+    return {p.score.name: p.score.group or p.score.name for p in run.pictures}
 
 
 def _by_name(run: RunResult, metric: str) -> dict[str, float]:
@@ -180,7 +188,7 @@ def _lines(run: RunResult, names: Sequence[str]) -> Any:  # noqa: ANN401
     def draw(ax: Any) -> None:  # noqa: ANN401
         for colour, name in zip(SERIES, names, strict=False):
             for fold, rows in enumerate(run.curves.values()):
-                known = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
+                known = [(r["step"], r[name]) for r in rows if name in r]
                 if known:
                     ax.plot(*zip(*known, strict=True), color=colour, marker=".", alpha=0.8,
                             label=name if fold == 0 else None)  # fmt: skip
@@ -205,7 +213,10 @@ def _errors(runs: Sequence[RunResult]) -> str:
         f'<span class="key" style="background: rgb{COLOURS[fate]}"></span>{fate}: {_MEANING[fate]}'
         for fate in _FATES
     )
-    said = quiet("Outlines of true nuclei in the colour of their fate; thin grey: predictions.")
+    said = quiet(
+        "Below, of each picture the window where truth and prediction differ most. True nuclei in "
+        "the colour of their fate in the whole picture; thin grey: predictions."
+    )
     return table(["run", "true nuclei", *_FATES], body) + f'<p class="quiet">{key}</p>' + said
 
 
@@ -297,7 +308,7 @@ def _calibration(runs: Sequence[RunResult]) -> str:
 
     def draw(ax: Any) -> None:  # noqa: ANN401
         ax.plot([0, 1], [0, 1], color="#888", lw=1)
-        for colour, run in zip(SERIES, runs, strict=False):
+        for colour, run in zip(cycle(SERIES), runs, strict=False):
             rows = _bins(*_all_scores(run), 10)
             if rows:
                 ax.plot([r[0] for r in rows], [r[1] for r in rows], "o-", color=colour,

@@ -7,7 +7,6 @@ that was killed and resumed sees the same crops as one that was not.
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 import warnings
@@ -34,7 +33,7 @@ from nucleate.stain.training import fit_stain, restain
 from nucleate.targets import HEADS
 from nucleate.train.crops import CropDataset, Pictures, RoundSampler
 from nucleate.train.finish import finish
-from nucleate.train.start import start
+from nucleate.train.start import check_start, start
 from nucleate.train.task import Task
 from nucleate.types import Sample
 
@@ -70,6 +69,8 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         raise TrainingError("PyTorch finds no CUDA device here. Set train.device=cpu.")
     if recipe.train.precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU. Set it to bf16 or fp32.")
+    check_start(recipe, data)
+    _try_network(recipe)
     held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
     pictures = {s.name: partial(getattr, s, "image") for s in training}
     stain = fit_stain(recipe.stain, pictures, held_out, base)
@@ -83,7 +84,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     pl.seed_everything(recipe.seed, verbose=False)
     task = Task(recipe, validation)
     if run.checkpoint("last") is None:
-        run.write_start(start(task.network, recipe))
+        run.write_start(*start(task.network, recipe))
     run.say(
         f"{recipe.name}: {len(training)} pictures to train on, {len(validation)} held out; "
         f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} steps of "
@@ -104,6 +105,10 @@ def check_recipe(recipe: Recipe) -> None:
         pick({**HEADS, "types": None}, name, "head")
         for loss in head.loss:
             pick(LOSSES, loss, "loss")
+        if "lovasz" in head.loss and head.background != 1:
+            raise ConfigError(
+                f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
+            )
     complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
     missing = missing_head(recipe.decode.decoder, list(recipe.heads))
     if missing is not None:
@@ -112,6 +117,27 @@ def check_recipe(recipe: Recipe) -> None:
         )
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
     plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)  # type: ignore[arg-type]
+
+
+def _try_network(recipe: Recipe) -> None:
+    """Run the network once on a batch of the recipe's crops, so that it fails before the run.
+
+    Raises:
+        ConfigError: it cannot take such crops.
+    """
+    train = recipe.train
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments).train()
+    crops = torch.zeros(min(train.batch, 2), 3, train.crop_px, train.crop_px, dtype=torch.uint8)
+    half = train.precision != "fp32"
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            network(crops)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"model: {recipe.model.family} cannot take {train.batch} crops of {train.crop_px} "
+            f"pixels ({said}). Change model.arguments, train.crop_px or train.batch."
+        ) from error
 
 
 def _check_classes(recipe: Recipe, samples: list[Sample]) -> None:
@@ -182,10 +208,14 @@ class Keeper(Callback):
         self.run.say(f"step {step}/{steps} · {rate:.2f} s/step · {left:.0f} min left{more}")
 
 
-def _peak_memory_mb(task: Task) -> int:
-    """Return the most memory that was held so far: of the GPU, or of this process."""
+def _peak_memory_mb(task: Task) -> int | None:
+    """Return the most memory that was held so far: of the GPU, or of this process, where known."""
     if task.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated() / 2**20)
+    if sys.platform == "win32":  # has no such figure
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 

@@ -48,8 +48,8 @@ class CropDataset(Dataset[Crop]):
         rng = np.random.default_rng((self.recipe.seed, index))
         if train.sampling == "grid":
             turn, place = divmod(index, len(self.cells))
-            # a tuple of another length than above: another stream of chance
-            order = np.random.default_rng((self.recipe.seed, turn, 0)).permutation(len(self.cells))
+            # a third word that is not 0: another stream of chance than the crops'
+            order = np.random.default_rng((self.recipe.seed, turn, 1)).permutation(len(self.cells))
             number, centre = self.cells[order[place]]
         else:
             number, centre = int(np.searchsorted(self.cumulated, rng.random(), "right")), None

@@ -83,10 +83,10 @@ def finish(
         version="1",
         thresholds=thresholds,
         stain=None if stain is None else stain.to_dict(),
-        training_data=[*data.sources, _trained_on(data, training)],
+        training_data=[*run.started_from()[1], *data.sources, _trained_on(data, training)],
         metrics={"validation": _scores(recipe, maps, truths, thresholds, run)},
         files={name: sha256(run.model / name) for name in (ONNX, WEIGHTS)},
-        notes=run.started_from(),
+        notes=run.started_from()[0],
     )
     write_card(run.model, card)
     run.draw_curves()
@@ -103,6 +103,10 @@ def _trained_on(data: Collection, training: list[Sample]) -> dict[str, Any]:
             len(compact(s.labels)[1]) for s in training if s.labels is not None
         ),
         "validation": list(data.split.parts["validation"]),
+        "groups": {
+            part: sorted({data.split.groups[name] for name in data.split.parts[part]})
+            for part in ("train", "validation")
+        },
     }
 
 

@@ -47,6 +47,11 @@ class Task(pl.LightningModule):
         self.sums: dict[str, float] = {}
         self.scores: list[dict[str, float]] = []
 
+    def on_train_epoch_start(self) -> None:
+        """Draw what is random inside the network from (seed, step): it survives a kill."""
+        state = np.random.SeedSequence((self.recipe.seed, self.global_step)).generate_state(1)
+        torch.manual_seed(int(state[0]))
+
     def training_step(self, batch: Crop, index: int) -> Tensor:
         """Return the loss of a batch; stop when it is not finite."""
         logits, loss, parts = self._losses(batch)
@@ -92,8 +97,8 @@ class Task(pl.LightningModule):
             }
         )
         if int(index) < _SHOWN and self.logger is not None:
-            window = (slice(0, _SHOWN_PX),) * 2
-            picture = outlined(sample.image[window], sample.labels[window], pred[window])
+            window = slice(0, _SHOWN_PX), slice(0, _SHOWN_PX)
+            picture = outlined(sample.image, sample.labels, pred, sample.ignore, window)
             self.logger.experiment.add_image(  # type: ignore[attr-defined]
                 f"validation/{sample.name}", picture, self.global_step, dataformats="HWC"
             )
