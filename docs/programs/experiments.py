@@ -16,6 +16,7 @@ NAMES = {
     "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
     "component_count_error": "counting error of 4-connected pieces",
 }  # fmt: skip
+ELSEWHERE = ("laptop", "mtl-small", "mtl-ablation")  # have results of their own
 SHOWN = ("aji", "pq", "dice", "iou", "count_error")
 
 
@@ -41,7 +42,7 @@ def page() -> str:
             "Written by `docs/programs/results.py` from the files in "
             "`docs/results/experiments`, which "
             "`docs/programs/keep_experiment.py` makes from finished runs. Mean over pictures; in "
-            "parentheses the 95 % bootstrap interval over pictures, which says nothing about other "
+            "parentheses the 95 % bootstrap interval over patients, which says nothing about other "
             "seeds. *Chosen on*: the checkpoint or the thresholds were chosen on the same "
             "pictures, "
             "so that the figures are too high. Minutes are of a shared machine of two cores."
@@ -64,6 +65,8 @@ def overview(found: list[dict], known: dict[str, dict]) -> str:
         f"|{'---|' * (5 + len(SHOWN))}",
     ]
     for name, recipe in known.items():
+        if name in ELSEWHERE:
+            continue
         mine = [row for row in found if row["recipe"] == name]
         for row in mine:
             minutes = row["cost"]["training"]["value"]

@@ -1,6 +1,7 @@
-"""Pictures of the inspection pages and of the stain preview, for the documentation.
+"""Pictures of inspection pages, reports and the stain preview, for the documentation.
 
-python docs/programs/screenshots.py DATA    needs Chromium and the data sets
+python docs/programs/screenshots.py DATA          needs Chromium and the data sets
+python docs/programs/screenshots.py DATA RUN      a report of that run only
 
 CoNSeP's pictures may not be passed on: only the plots of its page are shown.
 """
@@ -37,18 +38,35 @@ def main(data: Path) -> None:
             if not report.exists():
                 command = ["nucleate", "data", "inspect", reader, str(data / path), *options]
                 subprocess.run([*command, "-o", str(report)], check=True)
-            page = cut(report / "index.html", part)
-            shot = Path(place) / f"{name}.png"
-            subprocess.run(
-                [browser, "--headless", "--no-sandbox", "--hide-scrollbars",
-                 f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", page.as_uri()],
-                check=True, capture_output=True,
-            )  # fmt: skip
-            save(shot, name)
+            save(taken(browser, cut(report / "index.html", part)), name)
         sheet = Path(place) / "preview.png"
         command = ["nucleate", "stain", "preview", str(data / "TNBC" / "images"), "--count", "4"]
         subprocess.run([*command, "-o", str(sheet)], check=True)
         save(sheet, "stain-preview")
+
+
+def report_of(data: Path, run: Path) -> None:
+    """Report on a run, and take a picture of its head and of what goes wrong."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("Chromium is not installed. Install it, and run this again.")
+    with tempfile.TemporaryDirectory() as place:
+        command = ["nucleate", "report", str(run), "-o", place, "--root", str(data)]
+        subprocess.run(command, check=True)
+        page = Path(place) / "index.html"
+        save(taken(browser, page), "report")
+        save(taken(browser, cut(page, "what-goes-wrong")), "report-errors")
+
+
+def taken(browser: str, page: Path) -> Path:
+    """Return a picture of the top of a page."""
+    shot = page.with_suffix(".png")
+    subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--hide-scrollbars",
+         f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", page.as_uri()],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return shot
 
 
 def cut(page: Path, part: str) -> Path:
@@ -70,4 +88,7 @@ def save(source: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        report_of(Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))
