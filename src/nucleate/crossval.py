@@ -236,8 +236,8 @@ def _train_apart(
             process.wait()
     if failed:
         raise TrainingError(
-            f"{', '.join(failed)}: training failed; the reason is at the end of "
-            f"{out / (failed[0] + '.err')}. Mend it, and go on with --resume."
+            f"{', '.join(sorted(failed))}: training failed; the reason is at the end of "
+            f"{out / (min(failed) + '.err')}. Mend it, and go on with --resume."
         )
 
 

@@ -46,7 +46,7 @@ def test_the_bundled_model_agrees_with_itself_when_turned():
 def test_models_that_differ_are_not_averaged():
     one = Model(oracle_card(), OracleBackend())
     other = Model(replace(one.card, name="other", mpp=0.5), OracleBackend())
-    with pytest.raises(ModelError, match="oracle and other differ in mpp"):
+    with pytest.raises(ModelError, match=r"both: its networks differ in mpp \(oracle, other\)"):
         ensemble([one, other], "both")
     both = ensemble([one, one], "both")
     assert (both.card.name, both.card.halo_px) == ("both", 64)
