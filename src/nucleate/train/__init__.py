@@ -37,6 +37,7 @@ from nucleate.train.start import check_start, start
 from nucleate.train.task import Task
 from nucleate.types import Sample
 
+_TOLD = ("val_aji", "val_pq", "val_dice")  # best scores, beside the hyper-parameters
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -190,9 +191,11 @@ class Keeper(Callback):
                 **{name: round(value, 6) for name, value in {**means, **scores}.items()},
             }
         )
-        for name in ("train_dice", "train_iou", "train_accuracy"):
-            if name in means:
-                task.logger.experiment.add_scalar(name, means[name], step)  # type: ignore[union-attr]
+        best = self.run.best_row()
+        told = {name: value for name, value in means.items() if name.startswith("train_")}
+        told |= {f"hp/{name}": float(best.get(name, "nan")) for name in _TOLD}
+        for name, value in told.items():
+            task.logger.experiment.add_scalar(name, value, step)  # type: ignore[union-attr]
         self.round_begun = now
         self.run.save_checkpoint(step, scores["val_aji"], trainer.save_checkpoint)
         self._tell(
@@ -259,10 +262,10 @@ def _fit(task: Task, crops: CropDataset, run: RunFolder, device: str) -> None:
         pictures = DataLoader(Pictures(task.validation), batch_size=None)
         if last is not None:
             run.say(f"resuming from {last.name}")
-        trainer.fit(task, loader, pictures, ckpt_path=last, weights_only=True)
         if isinstance(trainer.logger, TensorBoardLogger):
-            best = {f"hp/{k}": float(v) for k, v in run.best_row().items() if k.startswith("val_")}
-            trainer.logger.log_hyperparams(flat(task.recipe.model_dump(mode="json")), best)
+            scores = dict.fromkeys((f"hp/{name}" for name in _TOLD), 0.0)  # the rounds fill them in
+            trainer.logger.log_hyperparams(flat(task.recipe.model_dump(mode="json")), scores)
+        trainer.fit(task, loader, pictures, ckpt_path=last, weights_only=True)
     if trainer.interrupted or trainer.global_step < config.steps:
         raise TrainingError(
             f"Training was interrupted at step {trainer.global_step} of {config.steps}. "
