@@ -175,3 +175,11 @@ def test_tiles_agree_when_aligned():
         whole[..., inner.start + a // 2 : inner.stop + a // 2,
               inner.start + a // 2 : inner.stop + a // 2], atol=1e-5,
     )  # fmt: skip
+
+
+def test_dilated_kernels_do_not_outgrow_a_crop():
+    """At a quarter of the resolution the coarsest of four levels has 32 pixels per pixel."""
+    network = build("mtl", HEADS, {"widths": (8, 12, 16, 24), "stem": 4, "attention_heads": 2})
+    used = [[c.dilation[0] for c in row[0].branches] for row in network.encoder]
+    assert used == [[1, 2, 3], [1, 2, 3], [1, 2], [1]]
+    assert [[c.dilation[0] for c in row[0].branches] for row in network.decoder] == used[:-1]

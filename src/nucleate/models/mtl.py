@@ -8,7 +8,9 @@
                          ▼                         │
                         …  ─► E3 ─► transformer ───┘
 
-Every E and D is a row of multi-dilated residual blocks. The stem folds s × s pixels into channels
+Every E and D is a row of multi-dilated residual blocks. No kernel is dilated over more than 32
+pixels of the picture to a side: on the coarse maps of a training crop it would see mostly padding,
+and learn what a whole picture does not show. The stem folds s × s pixels into channels
 (space to depth) and the head unfolds them again (pixel shuffle): all convolutions run at 1/s of
 the resolution, the maps come out at full. Each ingredient has a switch, for ablations:
 `dilations=(1,)`, `transformer_layers=0`, `gates=False`.
@@ -38,6 +40,8 @@ from torch.nn import functional as F
 from nucleate.errors import ConfigError
 from nucleate.models.edges import Enter, Leave
 
+_REACH_PX = 32  # of a dilated kernel to a side, in pixels of the picture
+
 
 class MTL(nn.Module):
     """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
@@ -49,6 +53,7 @@ class MTL(nn.Module):
         blocks: residual blocks per level of the encoder.
         decoder_blocks: residual blocks per level of the decoder.
         dilations: of the parallel convolutions in each block; (1,) gives plain residual blocks.
+            On coarse levels those that reach further than 32 pixels are left out.
         transformer_layers: in the coarsest level; 0 for none.
         window: edge of an attention window, in pixels of the coarsest level.
         attention_heads: of the transformer.
@@ -96,8 +101,12 @@ class MTL(nn.Module):
         self.align_px = stem * 2 ** (len(widths) - 1) * (window if transformer_layers else 1)
         self.fold = Enter(self.align_px, stem)
         self.enter = nn.Sequential(*_convolution(3 * stem * stem, widths[0]), nn.ReLU())
+        near = [
+            [d for d in dilations if d * stem * 2**level <= _REACH_PX] or [1]
+            for level in range(len(widths))
+        ]
         self.encoder = nn.ModuleList(
-            _row(widths[max(0, i - 1)], width, blocks, dilations) for i, width in enumerate(widths)
+            _row(widths[max(0, i - 1)], width, blocks, near[i]) for i, width in enumerate(widths)
         )
         self.transformer = nn.Sequential(
             *(
@@ -108,7 +117,7 @@ class MTL(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.gates = nn.ModuleList(Gate(fine) if gates else nn.Identity() for fine in widths[:-1])
         self.decoder = nn.ModuleList(
-            _row(2 * fine, fine, decoder_blocks, dilations) for fine in widths[:-1]
+            _row(2 * fine, fine, decoder_blocks, near[i]) for i, fine in enumerate(widths[:-1])
         )
         self.leave = Leave(widths[0], heads, stem)
 
