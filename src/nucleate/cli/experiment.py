@@ -77,9 +77,10 @@ def compare(
         raise ConfigError("compare: --metrics is empty. Name some, or leave it away.")
     scores = [read_scores(folder) for folder in results]
     for other, folder in zip(scores[1:], results[1:], strict=True):
-        table = Table(title=f"{folder} - {results[0]}")
+        table = Table(title=f"{folder.name} - {results[0].name}")
         for column in ("metric", "first", "second", "difference", "95 % interval", "p", "n"):
-            table.add_column(column, justify="left" if column == "metric" else "right")
+            left = column == "metric"
+            table.add_column(column, justify="left" if left else "right", no_wrap=True)
         for name in names:
             if name not in other.metrics:
                 known = ", ".join(other.metrics)
