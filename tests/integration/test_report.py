@@ -110,7 +110,7 @@ def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):  # 
     assert out.strip() == str(tmp_path / "r" / "index.html")
     code, out, _ = nucleate("compare", runs / "cv", runs / "cv")
     assert code == 0
-    assert "+0.0000" in out
+    assert "+0.000" in out
     assert "1.0000" in out
     code, _, err = nucleate("compare", runs / "cv", runs / "cv", "--metrics", "ajj")
     assert code == 2

@@ -78,7 +78,7 @@ def compare(
     scores = [read_scores(folder) for folder in results]
     for other, folder in zip(scores[1:], results[1:], strict=True):
         table = Table(title=f"{folder.name} - {results[0].name}")
-        for column in ("metric", "first", "second", "difference", "95 % interval", "p", "n"):
+        for column in ("metric", "first", "second", "change", "95 % interval", "p", "n"):
             left = column == "metric"
             table.add_column(column, justify="left" if left else "right", no_wrap=True)
         for name in names:
@@ -87,8 +87,8 @@ def compare(
                 raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
             p = paired(scores[0].metrics[name], other.metrics[name], scores[0].groups)
             table.add_row(
-                name, f"{p.a:.4f}", f"{p.b:.4f}", f"{p.difference:+.4f}",
-                f"{p.low:+.4f} to {p.high:+.4f}", f"{p.p:.4f}", str(p.n),
+                name, f"{p.a:.4f}", f"{p.b:.4f}", f"{p.difference:+.3f}",
+                f"{p.low:+.3f} to {p.high:+.3f}", f"{p.p:.4f}", str(p.n),
             )  # fmt: skip
         Console(highlight=False).print(table)
 
