@@ -561,3 +561,27 @@ def test_stain_is_never_fitted_on_official_test_pictures(tmp_path, nucleate):
         code, _, err = nucleate("stain", command, tmp_path, "-o", tmp_path / "x.json")
         assert code == 2
         assert "official test picture" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "r.yaml"), ("crossval", "r.yaml"), ("report", "run", "-o", "out")]
+)
+def test_without_pytorch_the_extra_to_install_is_named(words, tmp_path):
+    program = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'lightning'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        f"sys.argv = ['nucleate', *{words!r}]\n"
+        "from nucleate.cli import main\n"
+        "main()\n"
+    )
+    (tmp_path / "r.yaml").write_text("name: x\n")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'nucleate[train]'" in done.stderr
+    assert "Traceback" not in done.stderr

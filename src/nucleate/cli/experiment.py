@@ -123,11 +123,12 @@ def report(
     Example: nucleate report runs/laptop runs/mtl-small -o report/
     """
     from nucleate.errors import optional
-    from nucleate.report.gather import gather
-    from nucleate.report.page import write_report
 
     optional("torch", "train")
     optional("matplotlib", "train")
+    from nucleate.report.gather import gather
+    from nucleate.report.page import write_report
+
     names = [run.resolve().name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
