@@ -185,7 +185,7 @@ def ablation() -> str:
     for variant, m in found["variants"].items():
         a, q = m["difference"]["aji"], m["difference"]["pq"]
         same = variant == "all ingredients"
-        told = ["–", "–", "–"] if same else [change(a), f"{a['p']:.3f}", change(q)]
+        told = ["–", "–", "–"] if same else [change(a), chance(a["p"]), change(q)]
         cells = [variant, *(number(m[k]["mean"]) for k in ("aji", "pq", "dice")), *told]
         lines.append(line([*cells, f"{m['minutes']:.0f}"]))
     return "\n".join(lines) + "\n"
@@ -252,6 +252,11 @@ def interval(m: dict) -> str:
 def change(m: dict) -> str:
     """Return a difference and its interval as text."""
     return f"{m['difference']:+.3f} ({m['low']:+.3f} to {m['high']:+.3f})"
+
+
+def chance(p: float) -> str:
+    """Return a p-value as text."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def number(value: float | None) -> str:
