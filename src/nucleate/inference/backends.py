@@ -90,8 +90,6 @@ class TorchBackend:
     ) -> TorchBackend:
         """Build the network of a card and fill in its weights."""
         torch: Any = optional("torch", "train")
-        from safetensors.numpy import load_file
-
         from nucleate.models import build
 
         if device == "cuda" and not torch.cuda.is_available():
@@ -99,13 +97,8 @@ class TorchBackend:
         if threads:
             torch.set_num_threads(threads)
         network = build(card.family, card.heads, card.arguments)
-        arrays = load_file(trusted_file(folder, card, WEIGHTS))
-        state = {
-            key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
-            for key, value in arrays.items()
-        }
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(read_weights(folder, card))
         except RuntimeError as error:
             raise ModelError(
                 f"{folder}: the weights do not fit the network of the card. Fetch the model again."
@@ -124,3 +117,19 @@ class TorchBackend:
                 torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
             )
         return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
+
+
+def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
+    """Return name -> tensor of a model's weights on the CPU; halves become float32.
+
+    Raises:
+        ModelError: there are none, or they are not those of the card.
+    """
+    from safetensors.numpy import load_file
+
+    torch: Any = optional("torch", "train")
+    arrays = load_file(trusted_file(folder, card, WEIGHTS))
+    return {
+        key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
+        for key, value in arrays.items()
+    }

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from nucleate.checkpoint import read_card
 from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.collect import list_recipe
 from nucleate.datasets.entry import Entry
@@ -126,10 +127,15 @@ def gather(
         part=part,
         curves=curves,
         pictures=found,
-        cost={**_cost(load_model(first).card, curves), "segmenting, with reading and scoring": (
-            1e6 * seconds / max(pixels, 1), "s per megapixel")},
+        cost={
+            **_cost(read_card(RunFolder(first).model), curves),
+            "segmenting, with reading and scoring": (
+                1e6 * seconds / max(pixels, 1),
+                "s per megapixel",
+            ),
+        },
         environment=_environment(first / "environment.json"),
-    )  # fmt: skip
+    )
 
 
 def _shown(split: Split, entries: dict[str, Entry]) -> tuple[list[str], str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.numpy import load_file
 from torch import nn
 
-from nucleate.checkpoint import WEIGHTS, find_model, read_card, trusted_file
+from nucleate.checkpoint import WEIGHTS, find_model, read_card
 from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
+from nucleate.inference.backends import read_weights
 from nucleate.models.imagenet import start_from_imagenet
 from nucleate.types import ModelCard
 
@@ -74,17 +72,12 @@ def start(network: nn.Module, recipe: Recipe) -> tuple[str, list[Any]]:
 def _from_model(network: nn.Module, name: str) -> tuple[str, list[Any]]:
     folder = find_model(name)
     card = read_card(folder)
-    arrays = load_file(trusted_file(folder, card, WEIGHTS))
-    network.load_state_dict(
-        {
-            key: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
-            for key, array in arrays.items()
-        }
-    )
+    weights = read_weights(folder, card)
+    network.load_state_dict(weights)
     digest = card.files[WEIGHTS][:12]
     trained = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
     said = (
-        f"All {len(arrays)} arrays start from {card.name} (sha256 {digest}), which was trained on "
+        f"All {len(weights)} arrays start from {card.name} (sha256 {digest}), which was trained on "
         f"{trained}."
     )
     return said, [
