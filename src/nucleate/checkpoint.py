@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from nucleate.errors import ModelError, nearest
 from nucleate.io.files import read_text, sha256, write_text
 from nucleate.stain.normalise import Normaliser
-from nucleate.types import ModelCard
+from nucleate.types import EncoderCard, ModelCard
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
+ENCODER_CARD, ENCODER = "encoder.json", "encoder.safetensors"  # of a pretraining
 
 
 def bundled_models() -> list[str]:
@@ -36,6 +38,11 @@ def find_model(name: str | Path) -> Path:
     for folder in (path, path / "model", BUNDLED / str(name)):
         if (folder / CARD).is_file():
             return folder
+    if find_encoder(path) is not None:
+        raise ModelError(
+            f"{path}: holds a pretrained encoder, which finds no nuclei by itself. Train from it "
+            f"first: nucleate train … --set init.from={path}"
+        )
     if path.exists():
         raise ModelError(f"{path}: holds no {CARD}. Name the folder 'model' of a finished run.")
     raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
@@ -53,6 +60,40 @@ def fold_models(name: str | Path) -> list[Path]:
     return [find_model(path / split.stem) for split in sorted((path / "splits").glob("*.json"))]
 
 
+def find_encoder(name: str | Path) -> Path | None:
+    """Return the folder of a pretrained encoder: that of a run or its own; None where is none."""
+    path = Path(name)
+    folders = (path, path / "encoder")
+    return next((folder for folder in folders if (folder / ENCODER_CARD).is_file()), None)
+
+
+def read_encoder_card(folder: Path) -> EncoderCard:
+    """Read the card of a pretrained encoder.
+
+    Raises:
+        ModelError: not a card, or one of another version.
+    """
+    content = _read_json(folder / ENCODER_CARD)
+    known = {entry.name for entry in fields(EncoderCard)}
+    if not isinstance(content, dict) or not known - {"notes"} <= content.keys() <= known:
+        raise ModelError(
+            f"{folder / ENCODER_CARD}: not an encoder's card of this version of nucleate. Install "
+            "the version that wrote it, or pretrain again."
+        )
+    card = EncoderCard(**content)
+    lists = isinstance(card.training_data, list) and isinstance(card.files, dict)
+    if not lists or not isinstance(card.arguments, dict) or not isinstance(card.mpp, int | float):
+        raise ModelError(f"{folder / ENCODER_CARD}: makes no sense. Pretrain again.")
+    return card
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
+
+
 def read_card(folder: Path) -> ModelCard:
     """Read the card of a model folder.
 
@@ -61,10 +102,7 @@ def read_card(folder: Path) -> ModelCard:
         InputError: its stain normaliser makes no sense.
     """
     path = folder / CARD
-    try:
-        content = json.loads(read_text(path))
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
+    content = _read_json(path)
     known = ModelCard.field_names()
     needed = set(known) - {"notes", "stain"}
     if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
@@ -103,12 +141,13 @@ def weights_digest(card: ModelCard) -> str:
     return hashlib.sha256(json.dumps(networks, sort_keys=True).encode()).hexdigest()
 
 
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Write the card of a model folder."""
-    write_text(folder / CARD, json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
+def write_card(folder: Path, card: ModelCard | EncoderCard) -> None:
+    """Write the card of the folder of a model or encoder."""
+    name = CARD if isinstance(card, ModelCard) else ENCODER_CARD
+    write_text(folder / name, json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
 
 
-def trusted_file(folder: Path, card: ModelCard, name: str) -> Path:
+def trusted_file(folder: Path, card: ModelCard | EncoderCard, name: str) -> Path:
     """Return the path of a model's file after its hash was checked against the card.
 
     Raises:

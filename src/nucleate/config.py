@@ -6,10 +6,12 @@ changes one value; the resolved recipe is written beside the weights.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from nucleate.errors import ConfigError, nearest
 from nucleate.io.files import read_text
@@ -19,11 +21,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a tree that knows all of its keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SetConfig(_Strict):
+Tree = TypeVar("Tree", bound=Strict)
+
+
+class SetConfig(Strict):
     """One data set of a recipe."""
 
     name: str
@@ -40,7 +47,7 @@ class SetConfig(_Strict):
     citation: str | None = None
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Which pictures, at which resolution, split how."""
 
     root: str = "."
@@ -57,6 +64,10 @@ class DataConfig(_Strict):
     """Share of the pictures held out when a split is drawn."""
     split_seed: int = 1
     """Seed of a drawn split."""
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training pictures that is used, one at the least: what would fewer labels do?"""
+    labelled_seed: int = 1
+    """Seed that says which; a larger share holds the pictures of a smaller one."""
     classes: tuple[str, ...] = ()
     """Names of the nucleus types, as the data set has them; needed by the head `types`."""
 
@@ -67,7 +78,7 @@ class DataConfig(_Strict):
         return self
 
 
-class StainConfig(_Strict):
+class StainConfig(Strict):
     """Whether all pictures are brought to the colours of a reference, and how."""
 
     method: Literal["none", "histogram", "macenko", "reinhard", "vahadane"] = "none"
@@ -91,7 +102,7 @@ class StainConfig(_Strict):
         return self
 
 
-class AugmentConfig(_Strict):
+class AugmentConfig(Strict):
     """How strongly crops are varied; 0 or false switches a step off."""
 
     flip: bool = True
@@ -125,7 +136,7 @@ class AugmentConfig(_Strict):
         return self
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """Which network."""
 
     family: str
@@ -134,13 +145,14 @@ class ModelConfig(_Strict):
     """Keyword arguments of the family's class."""
 
 
-class InitConfig(_Strict):
+class InitConfig(Strict):
     """What the weights are before the first step."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     from_model: str | None = Field(None, alias="from")
-    """Bundled model, model folder or run folder of the same family, arguments and heads."""
+    """Bundled model, model folder or run folder of the same family, arguments and heads; or the
+    run of a pretext task, whose encoder is taken."""
     imagenet: Literal["never", "if-reachable", "required"] = "never"
     """Whether the encoder starts from published weights; the log says whether it did."""
 
@@ -151,7 +163,7 @@ class InitConfig(_Strict):
         return self
 
 
-class HeadConfig(_Strict):
+class HeadConfig(Strict):
     """What one output map is trained with."""
 
     loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -160,26 +172,17 @@ class HeadConfig(_Strict):
     """Weight of the pixels outside of nuclei, relative to those inside."""
 
 
-class TrainConfig(_Strict):
-    """How long and how."""
+class FitConfig(Strict):
+    """How long and how, whatever is learned."""
 
     steps: Positive
     batch: Positive = 8
-    crop_px: Positive = 256
     lr: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: NonNegative = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up of the learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What the rate does after the warm-up: falls to 0 along a cosine, or stays."""
-    sampling: Literal["random", "grid"] = "random"
-    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
-    weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """Losses of the heads are summed as they are, or with learned weights."""
-    keep: Literal["best", "last"] = "best"
-    """Which checkpoint becomes the model: of the best validation AJI, or the last."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    """Decay of the averaged weights, which are validated and shipped; 0 switches it off."""
     clip_norm: NonNegative = 5.0
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     validate_every: Positive = 500
@@ -191,7 +194,7 @@ class TrainConfig(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
-    def _whole_rounds(self) -> TrainConfig:
+    def _whole_rounds(self) -> FitConfig:
         if self.steps % self.validate_every:
             raise ValueError(
                 f"steps, {self.steps}, must be a multiple of validate_every, {self.validate_every}"
@@ -199,7 +202,21 @@ class TrainConfig(_Strict):
         return self
 
 
-class DecodeConfig(_Strict):
+class TrainConfig(FitConfig):
+    """How long and how, and on what crops."""
+
+    crop_px: Positive = 256
+    sampling: Literal["random", "grid"] = "random"
+    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """Losses of the heads are summed as they are, or with learned weights."""
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint becomes the model: of the best validation AJI, or the last."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay of the averaged weights, which are validated and shipped; 0 switches it off."""
+
+
+class DecodeConfig(Strict):
     """How maps become nuclei."""
 
     decoder: str = "watershed"
@@ -212,7 +229,7 @@ class DecodeConfig(_Strict):
     """Whether the thresholds are searched on the validation pictures at the end."""
 
 
-class CrossvalConfig(_Strict):
+class CrossvalConfig(Strict):
     """How `nucleate crossval` splits."""
 
     scheme: str = "kfold"
@@ -224,7 +241,7 @@ class CrossvalConfig(_Strict):
     """Share of the pictures outside of a fold that thresholds and checkpoint are chosen on."""
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """One complete experiment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -266,9 +283,15 @@ class Recipe(_Strict):
 
 
 def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
-    """Read a recipe.
+    """Read the recipe of a training, as `load_tree` does."""
+    return load_tree(Recipe, path, changes)
+
+
+def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) -> Tree:
+    """Read a recipe of any kind.
 
     Args:
+        kind: of the tree.
         path: YAML file.
         changes: `key.path=value` each, the value in YAML; as given to `--set`.
 
@@ -284,24 +307,29 @@ def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
         raise ConfigError(f"{path}: a recipe is a YAML mapping of keys. See recipes/ for examples.")
     for change in changes or []:
         _apply(content, change)
-    return parse_recipe(content, str(path))
+    return parse_tree(kind, content, str(path))
 
 
 def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
+    """Return the recipe of a training, as `parse_tree` does."""
+    return parse_tree(Recipe, content, owner)
+
+
+def parse_tree(kind: type[Tree], content: dict[str, Any], owner: str) -> Tree:
     """Return the recipe of a tree of plain values; `owner` is named in errors.
 
     Raises:
         ConfigError: an unknown key, a missing key, or a value out of range.
     """
     try:
-        return Recipe.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         # a key that is misspelt is also missing: say the misspelling
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
         if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
+            hint = nearest(str(first["loc"][-1]), _known_keys(kind, first["loc"][:-1]))
             raise ConfigError(f"{owner}: there is no key {where!r}.{more} {hint}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
@@ -311,8 +339,33 @@ def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
         ) from error
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """Return the complete recipe as YAML; `load_recipe` reads it back unchanged."""
+def check_arguments(
+    make: Callable[..., object], arguments: dict[str, Any], owner: str, given: tuple[str, ...]
+) -> None:
+    """Raise a `ConfigError` for an argument that a class does not have, or not of that type.
+
+    Args:
+        make: class or function with type hints.
+        arguments: of a recipe.
+        owner: is named in errors.
+        given: arguments that are no business of the recipe.
+    """
+    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
+    known = [name for name in inspect.signature(make).parameters if name not in given]
+    for name, value in arguments.items():
+        if name not in known:
+            raise ConfigError(f"{owner} has no {name!r}. {nearest(name, known)}")
+        try:
+            TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(
+                f"{owner}: {name} = {str(value)[:60]}: {error.errors()[0]['msg'].lower()}. "
+                "Change the value."
+            ) from error
+
+
+def dump_recipe(recipe: Strict) -> str:
+    """Return the complete recipe as YAML; `load_tree` reads it back unchanged."""
     import yaml
 
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -383,9 +436,9 @@ def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
     raise ConfigError(f"--set {change!r}: there is nothing at {part!r} in the recipe. Check it.")
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the recipe knows at a location of its tree."""
-    kind: Any = Recipe
+    kind: Any = tree
     for part in location:
         if isinstance(part, int):
             continue

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,9 +31,10 @@ from nucleate.datasets.splits import Split, bare_name, read_split, write_split
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.evaluate import describe, predictions
 from nucleate.inference.combine import with_tta
-from nucleate.inference.load import cuda_count, load_model
+from nucleate.inference.load import load_model
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import write_labels
+from nucleate.jobs import run_apart
 from nucleate.metrics.report import METRICS, PictureScore, Report, no_nan
 from nucleate.run_folder import RunFolder, differences, git_commit
 
@@ -93,7 +92,7 @@ def cross_validate(
     for name in folds.keys() - open_folds:
         tell(f"{name}: finished before")
     if options.jobs > 1:
-        _train_apart(folds, open_folds, out, options.jobs, tell)
+        run_apart({name: ("train", folds[name]) for name in open_folds}, out, options.jobs, tell)
     else:
         from nucleate.train import train_recipe
 
@@ -202,66 +201,6 @@ def _fold_recipe(recipe: Recipe, split: Path, base: Path) -> Recipe:
     return recipe.model_copy(
         update={"data": recipe.data.model_copy(update={"split": path.as_posix()})}
     )
-
-
-def _train_apart(
-    folds: dict[str, Recipe],
-    names: list[str],
-    out: Path,
-    jobs: int,
-    tell: Callable[[str], None],
-) -> None:
-    """Train folds in processes of their own, `jobs` at a time, dealt out over the GPUs."""
-    devices = cuda_count()
-    waiting, running = list(names), dict[str, subprocess.Popen[bytes]]()
-    failed: list[str] = []
-    free = list(range(jobs))
-    slots: dict[str, int] = {}
-    try:
-        while waiting or running:
-            while waiting and free:
-                name = waiting.pop(0)
-                slots[name] = free.pop(0)
-                running[name] = _launch(folds[name], out, name, slots[name], jobs, devices)
-                tell(f"{name}: started; its log is {out / name / 'log.txt'}")
-            time.sleep(0.2)
-            for name in [n for n, process in running.items() if process.poll() is not None]:
-                code = running.pop(name).returncode
-                free.append(slots[name])
-                tell(f"{name}: {'done' if code == 0 else 'failed'}")
-                failed += [name] if code else []
-    finally:
-        for process in running.values():
-            process.terminate()
-            process.wait()
-    if failed:
-        raise TrainingError(
-            f"{', '.join(sorted(failed))}: training failed; the reason is at the end of "
-            f"{out / (min(failed) + '.err')}. Mend it, and go on with --resume."
-        )
-
-
-def _launch(
-    recipe: Recipe, out: Path, name: str, slot: int, jobs: int, devices: int
-) -> subprocess.Popen[bytes]:
-    """Start the training of one fold."""
-    file = out / "splits" / f"{name}.yaml"
-    write_text(file, dump_recipe(recipe))
-    resume = ["--resume"] if (out / name / "recipe.yaml").exists() else []
-    settings = dict(os.environ)
-    if devices:
-        allowed = settings.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(devices)))
-        mine = allowed.split(",")
-        settings["CUDA_VISIBLE_DEVICES"] = mine[slot % len(mine)]
-    else:
-        settings["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    with open(out / f"{name}.err", "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "nucleate", "train", str(file), "-o", str(out / name), *resume],
-            stdout=log,
-            stderr=log,
-            env=settings,
-        )
 
 
 def _predict(

@@ -21,7 +21,7 @@ from typing import Any
 
 from nucleate import __version__
 from nucleate.checkpoint import CARD, read_card, trusted_file
-from nucleate.config import Recipe, dump_recipe, load_recipe
+from nucleate.config import Strict, dump_recipe, load_tree
 from nucleate.datasets.splits import Split, read_split, write_split
 from nucleate.errors import TrainingError
 from nucleate.io.files import atomic, read_text, sha256, write_text
@@ -38,7 +38,7 @@ class RunFolder:
         """Folder of the finished model."""
         return self.path / "model"
 
-    def begin(self, recipe: Recipe, split: Split, resume: bool) -> None:
+    def begin(self, recipe: Strict, split: Split, resume: bool) -> None:
         """Write what was asked and where it runs, or check that a resumed run is the same.
 
         Raises:
@@ -53,7 +53,7 @@ class RunFolder:
                 raise TrainingError(
                     f"{self.path}: holds a run already. Go on with --resume, or choose another -o."
                 )
-            changed = differences(load_recipe(file), recipe)
+            changed = differences(load_tree(type(recipe), file), recipe)
             if changed:
                 raise TrainingError(
                     f"{self.path}: the run was begun with another recipe ({', '.join(changed)}). "
@@ -122,7 +122,7 @@ class RunFolder:
 
         Args:
             step: optimiser steps so far.
-            score: validation AJI; a higher one becomes `best`.
+            score: on validation; a higher one becomes `best`.
             save: writes the checkpoint to the path that it is given.
         """
         folder = self.path / "checkpoints"
@@ -157,10 +157,10 @@ class RunFolder:
             trusted_file(self.model, card, name)
         return True
 
-    def best_row(self) -> dict[str, Any]:
-        """Return the row of metrics.csv of the best validation AJI, empty without any."""
-        known = [row for row in self.rows() if row.get("val_aji") not in (None, "", "nan")]
-        return max(known, key=lambda row: float(row["val_aji"]), default={})
+    def best_row(self, score: str = "val_aji") -> dict[str, Any]:
+        """Return the row of metrics.csv of the best score on validation, empty without any."""
+        known = [row for row in self.rows() if row.get(score) not in (None, "", "nan")]
+        return max(known, key=lambda row: float(row[score]), default={})
 
     def write_start(self, sentence: str, trained_on: list[Any]) -> None:
         """Write down and say what the weights were before the first step, and what those saw."""
@@ -274,7 +274,7 @@ def git_commit() -> str | None:
     return commit + ("+" if dirty else "")
 
 
-def differences(a: Recipe, b: Recipe) -> list[str]:
+def differences(a: Strict, b: Strict) -> list[str]:
     """Return the dotted keys whose values differ; where the data and the split lie does not count.
 
     What is in the split is checked by its hash.

@@ -274,6 +274,42 @@ class ModelCard:
         return [entry.name for entry in fields(cls)]
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderCard:
+    """Everything that must be known to start a training from a pretrained encoder, and to cite it.
+
+    Attributes:
+        name: of the pretraining.
+        version: of the weights.
+        family: key of `nucleate.models.MODELS`.
+        arguments: keyword arguments that build the network whose encoder this is.
+        task: key of `nucleate.pretrain.PRETEXTS`.
+        mpp: micrometres per pixel that it was trained at.
+        training_data: one entry per data set or folder: name, images, licence, citation; and one
+            with the groups (patients) that were looked at, without labels.
+        licence: of the weights (SPDX expression), as the pictures allow.
+        metrics: how well the task is solved on held-out pictures, and what guessing gives.
+        files: file name -> SHA-256.
+        package_version: of nucleate, when the card was written.
+        recipe: the resolved recipe of the run.
+        notes: what the weights were before the first step.
+    """
+
+    name: str
+    version: str
+    family: str
+    arguments: dict[str, Any]
+    task: str
+    mpp: float
+    training_data: list[dict[str, Any]]
+    licence: str
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    package_version: str
+    recipe: dict[str, Any]
+    notes: str = ""
+
+
 def check_mpp(mpp: object) -> float:
     """Return micrometres per pixel as a float, or raise when no microscope can have them.
 

@@ -412,20 +412,20 @@ def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):
     recipe = load_recipe(tree / "tiny.yaml", words)
     whole = load_file(train_recipe(recipe, tree, tmp_path / "whole") / "model.safetensors")
     cut = tmp_path / "cut"
-    from nucleate import train as training
+    from nucleate.train import loop
 
-    real = training.Keeper.on_train_epoch_end
+    real = loop.Keeper.on_train_epoch_end
 
     def killed(self, trainer, module):
         real(self, trainer, module)
         raise KeyboardInterrupt
 
-    training.Keeper.on_train_epoch_end = killed
+    loop.Keeper.on_train_epoch_end = killed
     try:
         with pytest.raises((KeyboardInterrupt, TrainingError, SystemExit)):
             train_recipe(recipe, tree, cut)
     finally:
-        training.Keeper.on_train_epoch_end = real
+        loop.Keeper.on_train_epoch_end = real
     resumed = load_file(train_recipe(recipe, tree, cut, resume=True) / "model.safetensors")
     for name in whole:
         np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from nucleate import __version__
-from nucleate.cli import data, experiment, prepare, run, stain
+from nucleate.cli import data, experiment, prepare, pretrain, run, stain
 from nucleate.cli.terminal import fail, show
 from nucleate.errors import NucleateError, explain_os_error
 
@@ -36,6 +36,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(stain.app, name="stain")
+app.add_typer(pretrain.app, name="pretrain")
 
 
 def version(wanted: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nucleate.config import DataConfig
+from nucleate.config import DataConfig, SetConfig
 from nucleate.datasets import DATASETS
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.resize import resized
@@ -68,13 +70,40 @@ def collect(config: DataConfig, base: Path) -> Collection:
     for part in ("train", "validation"):
         if not split.parts.get(part):
             raise ConfigError(f"The split has no pictures for {part}. Make it again.")
+    if config.labelled < 1:
+        split = with_fewer(split, config.labelled, config.labelled_seed)
     return Collection(entries, split, sources)
+
+
+def with_fewer(split: Split, share: float, seed: int) -> Split:
+    """Return the split with a share of its training pictures, rounded, one at the least.
+
+    A larger share holds the pictures of a smaller one of the same seed.
+
+    Example:
+        >>> four = Split({"train": ("a", "b", "c", "d")}, {n: n for n in "abcd"})
+        >>> len(with_fewer(four, 0.5, 1).parts["train"])
+        2
+    """
+    names = sorted(split.parts["train"])
+    random.Random(seed).shuffle(names)  # noqa: S311  (not for secrets; stable across versions)
+    kept = set(names[: max(1, round(share * len(names)))])
+    parts = {**split.parts, "train": tuple(n for n in split.parts["train"] if n in kept)}
+    named = {name for names in parts.values() for name in names}
+    return Split(parts, {n: g for n, g in split.groups.items() if n in named}, split.mixes)
 
 
 def list_recipe(
     config: DataConfig, base: Path
 ) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
-    """List the pictures of a recipe.
+    """List the pictures of a recipe, as `list_sets` does."""
+    return list_sets(config.sets, base / config.root)
+
+
+def list_sets(
+    sets: Sequence[SetConfig], root: Path
+) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
+    """List the pictures of data sets.
 
     Returns:
         Qualified name -> entry; the entries that may be held out; one description per set.
@@ -83,11 +112,10 @@ def list_recipe(
         ConfigError: no such data set or option.
         InputError: a folder is missing or wrong.
     """
-    root = base / config.root
     entries: dict[str, Entry] = {}
     may_validate: list[Entry] = []
     sources: list[dict[str, Any]] = []
-    for number, wanted in enumerate(config.sets):
+    for number, wanted in enumerate(sets):
         dataset = pick(DATASETS, wanted.name, "data set")
         found = list_entries(wanted.name, root / wanted.path, wanted.options)
         title = wanted.title or dataset.card.title

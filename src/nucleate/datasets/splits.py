@@ -6,10 +6,11 @@ import hashlib
 import json
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from nucleate.datasets.entry import Entry
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.files import read_text, write_text
 
@@ -83,7 +84,20 @@ class Split:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
+class Member(Protocol):
+    """What a split has to know of a picture."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def group(self) -> str: ...  # noqa: D102
+    @property
+    def organ(self) -> str | None: ...  # noqa: D102
+    @property
+    def test_only(self) -> bool: ...  # noqa: D102
+
+
+def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split:
     """Hold out whole groups for validation, spread evenly over the organs.
 
     Args:
@@ -99,7 +113,7 @@ def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
     """
     if not 0 < validation < 1:
         raise ConfigError(f"The share for validation must lie between 0 and 1, not {validation}.")
-    groups: dict[str, list[Entry]] = defaultdict(list)
+    groups: dict[str, list[Member]] = defaultdict(list)
     for entry in sorted(entries, key=lambda item: item.name):
         groups[entry.group].append(entry)
     if len(groups) < 2:
@@ -140,7 +154,7 @@ def make_split(entries: list[Entry], validation: float, seed: int) -> Split:
     )
 
 
-def refuse_test_pictures(entries: list[Entry]) -> None:
+def refuse_test_pictures(entries: Iterable[Member]) -> None:
     """Raise an `InputError` if an official test picture is among pictures to train on."""
     found = next((entry.name for entry in entries if entry.test_only), None)
     if found is not None:

@@ -13,7 +13,7 @@ from nucleate.checkpoint import (
     trusted_file,
 )
 from nucleate.errors import ModelError, optional
-from nucleate.types import Maps, ModelCard, UInt8
+from nucleate.types import EncoderCard, Maps, ModelCard, UInt8
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,8 +119,10 @@ class TorchBackend:
         return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
 
 
-def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
-    """Return name -> tensor of a model's weights on the CPU; halves become float32.
+def read_weights(
+    folder: Path, card: ModelCard | EncoderCard, name: str = WEIGHTS
+) -> dict[str, Any]:
+    """Return name -> tensor of the weights of a model or encoder on the CPU; halves become floats.
 
     Raises:
         ModelError: there are none, or they are not those of the card.
@@ -128,7 +130,7 @@ def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     torch: Any = optional("torch", "train")
-    arrays = load_file(trusted_file(folder, card, WEIGHTS))
+    arrays = load_file(trusted_file(folder, card, name))
     return {
         key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
         for key, value in arrays.items()

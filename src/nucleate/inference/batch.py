@@ -39,21 +39,16 @@ class BatchOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
-def expand_sources(patterns: Sequence[str | Path], out: Path | None = None) -> list[Path]:
+def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     """Return the pictures and slides that files, folders and globs stand for, in sorted order.
 
     Files that nucleate itself wrote (`.overlay.png`, `.labels.tif`) are left out of folders.
 
-    Args:
-        patterns: files, folders, globs.
-        out: folder of the results; a result must not replace a source.
-
     Raises:
-        InputError: something does not exist, a folder or glob holds nothing to segment, or two
-            sources would write the same files.
+        InputError: something does not exist, or a folder or glob holds no picture or slide.
 
     Example:
-        >>> expand_sources(["no/such/file.png"])
+        >>> find_sources(["no/such/file.png"])
         Traceback (most recent call last):
         nucleate.errors.InputError: no/such/file.png: there is no such file. Check the path.
     """
@@ -81,7 +76,21 @@ def expand_sources(patterns: Sequence[str | Path], out: Path | None = None) -> l
             found += matched
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
-    found = list(dict.fromkeys(found))
+    return list(dict.fromkeys(found))
+
+
+def expand_sources(patterns: Sequence[str | Path], out: Path | None = None) -> list[Path]:
+    """Return the pictures and slides to segment, as `find_sources` finds them.
+
+    Args:
+        patterns: files, folders, globs.
+        out: folder of the results; a result must not replace a source.
+
+    Raises:
+        InputError: something does not exist, a folder or glob holds nothing to segment, or two
+            sources would write the same files.
+    """
+    found = find_sources(patterns)
     home: dict[str, Path] = {}
     for path in found:
         other = home.setdefault(path.stem, path)

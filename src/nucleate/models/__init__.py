@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
-from nucleate.errors import ConfigError, nearest, pick
+from nucleate.config import check_arguments
+from nucleate.errors import ConfigError, pick
+from nucleate.models.encoder_fpn import EncoderFPN
 from nucleate.models.encoder_unet import EncoderUNet
 from nucleate.models.linknet import LinkNet
 from nucleate.models.mtl import MTL
+from nucleate.models.network import Network
 from nucleate.models.resunet import ResUNet
 from nucleate.models.unet import UNet
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
+MODELS: dict[str, Callable[..., Network]] = {
     "mtl": MTL,
     "unet": UNet,
     "resunet": ResUNet,
     "linknet": LinkNet,
     "encoder_unet": EncoderUNet,
+    "encoder_fpn": EncoderFPN,
 }
 
 
-def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> nn.Module:
+def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Network:
     """Return a new network.
 
     Args:
@@ -36,21 +38,10 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> nn.Mo
     Raises:
         ConfigError: no such family, or an argument that it does not have.
     """
-    make = pick(MODELS, family, "model family")
-    hints = get_type_hints(make.__init__)
-    known = [name for name in inspect.signature(make).parameters if name != "heads"]
-    for name, value in arguments.items():
-        if name not in known:
-            raise ConfigError(f"model.arguments: {family} has no {name!r}. {nearest(name, known)}")
-        try:
-            TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError as error:
-            raise ConfigError(
-                f"model.arguments: {name} = {str(value)[:60]}: "
-                f"{error.errors()[0]['msg'].lower()}. Change the value."
-            ) from error
+    make: Callable[..., Network] = pick(MODELS, family, "model family")
+    check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
     try:
-        return make(heads, **arguments)  # type: ignore[no-any-return]
+        return make(heads, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0][:120]
         raise ConfigError(f"model.arguments: {family} cannot be built: {said}.") from error

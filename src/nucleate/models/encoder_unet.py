@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nucleate.errors import ConfigError, optional
 from nucleate.models.edges import Enter, Leave
 from nucleate.models.imagenet import MEAN, SD, make_encoder
+from nucleate.models.network import Network
 
 
-class EncoderUNet(nn.Module):
+class EncoderUNet(Network):
     """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
@@ -28,6 +29,8 @@ class EncoderUNet(nn.Module):
     Raises:
         ConfigError: no such encoder.
     """
+
+    decoder_arguments = ("decoder_widths",)
 
     def __init__(
         self,
@@ -50,6 +53,10 @@ class EncoderUNet(nn.Module):
         )
         self.leave = Leave(decoder_widths[-1], heads)
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the picture, normalised, and the features of every level."""
+        return list(self.encoder(self.enter(image)))
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        return self.leave.maps(self.decoder(self.encoder(self.enter(image))), image)
+        return self.leave.maps(self.decoder(self.encode(image)), image)

@@ -1,11 +1,13 @@
-"""A trained network as ONNX: bytes of a picture in, maps in 0..1 out, nothing left to do."""
+"""A trained network on disk: as safetensors, and as ONNX: bytes in, maps in 0..1 out."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from nucleate.io.files import atomic
@@ -22,6 +24,13 @@ class Deploy(nn.Module):
         """Return the maps in the order of `heads`; H and W are multiples of `align_px`."""
         maps = self.network(image.permute(0, 3, 1, 2))
         return tuple(torch.sigmoid(maps[head].float()) for head in self.heads)
+
+
+def write_weights(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    """Write name -> array as safetensors."""
+    with atomic(path) as temporary:
+        whole = {k: v.detach().cpu().contiguous().numpy() for k, v in arrays.items()}
+        temporary.write_bytes(save(whole))  # their save_file makes files that only the owner reads
 
 
 def export_onnx(network: nn.Module, heads: list[str], align_px: int, path: Path) -> None:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from nucleate.errors import ConfigError
 from nucleate.models.edges import Enter, Leave
 from nucleate.models.imagenet import MEAN, SD, make_encoder
+from nucleate.models.network import Network
 
 
-class LinkNet(nn.Module):
+class LinkNet(Network):
     """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
@@ -33,6 +34,7 @@ class LinkNet(nn.Module):
     """
 
     encoder_name = "resnet34"
+    decoder_arguments = ("activations",)
 
     def __init__(
         self,
@@ -63,9 +65,13 @@ class LinkNet(nn.Module):
         )
         self.leave = Leave(16, heads)
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the picture, normalised, and the features of every level."""
+        return list(self.encoder(self.enter(image)))
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        _, _, *skips, x = self.encoder(self.enter(image))
+        _, _, *skips, x = self.encode(image)
         for level in self.decoder:
             x = level(x)
             if skips:

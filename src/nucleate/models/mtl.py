@@ -39,11 +39,12 @@ from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
 from nucleate.models.edges import Enter, Leave
+from nucleate.models.network import Network
 
 _REACH_PX = 32  # of a dilated kernel to a side, in pixels of the picture
 
 
-class MTL(nn.Module):
+class MTL(Network):
     """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
@@ -67,6 +68,9 @@ class MTL(nn.Module):
         >>> net(torch.zeros(1, 3, 33, 20))["foreground"].shape
         torch.Size([1, 33, 20])
     """
+
+    encoder_parts = ("enter", "encoder", "transformer")
+    decoder_arguments = ("decoder_blocks", "gates")
 
     def __init__(
         self,
@@ -121,16 +125,18 @@ class MTL(nn.Module):
         )
         self.leave = Leave(widths[0], heads, stem)
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of every level, the last one past the transformer."""
+        x = self.enter(self.fold(image))
+        levels: list[Tensor] = []
+        for row in self.encoder:
+            x = row(F.max_pool2d(levels[-1], 2) if levels else x)
+            levels.append(x)
+        return [*levels[:-1], self.transformer(x)]
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        x = self.enter(self.fold(image))
-        skips: list[Tensor] = []
-        for level, row in enumerate(self.encoder):
-            if level:
-                skips.append(x)
-                x = F.max_pool2d(x, 2)
-            x = row(x)
-        x = self.transformer(x)
+        *skips, x = self.encode(image)
         for reduce, gate, row, skip in zip(
             reversed(self.reduce),
             reversed(self.gates),

@@ -28,9 +28,10 @@ from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
 from nucleate.models.edges import Enter, Leave
+from nucleate.models.network import Network
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
@@ -50,6 +51,8 @@ class UNet(nn.Module):
         >>> sum(p.numel() for p in net.parameters())
         7782913
     """
+
+    decoder_arguments = ("upsampling",)
 
     def __init__(
         self,
@@ -94,15 +97,18 @@ class UNet(nn.Module):
             layers.append(nn.ReLU())
         return nn.Sequential(*layers)
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of every level."""
+        x = self.enter(image)
+        levels: list[Tensor] = []
+        for level in self.encoder:
+            x = level(F.max_pool2d(levels[-1], 2) if levels else x)
+            levels.append(x)
+        return levels
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        x = self.enter(image)
-        skips: list[Tensor] = []
-        for i, level in enumerate(self.encoder):
-            if i:
-                skips.append(x)
-                x = F.max_pool2d(x, 2)
-            x = level(x)
+        *skips, x = self.encode(image)
         for up, level in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = level(torch.cat([skips.pop(), up(x)], 1))
         return self.leave.maps(x, image)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from nucleate.augment import random_crop
 from nucleate.config import Recipe
@@ -92,30 +91,3 @@ def middle_crop(sample: Sample, recipe: Recipe) -> Crop:
         {name: torch.from_numpy(target)[None] for name, target in targets.items()},
         torch.from_numpy(np.ascontiguousarray(ignore))[None],
     )
-
-
-class RoundSampler(Sampler[int]):
-    """The crop numbers of one round, counted from the optimiser's steps: they survive a kill."""
-
-    def __init__(self, batch: int, steps: int, done: Callable[[], int]) -> None:
-        self.batch, self.steps, self.done = batch, steps, done
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.done() * self.batch
-        return iter(range(first, first + len(self)))
-
-    def __len__(self) -> int:
-        return self.batch * self.steps
-
-
-class Pictures(Dataset[int]):
-    """The numbers of the validation pictures; they are in memory already."""
-
-    def __init__(self, pictures: Sized) -> None:
-        self.count = len(pictures)
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-    def __len__(self) -> int:
-        return self.count

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save
 
 from nucleate.checkpoint import ONNX, WEIGHTS, write_card
 from nucleate.config import Recipe
@@ -16,12 +15,12 @@ from nucleate.datasets.collect import Collection
 from nucleate.errors import TrainingError
 from nucleate.inference.backends import Model, TorchBackend
 from nucleate.inference.engine import predict_maps
-from nucleate.io.files import atomic, sha256
+from nucleate.io.files import sha256
 from nucleate.io.slides import ArraySource
 from nucleate.labels import compact
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
-from nucleate.models.export import export_onnx
+from nucleate.models.export import export_onnx, write_weights
 from nucleate.postprocess import DECODERS
 from nucleate.run_folder import RunFolder
 from nucleate.stain.normalise import Normaliser
@@ -75,9 +74,7 @@ def finish(
     run.model.mkdir(parents=True, exist_ok=True)
     network = network.to(memory_format=torch.contiguous_format)
     export_onnx(network, maps_of, card.align_px, run.model / ONNX)
-    with atomic(run.model / WEIGHTS) as temporary:
-        arrays = {k: v.contiguous().numpy() for k, v in network.state_dict().items()}
-        temporary.write_bytes(save(arrays))  # their save_file makes files that only the owner reads
+    write_weights(run.model / WEIGHTS, network.state_dict())
     card = replace(
         card,
         version="1",

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from nucleate.checkpoint import WEIGHTS, find_model, read_card
+from nucleate.checkpoint import (
+    ENCODER,
+    WEIGHTS,
+    find_encoder,
+    find_model,
+    read_card,
+    read_encoder_card,
+)
 from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
 from nucleate.inference.backends import read_weights
+from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
-from nucleate.types import ModelCard
+from nucleate.models.network import Network
+from nucleate.types import EncoderCard, ModelCard
 
 
 def check_start(recipe: Recipe, data: Collection) -> None:
@@ -24,19 +34,8 @@ def check_start(recipe: Recipe, data: Collection) -> None:
     """
     if recipe.init.from_model is None:
         return
-    card = read_card(find_model(recipe.init.from_model))
-    wanted = {
-        "model.family": (recipe.model.family, card.family),
-        "model.arguments": (recipe.model.arguments, card.arguments),
-        "heads": (list(recipe.maps), card.heads),
-        "data.mpp": (recipe.data.mpp, card.mpp),
-    }
-    for key, (here, there) in wanted.items():
-        if here != there:
-            raise ConfigError(
-                f"init.from: {key} is {here} in the recipe, but {there} in {card.name}. Make them "
-                "the same, or start from another model."
-            )
+    folder = find_encoder(recipe.init.from_model)
+    card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
     leaked = _seen(card, data)
     if leaked is not None:
         raise ConfigError(
@@ -45,7 +44,46 @@ def check_start(recipe: Recipe, data: Collection) -> None:
         )
 
 
-def start(network: nn.Module, recipe: Recipe) -> tuple[str, list[Any]]:
+def _check_model(recipe: Recipe) -> ModelCard:
+    card = read_card(find_model(str(recipe.init.from_model)))
+    _check_same(recipe, card, {"heads": (list(recipe.maps), card.heads)}, ())
+    return card
+
+
+def _check_encoder(recipe: Recipe, folder: Path) -> EncoderCard:
+    card = read_encoder_card(folder)
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+    _check_same(recipe, card, {}, network.decoder_arguments)
+    _check_arrays(network, read_weights(folder, card, ENCODER), card)
+    return card
+
+
+def _check_same(
+    recipe: Recipe,
+    card: ModelCard | EncoderCard,
+    more: dict[str, tuple[object, object]],
+    free: tuple[str, ...],
+) -> None:
+    """Raise a `ConfigError` where recipe and card differ; arguments in `free` may."""
+    mine, theirs = (
+        {name: value for name, value in arguments.items() if name not in free}
+        for arguments in (recipe.model.arguments, card.arguments)
+    )
+    wanted = {
+        "model.family": (recipe.model.family, card.family),
+        "model.arguments": (mine, theirs),
+        **more,
+        "data.mpp": (recipe.data.mpp, card.mpp),
+    }
+    for key, (here, there) in wanted.items():
+        if here != there:
+            raise ConfigError(
+                f"init.from: {key} is {here} in the recipe, but {there} in {card.name}. Make them "
+                "the same, or start from another model."
+            )
+
+
+def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
     """Fill in the weights that the recipe starts from.
 
     Returns:
@@ -57,6 +95,9 @@ def start(network: nn.Module, recipe: Recipe) -> tuple[str, list[Any]]:
     """
     init = recipe.init
     if init.from_model is not None:
+        folder = find_encoder(init.from_model)
+        if folder is not None:
+            return _from_encoder(network, folder)
         return _from_model(network, init.from_model)
     if init.imagenet == "never":
         return "Starts from random weights.", []
@@ -69,7 +110,7 @@ def start(network: nn.Module, recipe: Recipe) -> tuple[str, list[Any]]:
     return f"The encoder {network.encoder_name} starts from ImageNet weights.", []
 
 
-def _from_model(network: nn.Module, name: str) -> tuple[str, list[Any]]:
+def _from_model(network: Network, name: str) -> tuple[str, list[Any]]:
     folder = find_model(name)
     card = read_card(folder)
     weights = read_weights(folder, card)
@@ -80,12 +121,54 @@ def _from_model(network: nn.Module, name: str) -> tuple[str, list[Any]]:
         f"All {len(weights)} arrays start from {card.name} (sha256 {digest}), which was trained on "
         f"{trained}."
     )
-    return said, [
-        {**entry, "through": entry.get("through", card.name)} for entry in card.training_data
-    ]
+    return said, _through(card)
 
 
-def _seen(card: ModelCard, data: Collection) -> str | None:
+def _from_encoder(network: Network, folder: Path) -> tuple[str, list[Any]]:
+    card = read_encoder_card(folder)
+    weights = read_weights(folder, card, ENCODER)
+    _check_arrays(network, weights, card)
+    network.load_state_dict(weights, strict=False)
+    fresh = network.state_dict().keys() - weights.keys()
+    looked_at = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
+    said = (
+        f"{len(weights)} arrays ({_counted(weights)}) start from {card.name} (sha256 "
+        f"{card.files[ENCODER][:12]}), pretrained by {card.task} without labels on {looked_at}; "
+        f"{len(fresh)} ({_counted(fresh)}) start at random."
+    )
+    return said, _through(card)
+
+
+def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) -> None:
+    """Raise a `ModelError` unless the arrays cover the encoder and all fit the network."""
+    state = network.state_dict()
+    missing = network.encoder_state().keys() - weights.keys()
+    strange = {n for n, a in weights.items() if n not in state or state[n].shape != a.shape}
+    for names, what in ((missing, "lacks"), (strange, "holds what does not fit the network:")):
+        if names:
+            raise ModelError(
+                f"init.from: {card.name} {what} {min(names)} (and {len(names) - 1} more arrays). "
+                "Start from an encoder of this very network."
+            )
+
+
+def _counted(names: Iterable[str]) -> str:
+    """Return how many arrays lie in which part of a network.
+
+    Example:
+        >>> _counted(["encoder.0.weight", "encoder.0.bias", "leave.weight"])
+        'encoder 2, leave 1'
+    """
+    counts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{part} {count}" for part, count in sorted(counts.items()))
+
+
+def _through(card: ModelCard | EncoderCard) -> list[Any]:
+    """Return what a model was trained on, for the card of one that starts from it."""
+    return [{**entry, "through": entry.get("through", card.name)} for entry in card.training_data]
+
+
+def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
     """Return a patient or data set that a model has seen though it is held out here, or None.
 
     Pictures that both were chosen on may be the same: going on with the same split is no leak.

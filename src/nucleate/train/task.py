@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,48 +23,37 @@ from nucleate.models import build
 from nucleate.overlays import outlined
 from nucleate.postprocess import complete_thresholds
 from nucleate.train.crops import Crop, middle_crop
+from nucleate.train.loop import Learner
 from nucleate.types import ModelCard, Sample
 
 _SHOWN, _SHOWN_PX = 2, 512  # validation pictures in TensorBoard, and how much of each
 
 
-class Task(pl.LightningModule):
+class Task(Learner):
     """What Lightning trains: one recipe.
 
     Attributes:
-        sums: sums over the steps of the current round: losses, pixel confusion of the training.
         scores: of the validation pictures of the current round.
     """
 
+    score: ClassVar[str] = "val_aji"
+
     def __init__(self, recipe: Recipe, validation: list[Sample]) -> None:
-        super().__init__()
+        super().__init__(recipe.train, recipe.seed)
+        self.told = {"val_aji": "AJI", "val_pq": "PQ", "val_dice": "Dice"}
         self.recipe, self.validation = recipe, validation
         self.network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
         self.network.to(memory_format=torch.channels_last)
         learned = recipe.train.weighting == "uncertainty"
         self.weighing = Uncertainty(recipe.maps) if learned else None
-        self.sums: dict[str, float] = {}
         self.scores: list[dict[str, float]] = []
-
-    def on_train_epoch_start(self) -> None:
-        """Draw what is random inside the network from (seed, step): it survives a kill."""
-        state = np.random.SeedSequence((self.recipe.seed, self.global_step)).generate_state(1)
-        torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
         """Return the loss of a batch; stop when it is not finite."""
         logits, loss, parts = self._losses(batch)
-        if not torch.isfinite(loss):
-            said = ", ".join(f"{name} = {float(part.detach()):g}" for name, part in parts.items())
-            raise TrainingError(
-                f"The loss is not finite at step {self.global_step + 1}: {said}. "
-                "Lower train.lr, or use precision fp32."
-            )
-        values = {"loss": loss.detach(), **{f"loss_{k}": v.detach() for k, v in parts.items()}}
-        self.log_dict(values)
-        pixels = _pixels(logits, batch) if "foreground" in logits else {}
-        for name, value in (values | pixels).items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.keep(loss, parts)
+        if "foreground" in logits:
+            self.add(_pixels(logits, batch))
         return loss
 
     def validation_step(self, index: Tensor, batch_idx: int) -> None:
@@ -108,6 +96,12 @@ class Task(pl.LightningModule):
         if not self.trainer.sanity_checking:
             self.log_dict(self.means())
 
+    def round_row(self) -> dict[str, float]:
+        """Return the means of the round, and forget them."""
+        row = {**self.training_means(), **self.means()} if self.scores else {}
+        self.sums, self.scores = {}, []
+        return row
+
     def means(self) -> dict[str, float]:
         """Return the mean of each validation score; pictures without nuclei are left out."""
         names = self.scores[0] if self.scores else {}
@@ -127,35 +121,14 @@ class Task(pl.LightningModule):
         return means
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
-        """Return AdamW (no decay on norms and biases), linear warm-up and the schedule."""
-        config = self.recipe.train
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        if self.weighing is not None:
-            plain += list(self.weighing.parameters())
-        optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=config.lr,
-        )
-
-        def factor(step: int) -> float:
-            if step < config.warmup_steps:
-                return (step + 1) / config.warmup_steps
-            if config.schedule == "constant":
-                return 1.0
-            gone = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, gone))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Return the optimiser and its schedule."""
+        learned = () if self.weighing is None else self.weighing.parameters()
+        return self.optimiser(self.network, learned)
 
     @property
     def align_px(self) -> int:
         """What heights and widths are padded to multiples of."""
-        return self.network.align_px  # type: ignore[return-value]
+        return self.network.align_px
 
     def _losses(self, batch: Crop) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         images, targets, ignore = batch

@@ -1,0 +1,124 @@
+"""Pretrain: from unlabelled pictures to an encoder, and the study of whether it helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nucleate.cli.options import ChangesOption, RecipeArgument
+from nucleate.cli.terminal import command_line, say, show
+
+
+class _RecipeFirst(TyperGroup):
+    """`pretrain recipe.yaml` is short for `pretrain recipe recipe.yaml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Add the name of the command where there is none."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["recipe", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RecipeFirst,
+    no_args_is_help=True,
+    help="Learn from unlabelled pictures first: nucleate pretrain RECIPE, or a study of several.",
+)
+
+
+@app.command("recipe")
+def pretrain(
+    recipe: RecipeArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: runs/NAME.")
+    ] = None,
+    changes: ChangesOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
+    ] = False,
+) -> None:
+    """Train an encoder on a pretext task; needs the extra 'train'.
+
+    A training starts from it with init.from=runs/NAME.
+
+    Example: nucleate pretrain recipes/pretrain/relative-position-small.yaml --set data.root=data
+    """
+    _need_torch()
+    from nucleate.config import load_tree
+    from nucleate.pretrain import pretrain_recipe
+    from nucleate.pretrain.config import PretrainRecipe
+
+    wanted = load_tree(PretrainRecipe, recipe, changes)
+    folder = out or Path("runs") / wanted.name
+    show(f"{pretrain_recipe(wanted, Path(), folder, resume)}")
+
+
+@app.command("study")
+def study(
+    recipe: RecipeArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder. Default: runs/NAME.")
+    ] = None,
+    changes: ChangesOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished runs, go on with the others.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings at a time; they are dealt out over the GPUs.")
+    ] = 1,
+    final: Annotated[
+        bool, typer.Option("--final", help="Also score the official test pictures, at the end.")
+    ] = False,
+    ledger: Annotated[
+        Path, typer.Option(help="Where uses of official test pictures are written down.")
+    ] = Path("docs/results/test-uses.csv"),
+) -> None:
+    """Train from several starts with few and many labels, and compare; needs the extra 'train'.
+
+    Example: nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2
+    """
+    _need_torch()
+    from nucleate.config import load_tree
+    from nucleate.pretrain.config import StudyRecipe
+    from nucleate.pretrain.study import StudyOptions, run_study
+
+    wanted = load_tree(StudyRecipe, recipe, changes)
+    folder = out or Path("runs") / wanted.name
+    options = StudyOptions(resume, jobs, final, ledger, command_line())
+    found = run_study(recipe, changes or [], Path(), folder, options, say)
+    for title, test in found["tests"].items():
+        _show_test(title, test)
+    show(f"written to {folder}")
+
+
+def _need_torch() -> None:
+    from nucleate.errors import optional
+
+    optional("torch", "train")
+    optional("lightning", "train")
+    optional("matplotlib", "train")
+
+
+def _show_test(title: str, test: dict[str, Any]) -> None:
+    """Print one row per share of the labels and start."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title}, {test['pictures']} pictures: AJI")
+    for column in ("labelled", "start", "mean ± SD over seeds", "gain", "95 % interval"):
+        table.add_column(column, justify="left" if column == "start" else "right", no_wrap=True)
+    for share, rows in test["labelled"].items():
+        for start, row in rows.items():
+            gain = row.get("gain")
+            sd = row["aji"]["sd"]
+            table.add_row(
+                f"{share} %",
+                start,
+                f"{row['aji']['mean']:.4f}" + ("" if sd is None else f" ± {sd:.4f}"),
+                "" if gain is None else f"{gain['difference']:+.4f}",
+                "" if gain is None else f"{gain['low']:+.4f} to {gain['high']:+.4f}",
+            )
+    Console(highlight=False).print(table)

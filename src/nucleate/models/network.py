@@ -1,0 +1,35 @@
+"""What every family is: an encoder that can be pretrained, and a decoder that draws the maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """Base of all families; `forward` gives the maps.
+
+    Attributes:
+        align_px: what heights and widths are padded to multiples of.
+        encoder_parts: names of the children that make up the encoder; all weights below them, and
+            no others, are what a pretext task trains and hands on.
+        decoder_arguments: of `__init__`, those that leave the encoder as it is.
+    """
+
+    align_px: int
+    encoder_parts: ClassVar[tuple[str, ...]] = ("encoder",)
+    decoder_arguments: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return features, from the finest to the coarsest level.
+
+        Args:
+            image: (B, 3, H, W), 0..255.
+        """
+
+    def encoder_state(self) -> dict[str, Tensor]:
+        """Return name -> array of the encoder, as `state_dict` names them."""
+        return {k: v for k, v in self.state_dict().items() if k.split(".")[0] in self.encoder_parts}

@@ -1,0 +1,193 @@
+"""Pictures without labels → an encoder that a training can start from.
+
+One pretext task per file; they share the corpus, the loop of `nucleate.train`, and the run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from nucleate import __version__
+from nucleate.checkpoint import ENCODER, write_card
+from nucleate.config import check_arguments
+from nucleate.errors import ConfigError, ModelError, TrainingError, pick
+from nucleate.io.files import sha256
+from nucleate.models import build
+from nucleate.models.export import write_weights
+from nucleate.models.imagenet import start_from_imagenet
+from nucleate.models.network import Network
+from nucleate.pretrain.autoencoder import AutoEncoder
+from nucleate.pretrain.config import PretrainRecipe
+from nucleate.pretrain.corpus import Corpus, gather
+from nucleate.pretrain.masked import Masked
+from nucleate.pretrain.multiscale import MultiScale
+from nucleate.pretrain.pictures import draw_pictures, draw_progress
+from nucleate.pretrain.pretext import Pretext
+from nucleate.pretrain.relative_position import RelativePosition
+from nucleate.pretrain.task import Examples, Pretraining
+from nucleate.run_folder import RunFolder
+from nucleate.train.loop import choose_device, fit
+from nucleate.types import EncoderCard
+
+PRETEXTS: dict[str, Callable[..., Pretext]] = {
+    "relative_position": RelativePosition,
+    "multiscale": MultiScale,
+    "autoencoder": AutoEncoder,
+    "masked": Masked,
+}
+
+
+def make_pretext(recipe: PretrainRecipe) -> Pretext:
+    """Return the task of a recipe, on a new network.
+
+    Raises:
+        ConfigError: no such task or network, or an argument that it does not have.
+    """
+    make: Any = pick(PRETEXTS, recipe.pretext.task, "pretext task")
+    network = build(recipe.model.family, make.heads, recipe.model.arguments)
+    owner = f"pretext.arguments: {recipe.pretext.task}"
+    check_arguments(make, recipe.pretext.arguments, owner, ("network",))
+    task: Pretext = make(network, **recipe.pretext.arguments)
+    return task
+
+
+def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool = False) -> Path:
+    """Train an encoder on a pretext task.
+
+    Args:
+        recipe: what to do.
+        base: folder that the recipe's relative paths start from.
+        out: the run folder.
+        resume: go on with the run in `out` from its last checkpoint.
+
+    Returns:
+        The run folder, ready for `init.from` of a training recipe.
+
+    Raises:
+        ConfigError: the recipe contradicts itself.
+        InputError: a picture cannot be read, holds no tissue, or is an official test picture.
+        TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
+        ModelError: ImageNet weights are required, but cannot be reached.
+    """
+    pl.seed_everything(recipe.seed, verbose=False)
+    pretext = make_pretext(recipe)
+    _try(pretext, recipe)
+    device = choose_device(recipe.train)
+    corpus = gather(recipe.data, base)
+    left_out: list[str] = []
+    parts = ("train", "validation")
+    training, held_out = (
+        corpus.read(part, pretext.window_px, recipe.data.tissue, left_out.append) for part in parts
+    )
+    said = _start(pretext.network, recipe)
+    run = RunFolder(out)
+    run.begin(recipe, corpus.split, resume)
+    for line in left_out:
+        run.say(line)
+    if run.checkpoint("last") is None:
+        run.write_start(said, [])
+    pixels = sum(tile.image.shape[0] * tile.image.shape[1] for tile in training)
+    run.say(
+        f"{recipe.name}: {len(training)} tiles ({pixels / 1e6:.0f} megapixels) to learn from, "
+        f"{len(held_out)} held out; windows of {pretext.window_px} pixels; {recipe.train.steps} "
+        f"steps of {recipe.train.batch} examples on {device}, {recipe.train.precision}"
+    )
+    learner = Pretraining(recipe, pretext, held_out)
+    learner.to(memory_format=torch.channels_last)
+    fit(learner, Examples(training, pretext, recipe.seed), learner.validation, recipe, run, device)
+    _finish(recipe, corpus, run)
+    random = make_pretext(recipe).network
+    draw_pictures(pretext.network, random, held_out, run.path)
+    run.say(f"encoder written to {run.path / 'encoder'}")
+    return run.path
+
+
+def _try(pretext: Pretext, recipe: PretrainRecipe) -> None:
+    """Run the task once on nothing, so that it fails before the run.
+
+    Raises:
+        ConfigError: the network cannot take such views.
+    """
+    import numpy as np
+    from torch.utils.data import default_collate
+
+    edge = pretext.window_px
+    blank = np.full((edge, edge, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    batch = default_collate([pretext.views(blank, rng) for _ in range(2)])
+    try:
+        with torch.no_grad():
+            pretext.train()(batch)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"pretext: {recipe.model.family} cannot take the views of {recipe.pretext.task} "
+            f"({said}). Change model.arguments or pretext.arguments."
+        ) from error
+
+
+def _start(network: Network, recipe: PretrainRecipe) -> str:
+    """Fill in the weights that the recipe starts from, and say which."""
+    if recipe.init.imagenet == "never":
+        return "Starts from random weights."
+    try:
+        start_from_imagenet(network)
+    except ModelError as error:
+        if recipe.init.imagenet == "required":
+            raise
+        return f"Starts from random weights: {error}"
+    return "The encoder starts from ImageNet weights."
+
+
+def _finish(recipe: PretrainRecipe, corpus: Corpus, run: RunFolder) -> None:
+    """Write the encoder of the last checkpoint with its card, and the progress."""
+    last = run.checkpoint("last")
+    if last is None:
+        raise TrainingError(f"{run.path}: there is no checkpoint. Pretrain first.")
+    pretext = make_pretext(recipe)
+    state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
+    pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})
+    folder = run.path / "encoder"
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = pretext.hands_on()
+    write_weights(folder / ENCODER, arrays)
+    row = run.numbers()[-1]
+    seen = {
+        "unlabelled": True,
+        "split_sha256": corpus.split.digest,
+        "groups": {
+            part: sorted({corpus.split.groups[name] for name in corpus.split.parts[part]})
+            for part in ("train", "validation")
+        },
+    }
+    card = EncoderCard(
+        name=recipe.name,
+        version="1",
+        family=recipe.model.family,
+        arguments=dict(recipe.model.arguments),
+        task=recipe.pretext.task,
+        mpp=recipe.data.mpp,
+        training_data=[*corpus.sources, seen],
+        licence=recipe.licence,
+        metrics={
+            "validation": {n: v for n, v in row.items() if n.startswith("val_")},
+            "chance": dict(pretext.chance),
+            "steps": int(row["step"]),
+        },
+        files={ENCODER: sha256(folder / ENCODER)},
+        package_version=__version__,
+        recipe=recipe.model_dump(mode="json") | {"data": _data(recipe)},
+        notes=run.started_from()[0],
+    )
+    write_card(folder, card)
+    draw_progress(run, pretext)
+
+
+def _data(recipe: PretrainRecipe) -> dict[str, Any]:
+    """Return the data of a recipe; their folder is nobody else's business."""
+    return recipe.data.model_dump(mode="json") | {"root": "."}

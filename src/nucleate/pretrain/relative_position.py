@@ -1,0 +1,155 @@
+"""Where does this patch lie, seen from that one? Eight answers (Doersch's task, as S3 takes it).
+
+    ┌───┐ ┌───┐ ┌───┐     the patch in the middle and one of its eight neighbours are shown;
+    │ 0 │ │ 1 │ │ 2 │     between them lie `gap_px`, and each is shifted by up to `jitter_px`,
+    └───┘ └───┘ └───┘     so that no edge runs from one into the other
+    ┌───┐ ┌───┐ ┌───┐
+    │ 3 │ │ ∙ │ │ 4 │     two patches ─► one encoder ─► two vectors ─► joined ─► 8 classes
+    └───┘ └───┘ └───┘
+    ┌───┐ ┌───┐ ┌───┐     against short cuts, each patch by itself: other stain and light,
+    │ 5 │ │ 6 │ │ 7 │     two of three colours replaced by noise, pixels resampled coarsely
+    └───┘ └───┘ └───┘
+
+References:
+    Doersch, Gupta and Efros 2015, doi:10.1109/ICCV.2015.167.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nucleate.augment import colours
+from nucleate.config import AugmentConfig
+from nucleate.errors import ConfigError
+from nucleate.models.network import Network
+from nucleate.pretrain.pretext import Pretext, deepest_shape, pooled
+from nucleate.types import UInt8
+
+# row and column of the eight neighbours in the 3 × 3 grid, in the order of their number
+PLACES = tuple((y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1))
+
+
+class RelativePosition(Pretext):
+    """Guess which of eight neighbours the second patch is.
+
+    Args:
+        network: whose encoder sees each patch.
+        patch_px: edge of a patch; half or more of a nucleus' surroundings.
+        gap_px: between the patches of the grid.
+        jitter_px: each patch is shifted by up to this, in both directions.
+        width: of the joined vectors ("fc6" in the paper).
+        cells: the features of a patch are averaged in cells × cells parts; S3 takes 1.
+        stain: strength of stain jitter, per patch; 0 for none.
+        drop: chance that a patch keeps one of its colours only.
+        coarse: chance that a patch is shrunk to as few as `fewest_px` pixels, and enlarged.
+        fewest_px: pixels of the coarsest patch, in all.
+
+    Raises:
+        ConfigError: patches would overlap, or a number is out of range.
+
+    Example:
+        >>> from nucleate.models import build
+        >>> network = build("unet", ["foreground"], {"widths": (8, 16)})
+        >>> task = RelativePosition(network, patch_px=32, gap_px=8, jitter_px=2, width=16)
+        >>> task.window_px  # 3 patches, 2 gaps, the shift at both ends
+        116
+        >>> window = np.full((116, 116, 3), 200, np.uint8)
+        >>> task.views(window, np.random.default_rng(1))["patches"].shape
+        (2, 32, 32, 3)
+    """
+
+    score = "accuracy"
+    chance: ClassVar = {"accuracy": 1 / 8}
+
+    def __init__(
+        self,
+        network: Network,
+        patch_px: int = 64,
+        gap_px: int = 16,
+        jitter_px: int = 7,
+        width: int = 512,
+        cells: int = 2,
+        stain: float = 0.3,
+        drop: float = 0.3,
+        coarse: float = 0.3,
+        fewest_px: int = 100,
+    ) -> None:
+        super().__init__()
+        if min(patch_px, width, cells) < 1 or min(gap_px, jitter_px) < 0 or patch_px < 16:
+            raise ConfigError(
+                "relative_position: patch_px is at least 16, width and cells at least 1, gap_px "
+                "and jitter_px at least 0."
+            )
+        if 2 * jitter_px > gap_px:
+            raise ConfigError(
+                f"relative_position: two patches shifted by {jitter_px} overlap where the gap is "
+                f"{gap_px}. Take a gap_px of at least twice jitter_px."
+            )
+        if not (0 <= stain < 1 and 0 <= drop <= 1 and 0 <= coarse <= 1):
+            raise ConfigError("relative_position: stain, drop and coarse lie between 0 and 1.")
+        if not 1 <= fewest_px <= patch_px**2:
+            raise ConfigError("relative_position: fewest_px lies between 1 and patch_px squared.")
+        self.network = network
+        self.patch_px, self.gap_px, self.jitter_px, self.cells = patch_px, gap_px, jitter_px, cells
+        self.drop, self.coarse, self.fewest_px = drop, coarse, fewest_px
+        self.light = AugmentConfig(stain=stain)
+        self.window_px = 3 * patch_px + 2 * gap_px + 2 * jitter_px
+        entering = deepest_shape(network, patch_px)[0] * cells**2
+        self.each = nn.Sequential(nn.Linear(entering, width), nn.ReLU(), nn.BatchNorm1d(width))
+        self.joined = nn.Sequential(
+            nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+            nn.Linear(width, len(PLACES)),
+        )  # fmt: skip
+
+    def views(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """Return `patches`, uint8 (2, patch, patch, 3), and `place`, int64 (), of the second."""
+        place = int(rng.integers(len(PLACES)))
+        patches = [self._patch(window, *at, rng) for at in ((1, 1), PLACES[place])]
+        return {"patches": np.stack(patches), "place": np.array(place, np.int64)}
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the cross-entropy, and the accuracy."""
+        patches, place = batch["patches"], batch["place"]
+        vectors = self.each(pooled(self.network, patches.flatten(0, 1), self.cells))
+        logits = self.joined(vectors.reshape(len(patches), -1)).float()
+        right = (logits.argmax(1) == place).float().mean()
+        return {"place": F.cross_entropy(logits, place)}, {"accuracy": right}
+
+    def _patch(self, window: UInt8, row: int, column: int, rng: np.random.Generator) -> UInt8:
+        """Return a patch of the grid as another camera might show it."""
+        step, size = self.patch_px + self.gap_px, self.patch_px
+        shift = rng.integers(0, 2 * self.jitter_px + 1, 2)
+        y, x = row * step + shift[0], column * step + shift[1]
+        patch = colours(np.ascontiguousarray(window[y : y + size, x : x + size]), self.light, rng)
+        if rng.random() < self.coarse:
+            patch = coarsened(patch, self.fewest_px, rng)
+        if rng.random() < self.drop:
+            patch = one_colour(patch, rng)
+        return patch
+
+
+def one_colour(patch: UInt8, rng: np.random.Generator) -> UInt8:
+    """Return a patch of which one colour is left; the others are faint noise about their mean.
+
+    The noise has a hundredth of the spread of the colour that stays, as Doersch has it.
+    """
+    kept = int(rng.integers(3))
+    spread = max(float(patch[..., kept].std()) / 100, 0.5)
+    noise = patch.reshape(-1, 3).mean(0) + rng.normal(0, spread, patch.shape)
+    found = np.clip(np.rint(noise), 0, 255).astype(np.uint8)
+    found[..., kept] = patch[..., kept]
+    return np.asarray(found, np.uint8)
+
+
+def coarsened(patch: UInt8, fewest_px: int, rng: np.random.Generator) -> UInt8:
+    """Return a patch that was shrunk to between `fewest_px` and all of its pixels, and enlarged."""
+    edge = patch.shape[0]
+    small = round(float(np.exp(rng.uniform(np.log(fewest_px**0.5), np.log(edge)))))
+    shrunk = cv2.resize(patch, (max(1, small), max(1, small)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (edge, edge), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -1,0 +1,401 @@
+"""Does pretraining help? The same training from several starts, with few and with many labels.
+
+NAME/
+study.yaml             what was asked, with all recipes
+pretexts/TASK/         run folders of the pretrainings
+runs/START-SHARE-SEED/ run folders of the trainings
+tests/TEST/RUN/        metrics.json, per_picture.csv
+study.json             table: AJI per test, share and start; gain over the first start
+label-efficiency.png   the same, drawn
+
+Same network, same steps, same pictures per seed: the starts differ in nothing else. What is tested
+on is in no pretext set. The official test pictures are scored only when that is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.checkpoint import read_encoder_card, weights_digest
+from nucleate.config import Recipe, SetConfig, Strict, dump_recipe, load_recipe, load_tree
+from nucleate.datasets.collect import collect, list_sets
+from nucleate.datasets.entry import Entry
+from nucleate.errors import ConfigError, ModelError, TrainingError
+from nucleate.evaluate import (
+    check_ledger,
+    evaluate_model,
+    log_test_use,
+    read_scores,
+)
+from nucleate.inference.load import load_model
+from nucleate.io.files import atomic, write_text
+from nucleate.jobs import run_apart
+from nucleate.metrics.paired import paired_over_seeds
+from nucleate.metrics.report import METRICS, no_nan
+from nucleate.models import build
+from nucleate.models.imagenet import start_from_imagenet
+from nucleate.pretrain.config import PretrainRecipe, StartConfig, StudyRecipe
+from nucleate.pretrain.corpus import gather
+from nucleate.run_folder import RunFolder, differences, git_commit
+
+HELD_OUT = "held-out pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOptions:
+    """How to go about it.
+
+    Attributes:
+        resume: go on with what the folder holds; finished runs stay.
+        jobs: trainings at a time.
+        final: also score the official test pictures, and write these uses down.
+        ledger: where they are written down.
+        command: that repeats it, for the summary.
+    """
+
+    resume: bool = False
+    jobs: int = 1
+    final: bool = False
+    ledger: Path = Path("docs/results/test-uses.csv")
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study, spelled out.
+
+    Attributes:
+        recipe: as written.
+        finetune: the training, with the study's root.
+        pretexts: name of the recipe -> pretraining, without what is tested on.
+        tests: title -> pictures.
+    """
+
+    recipe: StudyRecipe
+    finetune: Recipe
+    pretexts: dict[str, PretrainRecipe]
+    tests: dict[str, list[Entry]]
+
+    def run_name(self, start: str, share: float, seed: int) -> str:
+        """Return the name of a run folder."""
+        return f"{start.replace(' ', '-')}-{share * 100:g}-{seed}"
+
+
+def run_study(
+    file: Path,
+    changes: list[str],
+    base: Path,
+    out: Path,
+    options: StudyOptions,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Pretrain, train from every start with every share of the labels, score, and compare.
+
+    Args:
+        file: recipe of the study; the recipes it names lie relative to it.
+        changes: `key=value` each, as given to `--set`.
+        base: folder that `root` starts from.
+        out: where everything goes.
+        options: resuming, parallel runs, the official test pictures.
+        tell: is given one line per step.
+
+    Returns:
+        What is written to study.json.
+
+    Raises:
+        ConfigError: the recipes contradict each other or the protocol.
+        InputError: data cannot be read.
+        TrainingError: the folder is taken or holds another study; a training failed.
+    """
+    plan = plan_study(file, changes, base)
+    recipe = plan.recipe
+    official = any(e.test_only for entries in plan.tests.values() for e in entries)
+    if options.final and official:
+        check_ledger(options.ledger)
+    skipped = _unreachable(plan)
+    for start, why in skipped.items():
+        tell(f"{start}: not run: {why}")
+    _begin(out, plan, options.resume)
+    pretexts = out / "pretexts"
+    todo: dict[str, tuple[str, Strict]] = {
+        name: ("pretrain", pretext)
+        for name, pretext in plan.pretexts.items()
+        if not _has_encoder(pretexts / name)
+    }
+    run_apart(todo, pretexts, options.jobs, tell)
+    starts = {t: s for t, s in recipe.starts.items() if t not in skipped}
+    trainings: dict[str, Recipe] = {}
+    for share, seed, title in product(recipe.fractions, recipe.seeds, starts):
+        name = plan.run_name(title, share, seed)
+        trainings[name] = _training(plan.finetune, share, seed, starts[title], pretexts, base)
+    runs = out / "runs"
+
+    def score(name: str) -> None:
+        _score(plan, runs / name, out, options, official=False)
+
+    for name in trainings:
+        if RunFolder(runs / name).is_finished():
+            score(name)
+    todo = {
+        name: ("train", training)
+        for name, training in trainings.items()
+        if not RunFolder(runs / name).is_finished()
+    }
+    run_apart(todo, runs, options.jobs, tell, score)
+    if options.final and official:
+        for name in trainings:
+            _score(plan, runs / name, out, options, official=True)
+    summary = summarise(plan, out, skipped)
+    summary |= {
+        "command": options.command,
+        "commit": git_commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    write_text(out / "study.json", json.dumps(no_nan(summary), indent=1) + "\n")
+    draw_efficiency(summary, out / "label-efficiency.png")
+    return summary
+
+
+def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
+    """Read a study and the recipes that it names, and keep apart what must be.
+
+    Raises:
+        ConfigError: the recipes contradict each other or the protocol.
+        InputError: data cannot be read.
+    """
+    recipe = load_tree(StudyRecipe, file, changes)
+    root = [] if recipe.root is None else [f"data.root={json.dumps(recipe.root)}"]
+    finetune = load_recipe(file.parent / recipe.finetune, root)
+    if finetune.train.keep != "last" or finetune.decode.tune:
+        raise ConfigError(
+            f"{recipe.finetune}: a study scores the pictures that are held out, so nothing may be "
+            "chosen on them. Set train.keep=last and decode.tune=false."
+        )
+    if finetune.init.from_model is not None or finetune.data.labelled < 1:
+        raise ConfigError(
+            f"{recipe.finetune}: init.from and data.labelled are what the study varies. Leave "
+            "them away."
+        )
+    data = collect(finetune.data, base)
+    held = {g for n, g in data.split.groups.items() if n not in data.split.parts["train"]}
+    tests = {HELD_OUT: [data.entries[n] for n in data.split.parts["validation"]]}
+    for test in recipe.tests:
+        entries, _, _ = list_sets([test], base / finetune.data.root)
+        tests[_title(test)] = list(entries.values())
+    trained = {data.split.groups[n] for n in data.split.parts["train"]}
+    tested = {e.group for entries in tests.values() for e in entries}
+    both = min(tested & trained, default=None)
+    if both is not None:
+        raise ConfigError(f"tests: {both} is trained on as well. Take other pictures for one.")
+    pretexts: dict[str, PretrainRecipe] = {}
+    for start in recipe.starts.values():
+        if start.pretext is not None:
+            pretext = load_tree(PretrainRecipe, file.parent / start.pretext, root)
+            pretexts[Path(start.pretext).stem] = _without(pretext, held | tested, base)
+    titles = [plan_name.replace(" ", "-") for plan_name in recipe.starts]
+    if len(set(titles)) < len(titles):
+        raise ConfigError("starts: two titles give one name of a folder. Rename one.")
+    return Plan(recipe, finetune, pretexts, tests)
+
+
+def _title(test: SetConfig) -> str:
+    return test.title or test.path
+
+
+def _without(pretext: PretrainRecipe, groups: set[str], base: Path) -> PretrainRecipe:
+    """Return a pretraining that leaves out the patients of `groups`, as far as it has them."""
+    corpus = gather(pretext.data, base)
+    mine = {origin.group for origin in corpus.origins.values()}
+    exclude = tuple(sorted({*pretext.data.exclude, *(groups & mine)}))
+    return pretext.model_copy(update={"data": pretext.data.model_copy(update={"exclude": exclude})})
+
+
+def _training(
+    finetune: Recipe, share: float, seed: int, start: StartConfig, pretexts: Path, base: Path
+) -> Recipe:
+    """Return one of the trainings."""
+    tree = finetune.model_dump(mode="json")
+    tree["seed"] = seed
+    tree["data"] |= {"labelled": share, "labelled_seed": seed}
+    tree["init"] = {"from": None, "imagenet": "required" if start.imagenet else "never"}
+    if start.pretext is not None:
+        encoder = pretexts / Path(start.pretext).stem
+        path = encoder if encoder.is_absolute() else Path(os.path.relpath(encoder, base))
+        tree["init"]["from"] = path.as_posix()
+    return Recipe.model_validate(tree)
+
+
+def _unreachable(plan: Plan) -> dict[str, str]:
+    """Return the starts that cannot be had here, and why."""
+    starts = [title for title, start in plan.recipe.starts.items() if start.imagenet]
+    if not starts:
+        return {}
+    model = plan.finetune.model
+    try:
+        start_from_imagenet(build(model.family, list(plan.finetune.maps), model.arguments))
+    except ModelError as error:
+        return dict.fromkeys(starts, str(error))
+    return {}
+
+
+def _has_encoder(run: Path) -> bool:
+    return (run / "encoder" / "encoder.json").is_file()
+
+
+def _begin(out: Path, plan: Plan, resume: bool) -> None:
+    """Write what is asked, or check that what is resumed was asked alike.
+
+    More starts, shares, seeds and tests may be asked for later; what is trained may not change.
+    """
+    file = out / "study.yaml"
+    if resume != file.exists():
+        raise TrainingError(
+            f"{out}: holds a study already. Go on with --resume, or choose another -o."
+            if file.exists()
+            else f"{out}: holds no study to resume. Leave --resume away."
+        )
+    if not resume and out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty, and no study. Choose another -o.")
+    if resume and (out / "finetune.yaml").exists():
+        changed = differences(load_recipe(out / "finetune.yaml"), plan.finetune)
+        if changed:
+            raise TrainingError(
+                f"{out}: was begun with another training ({', '.join(changed)}). Resume it with "
+                "the same one, or choose another -o."
+            )
+    write_text(file, dump_recipe(plan.recipe))
+    write_text(out / "finetune.yaml", dump_recipe(plan.finetune))
+
+
+def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bool) -> None:
+    """Score a finished run on the tests, the official ones or the others; what is there stays."""
+    model = None
+    for title, entries in plan.tests.items():
+        folder = out / "tests" / title.replace(" ", "-").replace("/", "-") / run.name
+        if any(e.test_only for e in entries) != official or (folder / "metrics.json").exists():
+            continue
+        model = model or load_model(run)
+        report = evaluate_model(model, entries)
+        report.about.update(data={"root": title}, commit=git_commit())
+        if official:
+            name = f"{plan.recipe.name}: {run.name}"
+            log_test_use(options.ledger, name, weights_digest(model.card), report, options.command)
+        report.write(folder)
+
+
+def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
+    """Return the table of a study, as far as its runs are scored.
+
+    A gain is the mean difference in AJI from the first start, over pictures and seeds; its
+    interval draws seeds and patients.
+    """
+    recipe = plan.recipe
+    tables: dict[str, Any] = {}
+    first = next(iter(recipe.starts))
+    for title, entries in plan.tests.items():
+        folder = out / "tests" / title.replace(" ", "-").replace("/", "-")
+        groups = {e.name: e.group for e in entries}
+        rows: dict[str, Any] = {}
+        for share in sorted(recipe.fractions):
+            found: dict[str, list[dict[str, dict[str, float]]]] = {}
+            for start in recipe.starts:
+                names = [folder / plan.run_name(start, share, seed) for seed in recipe.seeds]
+                if all((name / "metrics.json").exists() for name in names):
+                    scores = [read_scores(name) for name in names]
+                    found[start] = [s.metrics for s in scores]
+                    groups = scores[0].groups
+            rows[f"{share * 100:g}"] = {
+                start: _row(metrics, found.get(first), groups, start == first)
+                for start, metrics in found.items()
+            }
+        tables[title] = {"pictures": len(entries), "labelled": rows}
+    return {
+        "study": recipe.name,
+        "about": recipe.about,
+        "finetune": plan.finetune.name,
+        "steps": plan.finetune.train.steps,
+        "batch": plan.finetune.train.batch,
+        "crop_px": plan.finetune.train.crop_px,
+        "seeds": list(recipe.seeds),
+        "starts": list(recipe.starts),
+        "skipped": skipped,
+        "pretexts": {name: _pretext(out / "pretexts" / name) for name in plan.pretexts},
+        "tests": tables,
+    }
+
+
+def _row(
+    metrics: list[dict[str, dict[str, float]]],
+    first: list[dict[str, dict[str, float]]] | None,
+    groups: dict[str, str],
+    is_first: bool,
+) -> dict[str, Any]:
+    """Return the scores of one start: per metric mean, SD over seeds; the gain in AJI."""
+    row: dict[str, Any] = {}
+    for name in METRICS:
+        means = [float(np.nanmean(list(m[name].values()))) for m in metrics]
+        sd = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        row[name] = {"mean": float(np.mean(means)), "sd": sd, "seeds": means}
+    if first is not None and not is_first:
+        pairs = [(a["aji"], b["aji"]) for a, b in zip(first, metrics, strict=True)]
+        row["gain"] = asdict(paired_over_seeds(pairs, groups))
+    return row
+
+
+def _pretext(run: Path) -> dict[str, Any]:
+    """Return how a pretraining went."""
+    if not _has_encoder(run):
+        return {}
+    card = read_encoder_card(run / "encoder")
+    rows = RunFolder(run).numbers()
+    return {
+        "task": card.task,
+        "metrics": card.metrics,
+        "minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
+        "arguments": card.recipe["pretext"]["arguments"],
+        "sha256": next(iter(card.files.values())),
+        "progress": [
+            {k: v for k, v in row.items() if k == "step" or k.startswith("val_")} for row in rows
+        ],
+    }
+
+
+def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
+    """Draw AJI over the share of the labels: a panel per test, a line per start."""
+    from matplotlib.figure import Figure  # no pyplot: no global state, no window
+
+    tests = summary["tests"]
+    figure = Figure(figsize=(4.4 * len(tests), 4.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(tests)))
+    colours = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+    markers = "osD^vPX"
+    for axes, (title, test) in zip(panels, tests.items(), strict=True):
+        for i, start in enumerate(summary["starts"]):
+            points = [
+                (float(share), row[start]["aji"]["mean"], row[start]["aji"]["sd"] or 0.0)
+                for share, row in test["labelled"].items()
+                if start in row
+            ]
+            if points:
+                x, y, spread = zip(*points, strict=True)
+                moved = np.array(x) * 1.03 ** (i - len(summary["starts"]) / 2)  # bars side by side
+                look = {"color": colours[i % 7], "marker": markers[i % 7]}
+                axes.errorbar(moved, y, spread, capsize=2, label=start, **look)
+        shares = sorted({float(share) for share in test["labelled"]})
+        axes.set(xscale="log", xlabel="labelled pictures, %", ylabel="AJI")
+        axes.set_title(f"{title}, {test['pictures']} pictures", fontsize=10)
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

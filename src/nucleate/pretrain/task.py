@@ -1,0 +1,87 @@
+"""Examples by number, and what Lightning trains on them: one pretext task."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from nucleate.pretrain.config import PretrainRecipe
+from nucleate.pretrain.corpus import Tile, draw_window, shares_of
+from nucleate.pretrain.pretext import Pretext
+from nucleate.train.loop import Learner
+
+Example = dict[str, Any]
+
+
+class Examples(Dataset[Example]):
+    """Views of windows: example number i is made from (seed, stream, i) alone."""
+
+    def __init__(self, tiles: list[Tile], pretext: Pretext, seed: int, stream: int = 0) -> None:
+        self.tiles, self.seed, self.stream = tiles, seed, stream
+        self.views, self.window_px = pretext.views, pretext.window_px
+        self.shares = shares_of(tiles)
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng((self.seed, self.stream, index))
+        _, window = draw_window(self.tiles, self.shares, self.window_px, rng)
+        return self.views(window, rng)
+
+
+class Pretraining(Learner):
+    """What Lightning trains.
+
+    Attributes:
+        pretext: the task, with its network.
+        validation: batches of examples of held-out pictures, the same in every round.
+    """
+
+    score: ClassVar[str] = "val_score"
+
+    def __init__(self, recipe: PretrainRecipe, pretext: Pretext, held_out: list[Tile]) -> None:
+        super().__init__(recipe.train, recipe.seed)
+        self.pretext = pretext
+        self.told = {f"val_{name}": name for name in pretext.chance}
+        if held_out:
+            examples = Examples(held_out, pretext, recipe.seed, stream=1)
+            made = [examples[i] for i in range(recipe.examples)]
+            size = recipe.train.batch
+            self.validation = [made[i : i + size] for i in range(0, len(made), size)]
+        else:
+            self.validation = []
+        self.scores: dict[str, float] = {}
+
+    def training_step(self, batch: Example, index: int) -> Tensor:
+        """Return the loss of a batch."""
+        losses, scores = self.pretext(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        self.keep(loss, losses)
+        self.add({f"train_{name}": value.detach() for name, value in scores.items()})
+        return loss
+
+    def validation_step(self, index: Tensor, batch_idx: int) -> None:
+        """Solve one batch of held-out examples."""
+        examples = self.validation[int(index)]
+        batch = self.transfer_batch_to_device(default_collate(examples), self.device, 0)
+        losses, scores = self.pretext(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        for name, value in {"loss": loss, **scores}.items():
+            key = f"val_{name}"
+            self.scores[key] = self.scores.get(key, 0.0) + float(value) * len(examples)
+
+    def round_row(self) -> dict[str, float]:
+        """Return the means of the round, and forget them."""
+        if not self.scores:
+            return {}
+        steps, examples = self.config.validate_every, sum(map(len, self.validation))
+        row = {name: value / steps for name, value in self.sums.items()}
+        row |= {name: value / examples for name, value in self.scores.items()}
+        self.sums, self.scores = {}, {}
+        return row | {"val_score": row[f"val_{self.pretext.score}"]}
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Return the optimiser and its schedule."""
+        return self.optimiser(self.pretext)
