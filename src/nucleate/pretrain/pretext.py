@@ -41,6 +41,10 @@ class Pretext(nn.Module, ABC):
             rng: the only source of chance.
         """
 
+    def exam(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """Return one example of those that held-out pictures are asked for: as in training."""
+        return self.views(window, rng)
+
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return losses, which are summed, and scores, of a batch of examples."""

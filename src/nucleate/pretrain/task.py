@@ -18,11 +18,11 @@ Example = dict[str, Any]
 
 
 class Examples(Dataset[Example]):
-    """Views of windows: example number i is made from (seed, stream, i) alone."""
+    """Views of windows: example number i is made from (seed, whether an exam, i) alone."""
 
-    def __init__(self, tiles: list[Tile], pretext: Pretext, seed: int, stream: int = 0) -> None:
-        self.tiles, self.seed, self.stream = tiles, seed, stream
-        self.views, self.window_px = pretext.views, pretext.window_px
+    def __init__(self, tiles: list[Tile], pretext: Pretext, seed: int, exam: bool = False) -> None:
+        self.tiles, self.seed, self.stream = tiles, seed, int(exam)
+        self.views, self.window_px = pretext.exam if exam else pretext.views, pretext.window_px
         self.shares = shares_of(tiles)
 
     def __getitem__(self, index: int) -> Example:
@@ -46,7 +46,7 @@ class Pretraining(Learner):
         self.pretext = pretext
         self.told = {f"val_{name}": name for name in pretext.chance}
         if held_out:
-            examples = Examples(held_out, pretext, recipe.seed, stream=1)
+            examples = Examples(held_out, pretext, recipe.seed, exam=True)
             made = [examples[i] for i in range(recipe.examples)]
             size = recipe.train.batch
             self.validation = [made[i : i + size] for i in range(0, len(made), size)]
