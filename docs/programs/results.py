@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import experiments
+import pretraining
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -243,6 +244,7 @@ def main() -> None:
     wanted = {
         RESULTS / "index.md": page(results),
         RESULTS / "experiments.md": experiments.page(),
+        RESULTS / "pretraining.md": pretraining.page(),
         ROOT / "README.md": readme_with(overview(results)),
     }
     for path, text in wanted.items():

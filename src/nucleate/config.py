@@ -440,9 +440,10 @@ def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str
     """Return the keys that the recipe knows at a location of its tree."""
     kind: Any = tree
     for part in location:
-        if isinstance(part, int):
+        fields = getattr(kind, "model_fields", {})
+        if part not in fields:  # a place in a list, or a name that the user gives
             continue
-        annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
+        annotation = fields[part].annotation
         arguments = getattr(annotation, "__args__", ())
         kind = next((a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind)
     return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]

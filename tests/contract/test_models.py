@@ -15,6 +15,7 @@ SMALL = {
     "resunet": {"widths": (8, 12, 16)},
     "linknet": {},
     "encoder_unet": {"encoder": "resnet18", "decoder_widths": (32, 16, 16, 8, 8)},
+    "encoder_fpn": {"encoder": "resnet18", "pyramid_width": 32, "width": 64},
 }
 VARIANTS = [
     *[("mtl", v) for v in (
@@ -26,6 +27,7 @@ VARIANTS = [
     ("resunet", {}), ("resunet", {"upsampling": "bilinear", "stem": 4}),
     ("linknet", {}), ("linknet", {"activations": False}),
     ("encoder_unet", {}), ("encoder_unet", {"encoder": "tu-convnext_atto"}),
+    ("encoder_fpn", {}), ("encoder_fpn", {"mean": (0, 0, 0), "sd": (1, 1, 1)}),
 ]  # fmt: skip
 PUBLISHED = [
     ("unet", {"widths": (64, 128, 256, 512)}, 7_782_913),  # S2, small

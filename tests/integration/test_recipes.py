@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.config import load_recipe, parse_recipe
+from nucleate.checkpoint import read_encoder_card
+from nucleate.config import load_recipe, load_tree, parse_recipe, parse_tree
+from nucleate.models import build
+from nucleate.pretrain import make_pretext, pretrain_recipe
+from nucleate.pretrain.config import PretrainRecipe, StudyRecipe
 from nucleate.train import check_recipe, train_recipe
 from tests.data import cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
@@ -61,3 +66,52 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     model = load_model(train_recipe(small, tmp_path, tmp_path / "run"))
     assert (model.card.family, model.card.heads) == (recipe.model.family, list(recipe.maps))
     assert len(segment(tissue(64, 64, 4)[0], model, mpp=recipe.data.mpp)) >= 0
+
+
+PRETRAIN = sorted((Path(__file__).parents[2] / "recipes" / "pretrain").glob("*.yaml"))
+PRETEXTS = [path for path in PRETRAIN if not path.stem.startswith(("study-", "finetune-"))]
+STUDIES = [path for path in PRETRAIN if path.stem.startswith("study-")]
+
+
+@pytest.mark.parametrize("path", PRETEXTS, ids=lambda p: p.stem)
+def test_pretext_recipe_trains_for_two_steps(path, tmp_path):
+    recipe = load_tree(PretrainRecipe, path)
+    assert recipe.name == path.stem
+    assert recipe.about
+    assert recipe.licence != "unstated"
+    assert path.read_text().startswith("# ")
+    tree = recipe.model_dump(mode="json")
+    (tmp_path / "unlabelled").mkdir()
+    window = make_pretext(recipe).window_px
+    for i in range(3):
+        image = tissue(window, window, window**2 // 900, seed=i)[0]
+        Image.fromarray(image).save(tmp_path / "unlabelled" / f"{i}.png")
+    tree["data"] |= {
+        "root": ".", "sets": [], "folders": [{"path": "unlabelled", "mpp": 0.25}], "tissue": 0,
+        "validation": 0.3,
+    }  # fmt: skip
+    tree["train"] |= {
+        "steps": 2, "validate_every": 1, "batch": 2, "workers": 0, "threads": 1, "device": "cpu",
+        "warmup_steps": 0,
+    }  # fmt: skip
+    tree |= {"examples": 2, "init": {"imagenet": "never"}}
+    run = pretrain_recipe(parse_tree(PretrainRecipe, tree, path.name), tmp_path, tmp_path / "run")
+    assert read_encoder_card(run / "encoder").task == recipe.pretext.task
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_study_recipe_fits_together(path):
+    """What it starts from is an encoder of the very network that it trains."""
+    study = load_tree(StudyRecipe, path)
+    training = load_recipe(path.parent / study.finetune)
+    check_recipe(training)
+    assert (training.train.keep, training.decode.tune) == ("last", False)
+    network = build(training.model.family, list(training.maps), training.model.arguments)
+    for start in study.starts.values():
+        if start.pretext is not None:
+            pretext = load_tree(PretrainRecipe, path.parent / start.pretext)
+            arrays = make_pretext(pretext).hands_on()
+            assert network.encoder_state().keys() <= arrays.keys()
+            shapes = {name: array.shape for name, array in network.state_dict().items()}
+            assert {n: a.shape for n, a in arrays.items()}.items() <= shapes.items()
+            assert pretext.data.mpp == training.data.mpp

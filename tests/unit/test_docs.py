@@ -22,7 +22,7 @@ def test_pages_name_only_what_exists(page):
     from typer.main import get_command
 
     text = page.read_text(encoding="utf-8")
-    for recipe in re.findall(r"recipes/[\w-]+\.yaml", text):
+    for recipe in re.findall(r"recipes/[\w/-]+\.yaml", text):
         assert (ROOT / recipe).exists(), recipe
     known = set(get_command(app).commands)
     for command in re.findall(r"```\n(?:.*&& )?nucleate ([a-z]+)|`nucleate ([a-z]+)", text):

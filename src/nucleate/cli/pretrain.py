@@ -103,22 +103,19 @@ def _need_torch() -> None:
 
 
 def _show_test(title: str, test: dict[str, Any]) -> None:
-    """Print one row per share of the labels and start."""
+    """Print one row per share of the labels and start; SD is over seeds."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{title}, {test['pictures']} pictures: AJI")
-    for column in ("labelled", "start", "mean ± SD over seeds", "gain", "95 % interval"):
+    table = Table(title=f"{title}, {test['pictures']} pictures")
+    for column in ("labelled", "start", "AJI ± SD", "gain (95 % interval)"):
         table.add_column(column, justify="left" if column == "start" else "right", no_wrap=True)
     for share, rows in test["labelled"].items():
         for start, row in rows.items():
-            gain = row.get("gain")
-            sd = row["aji"]["sd"]
-            table.add_row(
-                f"{share} %",
-                start,
-                f"{row['aji']['mean']:.4f}" + ("" if sd is None else f" ± {sd:.4f}"),
-                "" if gain is None else f"{gain['difference']:+.4f}",
-                "" if gain is None else f"{gain['low']:+.4f} to {gain['high']:+.4f}",
-            )
+            sd, gain = row["aji"]["sd"], row.get("gain")
+            aji = f"{row['aji']['mean']:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+            said = ""
+            if gain is not None:
+                said = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+            table.add_row(f"{share} %", start, aji, said)
     Console(highlight=False).print(table)

@@ -13,7 +13,7 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,6 @@ class AutoEncoder(Pretext):
     """
 
     score = "explained"
-    chance: ClassVar = {"explained": 0.0}
 
     def __init__(
         self, network: Network, window_px: int = 128, width: int = 64, noise: float = 10.0
@@ -56,6 +55,7 @@ class AutoEncoder(Pretext):
         super().__init__()
         if window_px < 16 or width < 1 or noise < 0:
             raise ConfigError("autoencoder: window_px is at least 16, width 1, noise at least 0.")
+        self.chance = {"explained": 0.0}
         self.network, self.window_px, self.noise = network, window_px, noise
         channels, height = deepest_shape(network, network.align_px)
         stride = network.align_px // height

@@ -49,7 +49,6 @@ class Masked(Pretext):
     """
 
     score = "explained"
-    chance: ClassVar = {"explained": 0.0}
     heads: ClassVar = COLOURS
 
     def __init__(
@@ -60,6 +59,7 @@ class Masked(Pretext):
             raise ConfigError(
                 "masked: window_px is a multiple of square_px, covered lies between 0 and 1."
             )
+        self.chance = {"explained": 0.0}
         self.network, self.window_px = network, window_px
         self.square_px, self.covered = square_px, covered
 

@@ -20,7 +20,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ from nucleate.config import AugmentConfig
 from nucleate.errors import ConfigError
 from nucleate.models.network import Network
 from nucleate.pretrain.pretext import Pretext, deepest_shape, explained, pooled
-from nucleate.types import UInt8
+from nucleate.types import Float32, UInt8
 
 CLASSES = (0.5, 0.75, 1.0, 1.5, 2.0)
 _BORDERS = tuple(float(b) for b in np.log2(CLASSES)[:-1] + np.diff(np.log2(CLASSES)) / 2)
@@ -64,7 +64,6 @@ class MultiScale(Pretext):
     """
 
     score = "explained"
-    chance: ClassVar = {"explained": 0.0, "accuracy": 1 / len(CLASSES), "pair_accuracy": 0.5}
 
     def __init__(
         self,
@@ -88,6 +87,11 @@ class MultiScale(Pretext):
                 f"multiscale: blur_px is [smallest, largest], from {_SCAN_BLUR_PX / CLASSES[0]:g} "
                 "(below, the sharpness of a view would tell its zoom) to 8."
             )
+        self.chance = {"explained": 0.0}
+        if ordinal:
+            self.chance["accuracy"] = 1 / len(CLASSES)
+        if pairwise:
+            self.chance["pair_accuracy"] = 0.5
         self.network, self.view_px = network, view_px
         self.window_px = round(view_px * CLASSES[-1])
         self.ordinal, self.pairwise, self.blur_px, self.noise = ordinal, pairwise, blur_px, noise
@@ -138,7 +142,7 @@ class MultiScale(Pretext):
 
 def zoomed(
     window: UInt8, zoom: float, view_px: int, blur_px: float, centre_xy: tuple[float, float]
-) -> UInt8:
+) -> Float32:
     """Return a square of `view_px` × `zoom` pixels at `view_px`, blurred by `blur_px` at any zoom.
 
     Args:
@@ -149,14 +153,16 @@ def zoomed(
         centre_xy: of the square, in the window.
 
     Returns:
-        uint8 (view_px, view_px, 3).
+        float32 (view_px, view_px, 3), not rounded: little is left of the finest detail.
     """
     before = max((blur_px * zoom) ** 2 - _SCAN_BLUR_PX**2, 0.01) ** 0.5
-    soft = cv2.GaussianBlur(window, (0, 0), before, borderType=cv2.BORDER_REFLECT)
+    soft = cv2.GaussianBlur(
+        window.astype(np.float32), (0, 0), before, borderType=cv2.BORDER_REFLECT
+    )
     axis = (np.arange(view_px, dtype=np.float32) + 0.5 - view_px / 2) * np.float32(zoom)
     x, y = np.meshgrid(axis + centre_xy[0] - 0.5, axis + centre_xy[1] - 0.5)
     view = cv2.remap(
         soft, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT,
     )  # fmt: skip
-    return np.asarray(view, np.uint8)
+    return np.asarray(view, np.float32)

@@ -28,7 +28,7 @@ class Pretext(nn.Module, ABC):
 
     heads: ClassVar[tuple[str, ...]] = ("foreground",)
     score: ClassVar[str]
-    chance: ClassVar[dict[str, float]]
+    chance: dict[str, float]
     window_px: int
     network: Network
 

@@ -23,7 +23,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,7 +81,6 @@ class RelativePosition(Pretext):
     """
 
     score = "accuracy"
-    chance: ClassVar = {"accuracy": 1 / 8}
 
     def __init__(
         self,
@@ -112,6 +111,7 @@ class RelativePosition(Pretext):
             raise ConfigError("relative_position: stain, drop and coarse lie between 0 and 1.")
         if not 1 <= fewest_px <= patch_px**2:
             raise ConfigError("relative_position: fewest_px lies between 1 and patch_px squared.")
+        self.chance = {"accuracy": 1 / 8}
         self.network = network
         self.patch_px, self.gap_px, self.jitter_px, self.cells = patch_px, gap_px, jitter_px, cells
         self.narrower = narrower

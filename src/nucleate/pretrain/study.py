@@ -43,9 +43,11 @@ from nucleate.metrics.paired import paired_over_seeds
 from nucleate.metrics.report import METRICS, no_nan
 from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
+from nucleate.pretrain import pretrain_recipe
 from nucleate.pretrain.config import PretrainRecipe, StartConfig, StudyRecipe
 from nucleate.pretrain.corpus import gather
 from nucleate.run_folder import RunFolder, differences, git_commit
+from nucleate.train import train_recipe
 
 HELD_OUT = "held-out pictures"
 
@@ -131,7 +133,7 @@ def run_study(
         for name, pretext in plan.pretexts.items()
         if not _has_encoder(pretexts / name)
     }
-    run_apart(todo, pretexts, options.jobs, tell)
+    _run(todo, pretexts, base, options.jobs, tell)
     starts = {t: s for t, s in recipe.starts.items() if t not in skipped}
     trainings: dict[str, Recipe] = {}
     for share, seed, title in product(recipe.fractions, recipe.seeds, starts):
@@ -150,7 +152,7 @@ def run_study(
         for name, training in trainings.items()
         if not RunFolder(runs / name).is_finished()
     }
-    run_apart(todo, runs, options.jobs, tell, score)
+    _run(todo, runs, base, options.jobs, tell, score)
     if options.final and official:
         for name in trainings:
             _score(plan, runs / name, out, options, official=True)
@@ -245,6 +247,28 @@ def _unreachable(plan: Plan) -> dict[str, str]:
     except ModelError as error:
         return dict.fromkeys(starts, str(error))
     return {}
+
+
+def _run(
+    tasks: dict[str, tuple[str, Strict]],
+    out: Path,
+    base: Path,
+    jobs: int,
+    tell: Callable[[str], None],
+    done: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run recipes one after the other, or `jobs` at a time in processes of their own."""
+    if jobs > 1:
+        run_apart(tasks, out, jobs, tell, done)
+        return
+    for name, (_, task) in tasks.items():
+        tell(name)
+        resume = (out / name / "recipe.yaml").exists()
+        if isinstance(task, PretrainRecipe):
+            pretrain_recipe(task, base, out / name, resume)
+        elif isinstance(task, Recipe):
+            train_recipe(task, base, out / name, resume)
+        done(name)
 
 
 def _has_encoder(run: Path) -> bool:
@@ -342,13 +366,19 @@ def _row(
     """Return the scores of one start: per metric mean, SD over seeds; the gain in AJI."""
     row: dict[str, Any] = {}
     for name in METRICS:
-        means = [float(np.nanmean(list(m[name].values()))) for m in metrics]
+        means = [_mean(m[name]) for m in metrics]
         sd = float(np.std(means, ddof=1)) if len(means) > 1 else None
         row[name] = {"mean": float(np.mean(means)), "sd": sd, "seeds": means}
     if first is not None and not is_first:
         pairs = [(a["aji"], b["aji"]) for a, b in zip(first, metrics, strict=True)]
         row["gain"] = asdict(paired_over_seeds(pairs, groups))
     return row
+
+
+def _mean(values: dict[str, float]) -> float:
+    """Return the mean over pictures; NaN where none has the metric."""
+    known = [value for value in values.values() if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _pretext(run: Path) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Write down a study of pretraining, and the page that shows it.
+
+python docs/programs/pretraining.py runs/NAME     keeps study.json and pictures of a study
+
+`results.py` writes docs/results/pretraining.md from what was kept.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "docs" / "results" / "pretraining"
+PICTURES = ROOT / "docs" / "pictures"
+CLAIM, AT = 0.02, "10"  # AJI that pretraining is said to gain, and at how many % of the labels
+PICTURED = """
+### {name}
+
+![progress](pretraining/{name}-progress.png)
+
+Each row: a patch of a held-out picture, then those of other pictures that the encoder finds most
+alike (cosine of the centred mean features). Left learned, right before the first step.
+
+![neighbours](../pictures/pretrain-{name}-neighbours.jpg)
+
+Where the deepest features are strong: the picture, learned, before the first step.
+
+![attention](../pictures/pretrain-{name}-attention.jpg)
+"""
+SHOWN = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}
+
+
+def keep(study: Path) -> None:
+    """Copy what the page needs."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    summary = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    (KEPT / "study.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    shutil.copy(study / "label-efficiency.png", KEPT)
+    for name in summary["pretexts"]:
+        run = study / "pretexts" / name
+        shutil.copy(run / "progress.png", KEPT / f"{name}-progress.png")
+        for kind in ("neighbours", "attention"):  # tissue of CC BY-NC-SA data, see LICENSE.md there
+            picture = cv2.imread(str(run / f"{kind}.png"))
+            jpeg = PICTURES / f"pretrain-{name}-{kind}.jpg"
+            cv2.imwrite(str(jpeg), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def page() -> str:
+    """Return docs/results/pretraining.md."""
+    file = KEPT / "study.json"
+    if not file.exists():
+        return "# Does pretraining help?\n\nnot run\n"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    seeds = ", ".join(map(str, found["seeds"]))
+    about = f"""# Does pretraining help?
+
+Written by `docs/programs/results.py` from `pretraining/study.json`.
+`{found["command"]}` (commit
+{found["commit"]}, {found["date"]}): the network of the recipe {found["finetune"]},
+{found["steps"]} steps of {found["batch"]} crops of {found["crop_px"]}² from each start, seeds {seeds}.
+Thresholds are fixed beforehand, the last step counts, nothing is chosen on what is scored. A seed has its own
+weights, crops and labelled pictures; all starts share them. What is tested on is in no pretext set.
+"""
+    how = """![AJI over the share of the labels](pretraining/label-efficiency.png)
+
+Mean over pictures and seeds ± standard deviation over seeds. Gain: over the first start, picture by
+picture, 95 % interval over seeds and patients (both are drawn; with three seeds it is still rather
+too narrow); p of a permutation of patients.
+"""
+    parts = [about, verdict(found), how]
+    for title, test in found["tests"].items():
+        parts.append(f"\n## {title}, {test['pictures']} pictures\n")
+        if not any(test["labelled"].values()):
+            parts.append("not run\n")
+            continue
+        heads = " | ".join(SHOWN.values())
+        parts.append(f"| labelled | start | {heads} | gain in AJI | p |")
+        parts.append("|---|---|" + "---|" * len(SHOWN) + "---|---|")
+        for share, rows in test["labelled"].items():
+            if not rows:
+                parts.append(f"| {share} % | not run |{' |' * (len(SHOWN) + 2)}")
+            for start, row in rows.items():
+                cells = " | ".join(f"{row[m]['mean']:.3f} ± {row[m]['sd']:.3f}" for m in SHOWN)
+                parts.append(f"| {share} % | {start} | {cells} | {gain(row)} |")
+        parts.append("")
+    parts += [pretexts(found)]
+    return "\n".join(parts) + "\n"
+
+
+def gain(row: dict) -> str:
+    """Return two cells."""
+    g = row.get("gain")
+    if g is None:
+        return "– | –"
+    return f"{g['difference']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f}) | {g['p']:.3f}"
+
+
+def verdict(found: dict) -> str:
+    """Say whether the claim holds, per test and start."""
+    claim = (
+        f"**The claim**: with {AT} % of the labels, pretraining gains at least {CLAIM * 100:g} "
+        "points of AJI, and the interval excludes zero.\n"
+    )
+    tests = found["tests"]
+    lines = [claim, "| start | " + " | ".join(tests) + " |", "|---|" + "---|" * len(tests)]
+    for start in found["starts"][1:]:
+        cells = []
+        for test in found["tests"].values():
+            row = test["labelled"].get(AT, {}).get(start)
+            if row is None:
+                cells.append("not run")
+                continue
+            g = row["gain"]
+            holds = g["difference"] >= CLAIM and g["low"] > 0
+            mean, low, high = (f"{100 * g[k]:+.1f}" for k in ("difference", "low", "high"))
+            cells.append(f"{mean} ({low} to {high}): {'holds' if holds else 'does not hold'}")
+        why = found["skipped"].get(start)
+        lines.append(f"| {start}{f' ({why})' if why else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def pretexts(found: dict) -> str:
+    """Return the section about the tasks themselves."""
+    about = """
+## How well the tasks are solved
+
+On patients that were not learned from. Commands: `nucleate pretrain recipes/pretrain/NAME.yaml`.
+"""
+    head = "| recipe | steps | minutes | held-out pictures | chance |\n|---|---|---|---|---|"
+    parts = [about, head]
+    for name, run in found["pretexts"].items():
+        if not run:
+            parts.append(f"| {name} | not run | | | |")
+            continue
+        m = run["metrics"]
+        reached = ", ".join(
+            f"{k.replace('_', ' ')} {m['validation'][f'val_{k}']:.3f}" for k in m["chance"]
+        )
+        chance = ", ".join(f"{v:.3f}" for v in m["chance"].values())
+        parts.append(f"| {name} | {m['steps']} | {run['minutes']} | {reached} | {chance} |")
+    for name, run in found["pretexts"].items():
+        if run:
+            parts.append(PICTURED.format(name=name))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))
