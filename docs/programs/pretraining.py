@@ -60,11 +60,14 @@ def page() -> str:
     about = f"""# Does pretraining help?
 
 Written by `docs/programs/results.py` from `pretraining/study.json`.
-`{found["command"]}` (commit
-{found["commit"]}, {found["date"]}): the network of the recipe {found["finetune"]},
-{found["steps"]} steps of {found["batch"]} crops of {found["crop_px"]}² from each start, seeds {seeds}.
-Thresholds are fixed beforehand, the last step counts, nothing is chosen on what is scored. A seed has its own
-weights, crops and labelled pictures; all starts share them. What is tested on is in no pretext set.
+
+    {found["command"]}
+
+(commit {found["commit"]}, {found["date"]}): the network of the recipe {found["finetune"]},
+{found["steps"]} steps of {found["batch"]} crops of {found["crop_px"]}² from each start, seeds
+{seeds}. Thresholds are fixed beforehand, the last step counts, nothing is chosen on what is scored.
+A seed has its own weights, crops and labelled pictures; all starts share them. What is tested on is
+in no pretext set.
 """
     how = """![AJI over the share of the labels](pretraining/label-efficiency.png)
 

@@ -461,7 +461,7 @@ def test_the_command_line(study, tree, tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "relative position" in shown.stdout
     assert "(95 % interval)" in shown.stdout
-    for words, said in ((["nowhere.yaml"], "nowhere.yaml"), (["study"], "RECIPE"), ([], "study")):
+    for words, said in ((["nowhere.yaml"], "nowhere.yaml"), (["study"], "recipe"), ([], "study")):
         bad = run(*words)
         assert bad.returncode == 2
         assert said in bad.stderr + bad.stdout

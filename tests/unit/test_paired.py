@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nucleate.errors import InputError
-from nucleate.metrics.paired import paired
+from nucleate.metrics.paired import paired, paired_over_seeds
 
 
 def _named(values):
@@ -69,3 +69,49 @@ def test_means_over_groups_by_hand():
 
     means = set(resampled_means(np.array([0.0, 1.0, 1.0]), ["a", "b", "b"]).round(6).tolist())
     assert means == {0.0, 0.666667, 1.0}
+
+
+def _seeds(changes, noise=0.0, pictures=12, seed=0):
+    """One pair of systems per change, which the second gains on every picture, give or take."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.4, 0.6, pictures)
+    return [
+        (_named(base), _named(base + change + rng.normal(0, noise, pictures)))
+        for change in changes
+    ]
+
+
+def test_over_seeds_means_are_of_all_seeds_and_pictures():
+    runs = _seeds([0.1, 0.2, 0.3])
+    found = paired_over_seeds(runs, {name: name for name in runs[0][0]})
+    assert found.difference == pytest.approx(0.2)
+    assert found.b - found.a == pytest.approx(0.2)
+    assert found.n == 12
+    # all 27 draws of three seeds lie between the least and the most of them
+    assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_over_seeds_the_interval_knows_of_seeds_and_of_patients():
+    runs = _seeds([0.1, 0.1, 0.1], noise=0.05)
+    alone = {name: name for name in runs[0][0]}
+    in_pairs = {name: str(i // 2) for i, name in enumerate(runs[0][0])}
+    narrow = paired_over_seeds(runs, alone)
+    wide = paired_over_seeds(_seeds([0.0, 0.1, 0.2], noise=0.05), alone)
+    assert narrow.low < 0.1 < narrow.high
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    one = paired_over_seeds(runs[:1], in_pairs)
+    assert (one.low, one.high) == pytest.approx(
+        (paired(*runs[0], in_pairs).low, paired(*runs[0], in_pairs).high), abs=0.003
+    )
+
+
+def test_over_seeds_pictures_without_a_value_are_left_out_of_all():
+    runs = _seeds([0.1, 0.2])
+    name = next(iter(runs[0][0]))
+    runs[1][1][name] = float("nan")
+    found = paired_over_seeds(runs, {n: n for n in runs[0][0]})
+    assert found.n == 11
+    with pytest.raises(InputError, match="is in one of the two results only"):
+        paired_over_seeds([runs[0], ({"q": 1.0}, {"q": 1.0})], {"q": "q"})
+    with pytest.raises(InputError, match="No picture has a value"):
+        paired_over_seeds([({"q": np.nan}, {"q": 1.0})], {"q": "q"})
