@@ -76,8 +76,7 @@ def _seeds(changes, noise=0.0, pictures=12, seed=0):
     rng = np.random.default_rng(seed)
     base = rng.uniform(0.4, 0.6, pictures)
     return [
-        (_named(base), _named(base + change + rng.normal(0, noise, pictures)))
-        for change in changes
+        (_named(base), _named(base + change + rng.normal(0, noise, pictures))) for change in changes
     ]
 
 

@@ -23,7 +23,7 @@ from nucleate.models.imagenet import start_from_imagenet
 from nucleate.models.network import Network
 from nucleate.pretrain.autoencoder import AutoEncoder
 from nucleate.pretrain.config import PretrainRecipe
-from nucleate.pretrain.corpus import Corpus, gather
+from nucleate.pretrain.corpus import Corpus, Tile, gather
 from nucleate.pretrain.masked import Masked
 from nucleate.pretrain.multiscale import MultiScale
 from nucleate.pretrain.pictures import draw_pictures, draw_progress
@@ -100,9 +100,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     learner = Pretraining(recipe, pretext, held_out)
     learner.to(memory_format=torch.channels_last)
     fit(learner, Examples(training, pretext, recipe.seed), learner.validation, recipe, run, device)
-    _finish(recipe, corpus, run)
-    random = make_pretext(recipe).network
-    draw_pictures(pretext.network, random, held_out, run.path)
+    _finish(recipe, corpus, held_out, run)
     run.say(f"encoder written to {run.path / 'encoder'}")
     return run.path
 
@@ -144,14 +142,19 @@ def _start(network: Network, recipe: PretrainRecipe) -> str:
     return "The encoder starts from ImageNet weights."
 
 
-def _finish(recipe: PretrainRecipe, corpus: Corpus, run: RunFolder) -> None:
-    """Write the encoder of the last checkpoint with its card, and the progress."""
+def _finish(recipe: PretrainRecipe, corpus: Corpus, held_out: list[Tile], run: RunFolder) -> None:
+    """Draw the pictures, and write the encoder of the last checkpoint; its card comes last."""
     last = run.checkpoint("last")
     if last is None:
         raise TrainingError(f"{run.path}: there is no checkpoint. Pretrain first.")
+    pl.seed_everything(recipe.seed, verbose=False)
+    first = make_pretext(recipe).network
+    _start(first, recipe)
     pretext = make_pretext(recipe)
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
     pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})
+    draw_progress(run, pretext)
+    draw_pictures(pretext.network, first, held_out, run.path)
     folder = run.path / "encoder"
     folder.mkdir(parents=True, exist_ok=True)
     arrays = pretext.hands_on()
@@ -185,7 +188,6 @@ def _finish(recipe: PretrainRecipe, corpus: Corpus, run: RunFolder) -> None:
         notes=run.started_from()[0],
     )
     write_card(folder, card)
-    draw_progress(run, pretext)
 
 
 def _data(recipe: PretrainRecipe) -> dict[str, Any]:

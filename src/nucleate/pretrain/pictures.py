@@ -43,12 +43,12 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def draw_pictures(learned: Network, random: Network, tiles: list[Tile], folder: Path) -> None:
-    """Write neighbours.png and attention.png: the learned encoder beside a random one.
+def draw_pictures(learned: Network, first: Network, tiles: list[Tile], folder: Path) -> None:
+    """Write neighbours.png and attention.png: what the encoder was and is.
 
     Args:
         learned: the pretrained network.
-        random: the same before the first step.
+        first: the same before the first step.
         tiles: held-out pictures.
         folder: where the pictures go.
     """
@@ -57,12 +57,12 @@ def draw_pictures(learned: Network, random: Network, tiles: list[Tile], folder: 
     drawn = [draw_window(tiles, shares_of(tiles), size, rng) for _ in range(_PATCHES)]
     owners = np.array([tiles[number].name for number, _ in drawn])
     patches = np.stack([patch for _, patch in drawn])
-    columns = [_neighbours(network, patches, owners) for network in (learned, random)]
+    columns = [_neighbours(network, patches, owners) for network in (learned, first)]
     _save(folder / "neighbours.png", _beside(columns))
     edge = min(_SHOWN_PX, *(min(tile.image.shape[:2]) for tile in tiles))
     windows = [draw_window(tiles, shares_of(tiles), edge, rng)[1] for _ in range(_SHOWN)]
     shown = [
-        np.vstack([w, heat(w, attention(learned, w)), heat(w, attention(random, w))])
+        np.vstack([w, heat(w, attention(learned, w)), heat(w, attention(first, w))])
         for w in windows
     ]
     _save(folder / "attention.png", np.hstack([_framed(column, 2) for column in shown]))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -87,10 +88,6 @@ class Plan:
     pretexts: dict[str, PretrainRecipe]
     tests: dict[str, list[Entry]]
 
-    def run_name(self, start: str, share: float, seed: int) -> str:
-        """Return the name of a run folder."""
-        return f"{start.replace(' ', '-')}-{share * 100:g}-{seed}"
-
 
 def run_study(
     file: Path,
@@ -137,7 +134,7 @@ def run_study(
     starts = {t: s for t, s in recipe.starts.items() if t not in skipped}
     trainings: dict[str, Recipe] = {}
     for share, seed, title in product(recipe.fractions, recipe.seeds, starts):
-        name = plan.run_name(title, share, seed)
+        name = run_name(title, share, seed)
         trainings[name] = _training(plan.finetune, share, seed, starts[title], pretexts, base)
     runs = out / "runs"
 
@@ -202,11 +199,36 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
     for start in recipe.starts.values():
         if start.pretext is not None:
             pretext = load_tree(PretrainRecipe, file.parent / start.pretext, root)
-            pretexts[Path(start.pretext).stem] = _without(pretext, held | tested, base)
-    titles = [plan_name.replace(" ", "-") for plan_name in recipe.starts]
-    if len(set(titles)) < len(titles):
-        raise ConfigError("starts: two titles give one name of a folder. Rename one.")
+            wanted = _without(pretext, held | tested, base)
+            name = Path(start.pretext).stem
+            if pretexts.setdefault(name, wanted) != wanted:
+                raise ConfigError(f"starts: two recipes are called {name!r}. Rename one.")
+    for what, titles in (("starts", list(recipe.starts)), ("tests", list(tests))):
+        folders = [slug(title) for title in titles]
+        twice = next((f for f in folders if folders.count(f) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{what}: two titles give one folder, {twice!r}. Rename one.")
     return Plan(recipe, finetune, pretexts, tests)
+
+
+def run_name(start: str, share: float, seed: int) -> str:
+    """Return the name of a run folder.
+
+    Example:
+        >>> run_name("relative position", 0.1, 3)
+        'relative-position-10-3'
+    """
+    return f"{slug(start)}-{share * 100:g}-{seed}"
+
+
+def slug(title: str) -> str:
+    """Return a title as the name of a file.
+
+    Example:
+        >>> slug("MoNuSeg: test"), slug("../x")
+        ('MoNuSeg-test', 'x')
+    """
+    return re.sub(r"[^\w.+-]+", "-", title).strip(".-") or "unnamed"
 
 
 def _title(test: SetConfig) -> str:
@@ -296,6 +318,14 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
                 f"{out}: was begun with another training ({', '.join(changed)}). Resume it with "
                 "the same one, or choose another -o."
             )
+    for name, pretext in plan.pretexts.items():
+        begun = out / "pretexts" / name / "recipe.yaml"
+        changed = differences(load_tree(PretrainRecipe, begun), pretext) if begun.exists() else []
+        if changed:
+            raise TrainingError(
+                f"{out}: the pretext {name} was begun with another recipe ({', '.join(changed)}). "
+                "Resume it with the same one, or give the new one another name."
+            )
     write_text(file, dump_recipe(plan.recipe))
     write_text(out / "finetune.yaml", dump_recipe(plan.finetune))
 
@@ -304,7 +334,7 @@ def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bo
     """Score a finished run on the tests, the official ones or the others; what is there stays."""
     model = None
     for title, entries in plan.tests.items():
-        folder = out / "tests" / title.replace(" ", "-").replace("/", "-") / run.name
+        folder = out / "tests" / slug(title) / run.name
         if any(e.test_only for e in entries) != official or (folder / "metrics.json").exists():
             continue
         model = model or load_model(run)
@@ -326,13 +356,13 @@ def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     first = next(iter(recipe.starts))
     for title, entries in plan.tests.items():
-        folder = out / "tests" / title.replace(" ", "-").replace("/", "-")
+        folder = out / "tests" / slug(title)
         groups = {e.name: e.group for e in entries}
         rows: dict[str, Any] = {}
         for share in sorted(recipe.fractions):
             found: dict[str, list[dict[str, dict[str, float]]]] = {}
             for start in recipe.starts:
-                names = [folder / plan.run_name(start, share, seed) for seed in recipe.seeds]
+                names = [folder / run_name(start, share, seed) for seed in recipe.seeds]
                 if all((name / "metrics.json").exists() for name in names):
                     scores = [read_scores(name) for name in names]
                     found[start] = [s.metrics for s in scores]
