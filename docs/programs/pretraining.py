@@ -73,7 +73,7 @@ in no pretext set.
 
 Mean over pictures and seeds ± standard deviation over seeds. Gain: over the first start, picture by
 picture, 95 % interval over seeds and patients (both are drawn; with three seeds it is still rather
-too narrow); p of a permutation of patients.
+too narrow).
 """
     parts = [about, verdict(found), how]
     for title, test in found["tests"].items():
@@ -82,13 +82,13 @@ too narrow); p of a permutation of patients.
             parts.append("not run\n")
             continue
         heads = " | ".join(SHOWN.values())
-        parts.append(f"| labelled | start | {heads} | gain in AJI | p |")
-        parts.append("|---|---|" + "---|" * len(SHOWN) + "---|---|")
+        parts.append(f"| labelled | start | {heads} | gain in AJI |")
+        parts.append("|---|---|" + "---|" * len(SHOWN) + "---|")
         for share, rows in test["labelled"].items():
             if not rows:
-                parts.append(f"| {share} % | not run |{' |' * (len(SHOWN) + 2)}")
+                parts.append(f"| {share} % | not run |{' |' * (len(SHOWN) + 1)}")
             for start, row in rows.items():
-                cells = " | ".join(f"{row[m]['mean']:.3f} ± {row[m]['sd']:.3f}" for m in SHOWN)
+                cells = " | ".join(f"{row[m]['mean']:.3f} ± {row[m]['sd'] or 0:.3f}" for m in SHOWN)
                 parts.append(f"| {share} % | {start} | {cells} | {gain(row)} |")
         parts.append("")
     parts += [pretexts(found)]
@@ -96,11 +96,11 @@ too narrow); p of a permutation of patients.
 
 
 def gain(row: dict) -> str:
-    """Return two cells."""
+    """Return a cell."""
     g = row.get("gain")
     if g is None:
-        return "– | –"
-    return f"{g['difference']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f}) | {g['p']:.3f}"
+        return "–"
+    return f"{g['difference']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
 
 
 def verdict(found: dict) -> str:
@@ -115,7 +115,7 @@ def verdict(found: dict) -> str:
         cells = []
         for test in found["tests"].values():
             row = test["labelled"].get(AT, {}).get(start)
-            if row is None:
+            if row is None or "gain" not in row:
                 cells.append("not run")
                 continue
             g = row["gain"]

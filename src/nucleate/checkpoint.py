@@ -81,10 +81,31 @@ def read_encoder_card(folder: Path) -> EncoderCard:
             "the version that wrote it, or pretrain again."
         )
     card = EncoderCard(**content)
-    lists = isinstance(card.training_data, list) and isinstance(card.files, dict)
-    if not lists or not isinstance(card.arguments, dict) or not isinstance(card.mpp, int | float):
-        raise ModelError(f"{folder / ENCODER_CARD}: makes no sense. Pretrain again.")
+    good = {
+        "arguments": isinstance(card.arguments, dict),
+        "files": isinstance(card.files, dict) and ENCODER in card.files,
+        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "recipe": isinstance(card.recipe, dict) and isinstance(card.recipe.get("pretext"), dict),
+        "metrics": isinstance(card.metrics, dict),
+        "training_data": isinstance(card.training_data, list)
+        and all(isinstance(e, dict) and _names_groups(e) for e in card.training_data),
+    }
+    wrong = next((name for name, fine in good.items() if not fine), None)
+    if wrong is not None:
+        raise ModelError(f"{folder / ENCODER_CARD}: {wrong!r} makes no sense. Pretrain again.")
     return card
+
+
+def _names_groups(entry: dict[str, Any]) -> bool:
+    """Return whether what an entry says of patients and pictures can be used."""
+    groups = entry.get("groups", {"train": [], "validation": []})
+    lists = [entry.get("pixels", [])]
+    if not isinstance(groups, dict) or not {"train", "validation"} <= groups.keys():
+        return False
+    lists += groups.values()
+    return all(
+        isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists
+    )
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401

@@ -356,7 +356,9 @@ def check_arguments(
         if name not in known:
             raise ConfigError(f"{owner} has no {name!r}. {nearest(name, known)}")
         try:
-            TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
+            TypeAdapter(
+                hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)
+            ).validate_python(value)
         except ValidationError as error:
             raise ConfigError(
                 f"{owner}: {name} = {str(value)[:60]}: {error.errors()[0]['msg'].lower()}. "

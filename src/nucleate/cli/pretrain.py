@@ -25,7 +25,8 @@ class _RecipeFirst(TyperGroup):
 app = typer.Typer(
     cls=_RecipeFirst,
     no_args_is_help=True,
-    help="Learn from unlabelled pictures first: nucleate pretrain RECIPE, or a study of several.",
+    help="Learn from pictures without labels first. Example: nucleate pretrain "
+    "recipes/pretrain/relative-position-small.yaml; the word recipe may be left out.",
 )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from nucleate.errors import ConfigError
 
-_TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
+_TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", re.IGNORECASE)
 
 
 def _patient(name: str) -> str:
     found = _TCGA.search(name)
-    return name if found is None else found.group(0)
+    return name if found is None else found.group(0).upper()
 
 
 def grouping(pattern: str | None) -> Callable[[str], str]:
@@ -43,7 +43,7 @@ def grouping(pattern: str | None) -> Callable[[str], str]:
 
     def find(name: str) -> str:
         match = compiled.search(name)
-        if match is None:
+        if match is None or match.group(1) is None:
             raise ConfigError(f"group: {pattern!r} does not match {name!r}. Widen the pattern.")
         return match.group(1)
 

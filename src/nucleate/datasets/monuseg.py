@@ -68,7 +68,7 @@ def is_official_test(name: str) -> bool:
         >>> is_official_test("0:TCGA-2Z-A9J9-01A-01-TS1")
         True
     """
-    return any(patient in name for patient in TEST_PATIENTS)
+    return any(patient in name.upper() for patient in TEST_PATIENTS)
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:

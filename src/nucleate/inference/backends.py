@@ -127,10 +127,17 @@ def read_weights(
     Raises:
         ModelError: there are none, or they are not those of the card.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     torch: Any = optional("torch", "train")
-    arrays = load_file(trusted_file(folder, card, name))
+    path = trusted_file(folder, card, name)
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path}: no safetensors file ({error}). Fetch the model again."
+        ) from error
     return {
         key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
         for key, value in arrays.items()

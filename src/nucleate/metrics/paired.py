@@ -91,7 +91,8 @@ def paired_over_seeds(
 
     Values are averaged over seeds, then compared picture by picture as in `paired`; but the
     interval draws seeds as well as patients, so that it speaks of other trainings too. With few
-    seeds such an interval is still rather too narrow.
+    seeds such an interval is still rather too narrow. There is no p: one of pictures alone would
+    say nothing of other seeds.
 
     Args:
         runs: per seed, name of a picture -> value of the first and of the second system.
@@ -122,7 +123,7 @@ def paired_over_seeds(
     drawn = rng.integers(0, len(sizes), (_DRAWS, 1, len(sizes)))
     draws = sums[seeds, drawn].sum((1, 2)) / (len(runs) * sizes[drawn].sum((1, 2)))
     low, high = np.percentile(draws, [2.5, 97.5])
-    return replace(whole, low=float(low), high=float(high))
+    return replace(whole, low=float(low), high=float(high), p=math.nan)
 
 
 def resampled_means(values: Float64, owners: Sequence[str]) -> Float64:

@@ -5,18 +5,22 @@ One pretext task per file; they share the corpus, the loop of `nucleate.train`, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from torch.utils.data import default_collate
 
 from nucleate import __version__
 from nucleate.checkpoint import ENCODER, write_card
 from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, ModelError, TrainingError, pick
 from nucleate.io.files import sha256
+from nucleate.io.images import pixels_digest
 from nucleate.models import build
 from nucleate.models.export import write_weights
 from nucleate.models.imagenet import start_from_imagenet
@@ -33,6 +37,9 @@ from nucleate.pretrain.task import Examples, Pretraining
 from nucleate.run_folder import RunFolder
 from nucleate.train.loop import choose_device, fit
 from nucleate.types import EncoderCard
+
+_LARGEST_PX = 4096  # edge of a window
+_IMPOSSIBLE = (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, AssertionError)
 
 PRETEXTS: dict[str, Callable[..., Pretext]] = {
     "relative_position": RelativePosition,
@@ -52,7 +59,14 @@ def make_pretext(recipe: PretrainRecipe) -> Pretext:
     network = build(recipe.model.family, make.heads, recipe.model.arguments)
     owner = f"pretext.arguments: {recipe.pretext.task}"
     check_arguments(make, recipe.pretext.arguments, owner, ("network",))
-    task: Pretext = make(network, **recipe.pretext.arguments)
+    try:
+        task: Pretext = make(network, **recipe.pretext.arguments)
+    except _IMPOSSIBLE as error:
+        raise ConfigError(f"{owner}: too large to be built ({_said(error)}). Lower it.") from error
+    if task.window_px > _LARGEST_PX:
+        raise ConfigError(
+            f"{owner}: windows of {task.window_px} pixels. At most {_LARGEST_PX} are looked at."
+        )
     return task
 
 
@@ -76,7 +90,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     """
     pl.seed_everything(recipe.seed, verbose=False)
     pretext = make_pretext(recipe)
-    _try(pretext, recipe)
+    _try(recipe)
     device = choose_device(recipe.train)
     corpus = gather(recipe.data, base)
     left_out: list[str] = []
@@ -84,12 +98,13 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     training, held_out = (
         corpus.read(part, pretext.window_px, recipe.data.tissue, left_out.append) for part in parts
     )
-    said = _start(pretext.network, recipe)
     run = RunFolder(out)
+    fresh = not resume or run.checkpoint("last") is None
+    said = _start(pretext.network, recipe) if fresh else ""
     run.begin(recipe, corpus.split, resume)
     for line in left_out:
         run.say(line)
-    if run.checkpoint("last") is None:
+    if fresh:
         run.write_start(said, [])
     pixels = sum(tile.image.shape[0] * tile.image.shape[1] for tile in training)
     run.say(
@@ -100,33 +115,37 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     learner = Pretraining(recipe, pretext, held_out)
     learner.to(memory_format=torch.channels_last)
     fit(learner, Examples(training, pretext, recipe.seed), learner.validation, recipe, run, device)
-    _finish(recipe, corpus, held_out, run)
+    _finish(recipe, corpus, training, held_out, run)
     run.say(f"encoder written to {run.path / 'encoder'}")
     return run.path
 
 
-def _try(pretext: Pretext, recipe: PretrainRecipe) -> None:
-    """Run the task once on nothing, so that it fails before the run.
+def _try(recipe: PretrainRecipe) -> None:
+    """Run the task once on nothing, with a network of its own, so that it fails before the run.
 
     Raises:
         ConfigError: the network cannot take such views.
     """
-    import numpy as np
-    from torch.utils.data import default_collate
-
+    pretext = make_pretext(recipe).train()
     edge = pretext.window_px
-    blank = np.full((edge, edge, 3), 128, np.uint8)
     rng = np.random.default_rng(0)
-    batch = default_collate([pretext.views(blank, rng) for _ in range(2)])
+    half = recipe.train.precision != "fp32"
     try:
-        with torch.no_grad():
-            pretext.train()(batch)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        said = " ".join(str(error).split())[:160]
+        blank = np.full((edge, edge, 3), 128, np.uint8)
+        count = min(recipe.train.batch, 2)
+        batch = default_collate([pretext.views(blank, rng) for _ in range(count)])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            pretext(batch)
+    except _IMPOSSIBLE as error:
         raise ConfigError(
-            f"pretext: {recipe.model.family} cannot take the views of {recipe.pretext.task} "
-            f"({said}). Change model.arguments or pretext.arguments."
+            f"pretext: {recipe.model.family} cannot take {recipe.train.batch} examples of "
+            f"{recipe.pretext.task} ({_said(error)}). Change model.arguments, pretext.arguments or "
+            "train.batch."
         ) from error
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160].rstrip(".")
 
 
 def _start(network: Network, recipe: PretrainRecipe) -> str:
@@ -142,14 +161,21 @@ def _start(network: Network, recipe: PretrainRecipe) -> str:
     return "The encoder starts from ImageNet weights."
 
 
-def _finish(recipe: PretrainRecipe, corpus: Corpus, held_out: list[Tile], run: RunFolder) -> None:
+def _finish(
+    recipe: PretrainRecipe,
+    corpus: Corpus,
+    training: list[Tile],
+    held_out: list[Tile],
+    run: RunFolder,
+) -> None:
     """Draw the pictures, and write the encoder of the last checkpoint; its card comes last."""
     last = run.checkpoint("last")
     if last is None:
         raise TrainingError(f"{run.path}: there is no checkpoint. Pretrain first.")
     pl.seed_everything(recipe.seed, verbose=False)
     first = make_pretext(recipe).network
-    _start(first, recipe)
+    with contextlib.suppress(ModelError):  # without a connection: as it would start at random
+        _start(first, recipe)
     pretext = make_pretext(recipe)
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
     pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})
@@ -159,7 +185,10 @@ def _finish(recipe: PretrainRecipe, corpus: Corpus, held_out: list[Tile], run: R
     folder.mkdir(parents=True, exist_ok=True)
     arrays = pretext.hands_on()
     write_weights(folder / ENCODER, arrays)
-    row = run.numbers()[-1]
+    rows = run.numbers()
+    if not rows:
+        raise TrainingError(f"{run.path / 'metrics.csv'}: holds no rows. Restore the file.")
+    row = rows[-1]
     seen = {
         "unlabelled": True,
         "split_sha256": corpus.split.digest,
@@ -167,6 +196,7 @@ def _finish(recipe: PretrainRecipe, corpus: Corpus, held_out: list[Tile], run: R
             part: sorted({corpus.split.groups[name] for name in corpus.split.parts[part]})
             for part in ("train", "validation")
         },
+        "pixels": sorted({pixels_digest(tile.image) for tile in training}),
     }
     card = EncoderCard(
         name=recipe.name,

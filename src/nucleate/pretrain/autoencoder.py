@@ -1,6 +1,6 @@
 """Draw the picture again from the deepest features alone.
 
-    picture ─► noise, stain ─► encoder ─► (C, H/s, W/s) ─► ×2 … ×2 ─► the picture
+    picture ─► noise ─► encoder ─► (C, H/s, W/s) ─► ×2 … ×2 ─► the picture
 
 Without skips: a network with skips copies the picture through them and learns nothing. The
 decoder is narrow and is thrown away.
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
 from nucleate.models.network import Network
-from nucleate.pretrain.pretext import Pretext, deepest_shape, explained
+from nucleate.pretrain.pretext import Pretext, Score, deepest_shape, explained
 from nucleate.types import UInt8
 
 _FOLD = 4  # the last two doublings are a pixel shuffle
@@ -77,16 +77,11 @@ class AutoEncoder(Pretext):
         noise = rng.normal(0, self.noise, window.shape) if self.noise else 0.0
         return {"shown": np.clip(window + noise, 0, 255).astype(np.uint8), "drawn": window}
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return the mean squared error, of pixels in 0..1, and the share of variance explained."""
         drawn = batch["drawn"].permute(0, 3, 1, 2) / 255
         height, width = drawn.shape[-2:]
         guess = self.draw(self.network.encode(batch["shown"].permute(0, 3, 1, 2))[-1]).float()
         guess = guess[..., :height, :width]
-        share = explained(_pixels(drawn), _pixels(guess))
-        return {"drawn": F.mse_loss(guess, drawn)}, {"explained": share}
-
-
-def _pixels(pictures: Tensor) -> Tensor:
-    """Return (H W, B × 3): the mean of a column is the mean colour of one picture."""
-    return pictures.flatten(0, 1).flatten(1).T
+        score = explained(drawn, guess, drawn.mean((2, 3), keepdim=True))
+        return {"drawn": F.mse_loss(guess, drawn)}, {"explained": score}

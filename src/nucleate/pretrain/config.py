@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nucleate.config import FitConfig, ModelConfig, Positive, SetConfig, Share, Strict
+from nucleate.config import FitConfig, ModelConfig, SetConfig, Share, Strict
 
 Mpp = Annotated[float, Field(gt=0.02, lt=20)]
 
@@ -33,19 +33,20 @@ class CorpusConfig(Strict):
     root: str = "."
     """Folder that all paths are relative to; itself relative to where you work."""
     sets: tuple[SetConfig, ...] = ()
-    """Data sets; their labels are left alone."""
+    """Data sets; their labels are not used."""
     folders: tuple[FolderConfig, ...] = ()
     mpp: Mpp = 0.25
     """Micrometres per pixel that the network works at; pictures are resampled to it."""
     tile_px: Annotated[int, Field(ge=64, le=4096)] = 1024
     """Pictures up to this edge are taken whole; of larger ones, tiles of it are drawn."""
-    tiles_per_slide: Positive = 32
-    """Tiles that are drawn from a picture or slide larger than `tile_px`."""
+    tiles_per_slide: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Tiles that are drawn from a picture or slide larger than `tile_px`; fewer where it is not
+    much larger."""
     tissue: Share = 0.5
     """Share of what is shown that has to be stained tissue."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the pictures on which it is measured how well the task is solved; whole patients."""
-    split_seed: int = 1
+    split_seed: Annotated[int, Field(ge=0)] = 1
     exclude: tuple[str, ...] = ()
     """Patients or slides (groups) to leave out, because something is tested on them."""
 
@@ -85,7 +86,7 @@ class PretrainRecipe(Strict):
     pretext: PretextConfig
     init: PretrainInit = PretrainInit()
     train: FitConfig
-    examples: Positive = 512
+    examples: Annotated[int, Field(ge=1, le=8192)] = 512
     """Examples of held-out pictures that a validation looks at."""
 
 
@@ -96,6 +97,12 @@ class StartConfig(Strict):
     """Recipe of a pretraining, relative to the study's file."""
     imagenet: bool = False
     """Published ImageNet weights, where they can be reached."""
+
+    @model_validator(mode="after")
+    def _one(self) -> StartConfig:
+        if self.pretext is not None and self.imagenet:
+            raise ValueError("pretext and imagenet exclude each other; a pretext may start there")
+        return self
 
 
 class StudyRecipe(Strict):
@@ -116,7 +123,11 @@ class StudyRecipe(Strict):
         1.0,
     )
     """Shares of the training pictures whose labels are used, in the order of the trainings."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (
+        1,
+        2,
+        3,
+    )
     """Of weights, crops, and of which pictures are used."""
     tests: tuple[SetConfig, ...] = ()
     """Data sets to score on, beside the pictures that the fine-tuning holds out."""

@@ -6,6 +6,7 @@ per tile, on a grid of 8 pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from nucleate.datasets.entry import Entry
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.inference.batch import find_sources
 from nucleate.io.slides import Source, open_source
 from nucleate.pretrain.config import CorpusConfig, FolderConfig
@@ -110,6 +111,7 @@ class Corpus:
                 blank.append(name)
             found += kept
             held += sum(tile.image.nbytes for tile in kept)
+            del tiles, large
             if held > _MOST_BYTES:
                 raise ConfigError(
                     f"data: the tiles take more than {_MOST_BYTES >> 30} GiB of memory. Lower "
@@ -126,7 +128,7 @@ class Corpus:
             raise InputError(
                 f"data: no picture for {part} {why}: a window of {window_px} × {window_px} pixels "
                 f"with {tissue:.0%} tissue is needed ({_some(small + blank)}). Take other "
-                "pictures, or lower data.tissue or the task's size."
+                "pictures, lower data.tissue or the task's size, or raise data.tile_px."
             )
         return found
 
@@ -164,8 +166,14 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
                 "citation": folder.citation,
             }
         )
-    refuse_test_pictures(origins)
+    known = sorted({origin.group for origin in origins})
+    for group in config.exclude:
+        if group not in known:
+            raise ConfigError(
+                f"data.exclude: there is no patient {group!r}. {nearest(group, known[:20])}"
+            )
     origins = [o for o in origins if o.group not in config.exclude]
+    refuse_test_pictures(origins)
     if not origins:
         raise ConfigError("data.exclude: nothing is left to learn from. Add pictures.")
     split = make_split(origins, config.validation, config.split_seed)
@@ -178,9 +186,12 @@ def _folder(
     find_group = grouping(folder.group)
     pattern = root / folder.path
     for path in find_sources([pattern]):
-        name = path.relative_to(pattern).as_posix() if pattern.is_dir() else path.name
+        above = pattern if pattern.is_dir() else root
+        inside = path.is_relative_to(above)
+        name = (path.relative_to(above) if inside else path).as_posix()
         read = partial(_tiles_of_file, path, folder.mpp, config)
-        yield Origin(prefix + name, find_group(name), read, None, is_official_test(name))
+        official = is_official_test(path.as_posix())
+        yield Origin(prefix + name, find_group(name), read, None, official)
 
 
 def _tiles_of_entry(entry: Entry, config: CorpusConfig) -> list[UInt8]:
@@ -216,17 +227,23 @@ def _tiles(
     """
     height, width = shape
     edge = max(1, round(config.tile_px / ratio))  # of a tile, in the picture's pixels
+    if config.tiles_per_slide * edge * edge * ratio**2 * 3 > _MOST_BYTES:
+        raise ConfigError(
+            f"data: {config.tiles_per_slide} tiles of {config.tile_px} pixels take more than "
+            f"{_MOST_BYTES >> 30} GiB of memory. Lower data.tiles_per_slide or data.tile_px."
+        )
     if max(height, width) <= edge:
         return [_scaled(read(0, 0, width, height), ratio)]
     rng = np.random.default_rng((config.split_seed, height, width))
     tall, wide = min(edge, height), min(edge, width)
+    most = min(config.tiles_per_slide, math.ceil(height * width / (tall * wide)))
     found: list[UInt8] = []
-    for _ in range(_TRIES * config.tiles_per_slide):
+    for _ in range(_TRIES * most):
         y, x = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
         tile = read(x, y, x + wide, y + tall)
         if tissue_mask(tile[::4, ::4]).mean() >= config.tissue / 2:
             found.append(_scaled(tile, ratio))
-        if len(found) == config.tiles_per_slide:
+        if len(found) == most:
             break
     return found
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
 from nucleate.models.network import Network
-from nucleate.pretrain.pretext import Pretext
+from nucleate.pretrain.pretext import Pretext, Score, explained
 from nucleate.types import UInt8
 
 COLOURS = ("red", "green", "blue")
@@ -55,10 +55,13 @@ class Masked(Pretext):
         self, network: Network, window_px: int = 256, square_px: int = 16, covered: float = 0.5
     ) -> None:
         super().__init__()
-        if square_px < 1 or window_px % square_px or not 0 < covered < 1:
+        squares = (window_px // max(1, square_px)) ** 2
+        if min(square_px, window_px) < 1 or window_px % square_px or not 0 < covered < 1:
             raise ConfigError(
                 "masked: window_px is a multiple of square_px, covered lies between 0 and 1."
             )
+        if not 0 < round(covered * squares) < squares:
+            raise ConfigError("masked: of so few squares none or all are covered. Take smaller.")
         self.chance = {"explained": 0.0}
         self.network, self.window_px = network, window_px
         self.square_px, self.covered = square_px, covered
@@ -74,7 +77,7 @@ class Masked(Pretext):
         shown[covered] = window.reshape(-1, 3).mean(0)
         return {"shown": shown, "drawn": window, "covered": covered}
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return error and share of variance explained under the squares."""
         drawn = batch["drawn"].permute(0, 3, 1, 2) / 255
         covered = batch["covered"][:, None].float()
@@ -83,10 +86,8 @@ class Masked(Pretext):
         count = covered.sum() * 3
         wrong = F.smooth_l1_loss(guess, drawn, reduction="none", beta=0.1)
         mean = (drawn * covered).sum((2, 3), True) / covered.sum((2, 3), True).clamp_min(1)
-        spread = ((drawn - mean).square() * covered).sum()
-        error = ((drawn - guess).square() * covered).sum()
-        share = 1 - error / spread.clamp_min(1e-6)
-        return {"drawn": 10 * (wrong * covered).sum() / count}, {"explained": share}
+        score = explained(drawn * covered, guess * covered, mean * covered)
+        return {"drawn": 10 * (wrong * covered).sum() / count}, {"explained": score}
 
     def hands_on(self) -> dict[str, Tensor]:
         """Return all arrays but those of the last layer."""

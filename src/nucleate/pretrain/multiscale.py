@@ -10,7 +10,8 @@ how much the second is zoomed against the first (pairwise).
 Guard against the short cut: small windows are enlarged, hence blurred, and large ones shrunk,
 hence sharp. Here every view has the same blur, drawn without regard to z: with p the blur of the
 scan itself and b that of the view, in pixels, the window is blurred by sqrt((b z)² - p²) before it
-is sampled, by one kernel for all; fresh noise then covers what is left of the scan's own.
+is sampled, by one kernel for all that leaves no trace of the grid that it samples (bilinear
+interpolation does); fresh noise then covers what is left of the scan's own.
 
 References:
     Ali et al. 2022, doi:10.1007/978-3-031-12053-4_50 (the idea); Sahasrabudhe et al. 2020,
@@ -20,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -32,11 +34,12 @@ from nucleate.augment import colours
 from nucleate.config import AugmentConfig
 from nucleate.errors import ConfigError
 from nucleate.models.network import Network
-from nucleate.pretrain.pretext import Pretext, deepest_shape, explained, pooled
+from nucleate.pretrain.pretext import Pretext, Score, deepest_shape, explained, pooled, right
 from nucleate.types import Float32, UInt8
 
 CLASSES = (0.5, 0.75, 1.0, 1.5, 2.0)
 _BORDERS = tuple(float(b) for b in np.log2(CLASSES)[:-1] + np.diff(np.log2(CLASSES)) / 2)
+_SHARES = np.diff([np.log2(CLASSES[0]), *_BORDERS, np.log2(CLASSES[-1])]) / 2  # of all zooms
 _SCAN_BLUR_PX = 0.5  # standard deviation of what lens and scanner do to a point, a usual value
 
 
@@ -72,7 +75,7 @@ class MultiScale(Pretext):
         width: int = 256,
         ordinal: bool = True,
         pairwise: bool = True,
-        blur_px: tuple[float, float] = (1.1, 2.2),
+        blur_px: Sequence[float] = (1.1, 2.2),
         noise: float = 6.0,
         stain: float = 0.3,
     ) -> None:
@@ -82,14 +85,14 @@ class MultiScale(Pretext):
                 "multiscale: view_px is at least 16, width at least 1, noise at least 0, stain "
                 "below 1."
             )
-        if not _SCAN_BLUR_PX / CLASSES[0] <= blur_px[0] <= blur_px[1] <= 8:
+        if len(blur_px) != 2 or not _SCAN_BLUR_PX / CLASSES[0] <= blur_px[0] <= blur_px[1] <= 8:
             raise ConfigError(
                 f"multiscale: blur_px is [smallest, largest], from {_SCAN_BLUR_PX / CLASSES[0]:g} "
                 "(below, the sharpness of a view would tell its zoom) to 8."
             )
         self.chance = {"explained": 0.0}
         if ordinal:
-            self.chance["accuracy"] = 1 / len(CLASSES)
+            self.chance["accuracy"] = float(_SHARES.max())
         if pairwise:
             self.chance["pair_accuracy"] = 0.5
         self.network, self.view_px = network, view_px
@@ -108,31 +111,31 @@ class MultiScale(Pretext):
         views = [self._view(window, 2.0**zoom, rng) for zoom in zooms]
         return {"views": np.stack(views), "zoom": zooms.astype(np.float32)}
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return the losses of the answers, and how good they are."""
         views, zoom = batch["views"], batch["zoom"]
         hidden = self.each(pooled(self.network, views.flatten(0, 1), 1))
         true = zoom.reshape(-1, 1)
         guess = self.zoom(hidden).float()
         losses = {"zoom": F.smooth_l1_loss(guess, true, beta=0.25)}
-        scores = {"explained": explained(true, guess)}
+        scores = {"explained": explained(true, guess, 0.0)}  # zooms are even about 0
         if self.ordinal:
             above = (true > true.new_tensor(_BORDERS)).float()  # (2B, borders)
             said = self.above(hidden).float()
             losses["ordinal"] = F.binary_cross_entropy_with_logits(said, above)
-            scores["accuracy"] = ((said > 0).sum(1) == above.sum(1)).float().mean()
+            scores["accuracy"] = right((said > 0).sum(1), above.sum(1))
         if self.pairwise:
             apart = zoom[:, 1] - zoom[:, 0]
             much, more = self.between(hidden.reshape(len(views), -1)).float().unbind(1)
             nearer = (apart > 0).float()
             losses["pair"] = F.smooth_l1_loss(much, apart, beta=0.25)
             losses["nearer"] = F.binary_cross_entropy_with_logits(more, nearer)
-            scores["pair_accuracy"] = ((more > 0) == (apart > 0)).float().mean()
+            scores["pair_accuracy"] = right(more > 0, apart > 0)
         return losses, scores
 
     def _view(self, window: UInt8, zoom: float, rng: np.random.Generator) -> UInt8:
         """Return a view of a window: blurred, sampled, and with noise of its own."""
-        blur = rng.uniform(*self.blur_px)
+        blur = rng.uniform(self.blur_px[0], self.blur_px[1])
         slack = (self.window_px - self.view_px * zoom) / 2
         centre = self.window_px / 2 + rng.uniform(-slack, slack, 2)
         view = zoomed(window, zoom, self.view_px, blur, (float(centre[0]), float(centre[1])))
@@ -162,7 +165,7 @@ def zoomed(
     axis = (np.arange(view_px, dtype=np.float32) + 0.5 - view_px / 2) * np.float32(zoom)
     x, y = np.meshgrid(axis + centre_xy[0] - 0.5, axis + centre_xy[1] - 0.5)
     view = cv2.remap(
-        soft, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
+        soft, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LANCZOS4,
         borderMode=cv2.BORDER_REFLECT,
     )  # fmt: skip
     return np.asarray(view, np.float32)

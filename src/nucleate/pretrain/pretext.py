@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from nucleate.models.network import Network
 from nucleate.types import UInt8
 
+Score = tuple[Tensor, Tensor]  # part and whole: over many batches, both are summed first
+
 
 class Pretext(nn.Module, ABC):
     """A task that needs no labels; one per file, in the table `PRETEXTS`.
@@ -46,7 +48,7 @@ class Pretext(nn.Module, ABC):
         return self.views(window, rng)
 
     @abstractmethod
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return losses, which are summed, and scores, of a batch of examples."""
 
     def hands_on(self) -> dict[str, Tensor]:
@@ -78,16 +80,31 @@ def pooled(network: Network, images: Tensor, cells: int) -> Tensor:
     return F.adaptive_avg_pool2d(deepest, cells).flatten(1)
 
 
-def explained(target: Tensor, guess: Tensor) -> Tensor:
-    """Return the share of the variance that a guess explains; 0 for the mean, 1 for the truth.
-
-    Args:
-        target: (n, k), guessed column by column.
-        guess: likewise.
+def right(guess: Tensor, truth: Tensor) -> Score:
+    """Return how many guesses are right, and of how many.
 
     Example:
-        >>> explained(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [2.0]])).item()
-        0.0
+        >>> part, whole = right(torch.tensor([1, 2]), torch.tensor([1, 3]))
+        >>> part.item(), whole.item()
+        (1.0, 2.0)
     """
-    spread = (target - target.mean(0)).square().mean()
-    return 1 - (target - guess).square().mean() / spread.clamp_min(1e-12)
+    return (guess == truth).float().sum(), torch.tensor(float(truth.numel()), device=truth.device)
+
+
+def explained(target: Tensor, guess: Tensor, mean: Tensor | float) -> Score:
+    """Return what a guess explains of the spread of the target about its mean, and that spread.
+
+    Their ratio is 0 for the mean, 1 for the truth.
+
+    Args:
+        target: any shape.
+        guess: likewise.
+        mean: that guessing would give; broadcast against the target.
+
+    Example:
+        >>> part, whole = explained(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]), 2.0)
+        >>> part.item(), whole.item()
+        (1.0, 2.0)
+    """
+    spread = (target - mean).square().sum()
+    return spread - (target - guess).square().sum(), spread

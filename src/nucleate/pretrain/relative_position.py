@@ -36,7 +36,7 @@ from nucleate.augment import colours
 from nucleate.config import AugmentConfig
 from nucleate.errors import ConfigError
 from nucleate.models.network import Network
-from nucleate.pretrain.pretext import Pretext, deepest_shape, pooled
+from nucleate.pretrain.pretext import Pretext, Score, deepest_shape, pooled, right
 from nucleate.types import UInt8
 
 _MIDDLE = 4  # of the nine patches, row by row
@@ -134,7 +134,7 @@ class RelativePosition(Pretext):
         """Return the same with the full gap."""
         return self._patches(window, self.gap_px, rng)
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return the cross-entropy, and the accuracy, over the pairs of all windows."""
         patches = batch["patches"]
         vectors = self.each(pooled(self.network, patches.flatten(0, 1), self.cells))
@@ -143,8 +143,8 @@ class RelativePosition(Pretext):
         joined = torch.cat([vectors[:, first], vectors[:, second]], -1)
         logits = self.joined(joined).float().flatten(0, 1)
         truth = place.repeat(len(patches))
-        right = (logits.argmax(1) == truth).float().mean()
-        return {"place": F.cross_entropy(logits, truth)}, {"accuracy": right}
+        score = right(logits.argmax(1), truth)
+        return {"place": F.cross_entropy(logits, truth)}, {"accuracy": score}
 
     def _patches(
         self, window: UInt8, gap: int, rng: np.random.Generator

@@ -28,7 +28,7 @@ import numpy as np
 
 from nucleate.checkpoint import read_encoder_card, weights_digest
 from nucleate.config import Recipe, SetConfig, Strict, dump_recipe, load_recipe, load_tree
-from nucleate.datasets.collect import collect, list_sets
+from nucleate.datasets.collect import at_mpp, collect, list_sets
 from nucleate.datasets.entry import Entry
 from nucleate.errors import ConfigError, ModelError, TrainingError
 from nucleate.evaluate import (
@@ -49,6 +49,7 @@ from nucleate.pretrain.config import PretrainRecipe, StartConfig, StudyRecipe
 from nucleate.pretrain.corpus import gather
 from nucleate.run_folder import RunFolder, differences, git_commit
 from nucleate.train import train_recipe
+from nucleate.train.start import seen_pixels
 
 HELD_OUT = "held-out pictures"
 
@@ -131,12 +132,15 @@ def run_study(
         if not _has_encoder(pretexts / name)
     }
     _run(todo, pretexts, base, options.jobs, tell)
+    _check_unseen(plan, pretexts)
     starts = {t: s for t, s in recipe.starts.items() if t not in skipped}
     trainings: dict[str, Recipe] = {}
     for share, seed, title in product(recipe.fractions, recipe.seeds, starts):
         name = run_name(title, share, seed)
         trainings[name] = _training(plan.finetune, share, seed, starts[title], pretexts, base)
     runs = out / "runs"
+    for name, training in trainings.items():
+        _check_same(runs / name, training)
 
     def score(name: str) -> None:
         _score(plan, runs / name, out, options, official=False)
@@ -253,9 +257,33 @@ def _training(
     tree["init"] = {"from": None, "imagenet": "required" if start.imagenet else "never"}
     if start.pretext is not None:
         encoder = pretexts / Path(start.pretext).stem
-        path = encoder if encoder.is_absolute() else Path(os.path.relpath(encoder, base))
-        tree["init"]["from"] = path.as_posix()
+        tree["init"]["from"] = Path(os.path.relpath(encoder, base)).as_posix()
     return Recipe.model_validate(tree)
+
+
+def _check_unseen(plan: Plan, pretexts: Path) -> None:
+    """Raise a `ConfigError` where a pretext has looked at what is tested on, by another name."""
+    cards = [read_encoder_card(pretexts / name / "encoder") for name in plan.pretexts]
+    for title, entries in plan.tests.items():
+        for entry in entries if cards else ():
+            sample = at_mpp(entry.read(), plan.finetune.data.mpp)
+            for card in cards:
+                if seen_pixels(card, [sample]) is not None:
+                    raise ConfigError(
+                        f"{card.name} has looked at {sample.name} of {title!r} under another name. "
+                        "Take it out of the pretext's data, and pretrain again."
+                    )
+
+
+def _check_same(run: Path, training: Recipe) -> None:
+    """Raise a `TrainingError` where a run was begun as something else."""
+    file = run / "recipe.yaml"
+    changed = differences(load_recipe(file), training) if file.exists() else []
+    if changed:
+        raise TrainingError(
+            f"{run}: was begun with another recipe ({', '.join(changed)}). Give the start another "
+            "title, or choose another -o."
+        )
 
 
 def _unreachable(plan: Plan) -> dict[str, str]:
@@ -318,6 +346,13 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
                 f"{out}: was begun with another training ({', '.join(changed)}). Resume it with "
                 "the same one, or choose another -o."
             )
+    before = {_title(s): s for s in load_tree(StudyRecipe, file).tests} if resume else {}
+    other = next((_title(s) for s in plan.recipe.tests if before.get(_title(s), s) != s), None)
+    if other is not None:
+        raise TrainingError(
+            f"{out}: the test {other!r} was other data before. Give it another title, or choose "
+            "another -o."
+        )
     for name, pretext in plan.pretexts.items():
         begun = out / "pretexts" / name / "recipe.yaml"
         changed = differences(load_tree(PretrainRecipe, begun), pretext) if begun.exists() else []
@@ -357,7 +392,6 @@ def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
     first = next(iter(recipe.starts))
     for title, entries in plan.tests.items():
         folder = out / "tests" / slug(title)
-        groups = {e.name: e.group for e in entries}
         rows: dict[str, Any] = {}
         for share in sorted(recipe.fractions):
             found: dict[str, list[dict[str, dict[str, float]]]] = {}
@@ -368,7 +402,7 @@ def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
                     found[start] = [s.metrics for s in scores]
                     groups = scores[0].groups
             rows[f"{share * 100:g}"] = {
-                start: _row(metrics, found.get(first), groups, start == first)
+                start: _row(metrics, None if start == first else found.get(first), groups)
                 for start, metrics in found.items()
             }
         tables[title] = {"pictures": len(entries), "labelled": rows}
@@ -391,7 +425,6 @@ def _row(
     metrics: list[dict[str, dict[str, float]]],
     first: list[dict[str, dict[str, float]]] | None,
     groups: dict[str, str],
-    is_first: bool,
 ) -> dict[str, Any]:
     """Return the scores of one start: per metric mean, SD over seeds; the gain in AJI."""
     row: dict[str, Any] = {}
@@ -399,7 +432,7 @@ def _row(
         means = [_mean(m[name]) for m in metrics]
         sd = float(np.std(means, ddof=1)) if len(means) > 1 else None
         row[name] = {"mean": float(np.mean(means)), "sd": sd, "seeds": means}
-    if first is not None and not is_first:
+    if first is not None:
         pairs = [(a["aji"], b["aji"]) for a, b in zip(first, metrics, strict=True)]
         row["gain"] = asdict(paired_over_seeds(pairs, groups))
     return row

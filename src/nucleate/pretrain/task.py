@@ -45,21 +45,18 @@ class Pretraining(Learner):
         super().__init__(recipe.train, recipe.seed)
         self.pretext = pretext
         self.told = {f"val_{name}": name for name in pretext.chance}
-        if held_out:
-            examples = Examples(held_out, pretext, recipe.seed, exam=True)
-            made = [examples[i] for i in range(recipe.examples)]
-            size = recipe.train.batch
-            self.validation = [made[i : i + size] for i in range(0, len(made), size)]
-        else:
-            self.validation = []
-        self.scores: dict[str, float] = {}
+        examples = Examples(held_out, pretext, recipe.seed, exam=True)
+        made = [examples[i] for i in range(recipe.examples)]
+        size = recipe.train.batch
+        self.validation = [made[i : i + size] for i in range(0, len(made), size)]
+        self.scores: dict[str, list[float]] = {}
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         """Return the loss of a batch."""
         losses, scores = self.pretext(batch)
         loss = torch.stack(list(losses.values())).sum()
         self.keep(loss, losses)
-        self.add({f"train_{name}": value.detach() for name, value in scores.items()})
+        self.add({f"train_{name}": part.detach() / whole for name, (part, whole) in scores.items()})
         return loss
 
     def validation_step(self, index: Tensor, batch_idx: int) -> None:
@@ -68,17 +65,18 @@ class Pretraining(Learner):
         batch = self.transfer_batch_to_device(default_collate(examples), self.device, 0)
         losses, scores = self.pretext(batch)
         loss = torch.stack(list(losses.values())).sum()
-        for name, value in {"loss": loss, **scores}.items():
-            key = f"val_{name}"
-            self.scores[key] = self.scores.get(key, 0.0) + float(value) * len(examples)
+        weighed = {"loss": (loss * len(examples), torch.tensor(float(len(examples))))}
+        for name, pair in (weighed | scores).items():
+            sums = self.scores.setdefault(f"val_{name}", [0.0, 0.0])
+            for i, value in enumerate(pair):
+                sums[i] += float(value)
 
     def round_row(self) -> dict[str, float]:
         """Return the means of the round, and forget them."""
         if not self.scores:
             return {}
-        steps, examples = self.config.validate_every, sum(map(len, self.validation))
-        row = {name: value / steps for name, value in self.sums.items()}
-        row |= {name: value / examples for name, value in self.scores.items()}
+        row = {name: value / self.config.validate_every for name, value in self.sums.items()}
+        row |= {name: part / max(whole, 1e-12) for name, (part, whole) in self.scores.items()}
         self.sums, self.scores = {}, {}
         return row | {"val_score": row[f"val_{self.pretext.score}"]}
 

@@ -53,7 +53,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     if not any(s.labels is not None and s.labels.any() for s in validation):
         raise InputError("The pictures held out for validation hold no nuclei. Split differently.")
     device = choose_device(recipe.train)
-    check_start(recipe, data)
+    check_start(recipe, data, validation)
     _try_network(recipe)
     held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
     pictures = {s.name: partial(getattr, s, "image") for s in training}

@@ -258,8 +258,8 @@ def fit(
         trainer.fit(learner, loader, numbers, ckpt_path=last, weights_only=True)
     if trainer.interrupted or trainer.global_step < config.steps:
         raise TrainingError(
-            f"Interrupted at step {trainer.global_step} of {config.steps}. "
-            f"Go on with the same command, -o {run.path} and --resume."
+            f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
+            "last checkpoint. Go on with the same command and --resume."
         )
 
 

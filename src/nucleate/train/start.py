@@ -19,13 +19,14 @@ from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
 from nucleate.inference.backends import read_weights
+from nucleate.io.images import pixels_digest
 from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
 from nucleate.models.network import Network
-from nucleate.types import EncoderCard, ModelCard
+from nucleate.types import EncoderCard, ModelCard, Sample
 
 
-def check_start(recipe: Recipe, data: Collection) -> None:
+def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> None:
     """Raise an error where the model to start from does not suit: before anything is written.
 
     Raises:
@@ -36,7 +37,7 @@ def check_start(recipe: Recipe, data: Collection) -> None:
         return
     folder = find_encoder(recipe.init.from_model)
     card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
-    leaked = _seen(card, data)
+    leaked = _seen(card, data) or seen_pixels(card, held_out)
     if leaked is not None:
         raise ConfigError(
             f"init.from: {card.name} was trained or chosen on {leaked}, which is held out here: "
@@ -166,6 +167,16 @@ def _counted(names: Iterable[str]) -> str:
 def _through(card: ModelCard | EncoderCard) -> list[Any]:
     """Return what a model was trained on, for the card of one that starts from it."""
     return [{**entry, "through": entry.get("through", card.name)} for entry in card.training_data]
+
+
+def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str | None:
+    """Return the name of a picture that was looked at under whatever name, or None.
+
+    Pictures are known by their pixels on the working grid; of those that were cut into tiles,
+    only the names of their groups are known.
+    """
+    seen = {digest for entry in card.training_data for digest in entry.get("pixels", ())}
+    return next((s.name for s in samples if seen and pixels_digest(s.image) in seen), None)
 
 
 def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
