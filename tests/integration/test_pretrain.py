@@ -1,6 +1,7 @@
 """Pretraining for real, on tiny generated trees: runs, kills, starting from them, the study."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -154,6 +155,14 @@ def test_a_run_is_resumed_as_it_was_begun_only(tree, done):
         ("data.folders.0.mpp=null", InputError, "no resolution"),
         ("model.family=vgg", ConfigError, "no model family"),
         ("train.precision=fp16", ConfigError, "needs a GPU"),
+        ("pretext.arguments={patch_px: 10000000}", ConfigError, "too large|At most"),
+        ("pretext.arguments={cells: 1000000}", ConfigError, "cannot take|too large"),
+        ("pretext.arguments={width: 1000000000000}", ConfigError, "too large"),
+        ("pretext={task: autoencoder, arguments: {noise: .nan}}", ConfigError, "noise = nan"),
+        ("pretext={task: multiscale, arguments: {blur_px: [2]}}", ConfigError, "blur_px is"),
+        ("data.exclude=[nobody]", ConfigError, "no patient 'nobody'"),
+        ("data.split_seed=-1", ConfigError, "split_seed"),
+        ("examples=100000000", ConfigError, "examples"),
         ("init.imagenet=required", ConfigError, "no encoder with published weights"),
     ],
 )
@@ -213,24 +222,14 @@ def test_another_network_is_refused(tree, done, tmp_path, change, said):
 
 
 def test_what_was_looked_at_is_not_held_out(tree, tmp_path):
-    """Not even without its labels."""
-    change = "data.folders=[{path: data/images, mpp: 0.25, group: '(p[0-9])_0'}]"
+    """Not even without its labels, and whatever its name: pixels tell."""
+    change = "data.folders=[{path: data/images, mpp: 0.25}]"
     small = "pretext.arguments={patch_px: 16, gap_px: 6, jitter_px: 3, width: 8}"
-    run = pretrain_recipe(_recipe(tree, change, small), tree, tmp_path / "pretext")
-    own = "data.sets.0.options={mpp: 0.25, group: '(p[0-9])_0'}"
-    title = "data.sets.0.title=TCGA"
-    _relabel(run, "TCGA")  # groups of a user's own pictures carry the title of their set
+    pretext = _recipe(tree, change, small, "data.validation=0.1")
+    run = pretrain_recipe(pretext, tree, tmp_path / "pretext")
     with pytest.raises(ConfigError, match="held out here"):
-        train_recipe(_training(tree, f"init.from={run}", own, title), tree, tmp_path / "run")
-
-
-def _relabel(run, title):
-    file = run / "encoder" / "encoder.json"
-    card = json.loads(file.read_text())
-    groups = card["training_data"][-1]["groups"]
-    everyone = [f"{title}:{name}" for names in groups.values() for name in names]
-    card["training_data"][-1]["groups"] = {"train": everyone, "validation": []}
-    file.write_text(json.dumps(card))
+        train_recipe(_training(tree, f"init.from={run}"), tree, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_damaged_encoders_are_refused(tree, done, tmp_path):
@@ -250,8 +249,19 @@ def test_damaged_encoders_are_refused(tree, done, tmp_path):
         card.write_text(bad)
         with pytest.raises(ModelError, match=said):
             train_recipe(recipe, tree, tmp_path / "run")
-    card.write_text(json.dumps({**json.loads(good), "mpp": "x"}))
-    with pytest.raises(ModelError, match="makes no sense"):
+    for change in (
+        {"mpp": "x"}, {"files": {}}, {"recipe": {}}, {"training_data": [1]},
+        {"training_data": [{"groups": []}]}, {"training_data": [{"groups": {"train": []}}]},
+        {"training_data": [{"groups": {"train": [[]], "validation": []}}]},
+        {"training_data": [{"pixels": 3}]},
+    ):  # fmt: skip
+        card.write_text(json.dumps({**json.loads(good), **change}))
+        with pytest.raises(ModelError, match="makes no sense"):
+            train_recipe(recipe, tree, tmp_path / "run")
+    weights.write_bytes(b"garbage")
+    digest = hashlib.sha256(b"garbage").hexdigest()
+    card.write_text(json.dumps({**json.loads(good), "files": {"encoder.safetensors": digest}}))
+    with pytest.raises(ModelError, match="no safetensors file"):
         train_recipe(recipe, tree, tmp_path / "run")
 
 
@@ -399,7 +409,9 @@ def test_official_test_pictures_are_scored_at_the_end_only_and_written_down(stud
         ("fractions=[0.5, 0.5]", "holds a value twice"),
         ("fractions=[0]", "fractions"),
         ("starts={random: {}, r: {pretex: a.yaml}}", "there is no key 'starts.r.pretex'"),
-        ("starts={a b: {}, a-b: {}}", "one name of a folder"),
+        ("starts={a b: {}, a-b: {}}", "two titles give one folder"),
+        ("seeds=[-1]", "seeds"),
+        ("starts={a: {}, b: {pretext: pretrain.yaml, imagenet: true}}", "exclude each other"),
     ],
 )
 def test_a_study_against_the_protocol_is_refused(study, tmp_path, change, said):
@@ -424,6 +436,41 @@ def test_what_is_tested_on_is_in_no_pretext_set(study, tmp_path):
     held = {e.group for e in plan.tests[HELD_OUT]}
     assert set(plan.pretexts["own"].data.exclude) == held
     assert held
+
+
+def test_a_pretext_that_has_seen_a_test_by_another_name_is_refused(study, tmp_path):
+    root, _ = study
+    content = {**PRETRAIN, "data": {**PRETRAIN["data"], "validation": 0.1}}
+    content["data"]["folders"] = [{"path": "data/images", "mpp": 0.25}]
+    content["pretext"] = {
+        "task": "relative_position",
+        "arguments": {"patch_px": 16, "gap_px": 6, "jitter_px": 3, "width": 8},
+    }
+    (root / "leaky.yaml").write_text(yaml.safe_dump(content))
+    words = [f"root={root}", "starts={random: {}, leaky: {pretext: leaky.yaml}}"]
+    with pytest.raises(ConfigError, match="under another name"):
+        run_study(root / "study.yaml", words, root, tmp_path / "out", StudyOptions())
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_resumed_study_keeps_the_meaning_of_its_titles(study):
+    root, _ = study
+    words = [f"root={root}"]
+    other = yaml.safe_dump({**PRETRAIN, "name": "other"})
+    (root / "other.yaml").write_text(other)
+    change = "starts={random: {}, relative position: {pretext: other.yaml}}"
+    with pytest.raises(TrainingError, match=r"another recipe \(init\.from"):
+        run_study(
+            root / "study.yaml", [*words, change], root, root / "out", StudyOptions(resume=True)
+        )
+    test = "tests=[{name: folder, path: official, title: official, options: {mpp: 0.25}}]"
+    options = StudyOptions(resume=True, ledger=root / "ledger.csv")
+    run_study(root / "study.yaml", [*words, test], root, root / "out", options)
+    test = test.replace("0.25", "0.5")
+    with pytest.raises(TrainingError, match="was other data before"):
+        run_study(
+            root / "study.yaml", [*words, test], root, root / "out", StudyOptions(resume=True)
+        )
 
 
 def test_imagenet_that_cannot_be_reached_is_said(study, monkeypatch):

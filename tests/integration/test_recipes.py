@@ -110,7 +110,7 @@ def test_study_recipe_fits_together(path):
     for start in study.starts.values():
         if start.pretext is not None:
             pretext = load_tree(PretrainRecipe, path.parent / start.pretext)
-            arrays = make_pretext(pretext).hands_on()
+            arrays = make_pretext(pretext).network.encoder_state()
             assert network.encoder_state().keys() <= arrays.keys()
             shapes = {name: array.shape for name, array in network.state_dict().items()}
             assert {n: a.shape for n, a in arrays.items()}.items() <= shapes.items()

@@ -59,15 +59,45 @@ def test_what_is_tested_on_is_left_out(tiles):
     groups = sorted(o.group for o in everything.origins.values())
     fewer = gather(_config(exclude=tuple(groups[:2])), tiles)
     assert sorted(o.group for o in fewer.origins.values()) == groups[2:]
+    with pytest.raises(ConfigError, match="there is no patient 'nobody'"):
+        gather(_config(exclude=("nobody",)), tiles)
     with pytest.raises(ConfigError, match="nothing is left"):
         gather(_config(exclude=tuple(groups)), tiles)
 
 
-def test_official_test_pictures_are_refused_in_any_folder(tiles):
-    image = tissue(160, 160, 20, seed=9)[0]
-    Image.fromarray(image).save(tiles / "tiles" / "TCGA-2Z-A9J9-01A-01-TS1.png")
-    with pytest.raises(InputError, match=r"TCGA-2Z-A9J9.*official test picture"):
-        gather(_config(), tiles)
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("TCGA-2Z-A9J9-01A-01-TS1.png", "tiles"),
+        ("tcga-2z-a9j9-01a-01-ts1.png", "tiles"),
+        ("TCGA-2Z-A9J9-01A-01-TS1/1.png", "tiles"),
+        ("TCGA-2Z-A9J9-01A-01-TS1/1.png", "tiles/TCGA-2Z-A9J9-01A-01-TS1"),
+        ("TCGA-2Z-A9J9-01A-01-TS1/1.png", "tiles/TCGA*/*.png"),
+    ],
+)
+def test_official_test_pictures_are_refused_in_any_folder(tiles, name, path):
+    file = tiles / "tiles" / name
+    file.parent.mkdir(exist_ok=True)
+    Image.fromarray(tissue(160, 160, 20, seed=9)[0]).save(file)
+    with pytest.raises(InputError, match=r"official test picture"):
+        gather(_config(folders=(FolderConfig(path=path, mpp=0.25),)), tiles)
+
+
+def test_a_pattern_names_pictures_by_their_folders(tiles):
+    config = _config(folders=(FolderConfig(path="tiles/*/*.png", mpp=0.25, group="/([ab])/"),))
+    corpus = gather(config, tiles)
+    assert sorted(corpus.origins)[0] == "0:tiles/a/0.png"
+    assert {o.group for o in corpus.origins.values()} == {"a", "b"}
+    with pytest.raises(ConfigError, match="does not match"):
+        gather(_config(folders=(FolderConfig(path="tiles", mpp=0.25, group="a(9)?"),)), tiles)
+
+
+def test_a_picture_a_little_larger_than_a_tile_gives_few(tmp_path):
+    (tmp_path / "tiles").mkdir()
+    for i in range(3):
+        Image.fromarray(tissue(140, 140, 20, seed=i)[0]).save(tmp_path / "tiles" / f"{i}.png")
+    found, _ = _read(gather(_config(tile_px=128), tmp_path), window=64)
+    assert len(found) == 2 * 2
 
 
 def test_labels_of_a_data_set_are_not_needed(tmp_path):
@@ -160,6 +190,9 @@ def test_tiles_that_do_not_fit_into_memory_are_refused(tiles, monkeypatch):
     monkeypatch.setattr(module, "_MOST_BYTES", 100_000)
     with pytest.raises(ConfigError, match="memory"):
         _read(gather(_config(), tiles))
+    monkeypatch.setattr(module, "_MOST_BYTES", 1 << 28)
+    with pytest.raises(ConfigError, match="memory"):
+        _read(gather(_config(tiles_per_slide=4096), tiles))
 
 
 def test_windows_are_drawn_by_area_and_reach_the_last_pixel():

@@ -11,7 +11,6 @@ from nucleate.errors import ConfigError
 from nucleate.models import MODELS, build
 from nucleate.pretrain import PRETEXTS
 from nucleate.pretrain.autoencoder import AutoEncoder
-from nucleate.pretrain.masked import Masked
 from nucleate.pretrain.multiscale import CLASSES, MultiScale, zoomed
 from nucleate.pretrain.pictures import attention, nearest_patches
 from nucleate.pretrain.relative_position import PAIRS, RelativePosition, coarsened, one_colour
@@ -21,7 +20,6 @@ ARGUMENTS = {
     "relative_position": {"patch_px": 32, "gap_px": 8, "jitter_px": 3, "width": 16},
     "multiscale": {"view_px": 32, "width": 16},
     "autoencoder": {"window_px": 64, "width": 8},
-    "masked": {"window_px": 64},
 }
 DARK = AugmentConfig(
     stain=0, brightness=0, contrast=0, blur_chance=0, noise_chance=0, jpeg_chance=0
@@ -39,7 +37,7 @@ FAMILIES = {
 def _task(name, family="mtl", **changes):
     torch.manual_seed(0)
     make = PRETEXTS[name]
-    network = build(family, make.heads, FAMILIES[family])
+    network = build(family, ["foreground"], FAMILIES[family])
     return make(network, **{**ARGUMENTS[name], **changes})
 
 
@@ -63,7 +61,6 @@ def test_a_task_trains_the_encoder_of_any_family(name, family):
     assert task.score in scores
     torch.stack(list(losses.values())).sum().backward()
     encoder = task.network.encoder_state()
-    assert encoder.keys() <= task.hands_on().keys()
     still = [n for n, p in task.network.named_parameters() if n in encoder and p.grad is None]
     assert not still
 
@@ -139,7 +136,7 @@ def test_relative_position_can_be_learned_where_there_is_something_to_learn():
         optimiser.zero_grad()
         losses["place"].backward()
         optimiser.step()
-    assert scores["accuracy"] > 0.9
+    assert scores["accuracy"][0] / scores["accuracy"][1] > 0.9
 
 
 def test_one_colour_is_left():
@@ -192,6 +189,41 @@ def test_sharpness_does_not_tell_the_zoom(blur):
     assert np.std(guarded) < 0.25 * np.std(plain)
 
 
+def _traces(how, monkeypatch, count=400, view=64):
+    """How much of log2 z can be told from the rhythm of the detail, where z shows in nothing else.
+
+    1/f noise looks alike at every zoom. Kernel ridge on the spectrum of its second differences;
+    half of the views are learned from, the share of variance explained is that of the others.
+    """
+    monkeypatch.setattr(cv2, "INTER_LANCZOS4", how)
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(2 * view)[:, None], np.fft.rfftfreq(2 * view)[None])
+    frequency[0, 0] = 1
+    spectra, zooms = [], rng.uniform(-1, 1, count)
+    for zoom in zooms:
+        noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(2 * view,) * 2)) / frequency)
+        noise = 128 + 40 * (noise - noise.mean()) / noise.std()
+        window = np.repeat(np.clip(noise, 0, 255).astype(np.uint8)[..., None], 3, 2)
+        shown = zoomed(window, 2**zoom, view, rng.uniform(1.1, 2.2), (view, view))[..., 0]
+        profile = np.abs(np.diff(shown.astype(float), 2, axis=1)).mean(0)
+        spectra.append(np.log(np.abs(np.fft.rfft(profile / profile.mean() - 1)) + 1e-3))
+    x = np.array(spectra)
+    x = (x - x.mean(0)) / x.std(0)
+    apart = ((x[:, None] - x[None]) ** 2).sum(-1)
+    kernel = np.exp(-apart / np.median(apart))
+    half = count // 2
+    weights = np.linalg.solve(kernel[:half, :half] + 0.1 * np.eye(half), zooms[:half])
+    wrong = kernel[half:, :half] @ weights - zooms[half:]
+    return 1 - (wrong**2).sum() / (zooms[half:] ** 2).sum()
+
+
+def test_resampling_leaves_no_trace_of_the_zoom(monkeypatch):
+    """Bilinear interpolation does: the test can see it."""
+    lanczos, bilinear = cv2.INTER_LANCZOS4, cv2.INTER_LINEAR
+    assert _traces(bilinear, monkeypatch) > 0.1
+    assert _traces(lanczos, monkeypatch) < 0.02
+
+
 @pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
 def test_a_view_is_zoomed_by_what_it_says(zoom):
     window = np.full((128, 128, 3), 255, np.uint8)
@@ -232,26 +264,9 @@ def test_an_auto_encoder_explains_what_it_has_learned_by_heart():
         optimiser.zero_grad()
         losses["drawn"].backward()
         optimiser.step()
-        shares.append(float(scores["explained"].detach()))
+        part, whole = scores["explained"]
+        shares.append(float(part.detach() / whole))
     assert shares[0] < 0.2 < 0.5 < shares[-1]
-
-
-def test_masked_counts_what_is_covered_only_and_shows_none_of_it():
-    task = _task("masked")
-    batch = _batch(task, 2)
-    covered = batch["covered"]
-    assert covered.float().mean() == 0.5
-    assert (batch["shown"][covered].unique(dim=0).shape[0]) <= 2  # one mean colour per picture
-    assert torch.equal(batch["shown"][~covered], batch["drawn"][~covered])
-    task.eval()
-    with torch.no_grad():
-        one = task(batch)[0]["drawn"]
-        drawn = batch["drawn"].clone()
-        drawn[~covered] = 0
-        other = task({**batch, "drawn": drawn})[0]["drawn"]
-    assert torch.equal(one, other)
-    assert not any(name.startswith("leave.") for name in task.hands_on())
-    assert any(name.startswith("decoder.") for name in task.hands_on())
 
 
 @pytest.mark.parametrize(
@@ -264,13 +279,12 @@ def test_masked_counts_what_is_covered_only_and_shows_none_of_it():
         (MultiScale, {"view_px": 4}, "at least 16"),
         (MultiScale, {"blur_px": (0.5, 2.0)}, "sharpness"),
         (MultiScale, {"blur_px": (2.0, 1.5)}, "blur_px"),
+        (MultiScale, {"blur_px": (2.0,)}, "blur_px"),
         (AutoEncoder, {"window_px": 8}, "at least 16"),
-        (Masked, {"square_px": 7}, "multiple"),
-        (Masked, {"covered": 1.0}, "between 0 and 1"),
     ],
 )
 def test_impossible_tasks_are_refused(make, arguments, said):
-    network = build("mtl", make.heads, FAMILIES["mtl"])
+    network = build("mtl", ["foreground"], FAMILIES["mtl"])
     with pytest.raises(ConfigError, match=said):
         make(network, **arguments)
 
@@ -292,3 +306,25 @@ def test_attention_is_a_map_of_the_picture():
     assert found.shape == (100, 90)
     assert found.min() == 0
     assert found.max() == 1
+
+
+def test_scores_do_not_depend_on_how_examples_are_batched():
+    for name in PRETEXTS:
+        task = _task(name).eval()
+        batch = _batch(task, 4)
+        halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
+        with torch.no_grad():
+            whole = task(batch)[1]
+            parts = [task(half)[1] for half in halves]
+        for key, (part, total) in whole.items():
+            assert float(sum(p[key][1] for p in parts)) == pytest.approx(float(total), rel=1e-5)
+            found = float(sum(p[key][0] for p in parts))
+            assert found == pytest.approx(float(part), rel=1e-3, abs=1e-2), (name, key)
+
+
+def test_chance_of_the_classes_is_that_of_the_most_frequent():
+    task = _task("multiscale")
+    zooms = _batch(task, 2000)["zoom"].numpy().reshape(-1)
+    borders = np.log2(CLASSES)[:-1] + np.diff(np.log2(CLASSES)) / 2
+    counts = np.bincount((zooms[:, None] > borders).sum(1), minlength=5)
+    assert task.chance["accuracy"] == pytest.approx(counts.max() / counts.sum(), abs=0.02)

@@ -28,7 +28,6 @@ from nucleate.models.network import Network
 from nucleate.pretrain.autoencoder import AutoEncoder
 from nucleate.pretrain.config import PretrainRecipe
 from nucleate.pretrain.corpus import Corpus, Tile, gather
-from nucleate.pretrain.masked import Masked
 from nucleate.pretrain.multiscale import MultiScale
 from nucleate.pretrain.pictures import draw_pictures, draw_progress
 from nucleate.pretrain.pretext import Pretext
@@ -45,7 +44,6 @@ PRETEXTS: dict[str, Callable[..., Pretext]] = {
     "relative_position": RelativePosition,
     "multiscale": MultiScale,
     "autoencoder": AutoEncoder,
-    "masked": Masked,
 }
 
 
@@ -56,7 +54,7 @@ def make_pretext(recipe: PretrainRecipe) -> Pretext:
         ConfigError: no such task or network, or an argument that it does not have.
     """
     make: Any = pick(PRETEXTS, recipe.pretext.task, "pretext task")
-    network = build(recipe.model.family, make.heads, recipe.model.arguments)
+    network = build(recipe.model.family, ["foreground"], recipe.model.arguments)
     owner = f"pretext.arguments: {recipe.pretext.task}"
     check_arguments(make, recipe.pretext.arguments, owner, ("network",))
     try:
@@ -183,8 +181,7 @@ def _finish(
     draw_pictures(pretext.network, first, held_out, run.path)
     folder = run.path / "encoder"
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = pretext.hands_on()
-    write_weights(folder / ENCODER, arrays)
+    write_weights(folder / ENCODER, pretext.network.encoder_state())
     rows = run.numbers()
     if not rows:
         raise TrainingError(f"{run.path / 'metrics.csv'}: holds no rows. Restore the file.")

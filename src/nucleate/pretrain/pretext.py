@@ -21,14 +21,12 @@ class Pretext(nn.Module, ABC):
     """A task that needs no labels; one per file, in the table `PRETEXTS`.
 
     Attributes:
-        heads: maps that the network is built with.
         score: name of the score that says how well the task is solved; higher is better.
         chance: score -> what guessing gives.
         window_px: edge of the windows that `views` takes.
         network: whose weights are trained.
     """
 
-    heads: ClassVar[tuple[str, ...]] = ("foreground",)
     score: ClassVar[str]
     chance: dict[str, float]
     window_px: int
@@ -50,10 +48,6 @@ class Pretext(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
         """Return losses, which are summed, and scores, of a batch of examples."""
-
-    def hands_on(self) -> dict[str, Tensor]:
-        """Return name -> array of what a later training starts from."""
-        return self.network.encoder_state()
 
 
 def deepest_shape(network: Network, edge: int) -> tuple[int, int]:

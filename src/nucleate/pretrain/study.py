@@ -137,7 +137,7 @@ def run_study(
     trainings: dict[str, Recipe] = {}
     for share, seed, title in product(recipe.fractions, recipe.seeds, starts):
         name = run_name(title, share, seed)
-        trainings[name] = _training(plan.finetune, share, seed, starts[title], pretexts, base)
+        trainings[name] = _training(plan.finetune, share, seed, starts[title], pretexts)
     runs = out / "runs"
     for name, training in trainings.items():
         _check_same(runs / name, training)
@@ -248,7 +248,7 @@ def _without(pretext: PretrainRecipe, groups: set[str], base: Path) -> PretrainR
 
 
 def _training(
-    finetune: Recipe, share: float, seed: int, start: StartConfig, pretexts: Path, base: Path
+    finetune: Recipe, share: float, seed: int, start: StartConfig, pretexts: Path
 ) -> Recipe:
     """Return one of the trainings."""
     tree = finetune.model_dump(mode="json")
@@ -257,7 +257,7 @@ def _training(
     tree["init"] = {"from": None, "imagenet": "required" if start.imagenet else "never"}
     if start.pretext is not None:
         encoder = pretexts / Path(start.pretext).stem
-        tree["init"]["from"] = Path(os.path.relpath(encoder, base)).as_posix()
+        tree["init"]["from"] = Path(os.path.relpath(encoder)).as_posix()  # as people type it
     return Recipe.model_validate(tree)
 
 
@@ -278,7 +278,13 @@ def _check_unseen(plan: Plan, pretexts: Path) -> None:
 def _check_same(run: Path, training: Recipe) -> None:
     """Raise a `TrainingError` where a run was begun as something else."""
     file = run / "recipe.yaml"
-    changed = differences(load_recipe(file), training) if file.exists() else []
+    if not file.exists():
+        return
+    before = load_recipe(file)
+    changed = differences(before, training)
+    encoders = (Path(str(recipe.init.from_model)).name for recipe in (before, training))
+    if changed == ["init.from"] and len(set(encoders)) == 1:  # from another working folder
+        return
     if changed:
         raise TrainingError(
             f"{run}: was begun with another recipe ({', '.join(changed)}). Give the start another "
