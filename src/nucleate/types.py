@@ -286,7 +286,8 @@ class EncoderCard:
         task: key of `nucleate.pretrain.PRETEXTS`.
         mpp: micrometres per pixel that it was trained at.
         training_data: one entry per data set or folder: name, images, licence, citation; and one
-            with the groups (patients) that were looked at, without labels.
+            with the groups (patients) and `pixels` (digests of pictures) that were looked at,
+            without labels.
         licence: of the weights (SPDX expression), as the pictures allow.
         metrics: how well the task is solved on held-out pictures, and what guessing gives.
         files: file name -> SHA-256.
