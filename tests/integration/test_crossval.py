@@ -220,18 +220,18 @@ def test_a_start_that_saw_the_folds_is_refused(tree, done, tmp_path):
 
 
 def test_gpus_are_dealt_out_among_those_that_are_allowed(tmp_path, monkeypatch):
-    from nucleate import crossval
+    from nucleate import jobs
 
     seen = []
     monkeypatch.setattr(
-        crossval.subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"])
+        jobs.subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"])
     )
     recipe = load_recipe_of_tiny(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     for slot in (0, 1, 2):
-        crossval._launch(recipe, tmp_path, "fold-1", slot, 3, 2)
+        jobs._launch("train", recipe, tmp_path, "fold-1", slot, 3, 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    crossval._launch(recipe, tmp_path, "fold-1", 1, 3, 2)
+    jobs._launch("train", recipe, tmp_path, "fold-1", 1, 3, 2)
     assert seen == ["6", "7", "6", "1"]
 
 

@@ -353,7 +353,7 @@ def pixels_digest(image: UInt8) -> str:
 
     Example:
         >>> pixels_digest(np.zeros((1, 1, 3), np.uint8))
-        'c0a1b1a4ea66de5d'
+        '5b5b6c1f598f8ec1'
     """
     content = np.ascontiguousarray(image)
     return hashlib.sha256(str(content.shape).encode() + content.tobytes()).hexdigest()[:16]
