@@ -125,7 +125,8 @@ def left_out() -> str:
 Masked pictures: squares are painted over, and the whole network, skips and decoder too, paints
 them in; all its weights but the last layer are handed on. It would have stayed if it had beaten the
 other three on pictures that are not the official test. It did not, so the package does not have it;
-commit {found["commit"]} does.
+commit {found["commit"]} does. Its multi-scale task still resampled bilinearly, which leaves a
+trace of the zoom in the pixels; that of the tables above uses Lanczos kernels.
 """
     parts = [about, "| test | labelled | start | AJI | gain in AJI |", "|---|---|---|---|---|"]
     for title, test in found["tests"].items():
@@ -173,7 +174,7 @@ def pretexts(found: dict) -> str:
     about = """
 ## How well the tasks are solved
 
-On patients that were not learned from. Commands: `nucleate pretrain recipes/pretrain/NAME.yaml`.
+On patients that were not learned from, with the recipes of `recipes/pretrain/`:
 """
     head = "| recipe | steps | minutes | held-out pictures | chance |\n|---|---|---|---|---|"
     parts = [about, head]

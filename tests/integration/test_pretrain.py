@@ -398,6 +398,14 @@ def test_official_test_pictures_are_scored_at_the_end_only_and_written_down(stud
     assert len(rows) == 8
     assert rows[0]["model"].startswith("tiny-study: ")
     assert len(found["tests"]["official"]["labelled"]["50"]) == 2
+    # a score belongs to the weights that it was made with
+    old = next((root / "out" / "tests" / "official").iterdir()) / "metrics.json"
+    told = json.loads(old.read_text())
+    told["about"]["model_files"] = {"model.onnx": "another"}
+    old.write_text(json.dumps(told))
+    run_study(root / "study.yaml", words, root, root / "out", options)
+    assert len(ledger.read_text().splitlines()) == 1 + 8 + 1
+    assert json.loads(old.read_text())["about"]["model_files"] != told["about"]["model_files"]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ def fail(text: str, code: int = 2) -> int:
 
 
 def command_line(root: Path | None = None) -> str:
-    """Return the command as typed, folders above the data set's own name left out."""
-    words = [root.name if root is not None and word == str(root) else word for word in sys.argv[1:]]
+    """Return the command as typed; of absolute paths, and of `root`, the last name only."""
+    words = []
+    for word in sys.argv[1:]:
+        key, found, value = word.rpartition("=")
+        known = Path(value).is_absolute() or (root is not None and value == str(root))
+        words.append(key + found + (Path(value).name if known else value))
     return shlex.join(["nucleate", *words])

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.checkpoint import read_encoder_card, weights_digest
+from nucleate.checkpoint import find_model, read_card, read_encoder_card, weights_digest
 from nucleate.config import Recipe, SetConfig, Strict, dump_recipe, load_recipe, load_tree
 from nucleate.datasets.collect import at_mpp, collect, list_sets
 from nucleate.datasets.entry import Entry
@@ -38,7 +38,7 @@ from nucleate.evaluate import (
     read_scores,
 )
 from nucleate.inference.load import load_model
-from nucleate.io.files import atomic, write_text
+from nucleate.io.files import atomic, read_text, write_text
 from nucleate.jobs import run_apart
 from nucleate.metrics.paired import paired_over_seeds
 from nucleate.metrics.report import METRICS, no_nan
@@ -372,11 +372,12 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
 
 
 def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bool) -> None:
-    """Score a finished run on the tests, the official ones or the others; what is there stays."""
+    """Score a finished run on the tests, the official ones or the others; its own scores stay."""
     model = None
+    files = read_card(find_model(run)).files
     for title, entries in plan.tests.items():
         folder = out / "tests" / slug(title) / run.name
-        if any(e.test_only for e in entries) != official or (folder / "metrics.json").exists():
+        if any(e.test_only for e in entries) != official or _scored_files(folder) == files:
             continue
         model = model or load_model(run)
         report = evaluate_model(model, entries)
@@ -385,6 +386,15 @@ def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bo
             name = f"{plan.recipe.name}: {run.name}"
             log_test_use(options.ledger, name, weights_digest(model.card), report, options.command)
         report.write(folder)
+
+
+def _scored_files(folder: Path) -> object:
+    """Return the files (and hashes) of the model that a result is of; None where there is none."""
+    file = folder / "metrics.json"
+    try:
+        return json.loads(read_text(file))["about"]["model_files"] if file.exists() else None
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
