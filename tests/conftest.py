@@ -46,7 +46,9 @@ def _decode(maps, thresholds):
 @pytest.fixture
 def oracle(monkeypatch):
     monkeypatch.setitem(
-        postprocess.DECODERS, "oracle", postprocess.Decoder(("foreground",), {}, {}, _decode)
+        postprocess.DECODERS,
+        "oracle",
+        postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_decode)),
     )
     return Model(oracle_card(), OracleBackend())
 

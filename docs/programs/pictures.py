@@ -21,7 +21,7 @@ from nucleate.datasets.monuseg import entries
 from nucleate.io.exports import OUTLINE_RGB, draw_outlines
 from nucleate.io.images import read_image
 from nucleate.io.slides import ArraySource
-from nucleate.labels import boxes_areas, compact, largest_pieces, rasterise, trace
+from nucleate.labels import boxes_areas, compact, largest_pieces, paint, trace
 from nucleate.metrics.matching import overlap
 from nucleate.types import Frame, Instances
 
@@ -66,7 +66,7 @@ def errors(data: Path) -> None:
             continue
         sample = entry.read()
         found = segment(ArraySource(sample.image, sample.mpp, sample.name), model)
-        pred, _ = rasterise(found.coords_xy, found.offsets, sample.image.shape[:2])
+        pred = paint(found, sample.image.shape[:2])
         pred, truth = compact(pred)[0], largest_pieces(sample.labels)
         table = overlap(truth, pred)
         good = table.pairs[table.iou > 0.5]

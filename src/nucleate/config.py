@@ -177,6 +177,8 @@ class FitConfig(Strict):
 
     steps: Positive
     batch: Positive = 8
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """sgd has a momentum of 0.9."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: NonNegative = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100

@@ -20,7 +20,7 @@ from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
 from nucleate.io.slides import ArraySource
-from nucleate.labels import rasterise
+from nucleate.labels import paint
 from nucleate.metrics.classes import Typed, compare_classes
 from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
 from nucleate.run_folder import git_commit
@@ -111,7 +111,7 @@ def predictions(
             raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
-        labels, _ = rasterise(nuclei.coords_xy, nuclei.offsets, sample.labels.shape)
+        labels = paint(nuclei, sample.labels.shape)
         radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
         score = compare(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
         if sample.classes is not None and sample.class_names == tuple(model.card.classes):

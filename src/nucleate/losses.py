@@ -168,6 +168,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
+# of the head `instances`; the network computes them itself, on the boxes that it draws
+DETECTOR_LOSSES = ("objectness", "proposal", "classifier", "box", "mask")
+
+
 class Uncertainty(nn.Module):
     """Weights of the heads that are learned with the network: exp(-s) · loss + s for each head.
 

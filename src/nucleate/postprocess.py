@@ -10,24 +10,64 @@ import numpy as np
 
 from nucleate.errors import ConfigError, nearest, pick
 from nucleate.labels import boxes_areas, compact, largest_pieces
-from nucleate.types import Float32, Int32, Maps
+from nucleate.mask_nms import mask_nms
+from nucleate.types import TYPE, Float32, Int16, Int32, Layer, Maps
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A way from maps to a label image.
+    """A way from what a network says to nuclei.
 
     Attributes:
         heads: names of the maps it needs.
         defaults: name of a threshold -> value before tuning.
         grid: name of a threshold -> values that tuning tries.
-        decode: maps and thresholds -> labels int32 (H, W), 1..n without gaps.
+        decode: maps, thresholds and the picture's (H, W) -> nuclei; maps may be larger.
     """
 
     heads: tuple[str, ...]
     defaults: dict[str, float]
     grid: dict[str, tuple[float, ...]]
-    decode: Callable[[Maps, dict[str, float]], Int32]
+    decode: Callable[[Maps, dict[str, float], tuple[int, int]], list[Layer]]
+
+
+def one_layer(
+    draw: Callable[[Maps, dict[str, float]], Int32],
+) -> Callable[[Maps, dict[str, float], tuple[int, int]], list[Layer]]:
+    """Return a decoder of what draws a label image from maps of the picture's size.
+
+    The score of a nucleus is its mean foreground, its class that of the highest type map.
+    """
+
+    def decode(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:
+        high, wide = shape
+        maps = {head: np.ascontiguousarray(m[:high, :wide]) for head, m in maps.items()}
+        labels = draw(maps, thresholds)
+        return [Layer(labels, mean_score(labels, maps["foreground"]), _classes(labels, maps))]
+
+    return decode
+
+
+def flat(layers: list[Layer]) -> Int32:
+    """Return all layers in one label image, 1..n; where nuclei overlap the surer has the pixel.
+
+    Example:
+        >>> sure = Layer(np.array([[1, 1, 0]], np.int32), np.ones(1, np.float32), np.zeros(1))
+        >>> other = Layer(np.array([[0, 1, 1]], np.int32), np.zeros(1, np.float32), np.zeros(1))
+        >>> flat([sure, other]).tolist()
+        [[1, 1, 2]]
+    """
+    if len(layers) == 1:
+        return layers[0].labels
+    labels = np.zeros(layers[0].labels.shape, np.int32)
+    best = np.full(labels.shape, -1, np.float32)
+    count = 0
+    for layer in layers:
+        score = np.concatenate([[-1], layer.scores]).astype(np.float32)[layer.labels]
+        surer = score > best
+        labels[surer], best[surer] = layer.labels[surer] + count, score[surer]
+        count += len(layer.scores)
+    return compact(labels)[0]
 
 
 def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
@@ -123,6 +163,14 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
     return (sums / np.maximum(areas, 1)).astype(np.float32)
 
 
+def _classes(labels: Int32, maps: Maps) -> Int16:
+    """Return of each nucleus 1..n the class whose map is highest on it; 0 without such maps."""
+    kinds = [mean_score(labels, m) for name, m in maps.items() if name.startswith(TYPE)]
+    if not kinds:
+        return np.zeros(int(labels.max(initial=0)), np.int16)
+    return np.asarray(np.argmax(kinds, axis=0), np.int16)
+
+
 DECODERS: dict[str, Decoder] = {
     "watershed": Decoder(
         heads=("foreground", "distance"),
@@ -133,7 +181,7 @@ DECODERS: dict[str, Decoder] = {
             "smooth": (0.5, 1.0, 1.5, 2.0),
             "min_area": (20.0, 30.0, 45.0, 60.0),
         },
-        decode=watershed,
+        decode=one_layer(watershed),
     ),
     "components": Decoder(
         heads=("foreground",),
@@ -142,7 +190,18 @@ DECODERS: dict[str, Decoder] = {
             "foreground": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
             "min_area": (1.0, 20.0, 30.0, 45.0, 60.0),
         },
-        decode=components,
+        decode=one_layer(components),
+    ),
+    "mask_nms": Decoder(
+        heads=("instances",),
+        defaults={"score": 0.5, "mask": 0.5, "overlap": 0.5, "min_area": 30.0},
+        grid={
+            "score": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+            "mask": (0.4, 0.45, 0.5, 0.55, 0.6),
+            "overlap": (0.2, 0.3, 0.5, 0.7),
+            "min_area": (20.0, 30.0, 45.0, 60.0),
+        },
+        decode=mask_nms,
     ),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 from nucleate.errors import pick
 from nucleate.metrics.instance import aji
 from nucleate.metrics.matching import overlap
-from nucleate.postprocess import DECODERS, Decoder
+from nucleate.postprocess import DECODERS, Decoder, flat
 from nucleate.types import Bool, Int32, Maps
 
 Truth = tuple[Int32, Bool | None]  # labels and ignored pixels
@@ -50,7 +50,7 @@ def mean_aji(
     """Return the mean AJI over pictures of decoding `maps` with `thresholds`."""
     decode = pick(DECODERS, decoder, "decoder").decode
     scores = [
-        aji(overlap(labels, decode(m, thresholds), ignore))
+        aji(overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore))
         for m, (labels, ignore) in zip(maps, truths, strict=True)
     ]
     return float(np.nanmean(scores))

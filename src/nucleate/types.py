@@ -25,7 +25,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 SAME_MPP = 0.05  # within 5 % nothing is resampled
-Maps = dict[str, Float32]  # the network's output: head name -> (H, W)
+Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a detector DETECTED
+DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
+INSTANCES = "instances"  # the head of detectors; all others are maps
+TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,21 @@ class Instances:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """Decoded nuclei that do not overlap; those that do lie in different layers.
+
+    Attributes:
+        labels: int32 (H, W), 0 background, 1..n without gaps, each nucleus one 4-connected piece.
+        scores: float32 (n,), 0 to 1.
+        classes: int16 (n,).
+    """
+
+    labels: Int32
+    scores: Float32
+    classes: Int16
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """Everything that must be known to run a model, to trust it and to cite it.
 
@@ -309,6 +327,16 @@ class EncoderCard:
     package_version: str
     recipe: dict[str, Any]
     notes: str = ""
+
+
+def output_names(heads: list[str]) -> list[str]:
+    """Return the names of what a network with these heads gives.
+
+    Example:
+        >>> output_names(["foreground"]), output_names(["instances"])
+        (['foreground'], ['boxes', 'scores', 'masks'])
+    """
+    return list(DETECTED) if heads == [INSTANCES] else heads
 
 
 def check_mpp(mpp: object) -> float:

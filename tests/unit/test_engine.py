@@ -125,7 +125,9 @@ def _components(maps, thresholds):
 @pytest.mark.parametrize("mpp", [0.125, 0.2, 0.4, 0.5])
 def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, mpp):
     monkeypatch.setitem(
-        postprocess.DECODERS, "pieces", postprocess.Decoder(("foreground",), {}, {}, _components)
+        postprocess.DECODERS,
+        "pieces",
+        postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_components)),
     )
     model = Model(oracle_card(decoder="pieces"), OracleBackend())
     step = round(6 / mpp)  # squares of 4 um, 6 um apart

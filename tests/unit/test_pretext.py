@@ -8,7 +8,7 @@ from torch.utils.data import default_collate
 
 from nucleate.config import AugmentConfig
 from nucleate.errors import ConfigError
-from nucleate.models import MODELS, build
+from nucleate.models import MODELS, build, some_heads
 from nucleate.pretrain import PRETEXTS
 from nucleate.pretrain.autoencoder import AutoEncoder
 from nucleate.pretrain.multiscale import CLASSES, MultiScale, zoomed
@@ -31,13 +31,14 @@ FAMILIES = {
     "linknet": {},
     "encoder_unet": {"encoder": "resnet18"},
     "encoder_fpn": {"encoder": "resnet18"},
+    "mask_rcnn": {"encoder": "resnet18"},
 }
 
 
 def _task(name, family="mtl", **changes):
     torch.manual_seed(0)
     make = PRETEXTS[name]
-    network = build(family, ["foreground"], FAMILIES[family])
+    network = build(family, some_heads(family), FAMILIES[family])
     return make(network, **{**ARGUMENTS[name], **changes})
 
 

@@ -13,10 +13,10 @@ from nucleate.checkpoint import (
     trusted_file,
 )
 from nucleate.errors import ModelError, optional
-from nucleate.types import EncoderCard, Maps, ModelCard, UInt8
+from nucleate.types import INSTANCES, EncoderCard, Maps, ModelCard, UInt8, output_names
 
 if TYPE_CHECKING:
-    from torch import nn
+    from nucleate.models.network import Network
 
 Precision = Literal["f32", "bf16"]
 
@@ -28,7 +28,10 @@ class Backend(Protocol):
     """Engine, version, device and precision, for people and for summary.json."""
 
     def __call__(self, batch: UInt8) -> Maps:
-        """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3)."""
+        """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3).
+
+        Of a detector: name -> float32 (B, n, …), see `nucleate.types.DETECTED`.
+        """
         ...
 
 
@@ -59,28 +62,43 @@ class OpenVinoBackend:
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
                 "Run 'nucleate doctor', and fetch the model again."
             ) from error
-        self._heads = card.heads
+        self._names, self._detects = output_names(card.heads), card.heads == [INSTANCES]
         version = openvino.__version__.split("-")[0]
         self.about = f"OpenVINO {version} on CPU, {precision}"
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        if self._detects:  # finds another number in each picture
+            return _stacked([self._run(picture[None]) for picture in batch])
+        return self._run(batch)
+
+    def _run(self, batch: UInt8) -> Maps:
         results = self._compiled(batch)
-        return {head: np.asarray(results[head]) for head in self._heads}
+        return {name: np.asarray(results[name]) for name in self._names}
+
+
+def _stacked(found: list[Maps]) -> Maps:
+    """Return detections of single pictures as one batch, filled up with scores of 0."""
+    most = max(len(picture["scores"][0]) for picture in found)
+    return {
+        name: np.concatenate(
+            [
+                np.pad(m, [(0, 0), (0, most - m.shape[1])] + [(0, 0)] * (m.ndim - 2))
+                for m in (picture[name] for picture in found)
+            ]
+        )
+        for name in found[0]
+    }
 
 
 class TorchBackend:
     """A PyTorch network on CPU or GPU."""
 
-    def __init__(
-        self, network: nn.Module, heads: list[str], device: str, precision: Precision
-    ) -> None:
+    def __init__(self, network: Network, device: str, precision: Precision) -> None:
         torch: Any = optional("torch", "train")
-        from nucleate.models.export import Deploy
-
-        self._torch, self._device, self._heads = torch, device, heads
+        self._torch, self._device = torch, device
         self._half = precision == "bf16"
-        self._network = Deploy(network, heads).eval()
+        self._network = network.eval()
         name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         self.about = f"PyTorch {torch.__version__} on {name}, {precision}"
 
@@ -104,7 +122,7 @@ class TorchBackend:
                 f"{folder}: the weights do not fit the network of the card. Fetch the model again."
             ) from error
         network.to(torch.device(device)).to(memory_format=torch.channels_last)
-        return cls(network, card.heads, device, precision)
+        return cls(network, device, precision)
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
@@ -113,10 +131,9 @@ class TorchBackend:
             torch.inference_mode(),
             torch.autocast(self._device, torch.bfloat16, enabled=self._half),
         ):
-            maps = self._network(
-                torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
-            )
-        return {head: m.cpu().numpy() for head, m in zip(self._heads, maps, strict=True)}
+            pictures = torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
+            maps = self._network.maps(pictures.permute(0, 3, 1, 2))
+        return {head: m.cpu().numpy() for head, m in maps.items()}
 
 
 def read_weights(

@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Backend, Model
-from nucleate.types import Maps, UInt8
+from nucleate.types import INSTANCES, Maps, UInt8
 
 
 class EightViews:
@@ -47,7 +47,12 @@ class Mean:
 
 
 def with_tta(model: Model) -> Model:
-    """Return a model that averages over eight views of every tile: eight times the work."""
+    """Return a model that averages over eight views of every tile: eight times the work.
+
+    Raises:
+        ModelError: it is a detector, whose nuclei cannot be averaged.
+    """
+    _check_maps(model, "--tta")
     return Model(model.card, EightViews(model.backend))
 
 
@@ -55,8 +60,10 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
     """Return the mean of several models, with the median of their thresholds.
 
     Raises:
-        ModelError: they differ in heads, decoder, resolution, classes or stain.
+        ModelError: they differ in heads, decoder, resolution, classes or stain, or are detectors.
     """
+    for model in models:
+        _check_maps(model, name)
     first = models[0].card
     for key in ("heads", "decoder", "mpp", "classes", "stain"):
         other = next((m.card for m in models if getattr(m.card, key) != getattr(first, key)), None)
@@ -81,3 +88,11 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
         notes=f"The mean of {len(models)} networks.",
     )
     return Model(card, Mean([m.backend for m in models]))
+
+
+def _check_maps(model: Model, owner: str) -> None:
+    if model.card.heads == [INSTANCES]:
+        raise ModelError(
+            f"{owner}: {model.card.name} finds boxes and masks, which cannot be averaged as maps "
+            "can. Use it by itself."
+        )

@@ -24,10 +24,9 @@ from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out, stitc
 from nucleate.inference.tiling import Tile, plan
 from nucleate.io.slides import ArraySource, Source, open_source
 from nucleate.labels import trace
-from nucleate.postprocess import DECODERS, complete_thresholds, mean_score
+from nucleate.postprocess import DECODERS, complete_thresholds
 from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.targets import TYPE
-from nucleate.types import Frame, Instances, Int16, Int32, Int64, Maps, ModelCard, UInt8, grid_ratio
+from nucleate.types import Frame, Instances, Int64, Layer, Maps, ModelCard, UInt8, grid_ratio
 
 _WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
 
@@ -174,12 +173,15 @@ def stain_transform(source: Source, card: ModelCard) -> Transform:
 
 
 def predict_maps(source: Source, model: Model, scale: float) -> Maps:
-    """Return the network's maps of a whole source in one tile: for tuning and validation."""
+    """Return what the network says of a whole source in one tile: for tuning and validation.
+
+    Maps may be larger than the source; the decoder cuts them.
+    """
     width, height = _working_size(source, scale)
     align = model.card.align_px
     tile = plan(width, height, max(width, height) + align, 0, align)[0]
     maps = model.backend(read_tile(source, tile, scale)[None])
-    return {head: m[0, :height, :width] for head, m in maps.items()}
+    return {head: m[0] for head, m in maps.items()}
 
 
 def read_tile(source: Source, tile: Tile, scale: float) -> UInt8:
@@ -265,23 +267,11 @@ def _emit(
     """Decode one tile and keep the nuclei that it may own."""
     x0, y0, _, _ = tile.read
     high, wide = min(image.shape[0], working.height - y0), min(image.shape[1], working.width - x0)
-    maps = {head: np.ascontiguousarray(m[:high, :wide]) for head, m in maps.items()}
     image = np.ascontiguousarray(image[:high, :wide])
     thresholds = complete_thresholds(card.decoder, card.thresholds)
-    labels = pick(DECODERS, card.decoder, "decoder").decode(maps, thresholds)
-    coords, offsets, boxes = trace(labels)
-    count = len(offsets) - 1
-    corner = np.array([x0, y0], np.float32)
-    nuclei = Instances(
-        ids=np.arange(1, count + 1, dtype=np.int64),
-        coords_xy=coords + corner,
-        offsets=offsets,
-        boxes_xyxy=(boxes + np.array([x0, y0, x0, y0])).astype(np.float32),
-        scores=mean_score(labels, maps["foreground"]),
-        classes=_classes(labels, maps),
-        frame=working,
-        features=measure(labels, image, coords, offsets, mpp),
-        class_names=tuple(card.classes),
+    layers = pick(DECODERS, card.decoder, "decoder").decode(maps, thresholds, (high, wide))
+    nuclei = Instances.concatenate(
+        [_table(layer, image, (x0, y0), card, working, mpp) for layer in layers], working
     )
     box, size = nuclei.boxes_xyxy, (working.width, working.height)
     inside = depth(box, tile.core, *size)
@@ -296,12 +286,27 @@ def _emit(
     )
 
 
-def _classes(labels: Int32, maps: Maps) -> Int16:
-    """Return of each nucleus 1..n the class whose map is highest on it; 0 without such maps."""
-    kinds = [mean_score(labels, m) for name, m in maps.items() if name.startswith(TYPE)]
-    if not kinds:
-        return np.zeros(int(labels.max(initial=0)), np.int16)
-    return np.asarray(np.argmax(kinds, axis=0), np.int16)
+def _table(
+    layer: Layer,
+    image: UInt8,
+    corner_xy: tuple[int, int],
+    card: ModelCard,
+    working: Frame,
+    mpp: float,
+) -> Instances:
+    """Return the nuclei of one layer of a tile, measured, in working pixels."""
+    coords, offsets, boxes = trace(layer.labels)
+    return Instances(
+        ids=np.arange(1, len(offsets), dtype=np.int64),
+        coords_xy=coords + np.array(corner_xy, np.float32),
+        offsets=offsets,
+        boxes_xyxy=(boxes + np.array(corner_xy * 2)).astype(np.float32),
+        scores=layer.scores,
+        classes=layer.classes,
+        frame=working,
+        features=measure(layer.labels, image, coords, offsets, mpp),
+        class_names=tuple(card.classes),
+    )
 
 
 def _working_size(source: Source, scale: float) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from nucleate.io.files import atomic
 from nucleate.io.images import write_labels, write_png
 from nucleate.io.slides import Source
-from nucleate.labels import centroids_xy, rasterise
+from nucleate.labels import centroids_xy, paint
 from nucleate.types import Instances, UInt8
 
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
@@ -43,8 +43,7 @@ class Exporter:
 def write_label_image(nuclei: Instances, source: Source, path: Path) -> None:
     """Write an int32 TIFF of the source's size: 0 background, the nucleus' id elsewhere."""
     shape = (nuclei.frame.height, nuclei.frame.width)
-    labels, _ = rasterise(nuclei.coords_xy, nuclei.offsets, shape, nuclei.ids)
-    write_labels(path, labels, nuclei.frame.mpp)
+    write_labels(path, paint(nuclei, shape), nuclei.frame.mpp)
 
 
 def write_overlay(nuclei: Instances, source: Source, path: Path) -> None:

@@ -12,10 +12,12 @@ from nucleate.errors import ConfigError, pick
 from nucleate.models.encoder_fpn import EncoderFPN
 from nucleate.models.encoder_unet import EncoderUNet
 from nucleate.models.linknet import LinkNet
+from nucleate.models.mask_rcnn import MaskRCNN
 from nucleate.models.mtl import MTL
 from nucleate.models.network import Network
 from nucleate.models.resunet import ResUNet
 from nucleate.models.unet import UNet
+from nucleate.types import INSTANCES
 
 MODELS: dict[str, Callable[..., Network]] = {
     "mtl": MTL,
@@ -24,6 +26,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "linknet": LinkNet,
     "encoder_unet": EncoderUNet,
     "encoder_fpn": EncoderFPN,
+    "mask_rcnn": MaskRCNN,
 }
 
 
@@ -40,11 +43,18 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
     """
     make: Callable[..., Network] = pick(MODELS, family, "model family")
     check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
+    if INSTANCES in heads and make is not MaskRCNN:
+        raise ConfigError(f"The head 'instances' is that of mask_rcnn; {family} draws maps.")
     try:
         return make(heads, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0][:120]
         raise ConfigError(f"model.arguments: {family} cannot be built: {said}.") from error
+
+
+def some_heads(family: str) -> list[str]:
+    """Return heads that a network of a family can have, for when its encoder alone counts."""
+    return [INSTANCES if family == "mask_rcnn" else "foreground"]
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -11,19 +11,21 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from nucleate.io.files import atomic
+from nucleate.models.network import Network
+from nucleate.types import INSTANCES, output_names
 
 
 class Deploy(nn.Module):
-    """Wrap a network: uint8 (B, H, W, 3) -> one float32 (B, H, W) in 0..1 per head."""
+    """Wrap a network: uint8 (B, H, W, 3) -> one float32 array per output, as a backend gives it."""
 
-    def __init__(self, network: nn.Module, heads: list[str]) -> None:
+    def __init__(self, network: Network, heads: list[str]) -> None:
         super().__init__()
-        self.network, self.heads = network, heads
+        self.network, self.names = network, output_names(heads)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps in the order of `heads`; H and W are multiples of `align_px`."""
-        maps = self.network(image.permute(0, 3, 1, 2))
-        return tuple(torch.sigmoid(maps[head].float()) for head in self.heads)
+        """Return the outputs in the order of `names`; H and W are multiples of `align_px`."""
+        maps = self.network.maps(image.permute(0, 3, 1, 2))
+        return tuple(maps[name] for name in self.names)
 
 
 def write_weights(path: Path, arrays: Mapping[str, Tensor]) -> None:
@@ -33,12 +35,14 @@ def write_weights(path: Path, arrays: Mapping[str, Tensor]) -> None:
         temporary.write_bytes(save(whole))  # their save_file makes files that only the owner reads
 
 
-def export_onnx(network: nn.Module, heads: list[str], align_px: int, path: Path) -> None:
-    """Write a network as ONNX with free batch size, height and width.
+def export_onnx(network: Network, heads: list[str], align_px: int, path: Path) -> None:
+    """Write a network as ONNX with free height and width, and free batch size where it draws maps.
+
+    A detector takes one picture at a time: as many nuclei as it finds come out.
 
     Args:
         network: in evaluation mode, on the CPU, float32.
-        heads: names and order of the outputs.
+        heads: of the network.
         align_px: what height and width will be multiples of.
         path: file to write; weights are inside.
 
@@ -49,18 +53,22 @@ def export_onnx(network: nn.Module, heads: list[str], align_px: int, path: Path)
 
     edge = max(2 * align_px, 64)
     edge += -edge % align_px
-    example = torch.zeros(1, edge, edge, 3, dtype=torch.uint8)
-    free = {0: "batch", 1: "height", 2: "width"}
+    chance = torch.Generator().manual_seed(0)  # a detector is traced along what it finds
+    example = torch.randint(0, 256, (1, edge, edge, 3), dtype=torch.uint8, generator=chance)
+    deployed = Deploy(network, heads).eval()
+    detects = heads == [INSTANCES]
+    free = {1: "height", 2: "width"} if detects else {0: "batch", 1: "height", 2: "width"}
+    out = {1: "nuclei"} if detects else free
     with atomic(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every constant that it folds
             torch.onnx.export(
-                Deploy(network, heads).eval(),
+                deployed,
                 (example,),
                 str(temporary),
                 input_names=["image"],
-                output_names=heads,
-                dynamic_axes={"image": free, **dict.fromkeys(heads, free)},
+                output_names=deployed.names,
+                dynamic_axes={"image": free, **dict.fromkeys(deployed.names, out)},
                 opset_version=17,
                 dynamo=False,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -29,6 +30,14 @@ class Network(nn.Module, ABC):
         Args:
             image: (B, 3, H, W), 0..255.
         """
+
+    def maps(self, image: Tensor) -> dict[str, Tensor]:
+        """Return what a backend gives: head -> float32 (B, H, W) in 0..1.
+
+        Args:
+            image: (B, 3, H, W), 0..255.
+        """
+        return {head: torch.sigmoid(logits.float()) for head, logits in self(image).items()}
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Return name -> array of the encoder, as `state_dict` names them."""

@@ -21,7 +21,7 @@ from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, ModelError, TrainingError, pick
 from nucleate.io.files import sha256
 from nucleate.io.images import pixels_digest
-from nucleate.models import build
+from nucleate.models import build, some_heads
 from nucleate.models.export import write_weights
 from nucleate.models.imagenet import start_from_imagenet
 from nucleate.models.network import Network
@@ -54,7 +54,7 @@ def make_pretext(recipe: PretrainRecipe) -> Pretext:
         ConfigError: no such task or network, or an argument that it does not have.
     """
     make: Any = pick(PRETEXTS, recipe.pretext.task, "pretext task")
-    network = build(recipe.model.family, ["foreground"], recipe.model.arguments)
+    network = build(recipe.model.family, some_heads(recipe.model.family), recipe.model.arguments)
     owner = f"pretext.arguments: {recipe.pretext.task}"
     check_arguments(make, recipe.pretext.arguments, owner, ("network",))
     try:

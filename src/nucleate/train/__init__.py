@@ -14,8 +14,9 @@ from nucleate.datasets.collect import collect
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.inference.engine import EngineOptions
 from nucleate.inference.tiling import plan
-from nucleate.losses import LOSSES
+from nucleate.losses import DETECTOR_LOSSES, LOSSES
 from nucleate.models import build, parameter_count
+from nucleate.models.mask_rcnn import MaskRCNN
 from nucleate.postprocess import complete_thresholds, missing_head
 from nucleate.run_folder import RunFolder
 from nucleate.stain.training import fit_stain, restain
@@ -86,8 +87,9 @@ def check_recipe(recipe: Recipe) -> None:
     """
     for name, head in recipe.heads.items():
         pick({**HEADS, "types": None}, name, "head")
+        known = dict.fromkeys(DETECTOR_LOSSES) if name == "instances" else LOSSES
         for loss in head.loss:
-            pick(LOSSES, loss, "loss")
+            pick(known, loss, "loss")
         if "lovasz" in head.loss and head.background != 1:
             raise ConfigError(
                 f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
@@ -114,7 +116,11 @@ def _try_network(recipe: Recipe) -> None:
     half = train.precision != "fp32"
     try:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            network(crops)
+            if isinstance(network, MaskRCNN):
+                nothing = torch.zeros(crops.shape[0], *crops.shape[2:])
+                network.losses(crops, nothing, nothing > 0)
+            else:
+                network(crops)
     except (RuntimeError, ValueError, AssertionError) as error:
         said = " ".join(str(error).split())[:160]
         raise ConfigError(

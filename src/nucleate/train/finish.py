@@ -21,7 +21,7 @@ from nucleate.labels import compact
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
 from nucleate.models.export import export_onnx, write_weights
-from nucleate.postprocess import DECODERS
+from nucleate.postprocess import DECODERS, flat
 from nucleate.run_folder import RunFolder
 from nucleate.stain.normalise import Normaliser
 from nucleate.train.task import Task, provisional_card
@@ -64,7 +64,7 @@ def finish(
     network = task.network.eval()
     maps_of = list(recipe.maps)
     card = provisional_card(recipe, task.align_px)
-    model = Model(card, TorchBackend(network, maps_of, "cpu", "f32"))
+    model = Model(card, TorchBackend(network, "cpu", "f32"))
     thresholds = card.thresholds
     maps = [predict_maps(ArraySource(s.image), model, 1.0) for s in validation]
     truths = [(s.labels, s.ignore) for s in validation if s.labels is not None]
@@ -117,7 +117,7 @@ def _scores(
     """Return how the model does on the validation pictures, and which checkpoint it is."""
     decode = DECODERS[recipe.decode.decoder].decode
     tables = [
-        overlap(labels, decode(m, thresholds), ignore)
+        overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore)
         for m, (labels, ignore) in zip(maps, truths, strict=True)
     ]
     return {

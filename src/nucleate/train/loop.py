@@ -74,16 +74,18 @@ class Learner(pl.LightningModule, ABC):
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
     def optimiser(self, network: nn.Module, others: Iterable[nn.Parameter] = ()) -> Any:  # noqa: ANN401
-        """Return AdamW (no decay on norms, biases and `others`), warm-up and schedule."""
+        """Return the optimiser (no decay on norms, biases and `others`), warm-up and schedule."""
         config = self.config
         decayed = [p for p in network.parameters() if p.ndim > 1]
         plain = [p for p in network.parameters() if p.ndim <= 1]
-        optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                {"params": [*plain, *others], "weight_decay": 0.0},
-            ],
-            lr=config.lr,
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": [*plain, *others], "weight_decay": 0.0},
+        ]
+        optimiser: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+            if config.optimizer == "sgd"
+            else torch.optim.AdamW(groups, lr=config.lr)
         )
 
         def factor(step: int) -> float:

@@ -14,12 +14,13 @@ from nucleate.errors import TrainingError
 from nucleate.inference.backends import Model, Precision, TorchBackend
 from nucleate.inference.engine import EngineOptions, find_nuclei
 from nucleate.io.slides import ArraySource
-from nucleate.labels import rasterise
+from nucleate.labels import paint
 from nucleate.losses import Uncertainty, total_loss
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
 from nucleate.metrics.pixel import Confusion, confusion
 from nucleate.models import build
+from nucleate.models.mask_rcnn import MaskRCNN
 from nucleate.overlays import outlined
 from nucleate.postprocess import complete_thresholds
 from nucleate.train.crops import Crop, middle_crop
@@ -64,12 +65,11 @@ class Task(Learner):
         crop = self.transfer_batch_to_device(middle_crop(sample, self.recipe), self.device, 0)
         loss = self._losses(crop)[1]
         precision: Precision = "bf16" if self.recipe.train.precision == "bf16" else "f32"
-        maps = list(self.recipe.maps)
-        backend = TorchBackend(self.network, maps, self.device.type, precision)
+        backend = TorchBackend(self.network, self.device.type, precision)
         model = Model(provisional_card(self.recipe, self.align_px), backend)
         source = ArraySource(sample.image)
         nuclei = find_nuclei(source, model, self.recipe.data.mpp, EngineOptions()).nuclei
-        pred = rasterise(nuclei.coords_xy, nuclei.offsets, sample.image.shape[:2])[0]
+        pred = paint(nuclei, sample.labels.shape)
         table = overlap(sample.labels, pred, sample.ignore)
         dq, _, pq = panoptic(*matches(table, 0.5))
         cells = confusion(sample.labels, pred, sample.ignore)
@@ -132,6 +132,11 @@ class Task(Learner):
 
     def _losses(self, batch: Crop) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         images, targets, ignore = batch
+        if isinstance(self.network, MaskRCNN):
+            weights = self.recipe.heads["instances"].loss
+            found = self.network.losses(images.permute(0, 3, 1, 2), targets["instances"], ignore)
+            parts = {name: weight * found[name] for name, weight in weights.items()}
+            return {}, torch.stack(list(parts.values())).sum(), parts
         logits = self.network(images.permute(0, 3, 1, 2))
         loss, parts = total_loss(logits, targets, ignore, self.recipe.maps, self.weighing)
         return logits, loss, parts

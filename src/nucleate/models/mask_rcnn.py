@@ -1,0 +1,353 @@
+"""Mask R-CNN: a box, a score and a small mask for every nucleus (system S4).
+
+The parts are torchvision's. Unlike there, pictures are enlarged by one fixed factor and never by
+their size, so that a tile of a slide is seen as a whole picture is; masks stay in their boxes; and
+what lies in vague areas is no background.
+
+References:
+    He et al. 2017, doi:10.1109/ICCV.2017.322; Lin et al. 2017, doi:10.1109/CVPR.2017.106 (the
+    feature pyramid); Wu and He 2018, doi:10.1007/978-3-030-01261-8_1 (group normalisation).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from nucleate.errors import ConfigError
+from nucleate.labels import boxes_areas, compact
+from nucleate.models.edges import Enter
+from nucleate.models.imagenet import MEAN, SD
+from nucleate.models.network import Network
+from nucleate.types import DETECTED, INSTANCES
+
+_LEVELS = ("0", "1", "2", "3")  # of the pyramid, as torchvision names them; 4 to 32 pixels apart
+_WIDTH = 256  # channels of the pyramid
+_COARSEST = 32  # pixels per pixel of its coarsest level but one
+_ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "group": partial(nn.GroupNorm, 32),
+    "batch": nn.BatchNorm2d,
+    "frozen": FrozenBatchNorm2d,
+}
+
+
+class MaskRCNN(Network):
+    """Pictures (B, 3, H, W), 0..255 -> boxes, scores and masks of their nuclei; any H and W.
+
+    Args:
+        heads: ["instances"] and nothing else.
+        encoder: resnet18, resnet34, resnet50 or resnet101.
+        norm: in the encoder and pyramid: `group` (32 groups, also in the mask head; learns from
+            random weights with two pictures per step), `batch`, or `frozen` (statistics of
+            published weights, which then have to be loaded).
+        enlarge: pictures are enlarged by this first: 1 to 8, a multiple of 1/8.
+        anchors_px: edges of the boxes that are tried, one per level, in enlarged pixels.
+        ratios: heights over widths of those boxes.
+        classes: that the heads tell apart; the first one is the nucleus. S4 has 6, five of them
+            without any example.
+        proposals: boxes that the second stage looks at: in training, and afterwards.
+        regions: boxes per picture that the second stage learns from.
+        detections: most nuclei in one picture or tile, surest first.
+        min_score: what is less sure is not drawn.
+        box_overlap: of two boxes that share more than this, over their union, one stays.
+
+    Raises:
+        ConfigError: other heads, no such encoder, or an argument out of range.
+    """
+
+    encoder_parts = ("body",)
+    decoder_arguments = (
+        "enlarge", "anchors_px", "ratios", "classes", "proposals", "regions", "detections",
+        "min_score", "box_overlap",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        heads: Sequence[str],
+        encoder: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50",
+        norm: Literal["group", "batch", "frozen"] = "group",
+        enlarge: float = 1.0,
+        anchors_px: Sequence[int] = (8, 16, 32, 64, 128),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        classes: int = 1,
+        proposals: Sequence[int] = (2000, 3000),
+        regions: int = 256,
+        detections: int = 2500,
+        min_score: float = 0.01,
+        box_overlap: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if list(heads) != [INSTANCES]:
+            raise ConfigError("mask_rcnn: has one head, instances. Name it, and no other.")
+        if len(anchors_px) != 5 or len(proposals) != 2:
+            raise ConfigError("mask_rcnn: needs five anchors_px and two numbers of proposals.")
+        if not 1 <= enlarge <= 8 or enlarge * 8 % 1:
+            raise ConfigError("mask_rcnn: enlarge is 1 to 8, a multiple of 1/8.")
+        if not ratios or min(*anchors_px, *ratios) <= 0:
+            raise ConfigError("mask_rcnn: anchors_px and ratios are above 0.")
+        if min(classes, *proposals, regions, detections) < 1:
+            raise ConfigError(
+                "mask_rcnn: classes, proposals, regions and detections are at least 1."
+            )
+        if not 0 <= min_score < 1 or not 0 < box_overlap <= 1:
+            raise ConfigError("mask_rcnn: min_score and box_overlap are shares of 1.")
+        eighths = round(enlarge * 8)  # enlarged pictures are to be multiples of the coarsest pixel
+        self.enlarge, self.align_px = enlarge, 8 * _COARSEST // math.gcd(8 * _COARSEST, eighths)
+        self.encoder_name = None if norm == "group" else encoder
+        self.enter = Enter(_COARSEST, 1, MEAN, SD)
+        self.body, self.pyramid = _backbone(encoder, norm)
+        self.first = Proposals(anchors_px, ratios, proposals)
+        self.second = Regions(classes, regions, detections, min_score, box_overlap, norm)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What published weights are for."""
+        return self.body
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of the four levels of the encoder."""
+        return list(self.body(self.enter(self._enlarged(image))).values())
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return what was found in each picture, surest first.
+
+        Returns:
+            `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the picture; `scores` (B, n), 0..1;
+            `masks` (B, n, 28, 28), 0..1. Pictures with fewer than n nuclei have scores of 0.
+        """
+        features, size = self._features(image)
+        sizes = [size] * len(image)
+        pictures = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
+        boxes, _ = self.first(pictures, features, None)
+        found, _ = self.second(features, boxes, sizes, None)
+        return _stacked([self._nuclei(picture) for picture in found])
+
+    def maps(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the same: scores and masks are probabilities already."""
+        return {name: found.float() for name, found in self(image).items()}
+
+    def losses(self, image: Tensor, nuclei: Tensor, ignore: Tensor) -> dict[str, Tensor]:
+        """Return the five losses of a batch: keys of `nucleate.losses.DETECTOR_LOSSES`.
+
+        Args:
+            image: (B, 3, H, W), 0..255.
+            nuclei: float (B, H, W), 0 outside, the number of the nucleus elsewhere.
+            ignore: bool (B, H, W); boxes that lie there by more than half are no background.
+        """
+        features, size = self._features(image)
+        sizes = [size] * len(image)
+        grown = F.interpolate(nuclei[:, None].float(), size, mode="nearest")[:, 0]
+        vague = F.interpolate(ignore[:, None].float(), size, mode="nearest")[:, 0]
+        truth = [_truth(g, v) for g, v in zip(grown * (vague == 0), vague, strict=True)]
+        pictures = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
+        stages = (self.first, self.second)
+        was = self.training
+        try:
+            for stage in stages:  # their losses exist in training only; validation wants them too
+                stage.train()
+            boxes, one = self.first(pictures, features, truth)
+            self.second.vague = [t["vague"] for t in truth]
+            _, two = self.second(features, boxes, sizes, truth)
+        finally:
+            for stage in stages:
+                stage.train(was)
+        return {
+            "objectness": one["loss_objectness"],
+            "proposal": one["loss_rpn_box_reg"],
+            "classifier": two["loss_classifier"],
+            "box": two["loss_box_reg"],
+            "mask": two["loss_mask"],
+        }
+
+    def _enlarged(self, image: Tensor) -> Tensor:
+        if self.enlarge == 1:
+            return image
+        return F.interpolate(image.float(), scale_factor=self.enlarge, mode="bilinear")
+
+    def _features(self, image: Tensor) -> tuple[dict[str, Tensor], torch.Size]:
+        """Return the pyramid, and the size of the enlarged picture before it was padded."""
+        enlarged = self._enlarged(image)
+        features = self.pyramid(self.body(self.enter(enlarged)))
+        # boxes are counted in 32 bits: half precision does not tell 1000 from 1001
+        return {k: v.float() for k, v in features.items()}, enlarged.shape[-2:]
+
+    def _padded(self, size: torch.Size) -> tuple[int, int]:
+        return size[0] + -size[0] % _COARSEST, size[1] + -size[1] % _COARSEST
+
+    def _nuclei(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return of one picture what is of the first class, in pixels of the picture."""
+        mine = found["labels"] == 1
+        return {
+            "boxes": found["boxes"][mine] / self.enlarge,
+            "scores": found["scores"][mine],
+            "masks": found["masks"][mine][:, 0],
+        }
+
+
+def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return lists of different lengths as arrays, filled up with zeros."""
+    most = max(len(picture["scores"]) for picture in found)
+    return {
+        name: torch.stack(
+            [
+                F.pad(
+                    picture[name],
+                    [0, 0] * (picture[name].ndim - 1) + [0, most - len(picture[name])],
+                )
+                for picture in found
+            ]
+        )
+        for name in DETECTED
+    }
+
+
+def _truth(nuclei: Tensor, vague: Tensor) -> dict[str, Tensor]:
+    """Return boxes, labels and masks of the nuclei of one picture, and its vague area."""
+    labels, old = compact(nuclei.detach().cpu().int().numpy())
+    boxes, _ = boxes_areas(labels, len(old))
+    numbers = torch.from_numpy(old).to(nuclei.device, nuclei.dtype)
+    return {
+        "boxes": torch.from_numpy(boxes).to(nuclei.device, torch.float32),
+        "labels": torch.ones(len(old), dtype=torch.int64, device=nuclei.device),
+        "masks": (nuclei[None] == numbers[:, None, None]).to(torch.uint8),
+        "vague": vague,
+    }
+
+
+def _inside(boxes: Tensor, vague: Tensor) -> Tensor:
+    """Return which boxes lie in a vague area by more than half: bool (n,).
+
+    Example:
+        >>> vague = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        >>> _inside(torch.tensor([[0.0, 0, 2, 1], [1, 0, 4, 1]]), vague).tolist()
+        [False, True]
+    """
+    if not vague.any():
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    height, width = vague.shape
+    sums = F.pad(vague.double().cumsum(0).cumsum(1), (1, 0, 1, 0))  # of all pixels left and above
+    x0, x1 = boxes[:, 0].clamp(0, width).round().long(), boxes[:, 2].clamp(0, width).round().long()
+    y0, y1 = (
+        boxes[:, 1].clamp(0, height).round().long(),
+        boxes[:, 3].clamp(0, height).round().long(),
+    )
+    held = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+    return held > 0.5 * ((x1 - x0) * (y1 - y0))
+
+
+def _backbone(encoder: str, norm: str) -> tuple[nn.Module, nn.Module]:
+    """Return the encoder, which gives four levels, and the pyramid on it, which gives five."""
+    if norm not in _NORMS or encoder not in _ENCODERS:
+        raise ConfigError(
+            f"mask_rcnn: there is no encoder {encoder!r} with the norm {norm!r}. Take one of "
+            f"{', '.join(_ENCODERS)} with {', '.join(_NORMS)}."
+        )
+    network = getattr(resnet, encoder)(weights=None, norm_layer=_NORMS[norm])
+    whole = BackboneWithFPN(
+        network,
+        {f"layer{level + 1}": name for level, name in enumerate(_LEVELS)},
+        [network.inplanes // 8 * 2**level for level in range(4)],
+        _WIDTH,
+        norm_layer=_NORMS["group"] if norm == "group" else None,
+    )
+    return whole.body, whole.fpn
+
+
+class _ProposalHead(RPNHead):  # type: ignore[misc]
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        scores, moves = super().forward(x)
+        return [s.float() for s in scores], [m.float() for m in moves]
+
+
+class _BoxHead(FastRCNNPredictor):  # type: ignore[misc]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, moves = super().forward(x)
+        return scores.float(), moves.float()
+
+
+class Proposals(RegionProposalNetwork):  # type: ignore[misc]
+    """The first stage: proposes boxes. Those in vague areas are no background."""
+
+    def __init__(
+        self, anchors_px: Sequence[int], ratios: Sequence[float], proposals: Sequence[int]
+    ) -> None:
+        anchors = AnchorGenerator(tuple((a,) for a in anchors_px), (tuple(ratios),) * 5)
+        kept = {"training": proposals[0], "testing": proposals[1]}
+        super().__init__(
+            anchors,
+            _ProposalHead(_WIDTH, len(ratios)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n=kept,
+            post_nms_top_n=kept,
+            nms_thresh=0.7,
+        )
+
+    def assign_targets_to_anchors(self, anchors: Any, targets: Any) -> Any:  # noqa: ANN401
+        """Return labels and true boxes of the anchors; the label -1 is left out."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, anchor, target in zip(labels, anchors, targets, strict=True):
+            label[(label == 0) & _inside(anchor, target["vague"])] = -1
+        return labels, boxes
+
+
+class Regions(RoIHeads):  # type: ignore[misc]
+    """The second stage: scores boxes, moves them, draws masks in them.
+
+    Attributes:
+        vague: of each picture of the batch, 1 where boxes are no background.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        regions: int,
+        detections: int,
+        min_score: float,
+        box_overlap: float,
+        norm: str,
+    ) -> None:
+        super().__init__(
+            box_roi_pool=MultiScaleRoIAlign(_LEVELS, 7, 2),
+            box_head=TwoMLPHead(_WIDTH * 49, 1024),
+            box_predictor=_BoxHead(1024, classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=regions,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=min_score,
+            nms_thresh=box_overlap,
+            detections_per_img=detections,
+            mask_roi_pool=MultiScaleRoIAlign(_LEVELS, 14, 2),
+            mask_head=MaskRCNNHeads(
+                _WIDTH, (_WIDTH,) * 4, 1, _NORMS["group"] if norm == "group" else None
+            ),
+            mask_predictor=MaskRCNNPredictor(_WIDTH, _WIDTH, classes + 1),
+        )
+        self.vague: list[Tensor] = []
+
+    def assign_targets_to_proposals(self, proposals: Any, *truth: Any) -> Any:  # noqa: ANN401
+        """Return true boxes and labels of the proposals; the label -1 is left out."""
+        matched, labels = super().assign_targets_to_proposals(proposals, *truth)
+        for label, proposal, vague in zip(labels, proposals, self.vague, strict=True):
+            label[(label == 0) & _inside(proposal, vague)] = -1
+        return matched, labels

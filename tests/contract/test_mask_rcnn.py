@@ -1,0 +1,193 @@
+"""Mask R-CNN: what every family promises, for a network that finds boxes and masks."""
+
+import numpy as np
+import pytest
+import torch
+
+from nucleate.errors import ConfigError
+from nucleate.losses import DETECTOR_LOSSES
+from nucleate.models import build
+from nucleate.models.export import Deploy, export_onnx
+from nucleate.models.mask_rcnn import _inside
+from nucleate.types import DETECTED
+from tests.synthetic import tissue
+
+SMALL = {"encoder": "resnet18", "proposals": (200, 100), "detections": 40, "min_score": 0.0}
+
+
+def _network(**changes):
+    torch.manual_seed(0)
+    return build("mask_rcnn", ["instances"], {**SMALL, **changes}).eval()
+
+
+def _batch(count=2, edge=128):
+    pairs = [tissue(edge, edge, 30, seed) for seed in range(count)]
+    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
+    nuclei = torch.from_numpy(np.stack([labels for _, labels in pairs]).astype(np.float32))
+    return images, nuclei, torch.zeros(nuclei.shape, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 20), (64, 64), (70, 131)])
+@pytest.mark.parametrize("arguments", [{}, {"enlarge": 1.5}, {"norm": "batch", "classes": 6}])
+def test_any_size(size, arguments):
+    with torch.no_grad():
+        found = _network(**arguments).maps(torch.zeros(2, 3, *size))
+    count = found["scores"].shape[1]
+    assert list(found) == list(DETECTED)
+    assert found["boxes"].shape == (2, count, 4)
+    assert found["masks"].shape == (2, count, 28, 28)
+    if count:
+        assert found["boxes"][..., 0::2].max() <= size[1]
+        assert found["boxes"][..., 1::2].max() <= size[0]
+        assert 0 <= found["scores"].min() <= found["scores"].max() <= 1
+
+
+def test_nothing_found_is_legal():
+    with torch.no_grad():
+        found = _network(min_score=0.999).maps(torch.zeros(2, 3, 64, 64))
+    assert [tuple(found[name].shape) for name in DETECTED] == [(2, 0, 4), (2, 0), (2, 0, 28, 28)]
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_every_weight_learns(norm):
+    network = _network(norm=norm).train()
+    losses = network.losses(*_batch())
+    assert losses.keys() == set(DETECTOR_LOSSES)
+    torch.stack(list(losses.values())).sum().backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_losses_are_finite_also_in_half_precision_and_without_nuclei(half):
+    network = _network().train()
+    images, nuclei, ignore = _batch(edge=256)
+    nuclei[1] = 0
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        for seed in range(3):
+            torch.manual_seed(seed)
+            losses = network.losses(images, nuclei, ignore)
+            assert all(torch.isfinite(loss) for loss in losses.values())
+            empty = network.losses(images, nuclei * 0, ignore)
+            assert all(torch.isfinite(loss) for loss in empty.values())
+
+
+def test_losses_are_there_in_evaluation_and_change_nothing():
+    network = _network()
+    with torch.no_grad():
+        assert set(network.losses(*_batch())) == set(DETECTOR_LOSSES)
+    assert not any(part.training for part in network.modules())
+
+
+def test_it_learns_one_picture():
+    """A few steps on one picture halve the losses that chance does not decide."""
+    network = _network(regions=64).train()
+    batch = _batch(1)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=5e-4)
+    sums = []
+    for step in range(12):
+        torch.manual_seed(step)
+        loss = torch.stack(list(network.losses(*batch).values())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        sums.append(float(loss.detach()))
+    assert np.mean(sums[-3:]) < 0.7 * sums[0]
+
+
+def test_vague_areas_are_no_background():
+    network = _network().train()
+    images, nuclei, ignore = _batch(1)
+    vague = torch.ones_like(ignore)
+    labels = []
+    stage = network.first
+    assign = type(stage).assign_targets_to_anchors
+
+    def watched(anchors, targets):
+        found = assign(stage, anchors, targets)
+        labels.append(found[0][0])
+        return found
+
+    stage.assign_targets_to_anchors = watched
+    with torch.no_grad():
+        network.losses(images, nuclei, ignore)
+        network.losses(images, nuclei, vague)
+    assert (labels[0] == 0).any()
+    inside = labels[1] == 0  # only boxes that reach far out of the picture are background still
+    assert inside.sum() < 0.2 * (labels[0] == 0).sum()
+
+
+def test_a_box_is_vague_by_more_than_half():
+    vague = torch.zeros(10, 10)
+    vague[:, 5:] = 1
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 5, 5], [6, 6, 6, 6]])
+    assert _inside(boxes, vague).tolist() == [False, True, False, False]
+
+
+def test_enlarging_keeps_the_coordinates():
+    """Boxes come back in pixels of the picture, whatever the network enlarges it by."""
+    images = _batch(1, edge=64)[0]
+    for enlarge in (1.0, 1.5, 2.0):
+        network = _network(enlarge=enlarge)
+        with torch.no_grad():
+            found = network.maps(images)
+        assert found["boxes"].max() <= 64
+        assert found["boxes"].max() > 48
+        assert network.align_px * enlarge % 32 == 0
+
+
+@pytest.mark.parametrize("enlarge", [1.0, 1.5])
+def test_torch_onnxruntime_and_openvino_agree(tmp_path, enlarge):
+    import onnxruntime
+
+    from nucleate.inference.backends import OpenVinoBackend
+    from tests.conftest import oracle_card
+
+    network = _network(enlarge=enlarge)
+    path = tmp_path / "m.onnx"
+    export_onnx(network, ["instances"], network.align_px, path)
+    a = network.align_px
+    pictures = [tissue(2 * a, 3 * a, 30, seed)[0] for seed in range(2)]
+    pictures.append(np.full((2 * a, 3 * a, 3), 255, np.uint8))
+    session = onnxruntime.InferenceSession(str(path))
+    openvino = OpenVinoBackend(path, oracle_card(heads=["instances"]), "f32", 1)
+    batch = openvino(np.stack(pictures))
+    deployed = Deploy(network, ["instances"])
+    for i, picture in enumerate(pictures):
+        with torch.no_grad():
+            expected = [m.numpy() for m in deployed(torch.from_numpy(picture[None]))]
+        results = session.run(list(DETECTED), {"image": picture[None]})
+        count = expected[1].shape[1]
+        for k, name in enumerate(DETECTED):
+            for other in (results[k], batch[name][i : i + 1, :count]):
+                np.testing.assert_allclose(other, expected[k], atol=2e-3)
+        assert not batch["scores"][i, count:].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"encoder": "resnet35"}, "encoder"),
+        ({"norm": "layer"}, "norm"),
+        ({"enlarge": 0.5}, "enlarge"),
+        ({"enlarge": 1.3}, "enlarge"),
+        ({"anchors_px": (8, 16)}, "five anchors_px"),
+        ({"anchors_px": (0, 8, 16, 32, 64)}, "above 0"),
+        ({"ratios": ()}, "ratios"),
+        ({"proposals": (10,)}, "proposals"),
+        ({"detections": 0}, "detections"),
+        ({"min_score": 1.0}, "min_score"),
+        ({"widths": (8,)}, "no 'widths'"),
+    ],
+)
+def test_nonsense_is_refused(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        build("mask_rcnn", ["instances"], arguments)
+
+
+@pytest.mark.parametrize("heads", [["foreground"], ["instances", "foreground"], []])
+def test_other_heads_are_refused(heads):
+    with pytest.raises(ConfigError, match="one head, instances"):
+        build("mask_rcnn", heads, {})
+    with pytest.raises(ConfigError, match="head"):
+        build("unet", [*heads, "instances"], {})
