@@ -27,7 +27,7 @@ from nucleate.config import Recipe, dump_recipe, load_recipe
 from nucleate.datasets.collect import list_recipe
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.schemes import SchemeOptions, split_by
-from nucleate.datasets.splits import Split, bare_name, read_split, write_split
+from nucleate.datasets.splits import Split, file_names, read_split, write_split
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.evaluate import describe, predictions
 from nucleate.inference.combine import with_tta
@@ -85,7 +85,7 @@ def cross_validate(
             update={"data": recipe.data.model_copy(update={"split": None, "scheme": None})}
         )
     entries, splits = fold_splits(recipe, base)
-    files = _file_names(splits)
+    files = file_names(n for split in splits.values() for n in split.parts["test"])
     _begin(out, recipe, splits, options.resume)
     folds = {name: _fold_recipe(recipe, out / "splits" / f"{name}.json", base) for name in splits}
     open_folds = [name for name in folds if not RunFolder(out / name).is_finished()]
@@ -144,18 +144,6 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
         groups = {**split.groups, **{e.name: e.group for e in more}}
         splits[name] = Split(parts, groups, split.mixes)
     return entries, splits
-
-
-def _file_names(splits: dict[str, Split]) -> dict[str, str]:
-    """Return picture -> name of its file; the number of its set only where it is needed."""
-    tested = [name for split in splits.values() for name in split.parts["test"]]
-    bare = [bare_name(name) for name in tested]
-    shown = bare if len(set(bare)) == len(bare) else tested
-    files = [name.replace("/", "_").replace(":", "_") for name in shown]
-    if len(set(files)) < len(files):
-        twice = next(file for file in files if files.count(file) > 1)
-        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the pictures.")
-    return dict(zip(tested, files, strict=True))
 
 
 def _earlier(path: Path) -> dict[str, Any]:

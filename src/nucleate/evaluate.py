@@ -19,12 +19,14 @@ from nucleate.inference.engine import EngineOptions, find_nuclei
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
-from nucleate.io.slides import ArraySource
+from nucleate.io.slides import ArraySource, Source
 from nucleate.labels import paint
 from nucleate.metrics.classes import Typed, compare_classes
+from nucleate.metrics.coco import Records, average_precision
 from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
+from nucleate.postprocess import complete_thresholds
 from nucleate.run_folder import git_commit
-from nucleate.types import Float64, Instances, Int32, Int64, Sample, check_mpp
+from nucleate.types import INSTANCES, Float64, Instances, Int32, Int64, Sample, check_mpp
 
 LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
 
@@ -87,12 +89,14 @@ class Prediction:
         nuclei: what was found, in pixels of the picture.
         labels: the same drawn, int32 (H, W), ids as in `nuclei`.
         score: against the truth.
+        candidates: with what is too unsure to be shown to users: what average precision is of.
     """
 
     sample: Sample
     nuclei: Instances
     labels: Int32
     score: PictureScore
+    candidates: Instances
 
 
 def predictions(
@@ -110,7 +114,7 @@ def predictions(
         if sample.labels is None:
             raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
-        nuclei = find_nuclei(source, model, None, options or EngineOptions()).nuclei
+        nuclei, candidates = _found(source, model, options or EngineOptions())
         labels = paint(nuclei, sample.labels.shape)
         radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
         score = compare(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
@@ -124,7 +128,24 @@ def predictions(
             )
             score = replace(score, counts=score.counts | kinds)
         score = replace(score, group=entry.group)
-        yield Prediction(sample, nuclei, labels, score)
+        yield Prediction(sample, nuclei, labels, score, candidates)
+
+
+def _found(source: Source, model: Model, options: EngineOptions) -> tuple[Instances, Instances]:
+    """Return what users get, and all candidates: of a detector also those of low score.
+
+    The sure ones do not depend on those that are less sure than they are, save where two tiles
+    see one nucleus and the deeper view is unsure.
+    """
+    card = model.card
+    if card.heads != [INSTANCES]:
+        nuclei = find_nuclei(source, model, None, options).nuclei
+        return nuclei, nuclei
+    thresholds = complete_thresholds(card.decoder, card.thresholds)
+    lower = Model(replace(card, thresholds={**thresholds, "score": 0.0}), model.backend)
+    candidates = find_nuclei(source, lower, None, options).nuclei
+    sure = candidates.take(candidates.scores > thresholds["score"])
+    return Instances.concatenate([sure], sure.frame), candidates
 
 
 def evaluate_model(
@@ -132,22 +153,31 @@ def evaluate_model(
     entries: list[Entry],
     tell: Callable[[str], None] = lambda _: None,
     options: EngineOptions | None = None,
+    each: Callable[[Prediction], None] = lambda _: None,
 ) -> Report:
-    """Score a model on the pictures of a data set.
+    """Score a model on the pictures of a data set; `each` is given every prediction.
 
     Raises:
         InputError: a picture cannot be read, has no labels, or has no resolution.
     """
-    scores = []
+    scores, records = [], Records()
     for found in predictions(model, entries, options):
         scores.append(found.score)
+        if found.sample.labels is not None:
+            records.add(found.sample.labels, found.sample.ignore, found.candidates)
+        each(found)
         _tell(tell, found.score)
-    return Report(scores, describe(model))
+    return Report(scores, describe(model), average_precision(records))
 
 
 def describe(model: Model) -> dict[str, Any]:
     """Return what a report says about the model behind it."""
+    detects = model.card.heads == [INSTANCES]
+    lowest = float(model.card.arguments.get("min_score", 0)) if detects else 0.0
     return {
+        "average_precision": {"score_above": lowest, "score": "of the box"}
+        if detects
+        else {"score_above": lowest, "score": "mean foreground of the nuclei that users get"},
         "model": model.card.name,
         "model_files": model.card.files,
         "thresholds": model.card.thresholds,

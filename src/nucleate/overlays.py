@@ -1,4 +1,4 @@
-"""True and predicted outlines on one picture, coloured by what went wrong."""
+"""True and predicted outlines on one picture, coloured by what went wrong; nuclei one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from nucleate.labels import compact, trace
 from nucleate.metrics.errors import PRED_FATES, TRUTH_FATES, fates
 from nucleate.metrics.matching import overlap
-from nucleate.types import Bool, Int32, UInt8
+from nucleate.types import Bool, Instances, Int32, UInt8
 
 # The palette of Okabe and Ito, told apart with any colour vision, on pink and purple.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -61,6 +61,33 @@ def outlined(
     thin = [COLOURS["spurious"] if f == spurious else grey for f in found.pred]
     _draw(canvas, pred[window], thin, times, 1)
     _draw(canvas, truth[window], [COLOURS[TRUTH_FATES[f]] for f in found.truth], times, times)
+    return canvas
+
+
+def coloured(image: UInt8, nuclei: Instances) -> UInt8:
+    """Return a picture with every nucleus tinted and outlined in a colour of its own, and its box.
+
+    Args:
+        image: uint8 (H, W, 3), RGB, of the size of `nuclei.frame`.
+        nuclei: what to draw; they may overlap.
+    """
+    canvas = image.copy()
+    if not len(nuclei):
+        return canvas
+    hues = (np.arange(len(nuclei)) * 0.618034 % 1 * 180).astype(np.uint8)  # far apart, in any order
+    colours = cv2.cvtColor(
+        np.stack([hues, np.full_like(hues, 220), np.full_like(hues, 255)], -1)[None],
+        cv2.COLOR_HSV2RGB,
+    )[0]
+    for row, colour in enumerate(colours.tolist()):
+        x0, y0, x1, y1 = nuclei.boxes_xyxy[row].round().astype(int).tolist()
+        window = canvas[y0:y1, x0:x1]
+        ring = np.rint((nuclei.outline(row) - (x0, y0) - 0.5) * 16).astype(np.int32)
+        tint = window.copy()
+        cv2.fillPoly(tint, [ring], colour, cv2.LINE_AA, shift=4)
+        window[:] = cv2.addWeighted(window, 0.6, tint, 0.4, 0)
+        cv2.polylines(window, [ring], True, colour, 1, cv2.LINE_AA, shift=4)
+        cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, 1)
     return canvas
 
 

@@ -18,6 +18,7 @@ from nucleate.checkpoint import read_card
 from nucleate.config import load_recipe, parse_recipe
 from nucleate.datasets.splits import read_split
 from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
+from nucleate.io.images import read_image, read_labels
 from nucleate.run_folder import RunFolder
 from nucleate.train import train_recipe
 from tests.data import folder
@@ -51,7 +52,7 @@ def run(tree):
 def test_run_folder_holds_everything(run):
     assert {p.name for p in run.iterdir()} == {
         "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
-        "start.json", "tensorboard", "checkpoints", "model",
+        "start.json", "tensorboard", "checkpoints", "model", "validation",
     }  # fmt: skip
     assert parse_recipe(yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
     split = read_split(run / "split.json")
@@ -62,6 +63,20 @@ def test_run_folder_holds_everything(run):
     assert json.loads((run / "environment.json").read_text())["packages"]["torch"]
     assert any((run / "tensorboard").iterdir())
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_validation_pictures_are_kept_beside_their_truth(run):
+    """Labels of 32 bits, overlays, and the scores of the shipped model."""
+    held_out = sorted(n.split(":")[1] for n in read_split(run / "split.json").parts["validation"])
+    folder = run / "validation"
+    told = json.loads((folder / "metrics.json").read_text())
+    assert sorted(row["name"].split(":")[1] for row in told["per_picture"]) == held_out
+    assert 0 <= told["coco"]["segm"]["1000"]["AP"] <= 1
+    for name in held_out:
+        true = read_labels(folder / "labels" / f"{name}.true.tif")
+        assert true.max() > 0
+        assert read_labels(folder / "labels" / f"{name}.predicted.tif").shape == true.shape
+        assert read_image(folder / "overlays" / f"{name}.png")[0].shape[:2] == true.shape
 
 
 def test_loss_falls(run):

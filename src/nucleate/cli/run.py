@@ -230,4 +230,17 @@ def _show_report(report: Any) -> None:  # noqa: ANN401
             f"{pooled[name]:.4f}",
             str(m["n"]),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if report.coco is not None:
+        columns = {
+            f"{kind}, {limit} per picture": values
+            for kind, limits in report.coco.items()
+            for limit, values in limits.items()
+        }
+        table = Table("COCO, %", title="all pictures together")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for name in next(iter(columns.values())):
+            table.add_row(name, *(f"{100 * values[name]:.1f}" for values in columns.values()))
+        console.print(table)

@@ -28,6 +28,26 @@ def bare_name(name: str) -> str:
     return rest if colon and number.isdecimal() else name
 
 
+def file_names(pictures: Iterable[str]) -> dict[str, str]:
+    """Return picture -> name of its file; with the number of its set only where it is needed.
+
+    Raises:
+        ConfigError: two files would have one name.
+
+    Example:
+        >>> file_names(["0:a/b", "1:c"])
+        {'0:a/b': 'a_b', '1:c': 'c'}
+    """
+    names = list(pictures)
+    bare = [bare_name(name) for name in names]
+    shown = bare if len(set(bare)) == len(bare) else names
+    files = [name.replace("/", "_").replace(":", "_") for name in shown]
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the pictures.")
+    return dict(zip(names, files, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Names per part, and the group of every name.

@@ -16,7 +16,7 @@ import numpy as np
 from nucleate.errors import InputError
 from nucleate.io.files import PathLike, read_bytes
 from nucleate.labels import compact, rasterise
-from nucleate.types import Bool, Drawn, Int16, Int32, Int64
+from nucleate.types import Bool, Drawn, Float32, Int16, Int32, Int64
 
 _MAX_BYTES = 2 << 30
 _MAX_PIXELS = 1 << 28
@@ -161,6 +161,25 @@ def run_lengths(labels: Int32) -> dict[int, list[int]]:
         if end < len(flat):
             found[value].append(len(flat) - end)
     return dict(sorted(found.items()))
+
+
+def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
+    """Return the run lengths of the inside of one outline in a picture of `height` × `width`.
+
+    Example:
+        >>> outline_counts(np.array([[1, 0], [2, 0], [2, 2], [1, 2]], np.float32), 2, 2)
+        [2, 2]
+    """
+    inside = _pixels([outline_xy.ravel().tolist()], height, width)
+    if not len(inside):
+        return [height * width]
+    breaks = np.flatnonzero(np.diff(inside) > 1)
+    starts = inside[np.concatenate([[0], breaks + 1])]
+    ends = inside[np.concatenate([breaks, [len(inside) - 1]])] + 1
+    edges = np.stack([starts, ends], 1).ravel()
+    counts = np.diff(edges, prepend=0).tolist()
+    rest = height * width - int(ends[-1])
+    return [*counts, rest] if rest else counts
 
 
 def compress(counts: list[int]) -> str:

@@ -159,10 +159,12 @@ class Report:
     Attributes:
         pictures: one score each.
         about: what was compared: model, data, command; written into the JSON.
+        coco: from `average_precision`; None where no scores are known.
     """
 
     pictures: list[PictureScore]
     about: dict[str, Any] = field(default_factory=dict)
+    coco: dict[str, dict[str, dict[str, float]]] | None = None
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each metric the mean over pictures, its 95 % interval, and how many count.
@@ -212,6 +214,7 @@ class Report:
             "interval: 95 % percentile bootstrap over patients or slides; pooled: summed counts",
             "mean": self.means(),
             "pooled": self.pooled(),
+            "coco": self.coco,
             "per_organ": self.per_organ(),
             "per_class": per_class([p.counts for p in self.pictures]),
             "per_picture": [

@@ -12,15 +12,19 @@ import torch
 from nucleate.checkpoint import ONNX, WEIGHTS, write_card
 from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
+from nucleate.datasets.splits import file_names
 from nucleate.errors import TrainingError
+from nucleate.evaluate import Prediction, evaluate_model
 from nucleate.inference.backends import Model, TorchBackend
 from nucleate.inference.engine import predict_maps
 from nucleate.io.files import sha256
+from nucleate.io.images import write_labels, write_png
 from nucleate.io.slides import ArraySource
 from nucleate.labels import compact
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
 from nucleate.models.export import export_onnx, write_weights
+from nucleate.overlays import coloured
 from nucleate.postprocess import DECODERS, flat
 from nucleate.run_folder import RunFolder
 from nucleate.stain.normalise import Normaliser
@@ -87,8 +91,24 @@ def finish(
     )
     write_card(run.model, card)
     run.draw_curves()
+    _look_back(replace(model, card=card), data, run)
     run.say(f"model written to {run.model}")
     return run.model
+
+
+def _look_back(model: Model, data: Collection, run: RunFolder) -> None:
+    """Write what the finished model finds in the validation pictures: labels, overlays, scores."""
+    out = run.path / "validation"
+
+    def keep(found: Prediction) -> None:
+        sample, name = found.sample, files[found.score.name]
+        write_labels(out / "labels" / f"{name}.predicted.tif", found.labels, sample.mpp)
+        if sample.labels is not None:
+            write_labels(out / "labels" / f"{name}.true.tif", sample.labels, sample.mpp)
+        write_png(out / "overlays" / f"{name}.png", coloured(sample.image, found.nuclei))
+
+    files = file_names(data.split.parts["validation"])
+    evaluate_model(model, [data.entries[name] for name in files], each=keep).write(out)
 
 
 def _trained_on(data: Collection, training: list[Sample]) -> dict[str, Any]:
