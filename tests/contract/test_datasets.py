@@ -133,13 +133,13 @@ def test_every_damaged_file_gets_one_sentence(tmp_path, name):
     assert list_entries(name, tmp_path, OPTIONS.get(name, {}))
 
 
-@pytest.mark.parametrize("form", ["folder", "coco", "shards"])
+@pytest.mark.parametrize("form", sorted(TARGETS))
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_conversion_there_and_back_is_exact(tmp_path, name, form):
     MAKERS[name](tmp_path / "tree")
     before = list_entries(name, tmp_path / "tree", OPTIONS.get(name, {}))
     tally = convert(before, tmp_path / "out", form)
-    after = list_entries(form, tmp_path / "out", {})
+    after = list_entries(form.removesuffix("-polygons"), tmp_path / "out", {})
     assert tally.pictures == len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         assert (new.name, new.group, new.organ) == (old.name, old.group, old.organ)
@@ -410,6 +410,18 @@ def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
     assert sample.classes.tolist() == [0, 1, 0]
     assert (sample.drawn.outlines, sample.drawn.contested_px, sample.drawn.hidden) == (4, 125, 1)
     assert sample.ignore.sum() == 100
+    bow = [0, 0, 10, 10, 10, 0, 0, 10]  # crosses itself: two triangles, by the even-odd rule
+    content["annotations"][0]["segmentation"] = [bow]
+    content["annotations"][2]["segmentation"] = []  # holds nothing: hidden, like what is covered
+    path.write_text(json.dumps(content))
+    sample = list_entries("coco", tmp_path, {})[0].read()
+    assert 40 <= (sample.labels[:10, :10] == 1).sum() <= 60
+    assert (sample.drawn.outlines, sample.drawn.hidden) == (4, 1)
+    content["images"][0]["width"] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"the COCO file says 129 × 128\. Export both together"):
+        list_entries("coco", tmp_path, {})[0].read()
+    content["images"][0]["width"] -= 1
     content["annotations"][0]["segmentation"] = {"size": [9, 9], "counts": [81]}
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="mask of annotation 1 is damaged"):
@@ -423,15 +435,34 @@ def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
         list_entries("coco", tmp_path, {})
 
 
-def test_our_coco_is_that_of_pycocotools(tmp_path):
+def awkward(root):
+    """Write a folder with nuclei in two pieces, with a hole, of one pixel, on the border."""
+    truth = folder.make(root)
+    name = next(iter(truth))
+    labels = np.zeros_like(truth[name])
+    labels[2:8, 2:8], labels[20:25, 2:8] = 1, 1
+    labels[30:40, 30:40] = 2
+    labels[33:36, 33:36] = 0
+    labels[34, 34] = 3
+    labels[-4:, -4:] = 4
+    labels[50, 50], labels[51, 51] = 5, 5
+    truth[name] = labels
+    for file in (root / "labels").glob(f"{name}.*"):
+        file.unlink()
+    np.save(root / "labels" / f"{name}.npy", labels)
+    return truth
+
+
+@pytest.mark.parametrize("form", ["coco", "coco-polygons"])
+def test_our_coco_is_that_of_pycocotools(tmp_path, form):
     """Masks, boxes and areas that we write are what the reference implementation reads."""
     import contextlib
     import io
 
     from pycocotools.coco import COCO
 
-    truth = folder.make(tmp_path / "f")
-    convert(list_entries("folder", tmp_path / "f", {}), tmp_path / "c", "coco")
+    truth = awkward(tmp_path / "f")
+    convert(list_entries("folder", tmp_path / "f", {}), tmp_path / "c", form)
     with contextlib.redirect_stdout(io.StringIO()):
         read = COCO(tmp_path / "c" / "annotations.json")
     for record in read.loadImgs(read.getImgIds()):
@@ -446,6 +477,54 @@ def test_our_coco_is_that_of_pycocotools(tmp_path):
             assert annotation["bbox"] == [
                 columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1,
             ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["coco", "coco-polygons"])
+def test_our_coco_is_what_the_loaders_of_detectron2_and_mmdetection_ask_for(tmp_path, form):
+    """Their demands, as their loaders state them; neither is installed here.
+
+    Detectron2, `load_coco_json`: categories 1..n, annotations with ids of their own that name their
+    picture, no `ignore`, box of numbers, polygons with an even number of at least 6 coordinates, or
+    run lengths. MMDetection, `CocoDataset`: a box of at least one pixel that lies in the picture, a
+    positive area, a known category; `iscrowd` is ignored.
+    """
+    import json
+
+    nuinsseg.make(tmp_path / "n")
+    sets = {
+        "n": list_entries("nuinsseg", tmp_path / "n", OPTIONS.get("nuinsseg", {})),
+        "f": (awkward(tmp_path / "f"), list_entries("folder", tmp_path / "f", {}))[1],
+    }
+    kinds = set()
+    for name, entries in sets.items():
+        convert(entries, tmp_path / f"{name}-coco", form)
+        content = json.loads((tmp_path / f"{name}-coco" / "annotations.json").read_text())
+        categories = [c["id"] for c in content["categories"]]
+        assert categories == list(range(1, len(categories) + 1))
+        pictures = {p["id"]: p for p in content["images"]}
+        assert len(pictures) == len(content["images"])
+        ids = [a["id"] for a in content["annotations"]]
+        assert len(set(ids)) == len(ids)
+        for picture in pictures.values():
+            assert (tmp_path / f"{name}-coco" / "images" / picture["file_name"]).is_file()
+        for a in content["annotations"]:
+            picture = pictures[a["image_id"]]
+            assert a["category_id"] in categories
+            assert a["iscrowd"] in (0, 1)
+            assert "ignore" not in a
+            assert a["area"] > 0
+            x, y, w, h = a["bbox"]
+            assert min(w, h) >= 1
+            assert 0 <= x <= x + w <= picture["width"]
+            assert 0 <= y <= y + h <= picture["height"]
+            kinds.add((type(a["segmentation"]).__name__, a["iscrowd"]))
+            if isinstance(a["segmentation"], dict):
+                assert a["segmentation"]["size"] == [picture["height"], picture["width"]]
+                assert isinstance(a["segmentation"]["counts"], str)
+            else:
+                assert all(len(p) >= 6 and len(p) % 2 == 0 for p in a["segmentation"])
+    polygons = {("list", 0)} if form == "coco-polygons" else set()
+    assert kinds == {("dict", 0), ("dict", 1)} | polygons  # a hole, and vague areas
 
 
 def test_qupath_classes(tmp_path):

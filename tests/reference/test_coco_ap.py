@@ -57,7 +57,9 @@ def pycoco(records, kind):
         }  # fmt: skip
         true.createIndex()
         other = "segmentation" if kind == "bbox" else "bbox"
-        found = [{k: v for k, v in entry.items() if k != other} for entry in records.found]
+        found = [
+            {k: v for k, v in entry.items() if k not in (other, "area")} for entry in records.found
+        ]
         run = COCOeval(true, true.loadRes(found), kind)
         run.params.maxDets = list(LIMITS)
         run.evaluate()

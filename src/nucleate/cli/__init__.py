@@ -25,6 +25,7 @@ app = typer.Typer(
 for _command in (
     run.segment,
     run.demo,
+    run.export,
     run.train,
     experiment.crossval,
     run.evaluate,

@@ -141,7 +141,7 @@ def inspect(
 def convert(
     source: SourceArgument,
     root: RootArgument = None,
-    to: Annotated[str, typer.Option(help="folder, coco or shards.")] = "folder",
+    to: Annotated[str, typer.Option(help="folder, coco, coco-polygons or shards.")] = "folder",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")] = Path("converted"),
     options: OptionsOption = None,
 ) -> None:

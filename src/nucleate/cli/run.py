@@ -101,6 +101,27 @@ def demo(
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")
 
 
+def export(
+    result: Annotated[Path, typer.Argument(help="Folder that nucleate segment wrote.")],
+    to: Annotated[str, typer.Option(help="coco.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="COCO file of the same pictures: write a list of results for it."),
+    ] = None,
+) -> None:
+    """Write the nuclei of all pictures of a result, with their scores, into one file.
+
+    Example: nucleate export out/ --to coco -o results.json --truth annotations.json
+    """
+    from nucleate.io.results import export_results
+
+    done = export_results(result, to, out, truth)
+    show(f"{done.nuclei} nuclei of {done.pictures} pictures written to {out}")
+    if done.left_out:
+        say(f"{done.left_out} pictures are not in {truth} and were left out")
+
+
 def train(
     recipe: RecipeArgument,
     out: Annotated[

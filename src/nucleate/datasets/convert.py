@@ -16,7 +16,7 @@ from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
 from nucleate.errors import InputError, pick
-from nucleate.io.coco import box_of, compress, run_lengths
+from nucleate.io.coco import box_of, compress, outlines, run_lengths
 from nucleate.io.files import atomic_folder
 from nucleate.io.images import write_labels, write_png
 from nucleate.types import Bool, Sample
@@ -46,7 +46,7 @@ def convert(entries: list[Entry], out: Path, to: str) -> Tally:
     Args:
         entries: of the data set.
         out: folder to make; it appears when it is complete, or not at all.
-        to: `folder`, `coco` or `shards`.
+        to: key of `TARGETS`.
 
     Raises:
         ConfigError: no such form.
@@ -94,8 +94,12 @@ def write_folder(samples: Iterable[Sample], out: Path) -> None:
     (out / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def write_coco(samples: Iterable[Sample], out: Path) -> None:
-    """Write `images/NAME.png` and `annotations.json`: one annotation with run lengths per nucleus.
+def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> None:
+    """Write `images/NAME.png` and `annotations.json`: one annotation per nucleus.
+
+    Masks are run lengths, which are exact; or polygons, one per piece, which some programs want:
+    these give the same pixels where a pixel counts by its centre, as here and in pycocotools. What
+    has a hole, which polygons cannot say, stays run lengths, and so do crowds.
 
     Pictures are numbered in their order, annotations in that of their labels, so that ids with gaps
     come back without; what is ignored becomes one crowd region per picture. Facts that COCO has no
@@ -122,7 +126,7 @@ def write_coco(samples: Iterable[Sample], out: Path) -> None:
             {"id": number, "file_name": f"{sample.name}.png", "height": height, "width": width}
             | {key: value for key, value in facts.items() if value is not None}
         )
-        annotations += _annotations(sample, number, len(annotations) + 1, names)
+        annotations += _annotations(sample, number, len(annotations) + 1, names, polygons)
     content = {
         "info": {"description": "written by nucleate; areas and boxes in pixels"},
         "images": images,
@@ -133,11 +137,12 @@ def write_coco(samples: Iterable[Sample], out: Path) -> None:
 
 
 def _annotations(
-    sample: Sample, picture: int, first: int, names: list[str]
+    sample: Sample, picture: int, first: int, names: list[str], polygons: bool
 ) -> list[dict[str, Any]]:
     """Return the annotations of one picture; `names` are those of the categories so far."""
     if sample.labels is None:
         return []
+    outlined = outlines(sample.labels) if polygons else {}
     height, width = sample.image.shape[:2]
     masks = [(value, counts, 0) for value, counts in run_lengths(sample.labels).items()]
     if sample.ignore is not None and sample.ignore.any():
@@ -150,11 +155,12 @@ def _annotations(
             kind = names.index(sample.class_names[sample.classes[value - 1]])
         elif not crowd:
             kind = names.index("nucleus")
+        mask: Any = {"size": [height, width], "counts": compress(counts)}
         found.append(
             {
                 "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,
                 "area": area, "bbox": box,
-                "segmentation": {"size": [height, width], "counts": compress(counts)},
+                "segmentation": mask if crowd else outlined.get(value, mask),
             }
         )  # fmt: skip
     return found
@@ -165,6 +171,10 @@ def _write_mask(path: Path, mask: Bool) -> None:
     Image.fromarray(mask.astype(np.uint8) * 255).save(path)
 
 
+def _write_polygons(samples: Iterable[Sample], out: Path) -> None:
+    write_coco(samples, out, polygons=True)
+
+
 def _write_shards(samples: Iterable[Sample], out: Path) -> None:
     write_shards(samples, out)
 
@@ -172,5 +182,6 @@ def _write_shards(samples: Iterable[Sample], out: Path) -> None:
 TARGETS: dict[str, Callable[[Iterable[Sample], Path], None]] = {
     "folder": write_folder,
     "coco": write_coco,
+    "coco-polygons": _write_polygons,
     "shards": _write_shards,
 }

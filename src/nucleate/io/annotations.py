@@ -100,6 +100,22 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
     Raises:
         InputError: missing, not JSON, or not GeoJSON.
     """
+    return read_scored_geojson(path)[:2]
+
+
+def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str], list[float]]:
+    """Read the polygons of a GeoJSON file, the names of their classes, and how sure each is.
+
+    Args:
+        path: see `read_geojson`.
+
+    Returns:
+        The outlines; the names, see `read_classified_geojson`; the measurements "Detection
+        probability", as `nucleate segment` writes them, 1 without one.
+
+    Raises:
+        InputError: missing, not JSON, or not GeoJSON.
+    """
     data = read_bytes(path, _MAX_BYTES)
     if path.name.endswith(".gz"):
         import gzip
@@ -118,6 +134,7 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
     features = content.get("features", [content]) if isinstance(content, dict) else content
     outlines: list[Float64] = []
     names: list[str] = []
+    scores: list[float] = []
     try:
         for feature in features:
             geometry = feature.get("nucleusGeometry") or feature["geometry"]
@@ -137,12 +154,21 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
             if len(outline) >= 3:
                 outlines.append(_finite(path, outline))
                 names.append(_class_name(feature))
+                scores.append(_score(feature))
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: a feature is not GeoJSON ({type(error).__name__}: {error}). "
             "Export it from QuPath again, as a FeatureCollection of polygons."
         ) from error
-    return ragged(outlines), names
+    return ragged(outlines), names, scores
+
+
+def _score(feature: dict[str, Any]) -> float:
+    """Return the detection probability of a QuPath object, 1 without one."""
+    measured = (feature.get("properties") or {}).get("measurements") or {}
+    if isinstance(measured, list):  # before QuPath 0.4
+        measured = {entry["name"]: entry["value"] for entry in measured}
+    return float(measured.get("Detection probability", 1.0))
 
 
 def _class_name(feature: dict[str, Any]) -> str:

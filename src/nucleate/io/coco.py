@@ -11,11 +11,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.io.files import PathLike, read_bytes
-from nucleate.labels import compact, rasterise
+from nucleate.labels import boxes_areas, compact, rasterise, trace
 from nucleate.types import Bool, Drawn, Float32, Int16, Int32, Int64
 
 _MAX_BYTES = 2 << 30
@@ -163,6 +164,26 @@ def run_lengths(labels: Int32) -> dict[int, list[int]]:
     return dict(sorted(found.items()))
 
 
+def outlines(labels: Int32) -> dict[int, list[list[float]]]:
+    """Return of every label without holes its COCO polygons, one per 4-connected piece.
+
+    Example:
+        >>> outlines(np.array([[0, 7]], np.int32))
+        {7: [[1.5, 0.0, 2.0, 0.5, 1.5, 1.0, 1.0, 0.5]]}
+    """
+    found: dict[int, list[list[float]]] = {}
+    compacted, old = compact(labels)
+    boxes, _ = boxes_areas(compacted, len(old))
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        mask = compacted[y0:y1, x0:x1] == i + 1
+        _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+        xy, offsets, _ = trace(pieces.astype(np.int32))
+        if (rasterise(xy, offsets, mask.shape)[0] > 0).sum() == mask.sum():  # else: a hole
+            rings = np.split(xy + np.array([x0, y0], np.float32), offsets[1:-1])
+            found[int(old[i])] = [ring.ravel().tolist() for ring in rings]
+    return found
+
+
 def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
     """Return the run lengths of the inside of one outline in a picture of `height` × `width`.
 
@@ -180,6 +201,26 @@ def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
     counts = np.diff(edges, prepend=0).tolist()
     rest = height * width - int(ends[-1])
     return [*counts, rest] if rest else counts
+
+
+def detection(
+    outline_xy: Float32, score: float, picture: int, category: int, shape: tuple[int, int]
+) -> dict[str, Any]:
+    """Return one COCO result: box, run lengths and area of the inside of an outline, and its score.
+
+    Args:
+        outline_xy: float32 (k, 2), in pixels of the picture.
+        score: 0 to 1.
+        picture: its id.
+        category: its id.
+        shape: (H, W) of the picture.
+    """
+    counts = outline_counts(outline_xy, *shape)
+    box, area = box_of(counts, shape[0])
+    return {
+        "image_id": picture, "category_id": category, "score": round(float(score), 6), "bbox": box,
+        "area": area, "segmentation": {"size": list(shape), "counts": compress(counts)},
+    }  # fmt: skip
 
 
 def compress(counts: list[int]) -> str:

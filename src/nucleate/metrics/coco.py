@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.io.coco import box_of, compress, outline_counts, run_lengths
+from nucleate.io.coco import box_of, compress, detection, run_lengths
 from nucleate.types import Bool, Instances, Int32
 
 LIMITS = (100, 1000)  # most detections of a picture that count: COCO's own, and enough for nuclei
@@ -47,15 +47,8 @@ class Records:
                 }
             )  # fmt: skip
         for row in range(len(nuclei)):
-            counts = outline_counts(nuclei.outline(row), height, width)
-            x0, y0, x1, y1 = nuclei.boxes_xyxy[row].tolist()
-            self.found.append(
-                {
-                    "image_id": number, "category_id": 1, "score": float(nuclei.scores[row]),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "segmentation": _mask(counts, truth.shape),
-                }
-            )  # fmt: skip
+            outline, score = nuclei.outline(row), float(nuclei.scores[row])
+            self.found.append(detection(outline, score, number, 1, (height, width)))
 
 
 def average_precision(records: Records) -> dict[str, dict[str, dict[str, float]]]:
@@ -92,10 +85,9 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
         "annotations": records.truth,
         "categories": [{"id": 1, "name": "nucleus"}],
     }
-    other = (
-        "segmentation" if kind == "bbox" else "bbox"
-    )  # a result states one; areas follow from it
-    results = [{k: v for k, v in entry.items() if k != other} for entry in records.found]
+    other = "segmentation" if kind == "bbox" else "bbox"
+    drop = (other, "area")  # a result states one kind of place; its area follows from that
+    results = [{k: v for k, v in entry.items() if k not in drop} for entry in records.found]
     if not any(entry["iscrowd"] == 0 for entry in records.truth):
         return {str(limit): dict.fromkeys(_NAMES, float("nan")) for limit in LIMITS}
     true = COCO(content)
