@@ -12,13 +12,14 @@ from nucleate.models import build
 from nucleate.pretrain import make_pretext, pretrain_recipe
 from nucleate.pretrain.config import PretrainRecipe, StudyRecipe
 from nucleate.train import check_recipe, train_recipe
-from tests.data import cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
+from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 MAKERS = {
     "monuseg": monuseg.make, "cryonuseg": cryonuseg.make, "nuinsseg": nuinsseg.make,
     "folder": folder.make, "tnbc": tnbc.make, "consep": hovernet.consep,
+    "coco": coco.make,
 }  # fmt: skip
 
 
@@ -49,6 +50,8 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
         MAKERS[entry["name"]](tmp_path / f"{number}", **more)
         entry["path"] = str(number)
         entry["options"] = {k: v for k, v in entry["options"].items() if k != "group"}
+        if entry["name"] == "coco":
+            entry["options"]["mpp"] = recipe.data.mpp
     tree["data"] |= {"root": ".", "scheme": None}  # a generated tree has other names
     tree["train"] |= {
         "steps": 2, "validate_every": 1, "batch": 2, "crop_px": 64, "workers": 0, "threads": 1,
@@ -58,6 +61,10 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     widths = tree["model"]["arguments"].get("widths")
     if widths:
         tree["model"]["arguments"]["widths"] = [max(w // 8, 8) for w in widths]
+    if recipe.model.family == "mask_rcnn":
+        tree["model"]["arguments"] |= {
+            "encoder": "resnet18", "detections": 20, "proposals": [100, 50], "regions": 32,
+        }  # fmt: skip
     if tree["init"]["from"]:  # the bundled model has the widths of the recipe
         tree["model"]["arguments"]["widths"] = widths
     if tree["init"]["imagenet"] != "never":
