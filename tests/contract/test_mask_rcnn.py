@@ -6,7 +6,7 @@ import torch
 
 from nucleate.errors import ConfigError
 from nucleate.losses import DETECTOR_LOSSES
-from nucleate.models import build
+from nucleate.models import build, flops_per_pixel
 from nucleate.models.export import Deploy, export_onnx
 from nucleate.models.mask_rcnn import _inside
 from nucleate.types import DETECTED
@@ -162,6 +162,11 @@ def test_torch_onnxruntime_and_openvino_agree(tmp_path, enlarge):
             for other in (results[k], batch[name][i : i + 1, :count]):
                 np.testing.assert_allclose(other, expected[k], atol=2e-3)
         assert not batch["scores"][i, count:].any()
+
+
+def test_arithmetic_does_not_depend_on_what_is_found():
+    few, many = (flops_per_pixel(_network(detections=n), 128) for n in (1, 40))
+    assert few == many > 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,8 +100,6 @@ def test_model_folder_is_complete_and_the_engines_agree(run):
 
 
 def test_changed_weights_are_refused(run, tmp_path):
-    import shutil
-
     shutil.copytree(run / "model", tmp_path / "m")
     data = bytearray((tmp_path / "m" / "model.onnx").read_bytes())
     data[-9] ^= 1
@@ -119,8 +118,6 @@ def test_taken_folder_and_other_recipe_are_refused(run, tree):
 
 
 def test_data_that_changed_are_noticed_before_resuming(tree, tmp_path):
-    import shutil
-
     shutil.copytree(tree / "data", tmp_path / "data")
     shutil.copytree(tree / "run", tmp_path / "run")
     folder.make(tmp_path / "data", 6)
@@ -149,8 +146,6 @@ def test_validation_without_nuclei_is_refused(tree, tmp_path):
 
 
 def test_damaged_manifest_is_named(run, tmp_path):
-    import shutil
-
     shutil.copytree(run, tmp_path / "run")
     for text in ("{", "[]", '{"last": 3}'):
         (tmp_path / "run" / "checkpoints" / "manifest.json").write_text(text)
@@ -159,8 +154,6 @@ def test_damaged_manifest_is_named(run, tmp_path):
 
 
 def test_damaged_checkpoint_is_named(run, tmp_path):
-    import shutil
-
     shutil.copytree(run, tmp_path / "run")
     copy = RunFolder(tmp_path / "run")
     path = copy.checkpoint("last")
@@ -394,8 +387,6 @@ def test_starting_from_a_model_that_saw_what_is_held_out_is_refused(run, tree, t
     with pytest.raises(ConfigError, match=r"tiny was trained or chosen on .*:p\d.*held out here"):
         train_recipe(recipe, tree, tmp_path / "next")
     # older cards name no patients: the data set decides
-    import shutil
-
     shutil.copytree(run / "model", tmp_path / "old")
     card = json.loads((tmp_path / "old" / "card.json").read_text())
     del card["training_data"][-1]["groups"]
@@ -447,8 +438,6 @@ def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):
 
 
 def test_resumed_from_elsewhere_and_after_a_kill_at_the_very_start(run, tree, tmp_path):
-    import shutil
-
     moved = tmp_path / "moved"
     shutil.copytree(tree / "data", moved / "data")
     shutil.copytree(run, tmp_path / "run")
@@ -479,3 +468,56 @@ def test_senseless_settings_are_refused_before_the_run(tree, tmp_path, changes, 
     with pytest.raises(ConfigError, match=said):
         train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_detector_from_recipe_to_nuclei(tree, tmp_path):
+    """Trained, killed, resumed, loaded by every engine, evaluated: like any other family."""
+    content = {
+        **TINY,
+        "name": "detector",
+        "model": {
+            "family": "mask_rcnn",
+            "arguments": {"encoder": "resnet18", "proposals": [100, 60], "detections": 30,
+                          "min_score": 0.0, "regions": 32},
+        },
+        "heads": {"instances": {"loss": {"objectness": 1.0, "proposal": 1.0, "classifier": 1.0,
+                                         "box": 1.0, "mask": 1.0}}},
+        "decode": {"decoder": "mask_nms", "thresholds": {"score": 0.1}, "halo_px": 32},
+    }  # fmt: skip
+    content["train"] = {**TINY["train"], "steps": 4, "validate_every": 2, "schedule": "constant"}
+    (tmp_path / "detector.yaml").write_text(yaml.safe_dump(content))
+    recipe = load_recipe(tmp_path / "detector.yaml")
+    run = train_recipe(recipe, tree, tmp_path / "whole").parent
+    rows = RunFolder(run).numbers()
+    assert {"loss_instances/box", "loss_instances/mask"} <= rows[0].keys()
+    cut = tmp_path / "cut"
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 2})})
+    train_recipe(short, tree, cut)
+    shutil.rmtree(cut / "model")
+    (cut / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
+    train_recipe(recipe, tree, cut, resume=True)
+    assert (cut / "model" / "model.safetensors").read_bytes() == (
+        run / "model" / "model.safetensors"
+    ).read_bytes()
+    image = folder.tissue(96, 128, 30, 1)[0]
+    tables = [segment(image, load_model(run, backend=b), mpp=0.25) for b in ("openvino", "torch")]
+    assert len(tables[0]) == len(tables[1])
+    assert (run / "validation" / "overlays").is_dir()
+    card = read_card(run / "model")
+    assert (card.heads, card.decoder) == (["instances"], "mask_nms")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["heads={instances: {loss: {mask: 1}}}", "decode.decoder=mask_nms"], "draws maps"),
+        (["model={family: mask_rcnn}"], "one head, instances"),
+        (["model={family: mask_rcnn}", "heads={instances: {loss: {bce: 1}}}",
+          "decode.decoder=mask_nms"], "no loss named 'bce'"),
+        (["model={family: mask_rcnn}", "heads={instances: {loss: {mask: 1}}}"], "needs the head"),
+    ],
+)  # fmt: skip
+def test_heads_that_do_not_fit_the_family_are_refused(tree, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "x")
+    assert not (tmp_path / "x").exists()

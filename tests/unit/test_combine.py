@@ -23,6 +23,14 @@ class Leaning:
         return {"foreground": np.broadcast_to(columns, batch.shape[:3]).copy()}
 
 
+def test_detectors_are_not_averaged():
+    model = Model(oracle_card(heads=["instances"]), OracleBackend())
+    with pytest.raises(ModelError, match=r"--tta: .* which cannot be averaged"):
+        with_tta(model)
+    with pytest.raises(ModelError, match=r"folds: .* cannot be averaged"):
+        ensemble([model, model], "folds")
+
+
 def test_a_backend_without_direction_is_not_changed():
     labels = np.arange(2 * 6 * 9).reshape(2, 6, 9)
     batch = np.stack([painted(one) for one in labels])

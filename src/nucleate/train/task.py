@@ -135,7 +135,7 @@ class Task(Learner):
         if isinstance(self.network, MaskRCNN):
             weights = self.recipe.heads["instances"].loss
             found = self.network.losses(images.permute(0, 3, 1, 2), targets["instances"], ignore)
-            parts = {name: weight * found[name] for name, weight in weights.items()}
+            parts = {f"instances/{name}": weight * found[name] for name, weight in weights.items()}
             return {}, torch.stack(list(parts.values())).sum(), parts
         logits = self.network(images.permute(0, 3, 1, 2))
         loss, parts = total_loss(logits, targets, ignore, self.recipe.maps, self.weighing)
