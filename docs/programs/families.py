@@ -77,13 +77,16 @@ def page() -> str:
     rows = json.loads(OUT.read_text(encoding="utf-8"))
     first = rows[0]
     names = [f"{kind} AP, {limit}" for kind, limit in KINDS]
-    lines = [
-        "\n## Detectors and networks that draw maps\n",
+    introduction = (
         f"{len(first['names'])} pictures of {first['data'].removesuffix('.zip')}. AP in per cent "
         "over IoU 0.50 to 0.95 (AP50), with at most 1000 or 100 detections per picture: these "
         "hold hundreds of nuclei, so that 100 say little. Time and memory: "
         f"{first['cost']['engine']}, one thread, the bundled example, per mm² of tissue worked on "
-        "at 0.25 µm/px; of a shared machine.\n",
+        "at 0.25 µm/px; of a shared machine.\n"
+    )
+    lines = [
+        "\n## Detectors and networks that draw maps\n",
+        introduction,
         f"| model | AJI | PQ | {' | '.join(names)} | scores above | s per mm² | memory |",
         f"|{'---|' * (len(names) + 6)}",
     ]
