@@ -515,6 +515,8 @@ def test_a_detector_from_recipe_to_nuclei(tree, tmp_path):
         (["model={family: mask_rcnn}", "heads={instances: {loss: {bce: 1}}}",
           "decode.decoder=mask_nms"], "no loss named 'bce'"),
         (["model={family: mask_rcnn}", "heads={instances: {loss: {mask: 1}}}"], "needs the head"),
+        (["model={family: mask_rcnn, arguments: {norm: frozen}}", "decode.decoder=mask_nms",
+          "heads={instances: {loss: {mask: 1}}}", "init.imagenet=if-reachable"], "frozen norms"),
     ],
 )  # fmt: skip
 def test_heads_that_do_not_fit_the_family_are_refused(tree, tmp_path, changes, said):

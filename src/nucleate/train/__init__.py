@@ -100,6 +100,12 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"heads: the decoder {recipe.decode.decoder!r} needs the head {missing!r}. Add it."
         )
+    starts = recipe.init.from_model is not None or recipe.init.imagenet == "required"
+    if recipe.model.arguments.get("norm") == "frozen" and not starts:
+        raise ConfigError(
+            "model.arguments: frozen norms hold the statistics of published weights. Set "
+            "init.imagenet=required, name a model by init.from, or take the norm batch or group."
+        )
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
     plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)
 
