@@ -26,7 +26,7 @@ from nucleate.metrics.coco import Records, average_precision
 from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
 from nucleate.postprocess import complete_thresholds
 from nucleate.run_folder import git_commit
-from nucleate.types import INSTANCES, Float64, Instances, Int32, Int64, Sample, check_mpp
+from nucleate.types import INSTANCES, MIN_SCORE, Float64, Instances, Int32, Int64, Sample, check_mpp
 
 LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
 
@@ -173,7 +173,7 @@ def evaluate_model(
 def describe(model: Model) -> dict[str, Any]:
     """Return what a report says about the model behind it."""
     detects = model.card.heads == [INSTANCES]
-    lowest = float(model.card.arguments.get("min_score", 0)) if detects else 0.0
+    lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detects else 0.0
     return {
         "average_precision": {"score_above": lowest, "score": "of the box"}
         if detects

@@ -80,7 +80,10 @@ def coloured(image: UInt8, nuclei: Instances) -> UInt8:
         cv2.COLOR_HSV2RGB,
     )[0]
     for row, colour in enumerate(colours.tolist()):
-        x0, y0, x1, y1 = nuclei.boxes_xyxy[row].round().astype(int).tolist()
+        box = nuclei.boxes_xyxy[row]
+        size = np.array(canvas.shape[1::-1])
+        x0, y0 = np.clip(np.floor(box[:2]), 0, size - 1).astype(int).tolist()
+        x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), size).astype(int).tolist()
         window = canvas[y0:y1, x0:x1]
         ring = np.rint((nuclei.outline(row) - (x0, y0) - 0.5) * 16).astype(np.int32)
         tint = window.copy()

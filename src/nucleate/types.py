@@ -27,6 +27,7 @@ Bool = NDArray[np.bool_]
 SAME_MPP = 0.05  # within 5 % nothing is resampled
 Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a detector DETECTED
 DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
+MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
 INSTANCES = "instances"  # the head of detectors; all others are maps
 TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 

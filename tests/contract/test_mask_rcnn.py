@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from nucleate.errors import ConfigError
+from nucleate.labels import largest_pieces
 from nucleate.losses import DETECTOR_LOSSES
-from nucleate.models import build, flops_per_pixel
+from nucleate.mask_nms import mask_nms
+from nucleate.metrics.instance import matches
+from nucleate.metrics.matching import overlap
+from nucleate.models import build, flops_per_pixel, mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
-from nucleate.models.mask_rcnn import _inside
+from nucleate.models.mask_rcnn import _inside, _truth
+from nucleate.postprocess import flat
 from nucleate.types import DETECTED
 from tests.synthetic import tissue
 
@@ -37,8 +42,8 @@ def test_any_size(size, arguments):
     assert found["boxes"].shape == (2, count, 4)
     assert found["masks"].shape == (2, count, 28, 28)
     if count:
-        assert found["boxes"][..., 0::2].max() <= size[1]
-        assert found["boxes"][..., 1::2].max() <= size[0]
+        assert found["boxes"][..., 0::2].max() <= size[1] + 0.5  # the frames of the masks
+        assert found["boxes"][..., 1::2].max() <= size[0] + 0.5
         assert 0 <= found["scores"].min() <= found["scores"].max() <= 1
 
 
@@ -95,10 +100,60 @@ def test_it_learns_one_picture():
     assert np.mean(sums[-3:]) < 0.7 * sums[0]
 
 
+def test_masks_are_drawn_where_they_were_learned():
+    """The targets of torchvision, drawn by our decoder, are the nuclei that they were made of."""
+    from torchvision.models.detection.roi_heads import project_masks_on_boxes
+
+    _, labels = tissue(256, 256, 60, 2)
+    labels = largest_pieces(labels)
+    truth = _truth(torch.from_numpy(labels).float(), torch.zeros(256, 256))
+    boxes = truth["boxes"]
+    masks = project_masks_on_boxes(
+        truth["masks"][:, :].float(), boxes, torch.arange(len(boxes)), 28
+    )
+    found = {"boxes": boxes, "scores": torch.ones(len(boxes)), "masks": masks[:, None],
+             "labels": torch.ones(len(boxes))}  # fmt: skip
+    maps = {name: m.numpy() for name, m in _network()._nuclei(found).items()}
+    thresholds = {"score": 0.5, "mask": 0.5, "overlap": 1.0, "min_area": 1}
+    drawn = flat(mask_nms(maps, thresholds, labels.shape))
+    tp, _, fn, iou = matches(overlap(labels, drawn), 0.5)
+    assert fn <= 0.02 * tp
+    assert iou / tp > 0.95  # half a pixel off: 0.89
+
+
+def test_the_levels_do_not_depend_on_the_first_picture():
+    pictures = torch.randint(0, 256, (1, 3, 64, 64))
+    one, other = _network(), _network()
+    with torch.no_grad():
+        other.maps(torch.zeros(1, 3, 33, 20))
+        torch.testing.assert_close(one.maps(pictures), other.maps(pictures))
+
+
+@pytest.mark.parametrize("enlarge", [1.125, 1.5, 2.0])
+def test_the_truth_is_enlarged_without_a_shift(enlarge, monkeypatch):
+    network = _network(enlarge=enlarge).train()
+    seen = []
+    monkeypatch.setattr(mask_rcnn, "_truth", lambda n, v: seen.append(_truth(n, v)) or seen[-1])
+    nuclei = torch.zeros(1, 64, 64)
+    nuclei[:, 16:32, 8:48] = 1
+    with torch.no_grad():
+        network.losses(torch.zeros(1, 3, 64, 64), nuclei, nuclei > 9)
+    expected = torch.tensor([[8.0, 16, 48, 32]]) * enlarge
+    assert (seen[0]["boxes"] - expected).abs().max() <= 0.5
+
+
+def test_a_batch_that_is_vague_as_a_whole_has_a_loss():
+    images, nuclei, ignore = _batch()
+    with torch.no_grad():
+        losses = _network().train().losses(images, nuclei, ignore | True)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_vague_areas_are_no_background():
     network = _network().train()
     images, nuclei, ignore = _batch(1)
-    vague = torch.ones_like(ignore)
+    vague = ignore.clone()
+    vague[:, :, 64:] = True
     labels = []
     stage = network.first
     assign = type(stage).assign_targets_to_anchors
@@ -112,9 +167,8 @@ def test_vague_areas_are_no_background():
     with torch.no_grad():
         network.losses(images, nuclei, ignore)
         network.losses(images, nuclei, vague)
-    assert (labels[0] == 0).any()
-    inside = labels[1] == 0  # only boxes that reach far out of the picture are background still
-    assert inside.sum() < 0.2 * (labels[0] == 0).sum()
+    background = [int((found == 0).sum()) for found in labels]
+    assert 0.3 * background[0] < background[1] < 0.7 * background[0]
 
 
 def test_a_box_is_vague_by_more_than_half():
@@ -131,19 +185,21 @@ def test_enlarging_keeps_the_coordinates():
         network = _network(enlarge=enlarge)
         with torch.no_grad():
             found = network.maps(images)
-        assert found["boxes"].max() <= 64
+        assert found["boxes"].max() <= 64.5
         assert found["boxes"].max() > 48
         assert network.align_px * enlarge % 32 == 0
 
 
-@pytest.mark.parametrize("enlarge", [1.0, 1.5])
-def test_torch_onnxruntime_and_openvino_agree(tmp_path, enlarge):
+@pytest.mark.parametrize(
+    "changes", [{}, {"enlarge": 1.5}, {"min_score": 0.6}, {"norm": "batch", "min_score": 0.6}]
+)
+def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
     import onnxruntime
 
     from nucleate.inference.backends import OpenVinoBackend
     from tests.conftest import oracle_card
 
-    network = _network(enlarge=enlarge)
+    network = _network(**changes)
     path = tmp_path / "m.onnx"
     export_onnx(network, ["instances"], network.align_px, path)
     a = network.align_px

@@ -120,6 +120,8 @@ def export(
     show(f"{done.nuclei} nuclei of {done.pictures} pictures written to {out}")
     if done.left_out:
         say(f"{done.left_out} pictures are not in {truth} and were left out")
+    if truth is not None and done.without:
+        say(f"{done.without} pictures of {truth} are not in {result}")
 
 
 def train(

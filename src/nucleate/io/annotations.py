@@ -100,7 +100,8 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
     Raises:
         InputError: missing, not JSON, or not GeoJSON.
     """
-    return read_scored_geojson(path)[:2]
+    outlines, features = _read_features(path)
+    return outlines, [_class_name(feature) for feature in features]
 
 
 def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str], list[float]]:
@@ -114,8 +115,23 @@ def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str
         probability", as `nucleate segment` writes them, 1 without one.
 
     Raises:
-        InputError: missing, not JSON, or not GeoJSON.
+        InputError: missing, not JSON, not GeoJSON, or a probability that is none.
     """
+    outlines, features = _read_features(path)
+    scores = []
+    for feature in features:
+        try:
+            scores.append(_score(feature))
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path}: a detection probability is no number from 0 to 1 ({str(error)[:80]}). "
+                "Segment again."
+            ) from error
+    return outlines, [_class_name(feature) for feature in features], scores
+
+
+def _read_features(path: PathLike) -> tuple[tuple[Float64, Int64], list[dict[str, Any]]]:
+    """Return the outlines of a GeoJSON file, and the features that they are of."""
     data = read_bytes(path, _MAX_BYTES)
     if path.name.endswith(".gz"):
         import gzip
@@ -133,8 +149,7 @@ def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str
         raise InputError(f"{path}: not valid JSON ({error}). Export it again.") from error
     features = content.get("features", [content]) if isinstance(content, dict) else content
     outlines: list[Float64] = []
-    names: list[str] = []
-    scores: list[float] = []
+    kept: list[dict[str, Any]] = []
     try:
         for feature in features:
             geometry = feature.get("nucleusGeometry") or feature["geometry"]
@@ -153,14 +168,14 @@ def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str
                 outline = outline[:-1]
             if len(outline) >= 3:
                 outlines.append(_finite(path, outline))
-                names.append(_class_name(feature))
-                scores.append(_score(feature))
+                _class_name(feature)
+                kept.append(feature)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: a feature is not GeoJSON ({type(error).__name__}: {error}). "
             "Export it from QuPath again, as a FeatureCollection of polygons."
         ) from error
-    return ragged(outlines), names, scores
+    return ragged(outlines), kept
 
 
 def _score(feature: dict[str, Any]) -> float:
@@ -168,7 +183,10 @@ def _score(feature: dict[str, Any]) -> float:
     measured = (feature.get("properties") or {}).get("measurements") or {}
     if isinstance(measured, list):  # before QuPath 0.4
         measured = {entry["name"]: entry["value"] for entry in measured}
-    return float(measured.get("Detection probability", 1.0))
+    score = float(measured.get("Detection probability", 1.0))
+    if not 0 <= score <= 1:
+        raise ValueError(score)
+    return score
 
 
 def _class_name(feature: dict[str, Any]) -> str:

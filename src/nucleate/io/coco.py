@@ -297,6 +297,8 @@ def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN40
     high = np.clip(np.ceil(every.max(axis=0)) + 1, 0, (width, height)).astype(int)
     if (high <= low).any():
         return np.zeros(0, np.int64)
+    if int((high - low).prod()) > _MAX_PIXELS:
+        raise ValueError(f"an outline around {high[0] - low[0]} × {high[1] - low[1]} pixels")
     offsets = np.concatenate([[0], np.cumsum([len(o) for o in outlines])]).astype(np.int64)
     ones = np.ones(len(outlines), np.int64)
     shape = (int(high[1] - low[1]), int(high[0] - low[0]))

@@ -82,9 +82,11 @@ def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    if isinstance(network, MaskRCNN):
-        network.second.score_thresh = 1.0
     counter = FlopCounterMode(display=False)
+    blank = torch.zeros(1, 3, edge, edge)
     with counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, edge, edge))
+        if isinstance(network, MaskRCNN):
+            network.eval().without_masks(blank)
+        else:
+            network.eval()(blank)
     return counter.get_total_flops() / edge**2

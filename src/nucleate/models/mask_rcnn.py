@@ -28,13 +28,14 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
 
 from nucleate.errors import ConfigError
 from nucleate.labels import boxes_areas, compact
 from nucleate.models.edges import Enter
 from nucleate.models.imagenet import MEAN, SD
 from nucleate.models.network import Network
-from nucleate.types import DETECTED, INSTANCES
+from nucleate.types import DETECTED, INSTANCES, MIN_SCORE
 
 _LEVELS = ("0", "1", "2", "3")  # of the pyramid, as torchvision names them; 4 to 32 pixels apart
 _WIDTH = 256  # channels of the pyramid
@@ -89,7 +90,7 @@ class MaskRCNN(Network):
         proposals: Sequence[int] = (2000, 3000),
         regions: int = 256,
         detections: int = 2500,
-        min_score: float = 0.01,
+        min_score: float = MIN_SCORE,
         box_overlap: float = 0.5,
     ) -> None:
         super().__init__()
@@ -128,8 +129,9 @@ class MaskRCNN(Network):
         """Return what was found in each picture, surest first.
 
         Returns:
-            `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the picture; `scores` (B, n), 0..1;
-            `masks` (B, n, 28, 28), 0..1. Pictures with fewer than n nuclei have scores of 0.
+            `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the picture, the frames of the masks;
+            `scores` (B, n), 0..1; `masks` (B, n, 28, 28), 0..1. Pictures with fewer than n nuclei
+            have scores of 0.
         """
         features, size = self._features(image)
         sizes = [size] * len(image)
@@ -137,6 +139,14 @@ class MaskRCNN(Network):
         boxes, _ = self.first(pictures, features, None)
         found, _ = self.second(features, boxes, sizes, None)
         return _stacked([self._nuclei(picture) for picture in found])
+
+    def without_masks(self, image: Tensor) -> None:
+        """Do all the work that does not depend on what is found."""
+        was, self.second.score_thresh = self.second.score_thresh, 1.0
+        try:
+            self(image)
+        finally:
+            self.second.score_thresh = was
 
     def maps(self, image: Tensor) -> dict[str, Tensor]:
         """Return the same: scores and masks are probabilities already."""
@@ -152,8 +162,8 @@ class MaskRCNN(Network):
         """
         features, size = self._features(image)
         sizes = [size] * len(image)
-        grown = F.interpolate(nuclei[:, None].float(), size, mode="nearest")[:, 0]
-        vague = F.interpolate(ignore[:, None].float(), size, mode="nearest")[:, 0]
+        grown = F.interpolate(nuclei[:, None].float(), size, mode="nearest-exact")[:, 0]
+        vague = F.interpolate(ignore[:, None].float(), size, mode="nearest-exact")[:, 0]
         truth = [_truth(g, v) for g, v in zip(grown * (vague == 0), vague, strict=True)]
         pictures = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
         stages = (self.first, self.second)
@@ -194,7 +204,8 @@ class MaskRCNN(Network):
         """Return of one picture what is of the first class, in pixels of the picture."""
         mine = found["labels"] == 1
         return {
-            "boxes": found["boxes"][mine] / self.enlarge,
+            # masks are learned from pixels that count from their centres, boxes from corners
+            "boxes": (found["boxes"][mine] + 0.5) / self.enlarge,
             "scores": found["scores"][mine],
             "masks": found["masks"][mine][:, 0],
         }
@@ -228,6 +239,13 @@ def _truth(nuclei: Tensor, vague: Tensor) -> dict[str, Tensor]:
         "masks": (nuclei[None] == numbers[:, None, None]).to(torch.uint8),
         "vague": vague,
     }
+
+
+def _leave_out(labels: Tensor, boxes: Tensor, vague: Tensor) -> None:
+    """Set the label of background that is vague to -1, unless there is nothing else to learn."""
+    inside = (labels == 0) & _inside(boxes, vague)
+    if (labels[~inside] >= 0).any():
+        labels[inside] = -1
 
 
 def _inside(boxes: Tensor, vague: Tensor) -> Tensor:
@@ -305,8 +323,35 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
         """Return labels and true boxes of the anchors; the label -1 is left out."""
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, target in zip(labels, anchors, targets, strict=True):
-            label[(label == 0) & _inside(anchor, target["vague"])] = -1
+            _leave_out(label, anchor, target["vague"])
         return labels, boxes
+
+
+class _AnyNumber(nn.GroupNorm):
+    """Group normalisation that takes an empty batch also where it was exported."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        # the same without a change of shape, whose export cannot tell how large nothing is
+        numbers = torch.arange(self.num_channels, device=x.device) // (self.num_channels // 32)
+        alike = (numbers[:, None] == numbers).to(x.dtype)
+        alike = alike / alike.sum(1)
+        centred = x - (x.mean((2, 3)) @ alike)[:, :, None, None]
+        spread = (centred.square().mean((2, 3)) @ alike + self.eps).sqrt()[:, :, None, None]
+        return centred / spread * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def _pool(edge: int) -> MultiScaleRoIAlign:
+    """Return what cuts boxes of any size out of the pyramid, `edge` × `edge` pixels each."""
+    pool = MultiScaleRoIAlign(_LEVELS, edge, 2)
+    # torchvision would guess the levels' scales from the first picture, and be wrong on a small one
+    pool.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    pool.map_levels = initLevelMapper(2, 5)
+    return pool
 
 
 class Regions(RoIHeads):  # type: ignore[misc]
@@ -326,7 +371,7 @@ class Regions(RoIHeads):  # type: ignore[misc]
         norm: str,
     ) -> None:
         super().__init__(
-            box_roi_pool=MultiScaleRoIAlign(_LEVELS, 7, 2),
+            box_roi_pool=_pool(7),
             box_head=TwoMLPHead(_WIDTH * 49, 1024),
             box_predictor=_BoxHead(1024, classes + 1),
             fg_iou_thresh=0.5,
@@ -337,9 +382,9 @@ class Regions(RoIHeads):  # type: ignore[misc]
             score_thresh=min_score,
             nms_thresh=box_overlap,
             detections_per_img=detections,
-            mask_roi_pool=MultiScaleRoIAlign(_LEVELS, 14, 2),
+            mask_roi_pool=_pool(14),
             mask_head=MaskRCNNHeads(
-                _WIDTH, (_WIDTH,) * 4, 1, _NORMS["group"] if norm == "group" else None
+                _WIDTH, (_WIDTH,) * 4, 1, _AnyNumber if norm == "group" else None
             ),
             mask_predictor=MaskRCNNPredictor(_WIDTH, _WIDTH, classes + 1),
         )
@@ -349,5 +394,5 @@ class Regions(RoIHeads):  # type: ignore[misc]
         """Return true boxes and labels of the proposals; the label -1 is left out."""
         matched, labels = super().assign_targets_to_proposals(proposals, *truth)
         for label, proposal, vague in zip(labels, proposals, self.vague, strict=True):
-            label[(label == 0) & _inside(proposal, vague)] = -1
+            _leave_out(label, proposal, vague)
         return matched, labels

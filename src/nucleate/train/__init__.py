@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from nucleate.config import Recipe
 from nucleate.datasets.collect import collect
+from nucleate.datasets.splits import file_names
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.inference.engine import EngineOptions
 from nucleate.inference.tiling import plan
@@ -26,7 +27,7 @@ from nucleate.train.finish import finish
 from nucleate.train.loop import choose_device, fit
 from nucleate.train.start import check_start, start
 from nucleate.train.task import Task
-from nucleate.types import Sample
+from nucleate.types import INSTANCES, Sample
 
 
 def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) -> Path:
@@ -48,6 +49,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     """
     check_recipe(recipe)
     data = collect(recipe.data, base)
+    file_names(data.split.parts["validation"])  # what is written at the end
     training = data.read("train", recipe.data.mpp)
     validation = data.read("validation", recipe.data.mpp)
     _check_classes(recipe, training + validation)
@@ -87,12 +89,17 @@ def check_recipe(recipe: Recipe) -> None:
     """
     for name, head in recipe.heads.items():
         pick({**HEADS, "types": None}, name, "head")
-        known = dict.fromkeys(DETECTOR_LOSSES) if name == "instances" else LOSSES
+        known = dict.fromkeys(DETECTOR_LOSSES) if name == INSTANCES else LOSSES
         for loss in head.loss:
             pick(known, loss, "loss")
         if "lovasz" in head.loss and head.background != 1:
             raise ConfigError(
                 f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
+            )
+        if name == INSTANCES and (head.background != 1 or recipe.train.weighting != "fixed"):
+            raise ConfigError(
+                "heads.instances: its losses know no weight of the background, and are not "
+                "weighed by learning. Set background to 1 and train.weighting to fixed."
             )
     complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
     missing = missing_head(recipe.decode.decoder, list(recipe.heads))

@@ -89,9 +89,9 @@ def finish(
         files={name: sha256(run.model / name) for name in (ONNX, WEIGHTS)},
         notes=run.started_from()[0],
     )
-    write_card(run.model, card)
     run.draw_curves()
     _look_back(replace(model, card=card), data, run)
+    write_card(run.model, card)  # at last: with it the run counts as finished
     run.say(f"model written to {run.model}")
     return run.model
 
