@@ -15,6 +15,7 @@ from pathlib import Path
 
 import experiments
 import families
+import fusion
 import pretraining
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ def page(results: dict[str, dict]) -> str:
         "MoNuSeg's, CC BY-NC-SA 4.0.\n"
     )
     parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
-    parts.append(families.page())
+    parts += [families.page(), fusion.page()]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     ledger = RESULTS / "test-uses.csv"
