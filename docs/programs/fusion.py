@@ -213,12 +213,15 @@ def page() -> str:
     told = json.loads(OUT.read_text(encoding="utf-8"))
     detector, dense = told["models"]
     names = {"dense": dense, "detector": detector, "fusion": f"{detector} and {dense} fused"}
-    lines = [
-        "\n## Weighted mask fusion\n",
+    introduction = (
         f"The {len(told['pictures'])} held-out pictures of {detector}; every threshold and weight "
         "chosen on all others and scored on the one left out. What both find (IoU above 0.5) "
-        "becomes the weighted mean of its masks and scores; what one finds keeps its mask, at its "
-        "share of the score.\n",
+        "becomes the weighted mean of its masks and scores; what one finds keeps its mask, at "
+        "its share of the score.\n"
+    )
+    lines = [
+        "\n## Weighted mask fusion\n",
+        introduction,
         "| | AJI | PQ |",
         "|---|---|---|",
     ]
