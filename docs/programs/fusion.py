@@ -20,11 +20,12 @@ import numpy as np
 
 from nucleate import load_model
 from nucleate.datasets.collect import list_entries
+from nucleate.datasets.splits import bare_name
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import predict_maps
 from nucleate.io.slides import ArraySource
 from nucleate.labels import boxes_areas
-from nucleate.mask_nms import mask_nms
+from nucleate.mask_nms import mask_nms, spread
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
 from nucleate.postprocess import complete_thresholds, flat, watershed
@@ -72,18 +73,9 @@ def stacked(found: dict[str, list]) -> Maps:
     }
 
 
-def spread(maps: Maps, i: int, frame: tuple[int, int, int, int]) -> np.ndarray:
-    """Return the soft mask of candidate i on the pixels of `frame`, 0 beyond its box."""
-    (x0, y0, x1, y1), mask = maps["boxes"][i].astype(np.float64), maps["masks"][i]
-    step_x, step_y = mask.shape[1] / (x1 - x0), mask.shape[0] / (y1 - y0)
-    matrix = np.array(
-        [
-            [step_x, 0, (frame[0] + 0.5 - x0) * step_x - 0.5],
-            [0, step_y, (frame[1] + 0.5 - y0) * step_y - 0.5],
-        ]
-    )
-    size = frame[2] - frame[0], frame[3] - frame[1]
-    return cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+def drawn(maps: Maps, i: int, frame: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the soft mask of candidate i on the pixels of `frame`."""
+    return spread(maps["boxes"][i], maps["masks"][i], frame)
 
 
 def pairs_of(dense: Maps, detected: Maps) -> list[tuple[int, int]]:
@@ -98,7 +90,7 @@ def pairs_of(dense: Maps, detected: Maps) -> list[tuple[int, int]]:
     candidates = []
     for i, j in np.argwhere(near):
         frame = around(a[i], b[j])
-        first, second = spread(dense, i, frame) >= 0.5, spread(detected, j, frame) >= 0.5
+        first, second = drawn(dense, i, frame) >= 0.5, drawn(detected, j, frame) >= 0.5
         union = (first | second).sum()
         iou = (first & second).sum() / union if union else 0.0
         if iou > 0.5:
@@ -123,7 +115,7 @@ def fuse(dense: Maps, detected: Maps, pairs: list[tuple[int, int]], weight: floa
     found: dict[str, list] = {"boxes": [], "scores": [], "masks": []}
     for i, j in pairs:
         frame = around(dense["boxes"][i], detected["boxes"][j])
-        mean = weight * spread(dense, i, frame) + (1 - weight) * spread(detected, j, frame)
+        mean = weight * drawn(dense, i, frame) + (1 - weight) * drawn(detected, j, frame)
         found["boxes"].append(frame)
         found["scores"].append(weight * dense["scores"][i] + (1 - weight) * detected["scores"][j])
         found["masks"].append(fit(mean))
@@ -159,7 +151,7 @@ def left_out(table: dict[tuple, list[tuple[float, float]]]) -> tuple[list[tuple]
 def main(detector_run: Path, dense_name: str, data: Path) -> None:
     """Write the comparison."""
     groups = json.loads((detector_run / "split.json").read_text())["parts"]["validation"]
-    held_out = {name.split(":", 1)[1] for name in groups}
+    held_out = {bare_name(name) for name in groups}
     samples = [e.read() for e in list_entries("monuseg", data, {}) if e.name in held_out]
     if len(samples) != len(held_out):
         sys.exit(f"{data} holds {len(samples)} of the {len(held_out)} held-out pictures")

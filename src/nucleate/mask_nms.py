@@ -79,6 +79,24 @@ def _paste(
     top, bottom = (int(np.clip(f(y), 0, height)) for f, y in ((np.floor, y0), (np.ceil, y1)))
     if right <= left or bottom <= top:
         return np.zeros((0, 0), np.bool_), 0, 0
+    drawn = spread(box, mask, (left, top, right, bottom))
+    piece = largest_pieces((drawn >= threshold).astype(np.int32))
+    return piece > 0, left, top
+
+
+def spread(box: Float32, mask: Float32, window: tuple[int, int, int, int]) -> Float32:
+    """Return a mask, which fills its box, on the pixels of a window: float32 (h, w), 0 beyond it.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels, not empty.
+        mask: float32 (m, m), 0 to 1.
+        window: left, top, right, bottom in whole pixels.
+
+    Example:
+        >>> spread(np.array([1, 0, 3, 1]), np.ones((4, 4), np.float32), (0, 0, 4, 1)).tolist()
+        [[0.0, 1.0, 1.0, 0.0]]
+    """
+    (x0, y0, x1, y1), (left, top, right, bottom) = box.astype(np.float64), window
     rows, columns = mask.shape
     step_x, step_y = columns / (x1 - x0), rows / (y1 - y0)
     # pixel c of the window has its centre at left + c + 0.5, cell k of the mask at k + 0.5
@@ -88,7 +106,7 @@ def _paste(
             [0, step_y, (top + 0.5 - y0) * step_y - 0.5],
         ]
     )
-    drawn = cv2.warpAffine(
+    return cv2.warpAffine(  # type: ignore[no-any-return]
         mask,
         to_mask,
         (right - left, bottom - top),
@@ -96,5 +114,3 @@ def _paste(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=0,
     )
-    piece = largest_pieces((drawn >= threshold).astype(np.int32))
-    return piece > 0, left, top

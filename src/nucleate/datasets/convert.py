@@ -16,7 +16,7 @@ from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
 from nucleate.errors import InputError, pick
-from nucleate.io.coco import box_of, compress, outlines, run_lengths
+from nucleate.io.coco import box_of, mask_of, outlines, run_lengths
 from nucleate.io.files import atomic_folder
 from nucleate.io.images import write_labels, write_png
 from nucleate.types import Bool, Sample
@@ -155,7 +155,7 @@ def _annotations(
             kind = names.index(sample.class_names[sample.classes[value - 1]])
         elif not crowd:
             kind = names.index("nucleus")
-        mask: Any = {"size": [height, width], "counts": compress(counts)}
+        mask: Any = mask_of(counts, (height, width))
         found.append(
             {
                 "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,

@@ -219,8 +219,18 @@ def detection(
     box, area = box_of(counts, shape[0])
     return {
         "image_id": picture, "category_id": category, "score": round(float(score), 6), "bbox": box,
-        "area": area, "segmentation": {"size": list(shape), "counts": compress(counts)},
+        "area": area, "segmentation": mask_of(counts, shape),
     }  # fmt: skip
+
+
+def mask_of(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the COCO mask of run lengths in a picture of `shape` (H, W).
+
+    Example:
+        >>> mask_of([1, 3], (2, 2))
+        {'size': [2, 2], 'counts': '13'}
+    """
+    return {"size": list(shape), "counts": compress(counts)}
 
 
 def compress(counts: list[int]) -> str:

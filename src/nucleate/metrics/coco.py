@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.io.coco import box_of, compress, detection, run_lengths
+from nucleate.io.coco import box_of, detection, mask_of, run_lengths
 from nucleate.types import Bool, Instances, Int32
 
 LIMITS = (100, 1000)  # most detections of a picture that count: COCO's own, and enough for nuclei
@@ -43,7 +43,7 @@ class Records:
             self.truth.append(
                 {
                     "id": len(self.truth) + 1, "image_id": number, "category_id": 1, "bbox": box,
-                    "area": area, "iscrowd": crowd, "segmentation": _mask(counts, truth.shape),
+                    "area": area, "iscrowd": crowd, "segmentation": mask_of(counts, truth.shape),
                 }
             )  # fmt: skip
         for row in range(len(nuclei)):
@@ -94,7 +94,7 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
     # a list of no results is refused: one that is worse than any says the same
     nothing = {
         "image_id": 1, "category_id": 1, "score": 0.0, "bbox": [0, 0, 0, 0],
-        "segmentation": _mask([records.images[0]["height"] * records.images[0]["width"]],
+        "segmentation": mask_of([records.images[0]["height"] * records.images[0]["width"]],
                               (records.images[0]["height"], records.images[0]["width"])),
     }  # fmt: skip
     del nothing[other]
@@ -126,7 +126,3 @@ _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
 def _mean(values: Any) -> float:  # noqa: ANN401
     known = values[values > -1]
     return float(known.mean()) if known.size else float("nan")
-
-
-def _mask(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
-    return {"size": list(shape), "counts": compress(counts)}
