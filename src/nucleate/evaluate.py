@@ -26,7 +26,16 @@ from nucleate.metrics.coco import Records, average_precision
 from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
 from nucleate.postprocess import complete_thresholds
 from nucleate.run_folder import git_commit
-from nucleate.types import INSTANCES, MIN_SCORE, Float64, Instances, Int32, Int64, Sample, check_mpp
+from nucleate.types import (
+    MIN_SCORE,
+    Float64,
+    Instances,
+    Int32,
+    Int64,
+    Sample,
+    check_mpp,
+    detects,
+)
 
 LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
 
@@ -138,7 +147,7 @@ def _found(source: Source, model: Model, options: EngineOptions) -> tuple[Instan
     see one nucleus and the deeper view is unsure.
     """
     card = model.card
-    if card.heads != [INSTANCES]:
+    if not detects(card.heads):
         nuclei = find_nuclei(source, model, None, options).nuclei
         return nuclei, nuclei
     thresholds = complete_thresholds(card.decoder, card.thresholds)
@@ -172,11 +181,11 @@ def evaluate_model(
 
 def describe(model: Model) -> dict[str, Any]:
     """Return what a report says about the model behind it."""
-    detects = model.card.heads == [INSTANCES]
-    lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detects else 0.0
+    detector = detects(model.card.heads)
+    lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detector else 0.0
     return {
         "average_precision": {"score_above": lowest, "score": "of the box"}
-        if detects
+        if detector
         else {"score_above": lowest, "score": "mean foreground of the nuclei that users get"},
         "model": model.card.name,
         "model_files": model.card.files,

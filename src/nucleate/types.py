@@ -330,6 +330,16 @@ class EncoderCard:
     notes: str = ""
 
 
+def detects(heads: list[str]) -> bool:
+    """Return whether a network with these heads gives boxes, scores and masks instead of maps.
+
+    Example:
+        >>> detects(["foreground"]), detects(["instances"])
+        (False, True)
+    """
+    return heads == [INSTANCES]
+
+
 def output_names(heads: list[str]) -> list[str]:
     """Return the names of what a network with these heads gives.
 
@@ -337,7 +347,7 @@ def output_names(heads: list[str]) -> list[str]:
         >>> output_names(["foreground"]), output_names(["instances"])
         (['foreground'], ['boxes', 'scores', 'masks'])
     """
-    return list(DETECTED) if heads == [INSTANCES] else heads
+    return list(DETECTED) if detects(heads) else heads
 
 
 def check_mpp(mpp: object) -> float:

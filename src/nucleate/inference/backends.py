@@ -13,7 +13,7 @@ from nucleate.checkpoint import (
     trusted_file,
 )
 from nucleate.errors import ModelError, optional
-from nucleate.types import INSTANCES, EncoderCard, Maps, ModelCard, UInt8, output_names
+from nucleate.types import EncoderCard, Maps, ModelCard, UInt8, detects, output_names
 
 if TYPE_CHECKING:
     from nucleate.models.network import Network
@@ -62,7 +62,7 @@ class OpenVinoBackend:
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
                 "Run 'nucleate doctor', and fetch the model again."
             ) from error
-        self._names, self._detects = output_names(card.heads), card.heads == [INSTANCES]
+        self._names, self._detects = output_names(card.heads), detects(card.heads)
         version = openvino.__version__.split("-")[0]
         self.about = f"OpenVINO {version} on CPU, {precision}"
 

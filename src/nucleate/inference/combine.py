@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Backend, Model
-from nucleate.types import INSTANCES, Maps, UInt8
+from nucleate.types import Maps, UInt8, detects
 
 
 class EightViews:
@@ -91,7 +91,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
 
 
 def _check_maps(model: Model, owner: str) -> None:
-    if model.card.heads == [INSTANCES]:
+    if detects(model.card.heads):
         raise ModelError(
             f"{owner}: {model.card.name} finds boxes and masks, which cannot be averaged as maps "
             "can. Use it by itself."

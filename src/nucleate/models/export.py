@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nucleate.io.files import atomic
 from nucleate.models.network import Network
-from nucleate.types import INSTANCES, output_names
+from nucleate.types import detects, output_names
 
 
 class Deploy(nn.Module):
@@ -56,9 +56,9 @@ def export_onnx(network: Network, heads: list[str], align_px: int, path: Path) -
     chance = torch.Generator().manual_seed(0)  # a detector is traced along what it finds
     example = torch.randint(0, 256, (1, edge, edge, 3), dtype=torch.uint8, generator=chance)
     deployed = Deploy(network, heads).eval()
-    detects = heads == [INSTANCES]
-    free = {1: "height", 2: "width"} if detects else {0: "batch", 1: "height", 2: "width"}
-    out = {1: "nuclei"} if detects else free
+    detector = detects(heads)
+    free = {1: "height", 2: "width"} if detector else {0: "batch", 1: "height", 2: "width"}
+    out = {1: "nuclei"} if detector else free
     with atomic(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every constant that it folds
