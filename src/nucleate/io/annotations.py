@@ -100,38 +100,6 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
     Raises:
         InputError: missing, not JSON, or not GeoJSON.
     """
-    outlines, features = _read_features(path)
-    return outlines, [_class_name(feature) for feature in features]
-
-
-def read_scored_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list[str], list[float]]:
-    """Read the polygons of a GeoJSON file, the names of their classes, and how sure each is.
-
-    Args:
-        path: see `read_geojson`.
-
-    Returns:
-        The outlines; the names, see `read_classified_geojson`; the measurements "Detection
-        probability", as `nucleate segment` writes them, 1 without one.
-
-    Raises:
-        InputError: missing, not JSON, not GeoJSON, or a probability that is none.
-    """
-    outlines, features = _read_features(path)
-    scores = []
-    for feature in features:
-        try:
-            scores.append(_score(feature))
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"{path}: a detection probability is no number from 0 to 1 ({str(error)[:80]}). "
-                "Segment again."
-            ) from error
-    return outlines, [_class_name(feature) for feature in features], scores
-
-
-def _read_features(path: PathLike) -> tuple[tuple[Float64, Int64], list[dict[str, Any]]]:
-    """Return the outlines of a GeoJSON file, and the features that they are of."""
     data = read_bytes(path, _MAX_BYTES)
     if path.name.endswith(".gz"):
         import gzip
@@ -149,7 +117,7 @@ def _read_features(path: PathLike) -> tuple[tuple[Float64, Int64], list[dict[str
         raise InputError(f"{path}: not valid JSON ({error}). Export it again.") from error
     features = content.get("features", [content]) if isinstance(content, dict) else content
     outlines: list[Float64] = []
-    kept: list[dict[str, Any]] = []
+    names: list[str] = []
     try:
         for feature in features:
             geometry = feature.get("nucleusGeometry") or feature["geometry"]
@@ -168,25 +136,13 @@ def _read_features(path: PathLike) -> tuple[tuple[Float64, Int64], list[dict[str
                 outline = outline[:-1]
             if len(outline) >= 3:
                 outlines.append(_finite(path, outline))
-                _class_name(feature)
-                kept.append(feature)
+                names.append(_class_name(feature))
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: a feature is not GeoJSON ({type(error).__name__}: {error}). "
             "Export it from QuPath again, as a FeatureCollection of polygons."
         ) from error
-    return ragged(outlines), kept
-
-
-def _score(feature: dict[str, Any]) -> float:
-    """Return the detection probability of a QuPath object, 1 without one."""
-    measured = (feature.get("properties") or {}).get("measurements") or {}
-    if isinstance(measured, list):  # before QuPath 0.4
-        measured = {entry["name"]: entry["value"] for entry in measured}
-    score = float(measured.get("Detection probability", 1.0))
-    if not 0 <= score <= 1:
-        raise ValueError(score)
-    return score
+    return ragged(outlines), names
 
 
 def _class_name(feature: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from nucleate.types import Int32, UInt8
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
+_TILE = 256  # edge of a tile of a label image
 _TIFF = (".tif", ".tiff")
-_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
 _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
 _MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
 
@@ -125,19 +127,49 @@ def write_labels(path: Path, labels: Int32, mpp: float | None) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    height, width = labels.shape
+    write_label_rows(path, (height, width), [labels], mpp)
+
+
+def write_label_rows(
+    path: Path, shape: tuple[int, int], bands: Iterable[Int32], mpp: float | None
+) -> None:
+    """Write a label image that comes in bands of rows, from top to bottom, as `write_labels` does.
+
+    Args:
+        path: file to write.
+        shape: (H, W) of the whole.
+        bands: int32 (h, W), each but the last of a multiple of 256 rows.
+        mpp: micrometres per pixel.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     import tifffile
 
     scale = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": 3}
     with atomic(path) as temporary:
         tifffile.imwrite(
             temporary,
-            labels,
+            _tiles(bands),
+            shape=shape,
+            dtype=np.int32,
             compression="zlib",
             predictor=True,
-            tile=(256, 256),
-            bigtiff=labels.nbytes > 1 << 31,
+            tile=(_TILE, _TILE),
+            bigtiff=4 * shape[0] * shape[1] > 1 << 31,
             **scale,
         )
+
+
+def _tiles(bands: Iterable[Int32]) -> Iterator[Int32]:
+    """Yield tiles of 256 × 256 pixels, row by row; those at the right and lower edge are cut."""
+    for band in bands:
+        for y in range(0, band.shape[0], _TILE):
+            for x in range(0, band.shape[1], _TILE):
+                tile = band[y : y + _TILE, x : x + _TILE]
+                lacking = _TILE - tile.shape[0], _TILE - tile.shape[1]
+                yield np.pad(tile, ((0, lacking[0]), (0, lacking[1])))
 
 
 def write_png(path: Path, image: UInt8) -> None:
@@ -237,7 +269,7 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
             pixels = _last_channel(path, pixels, axes)
             if pixels.ndim == 3 and pixels.shape[2] == 4 and not _has_alpha(page):
                 pixels = pixels[..., :3]  # a fourth sample that means nothing stated
-            return pixels, _tiff_mpp(file)
+            return pixels, tiff_mpp(file)
     except InputError:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
@@ -270,7 +302,7 @@ def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDA
     return pixels
 
 
-def _tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
+def tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
     """Return the resolution that the TIFF states, if it can be that of a microscope."""
     import re
 
@@ -285,7 +317,7 @@ def _tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
         metadata = tifffile.xml2dict(file.ome_metadata)
         image = metadata.get("OME", {}).get("Image", {})
         pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
-        unit = _OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
+        unit = OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
         size = pixels.get("PhysicalSizeX")
         return None if unit is None or size is None else plausible_mpp(float(size) * unit)
     tags = page.tags

@@ -1,7 +1,8 @@
-"""Sources of pixels: anything from a small picture to a slide, read region by region at level 0."""
+"""Sources of pixels: anything from a small picture to a slide, read region by region."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,27 +12,53 @@ from nucleate.errors import InputError, explain_os_error
 from nucleate.io.images import PICTURES, plausible_mpp, read_image
 from nucleate.types import UInt8
 
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm")
+SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".zarr")
 _BIG_TIFF_BYTES = 256 << 20  # a TIFF above this size is read region by region where possible
+REMEDY = "The file is damaged or is no slide: copy it again, or convert it to a tiled TIFF."
+
+
+class RegionError(InputError):
+    """One region of a slide cannot be read; others may be."""
+
+
+def whole_ratio(downsample: float) -> float:
+    """Return a downsample without what comes of sizes that were cut to whole pixels.
+
+    Example:
+        >>> whole_ratio(16.007), whole_ratio(2.5)
+        (16.0, 2.5)
+    """
+    whole = round(downsample)
+    return float(whole) if abs(downsample / whole - 1) < 0.01 else float(downsample)
 
 
 class Source(Protocol):
-    """Pixels of level 0, on demand."""
+    """Pixels of one picture at one or several resolutions (levels), on demand."""
 
     name: str
     width: int
+    """Of level 0, in pixels, as all sizes and positions that are not said to be of a level."""
     height: int
     mpp: float | None
     origin_xy: tuple[int, int]
     """Where the corner of this picture lies in the file's level 0."""
+    downsamples: tuple[float, ...]
+    """Of each level: level-0 pixels per pixel; the first is 1."""
 
-    def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
-        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside the picture."""
+    def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
+        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside a level, in its pixels.
+
+        Raises:
+            RegionError: this region cannot be read.
+            InputError: nothing can be read any more.
+        """
         ...
 
 
 class ArraySource:
     """A picture that is in memory already."""
+
+    downsamples: tuple[float, ...] = (1.0,)
 
     def __init__(self, image: UInt8, mpp: float | None = None, name: str = "image") -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
@@ -43,7 +70,7 @@ class ArraySource:
         self.name, self.mpp, self.origin_xy = name, mpp, (0, 0)
         self.height, self.width = image.shape[:2]
 
-    def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
+    def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return a region."""
         return self._image[y0:y1, x0:x1]
 
@@ -58,10 +85,8 @@ class OpenSlideSource:
     def __init__(self, path: Path) -> None:
         import openslide
 
-        try:
-            self._slide: Any = openslide.OpenSlide(str(path))
-        except (openslide.OpenSlideError, OSError) as error:
-            raise InputError(f"{path}: cannot be opened as a slide ({error}). {_REMEDY}") from error
+        self.name, self._path = path.name, path
+        self._slide = self._open()
         properties = self._slide.properties
         width, height = self._slide.dimensions
         self.origin_xy = (
@@ -70,25 +95,39 @@ class OpenSlideSource:
         )
         self.width = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width))
         self.height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height))
-        self.name, self._path = path.name, path
         self.mpp = plausible_mpp(properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self._downs = self._slide.level_downsamples
+        self.downsamples = tuple(whole_ratio(down) for down in self._downs)
 
-    def read(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
-        """Return a region; what the scanner left out is white."""
+    def _open(self) -> Any:  # noqa: ANN401
         import openslide
 
         try:
-            left, top = self.origin_xy
-            region = self._slide.read_region((left + x0, top + y0), 0, (x1 - x0, y1 - y0))
+            return openslide.OpenSlide(str(self._path))
         except (openslide.OpenSlideError, OSError) as error:
             raise InputError(
-                f"{self._path}: the region at ({x0}, {y0}) cannot be read ({error}). {_REMEDY}"
+                f"{self._path}: cannot be opened as a slide ({error}). {REMEDY}"
+            ) from error
+
+    def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
+        """Return a region; what the scanner left out is white."""
+        import openslide
+
+        left, top = self.origin_xy
+        down = self._downs[level]
+        place = round(left + x0 * down), round(top + y0 * down)
+        slide = self._slide
+        try:
+            region = slide.read_region(place, level, (x1 - x0, y1 - y0))
+        except (openslide.OpenSlideError, OSError) as error:
+            if slide is self._slide:
+                self._slide = self._open()  # after an error OpenSlide refuses everything else
+            raise RegionError(
+                f"{self._path}: the region at ({place[0]}, {place[1]}) cannot be read ({error}). "
+                f"{REMEDY}"
             ) from error
         rgba = np.asarray(region)
         return np.where(rgba[..., 3:] > 0, rgba[..., :3], np.uint8(255))
-
-
-_REMEDY = "The file is damaged or is no slide: copy it again, or convert it to a tiled TIFF."
 
 
 def open_source(path: Path) -> Source:
@@ -100,24 +139,34 @@ def open_source(path: Path) -> Source:
     Raises:
         InputError: missing, corrupt, grey-scale, or of an unknown format.
     """
+    suffix = path.suffix.lower()
     try:
         size = path.stat().st_size
+        if path.is_dir() and (suffix == ".zarr" or (path / ".zattrs").exists()):
+            from nucleate.io.omezarr import ZarrSource
+
+            return ZarrSource(path)
     except OSError as error:
         raise InputError(explain_os_error(error, path)) from error
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, a file was expected. Name its files.")
     if size == 0:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
-    suffix = path.suffix.lower()
-    if suffix in SLIDES or (
-        suffix in (".tif", ".tiff") and size > _BIG_TIFF_BYTES and _openslide_knows(path)
-    ):
-        return OpenSlideSource(path)
-    if suffix not in PICTURES:
+    if suffix not in PICTURES + SLIDES:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is neither a picture nor a slide "
             f"format known here. Convert it to one of: {' '.join(PICTURES + SLIDES)}"
         )
+    if suffix in SLIDES:
+        return OpenSlideSource(path)
+    if suffix in (".tif", ".tiff"):
+        from nucleate.io.tiff import TiffSource, is_large
+
+        if size > _BIG_TIFF_BYTES or is_large(path):
+            with contextlib.suppress(InputError):  # what it does not read, the others may
+                return TiffSource(path)
+            if _openslide_knows(path):
+                return OpenSlideSource(path)
     image, mpp = read_image(path)
     return ArraySource(image, mpp, path.name)
 

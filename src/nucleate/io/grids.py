@@ -1,0 +1,178 @@
+"""A slide at any resolution: which pixels are asked for, which are read, and where they lie."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from nucleate.io.slides import RegionError, Source
+from nucleate.types import SAME_MPP, Float64, Int64, UInt8, grid_ratio
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
+_BLOCK_PIXELS = 1 << 24  # of level 0, read at once for an overview
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The three pixel grids of a read, with one corner in common: asked, read, and level 0.
+
+    Asked pixels are the caller's, at the resolution that was asked for; read pixels are those of
+    the level of the file that they are made from; results are given in level-0 pixels.
+
+    Attributes:
+        width: of the whole picture in asked pixels.
+        height: likewise.
+        mpp: of an asked pixel; up to 5 % off what was asked for, so that nothing is resampled.
+        asked_per_level0: asked pixels per level-0 pixel.
+        level: of the file, whose pixels are read.
+        level0_per_read: its downsample.
+    """
+
+    width: int
+    height: int
+    mpp: float
+    asked_per_level0: float
+    level: int
+    level0_per_read: float
+
+    @property
+    def asked_per_read(self) -> float:
+        """Asked pixels per read pixel: 1 where nothing is resampled."""
+        ratio = self.asked_per_level0 * self.level0_per_read
+        return 1.0 if abs(ratio - 1) < 1e-9 else ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """A source whose resolution is known.
+
+    Attributes:
+        source: where the pixels come from.
+        mpp: micrometres per level-0 pixel.
+    """
+
+    source: Source
+    mpp: float
+
+    def grid(self, mpp: float) -> Grid:
+        """Return the grids of reading at `mpp` micrometres per pixel.
+
+        The level is the coarsest that is at least as fine as what is asked for. A level within 5 %
+        of it is taken as it is.
+
+        Example:
+            >>> from nucleate.io.slides import ArraySource
+            >>> slide = Slide(ArraySource(np.zeros((30, 40, 3), np.uint8)), 0.25)
+            >>> slide.grid(0.5)
+            Grid(width=20, height=15, mpp=0.5, asked_per_level0=0.5, level=0, level0_per_read=1.0)
+        """
+        ratio = grid_ratio(self.mpp, mpp)
+        level, downs = 0, self.source.downsamples
+        for i, down in enumerate(downs[1:], start=1):
+            if ratio * down <= 1 + SAME_MPP and down > downs[level]:
+                level = i
+        if abs(ratio * downs[level] - 1) <= SAME_MPP:
+            ratio = 1 / downs[level]
+        return Grid(
+            max(1, round(self.source.width * ratio)),
+            max(1, round(self.source.height * ratio)),
+            self.mpp / ratio,
+            ratio,
+            level,
+            downs[level],
+        )
+
+    def read(self, region: Box, mpp: float) -> UInt8:
+        """Return the pixels of a region, mirrored beyond the picture.
+
+        The value of a pixel does not depend on the region that it is read with.
+
+        Args:
+            region: x0, y0, x1, y1 in pixels of `mpp`, see `grid`.
+            mpp: micrometres per pixel of the result.
+
+        Returns:
+            uint8 (y1 - y0, x1 - x0, 3).
+
+        Raises:
+            RegionError: this region cannot be read.
+            InputError: nothing can be read any more.
+        """
+        grid = self.grid(mpp)
+        scale = grid.asked_per_read
+        x0, y0, x1, y1 = region
+        if scale == 1.0:
+            return self._mirrored(x0, y0, x1, y1, grid)
+        blur = 0.5 * np.sqrt(max(1 / scale**2 - 1, 0.0))  # keeps a smaller grid free of aliasing
+        margin = 2 + int(np.ceil(4 * blur))
+        left, top = int(np.floor(x0 / scale)) - margin, int(np.floor(y0 / scale)) - margin
+        right, bottom = int(np.ceil(x1 / scale)) + margin, int(np.ceil(y1 / scale)) + margin
+        pixels = self._mirrored(left, top, right, bottom, grid)
+        if blur > 0.1:
+            pixels = cv2.GaussianBlur(pixels, (0, 0), blur)
+        # asked pixel i has its centre at (i + 0.5) / scale of the read grid
+        shift_x = (x0 + 0.5) / scale - 0.5 - left
+        shift_y = (y0 + 0.5) / scale - 0.5 - top
+        matrix: Float64 = np.array([[1 / scale, 0, shift_x], [0, 1 / scale, shift_y]], np.float64)
+        return cv2.warpAffine(  # type: ignore[no-any-return]
+            pixels,
+            matrix,
+            (x1 - x0, y1 - y0),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+    def overview(self, mpp: float) -> UInt8:
+        """Return the whole picture at a coarse resolution, read block by block.
+
+        A block that cannot be read is white.
+        """
+        grid = self.grid(mpp)
+        edge = max(1, int(_BLOCK_PIXELS**0.5 * grid.asked_per_read))
+        wide, high = self._read_size(grid)
+        out = np.full((grid.height, grid.width, 3), 255, np.uint8)
+        for y in range(0, grid.height, edge):
+            for x in range(0, grid.width, edge):
+                right, bottom = min(x + edge, grid.width), min(y + edge, grid.height)
+                box = (
+                    x * wide // grid.width,
+                    y * high // grid.height,
+                    max(right * wide // grid.width, 1),
+                    max(bottom * high // grid.height, 1),
+                )
+                with contextlib.suppress(RegionError):
+                    block = self.source.read(*box, grid.level)
+                    size = (right - x, bottom - y)
+                    out[y:bottom, x:right] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
+        return out
+
+    def _read_size(self, grid: Grid) -> tuple[int, int]:
+        """Return width and height of the picture in read pixels."""
+        width, height = self.source.width, self.source.height
+        down = grid.level0_per_read
+        return max(1, int(width / down + 0.01)), max(1, int(height / down + 0.01))
+
+    def _mirrored(self, x0: int, y0: int, x1: int, y1: int, grid: Grid) -> UInt8:
+        """Return read pixels of a region that may reach beyond the picture, mirrored there."""
+        width, height = self._read_size(grid)
+        columns, rows = _mirror(np.arange(x0, x1), width), _mirror(np.arange(y0, y1), height)
+        left, top = int(columns.min()), int(rows.min())
+        right, bottom = int(columns.max()) + 1, int(rows.max()) + 1
+        region = self.source.read(left, top, right, bottom, grid.level)
+        if region.shape[:2] == (y1 - y0, x1 - x0):
+            return np.ascontiguousarray(region)
+        return np.ascontiguousarray(region[rows - top][:, columns - left])
+
+
+def _mirror(index: Int64, length: int) -> Int64:
+    """Return indices folded into 0..length - 1, as mirrors at both ends do.
+
+    Example:
+        >>> _mirror(np.arange(-2, 5), 3).tolist()
+        [1, 0, 0, 1, 2, 2, 1]
+    """
+    folded = index % (2 * length)
+    return np.where(folded < length, folded, 2 * length - 1 - folded)
