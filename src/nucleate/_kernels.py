@@ -170,14 +170,15 @@ def fill(labels, xy, value):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def moments(labels, channel, n):  # type: ignore[no-untyped-def]
-    """Return (n, 7): area, sums of x, y, xx, yy, xy and of `channel`.
+def moments(labels, channels, n):  # type: ignore[no-untyped-def]
+    """Return (n, 6 + 2 c): area, sums of x, y, xx, yy, xy, of each channel, and of its square.
 
     Coordinates are counted from the first pixel of each label, so that all sums are whole numbers
     and do not depend on where in the picture the label lies.
     """
     height, width = labels.shape
-    out = np.zeros((n, 7), np.float64)
+    count = channels.shape[2]
+    out = np.zeros((n, 6 + 2 * count), np.float64)
     first = np.zeros((n, 2), np.int64)
     for y in range(height):
         for x in range(width):
@@ -192,8 +193,50 @@ def moments(labels, channel, n):  # type: ignore[no-untyped-def]
                 out[i, 3] += dx * dx
                 out[i, 4] += dy * dy
                 out[i, 5] += dx * dy
-                out[i, 6] += channel[y, x]
+                for c in range(count):
+                    value = np.float64(channels[y, x, c])
+                    out[i, 6 + c] += value
+                    out[i, 6 + count + c] += value * value
     return out
+
+
+@_compiled
+def histograms(labels, levels, n, bins):  # type: ignore[no-untyped-def]
+    """Return (n, bins): how often each label has each level of `levels`, uint8 below `bins`."""
+    height, width = labels.shape
+    out = np.zeros((n, bins), np.int64)
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x] - 1
+            if i >= 0:
+                out[i, levels[y, x]] += 1
+    return out
+
+
+@_compiled
+def neighbours(xy, others, order, starts, cell_xy, across, cell, radius):  # type: ignore[no-untyped-def]
+    """Return of each point how many others lie within `radius`, and how far the nearest is.
+
+    `order` holds the others sorted by their cell of `cell` ≥ `radius`, `starts` where each cell
+    begins in it, `cell_xy` the corner of the first cell. A point at the same place is itself.
+    """
+    n = xy.shape[0]
+    counts = np.zeros(n, np.int64)
+    nearest = np.full(n, np.inf)
+    down = (starts.shape[0] - 1) // across
+    for i in range(n):
+        column = int((xy[i, 0] - cell_xy[0]) // cell)
+        row = int((xy[i, 1] - cell_xy[1]) // cell)
+        for r in range(max(row - 1, 0), min(row + 2, down)):
+            for c in range(max(column - 1, 0), min(column + 2, across)):
+                for k in range(starts[r * across + c], starts[r * across + c + 1]):
+                    j = order[k]
+                    dx, dy = others[j, 0] - xy[i, 0], others[j, 1] - xy[i, 1]
+                    distance = np.sqrt(dx * dx + dy * dy)
+                    if 0 < distance <= radius:
+                        counts[i] += 1
+                        nearest[i] = min(nearest[i], distance)
+    return counts, nearest
 
 
 @_compiled

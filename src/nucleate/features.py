@@ -1,7 +1,8 @@
-"""What can be measured on each nucleus: size, shape, stain."""
+"""What can be measured on each nucleus: size, shape, stain, texture, neighbours."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.stain.deconvolution import to_stains
-from nucleate.types import Float32, Float64, Int32, Int64, UInt8
+from nucleate.types import Float32, Float64, Frame, Instances, Int32, Int64, UInt8
 
 COLUMNS = (
-    "area_um2", "perimeter_um", "eccentricity", "solidity", "haematoxylin_mean",
+    "area_um2", "perimeter_um", "major_um", "minor_um", "eccentricity", "solidity", "circularity",
+    "haematoxylin_mean", "haematoxylin_sd", "eosin_mean", "eosin_sd", "texture_entropy",
+    "texture_gradient", "neighbours_50um", "nearest_um",
 )  # fmt: skip
+RADIUS_UM = 50.0  # within which neighbours are counted
+_BINS = 32  # of the haematoxylin, for its entropy
+_DENSEST = 4.0  # optical density at which the last of them ends
 
 
 def measure(
@@ -30,9 +36,15 @@ def measure(
 
     Returns:
         float32 (n,) each: `area_um2` (pixels × mpp²); `perimeter_um` (length of the outline);
-        `eccentricity` (of the ellipse of equal second moments: 0 round, 1 a line); `solidity`
-        (area of the outline over that of its convex hull, at most 1); `haematoxylin_mean` (optical
-        density, natural logarithm).
+        `major_um`, `minor_um` (axes of the ellipse of equal second moments) and its `eccentricity`
+        (0 round, 1 a line); `solidity` (area of the outline over that of its convex hull, at most
+        1); `circularity` (4 π area / perimeter², at most 1); mean and standard deviation of
+        `haematoxylin` and `eosin` (optical density, natural logarithm); of the haematoxylin also
+        `texture_entropy` (bits, of 32 levels from 0 to 4) and `texture_gradient` (mean change per
+        micrometre).
+
+    References:
+        Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23(4):291-299 (stains).
 
     Example:
         >>> from nucleate.labels import trace
@@ -45,27 +57,106 @@ def measure(
     from nucleate import _kernels
 
     n = len(offsets) - 1
-    sums = _kernels.moments(labels, np.ascontiguousarray(to_stains(image)[..., 0]), n)
+    stains = to_stains(image)
+    haematoxylin = np.ascontiguousarray(stains[..., 0])
+    along_y, along_x = (
+        np.gradient(haematoxylin) if min(labels.shape) > 1 else (0 * haematoxylin,) * 2
+    )
+    steepness = np.sqrt(along_x * along_x + along_y * along_y)  # the same bits on every machine
+    channels = np.dstack([haematoxylin, stains[..., 1], steepness])
+    levels = np.clip(haematoxylin * (_BINS / _DENSEST), 0, _BINS - 1).astype(np.uint8)
+    sums = _kernels.moments(labels, np.ascontiguousarray(channels), n)
+    counts = _kernels.histograms(labels, levels, n, _BINS)
     area = np.maximum(sums[:, 0], 1)
     perimeter, hull_share = _outlines(coords_xy, offsets)
+    major, minor = _axes(sums)
+    means = sums[:, 6:9] / area[:, None]
+    spread = np.sqrt(np.maximum(sums[:, 9:12] / area[:, None] - means**2, 0))
+    table = {
+        "area_um2": sums[:, 0] * mpp**2,
+        "perimeter_um": perimeter * mpp,
+        "major_um": major * mpp,
+        "minor_um": minor * mpp,
+        "eccentricity": np.sqrt(np.clip(1 - (minor / np.maximum(major, 1e-9)) ** 2, 0, 1)),
+        "solidity": hull_share,
+        "circularity": np.minimum(4 * np.pi * area / np.maximum(perimeter, 1) ** 2, 1),
+        "haematoxylin_mean": means[:, 0],
+        "haematoxylin_sd": spread[:, 0],
+        "eosin_mean": means[:, 1],
+        "eosin_sd": spread[:, 1],
+        "texture_entropy": _entropy(counts),
+        "texture_gradient": means[:, 2] / mpp,
+    }
+    return {name: column.astype(np.float32) for name, column in table.items()}
+
+
+def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDArray[Any]]:
+    """Return how many other nuclei are near each nucleus, and how near the nearest is.
+
+    Args:
+        xy: float64 (n, 2), centres in pixels.
+        others_xy: float64 (m, 2), centres of all nuclei around; those of `xy` may be among them.
+        mpp: micrometres per pixel.
+
+    Returns:
+        `neighbours_50um`, int32 (n,): centres within 50 micrometres; `nearest_um`, float32 (n,):
+        distance to the nearest of them, NaN where there is none.
+
+    Example:
+        >>> xy = np.array([[0.0, 0.0], [30.0, 40.0], [1000.0, 0.0]])
+        >>> near = neighbourhood(xy, xy, mpp=0.5)
+        >>> near["neighbours_50um"].tolist(), near["nearest_um"].tolist()
+        ([1, 1, 0], [25.0, 25.0, nan])
+    """
+    from nucleate import _kernels
+
+    radius = RADIUS_UM / mpp
+    if not len(others_xy):
+        return {"neighbours_50um": np.zeros(0, np.int32), "nearest_um": np.zeros(0, np.float32)}
+    low = np.minimum(others_xy.min(axis=0), xy.min(axis=0)) if len(xy) else others_xy.min(axis=0)
+    across, down = ((others_xy.max(axis=0) - low) // radius + 1).astype(int)
+    cell = ((others_xy - low) // radius).astype(np.int64)
+    number = cell[:, 1] * across + cell[:, 0]
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(across * down + 1))
+    counts, nearest = _kernels.neighbours(
+        xy, others_xy, order, starts, low, int(across), radius, radius
+    )
+    nearest = np.where(counts > 0, nearest * mpp, np.nan)
     return {
-        "area_um2": (sums[:, 0] * mpp**2).astype(np.float32),
-        "perimeter_um": (perimeter * mpp).astype(np.float32),
-        "eccentricity": _eccentricity(sums).astype(np.float32),
-        "solidity": hull_share.astype(np.float32),
-        "haematoxylin_mean": (sums[:, 6] / area).astype(np.float32),
+        "neighbours_50um": counts.astype(np.int32),
+        "nearest_um": nearest.astype(np.float32),
     }
 
 
-def _eccentricity(sums: Float64) -> Float64:
-    """Return the eccentricity from area and coordinate sums; pixels are squares, not points."""
+def no_nuclei(frame: Frame, class_names: tuple[str, ...]) -> Instances:
+    """Return the table of no nuclei, with all columns."""
+    counts = ("neighbours_50um",)
+    columns = {n: np.zeros(0, np.int32 if n in counts else np.float32) for n in COLUMNS}
+    return replace(Instances.empty(frame), features=columns, class_names=class_names)
+
+
+def _axes(sums: Float64) -> tuple[Float64, Float64]:
+    """Return the axes of the ellipse of equal second moments; pixels are squares, not points."""
     area = np.maximum(sums[:, 0], 1)
     x, y = sums[:, 1] / area, sums[:, 2] / area
     xx = sums[:, 3] / area - x * x + 1 / 12
     yy = sums[:, 4] / area - y * y + 1 / 12
     xy = sums[:, 5] / area - x * y
     middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    return np.sqrt(np.clip(1 - (middle - spread) / (middle + spread), 0, 1))
+    return 4 * np.sqrt(middle + spread), 4 * np.sqrt(np.maximum(middle - spread, 0))
+
+
+def _entropy(counts: Int64) -> Float64:
+    """Return the entropy in bits of each row of counts.
+
+    Example:
+        >>> _entropy(np.array([[2, 2, 0], [4, 0, 0]])).tolist()
+        [1.0, 0.0]
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    logs = np.log2(np.where(share > 0, share, 1))
+    return np.asarray(-(share * logs).sum(axis=1) + 0.0)
 
 
 def _outlines(coords_xy: Float32, offsets: Int64) -> tuple[Float64, Float64]:
