@@ -3,19 +3,24 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from nucleate.datasets.collect import list_entries
 from nucleate.datasets.convert import convert
 from nucleate.errors import ConfigError, InputError
+from nucleate.features import no_nuclei
 from nucleate.inference.batch import BatchOptions, segment_files
-from nucleate.io.annotations import read_geojson
+from nucleate.io.exports import PARQUET
+from nucleate.io.nuclei import open_nuclei, writer
 from nucleate.io.results import export_results
 from nucleate.metrics.instance import matches
 from nucleate.metrics.matching import overlap
+from nucleate.types import Frame
 from tests.conftest import painted
 from tests.data import folder
 from tests.synthetic import tissue
@@ -31,11 +36,14 @@ def result(tmp_path, oracle):
         Image.fromarray(painted(one)).save(tmp_path / "in" / f"{name}.png")
     files = sorted((tmp_path / "in").iterdir())
     segment_files(files, tmp_path / "out", oracle, BatchOptions(mpp=0.25))
-    for file in (tmp_path / "out").glob("*.geojson"):  # the oracle is surer than 1
-        found = json.loads(file.read_text())
-        for i, feature in enumerate(found["features"]):
-            feature["properties"]["measurements"]["Detection probability"] = 0.5 + 0.01 * (i % 50)
-        file.write_text(json.dumps(found))
+    for file in (tmp_path / "out").glob(f"*{PARQUET}"):  # the oracle is surer than 1
+        found = open_nuclei(file)
+        nuclei = found.read()
+        scores = (0.5 + 0.01 * (np.arange(len(nuclei)) % 50)).astype(np.float32)
+        like = no_nuclei(found.frame, found.class_names)
+        with writer(file, like, {**found.facts, "source": found.facts["source"]}) as out:
+            if len(nuclei):
+                out.write(replace(nuclei, scores=scores))
     return tmp_path / "out", labels
 
 
@@ -124,51 +132,50 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, result):
     convert(list_entries("folder", tmp_path / "f", {}), tmp_path / "c", "coco")
     with pytest.raises(InputError, match="names none of the 3 pictures"):
         export_results(out, "coco", target, tmp_path / "c" / "annotations.json")
-    (out / "p_0.geojson").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(ConfigError, match="--truth goes with --to coco"):
+        export_results(out, "csv", target, tmp_path / "c" / "annotations.json")
+    whole = (out / f"p_0{PARQUET}").read_bytes()
+    for damage in (b"", b"PAR1", whole[: len(whole) // 2]):
+        (out / f"p_0{PARQUET}").write_bytes(damage)
+        with pytest.raises(InputError, match=r"is damaged|is empty"):
+            export_results(out, "coco", target)
+    (out / f"p_0{PARQUET}").unlink()
+    with pytest.raises(InputError, match="there is no such file"):
+        export_results(out, "coco", target)
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), out / f"p_0{PARQUET}")
+    with pytest.raises(InputError, match="was not written by this version"):
         export_results(out, "coco", target)
     summary = json.loads((out / "summary.json").read_text())
-    del summary["sources"][0]["files"]["geojson"]
-    (out / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(InputError, match=r"p_0\.png was segmented without geojson"):
-        export_results(out, "coco", target)
-    good = {"status": "done", "files": {"geojson": "p_1.geojson"}, "source": "p_1.png",
-            "height": 140, "width": 170, "mpp": 0.25}  # fmt: skip
     for wrong in (
-        {"files": {"geojson": 1}}, {"files": "geojson"}, {"source": 5}, {"height": 1e999},
-        {"height": 0}, {"height": -3}, {"height": 3.7}, {"width": 1 << 40}, {"mpp": "x"},
-        {"mpp": float("nan")}, {"height": None},
+        {"files": {"parquet": 1}}, {"files": "parquet"}, {"files": {}}, {"files": None},
+        {"files": {"parquet": "../x.parquet"}}, {"status": 5}, {},
     ):  # fmt: skip
-        summary["sources"] = [{**good, **wrong}]
+        summary["sources"] = [{"status": "done", "files": {}, **wrong}]
         (out / "summary.json").write_text(json.dumps(summary))
         with pytest.raises(InputError, match="not a summary of this version"):
             export_results(out, "coco", target)
     (out / "summary.json").write_text('{"sources": ' + "[" * 100_000)
     with pytest.raises(InputError, match="not a summary of this version"):
         export_results(out, "coco", target)
-    found = json.loads((out / "p_1.geojson").read_text())
-    for score in (float("nan"), 2, "sure", None):
-        found["features"][0]["properties"]["measurements"]["Detection probability"] = score
-        (out / "p_1.geojson").write_text(json.dumps(found))
-        summary["sources"] = [good]
-        (out / "summary.json").write_text(json.dumps(summary))
-        with pytest.raises(InputError, match="no number from 0 to 1"):
-            export_results(out, "coco", target)
-        assert len(read_geojson(out / "p_1.geojson")[1]) > 10  # readers that want no score
-    found["features"] = [
-        {
-            "type": "Feature",
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[0, 0], [1e6, 0], [1e6, 1e6], [0, 0]]],
-            },
-        }
-    ]
-    (out / "p_1.geojson").write_text(json.dumps(found))
-    summary["sources"] = [{**good, "height": 1 << 20, "width": 1 << 20}]
-    (out / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(InputError, match=r"nucleus 1 of p_1\.png is none"):
-        export_results(out, "coco", target)
+    good = open_nuclei(out / f"p_1{PARQUET}")
+    nuclei = good.read()
+    wide = np.array([[0, 0], [1e6, 0], [1e6, 1e6]], np.float32)
+    far = replace(nuclei.take(np.arange(1)), coords_xy=wide, offsets=np.array([0, 3]))
+    huge = no_nuclei(Frame(1 << 20, 1 << 20, 0.25), ("nucleus",))
+    with writer(out / f"p_1{PARQUET}", huge, {"source": "p_1.png"}) as file:
+        file.write(replace(far, frame=huge.frame))
+    with pytest.raises(InputError, match=r"nucleus 1 is none"):
+        export_results(out / f"p_1{PARQUET}", "coco", target)
+    table = pyarrow.parquet.read_table(out / f"p_1{PARQUET}")
+    for column in ("geometry", "score", "bbox"):
+        pyarrow.parquet.write_table(table.drop(column), out / f"p_1{PARQUET}")
+        with pytest.raises(InputError, match="was not written by this version"):
+            export_results(out / f"p_1{PARQUET}", "coco", target)
+    at = table.column_names.index("geometry")
+    broken = table.set_column(at, "geometry", pyarrow.array([b"no polygon"]))
+    pyarrow.parquet.write_table(broken, out / f"p_1{PARQUET}")
+    with pytest.raises(InputError, match="was not written by this version"):
+        export_results(out / f"p_1{PARQUET}", "geojson", target)
     summary["sources"] = []
     (out / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(InputError, match="no picture was segmented"):

@@ -1,28 +1,52 @@
-"""Instances → files that other programs read. Adding a format: write its function, add a row."""
+"""Files of nuclei → files that other programs read, row group by row group.
+
+Adding a format: write its function, add a row.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
+from nucleate.errors import InputError
 from nucleate.io.files import atomic
-from nucleate.io.images import write_labels, write_png
+from nucleate.io.images import write_label_rows, write_png
+from nucleate.io.nuclei import NucleiFile
 from nucleate.io.slides import Source
-from nucleate.labels import centroids_xy, paint
-from nucleate.types import Instances, UInt8
+from nucleate.io.stores import write_annotation_store, write_ome_zarr, write_spatialdata
+from nucleate.labels import paint
+from nucleate.types import Instances, Int32, UInt8
 
+PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
 CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
     (240, 228, 66),
 )  # fmt: skip
+MEASUREMENTS = {  # as QuPath names them
+    "area_um2": "Nucleus: Area µm^2",
+    "perimeter_um": "Nucleus: Perimeter µm",
+    "eccentricity": "Nucleus: Eccentricity",
+    "solidity": "Nucleus: Solidity",
+    "circularity": "Nucleus: Circularity",
+    "major_um": "Nucleus: Max diameter µm",
+    "minor_um": "Nucleus: Min diameter µm",
+    "haematoxylin_mean": "Hematoxylin: Mean",
+    "haematoxylin_sd": "Hematoxylin: Std.Dev.",
+    "eosin_mean": "Eosin: Mean",
+    "eosin_sd": "Eosin: Std.Dev.",
+    "neighbours_50um": "Neighbours within 50 µm",
+    "nearest_um": "Nearest neighbour µm",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,95 +55,135 @@ class Exporter:
 
     Attributes:
         suffix: what follows the stem of the source in the file's name.
-        write: (nuclei, source, path) -> file.
-        raster: whether the file holds every pixel of the source (too large for slides).
+        write: (nuclei, source or None, path) -> file.
+        usual: whether `segment` writes it of a picture when nothing else is asked for.
+        needs_source: whether it shows the picture too.
     """
 
     suffix: str
-    write: Callable[[Instances, Source, Path], None]
-    raster: bool = False
+    write: Callable[[NucleiFile, Source | None, Path], None]
+    usual: bool = False
+    needs_source: bool = False
 
 
-def write_label_image(nuclei: Instances, source: Source, path: Path) -> None:
+def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> None:
     """Write an int32 TIFF of the source's size: 0 background, the nucleus' id elsewhere."""
-    shape = (nuclei.frame.height, nuclei.frame.width)
-    write_labels(path, paint(nuclei, shape), nuclei.frame.mpp)
+    frame = found.frame
+    write_label_rows(path, (frame.height, frame.width), label_rows(found), frame.mpp)
 
 
-def write_overlay(nuclei: Instances, source: Source, path: Path) -> None:
+_ROWS = 256  # of a label image that are drawn at once
+
+
+def label_rows(found: NucleiFile) -> Iterator[Int32]:
+    """Yield the label image in bands of 256 rows; where nuclei overlap the surer has the pixel."""
+    frame = found.frame
+    spans = found.spans()
+    group = lru_cache(maxsize=64)(found.group)
+    for top in range(0, frame.height, _ROWS):
+        bottom = min(top + _ROWS, frame.height)
+        near = [group(i) for i, (low, high) in enumerate(spans) if low < bottom and high > top]
+        inside = [n.take((n.boxes_xyxy[:, 1] < bottom) & (n.boxes_xyxy[:, 3] > top)) for n in near]
+        yield _band(inside, top, (bottom - top, frame.width))
+
+
+def _band(parts: list[Instances], top: int, shape: tuple[int, int]) -> Int32:
+    labels = np.zeros(shape, np.int32)
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return labels
+    ids = np.concatenate([part.ids for part in parts])
+    nuclei = Instances.concatenate(parts, parts[0].frame)
+    shifted = nuclei.coords_xy - np.array([0, top], np.float32)
+    return paint(replace(nuclei, ids=ids, coords_xy=shifted), shape)
+
+
+def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
     """Write the picture as PNG with the outline of every nucleus on it."""
-    write_png(path, draw_outlines(source.read(0, 0, source.width, source.height), nuclei))
+    if source is None:
+        raise InputError(
+            f"{path}: an overlay needs the picture. Segment it with --formats overlay."
+        )
+    image = source.read(0, 0, source.width, source.height)
+    write_png(path, draw_outlines(image, found.read()))
 
 
-def write_parquet(nuclei: Instances, source: Source, path: Path) -> None:
-    """Write one row per nucleus as Parquet; mpp, size and source are in the file's metadata."""
-    import pyarrow.parquet
-
-    table = _table(nuclei)
-    frame = nuclei.frame
-    facts = {
-        "source": source.name,
-        "mpp": frame.mpp,
-        "width": frame.width,
-        "height": frame.height,
-        "origin_xy": frame.origin_xy,
-        "coordinates": "pixels of level 0, x and y from the corner of the picture; the picture "
-        "begins at origin_xy of the file's level 0",
-    }
-    table = table.replace_schema_metadata({"nucleate": json.dumps(facts)})
-    with atomic(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-
-
-def write_csv(nuclei: Instances, source: Source, path: Path) -> None:
-    """Write one row per nucleus as CSV, with the columns of the Parquet file."""
+def write_csv(found: NucleiFile, source: Source | None, path: Path) -> None:
+    """Write one row per nucleus as CSV: the columns of the Parquet file without the outline."""
     import pyarrow.csv
 
+    out = None
     with atomic(path) as temporary:
-        pyarrow.csv.write_csv(_table(nuclei), temporary)
+        for table in found.tables():
+            flat = _flat(table)
+            out = out or pyarrow.csv.CSVWriter(temporary, flat.schema)
+            out.write_table(flat)
+        if out is None:
+            raise InputError(f"{found.path}: is damaged. Segment again.")
+        out.close()
 
 
-def write_geojson(nuclei: Instances, source: Source, path: Path) -> None:
+def _flat(table: Any) -> Any:  # noqa: ANN401
+    """Return a table without its outlines, the box as four columns."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        if name == "bbox":
+            box = table["bbox"].combine_chunks()
+            sides = zip(("x0", "y0", "x1", "y1"), box.flatten(), strict=True)
+            columns |= dict(sides)
+        elif name != "geometry":
+            columns[name] = table[name]
+    return pa.table(columns)
+
+
+def write_geojson(found: NucleiFile, source: Source | None, path: Path) -> None:
     """Write a FeatureCollection of detections, with measurements, as QuPath opens it.
 
     One feature per line, streamed; ids are UUIDs made from the source's name and the nucleus' id,
-    so that the same result gives the same file.
+    so that the same result gives the same file. A path that ends in .gz is compressed.
     """
-    names = {
-        "area_um2": "Nucleus: Area µm^2",
-        "perimeter_um": "Nucleus: Perimeter µm",
-        "eccentricity": "Nucleus: Eccentricity",
-        "solidity": "Nucleus: Solidity",
-        "haematoxylin_mean": "Hematoxylin: Mean",
-    }
-    space = uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{source.name}")
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write('{"type":"FeatureCollection","features":[')
+    with atomic(path) as temporary, open(temporary, "wb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+                _features(found, packed)
+        else:
+            _features(found, raw)
+
+
+def _features(found: NucleiFile, raw: IO[bytes] | gzip.GzipFile) -> None:
+    space = uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{found.facts.get('source')}")
+    raw.write(b'{"type":"FeatureCollection","features":[')
+    first = True
+    for nuclei in found.groups():
         for row in range(len(nuclei)):
-            ring = np.round(nuclei.outline(row).astype(np.float64), 2)
-            measured = {
-                label: round(float(nuclei.features[name][row]), 4)
-                for name, label in names.items()
-                if name in nuclei.features
-            }
-            feature = {
-                "type": "Feature",
-                "id": str(uuid.uuid5(space, str(nuclei.ids[row]))),
-                "geometry": {
-                    "type": "Polygon",
-                    "coordinates": [[*ring.tolist(), ring[0].tolist()]],
-                },
-                "properties": {
-                    "objectType": "detection",
-                    "classification": _classification(nuclei, row),
-                    "measurements": {
-                        **measured,
-                        "Detection probability": round(float(nuclei.scores[row]), 4),
-                    },
-                },
-            }
-            file.write(("\n" if row == 0 else ",\n") + json.dumps(feature, ensure_ascii=False))
-        file.write("\n]}\n")
+            text = json.dumps(_feature(nuclei, row, space), ensure_ascii=False)
+            raw.write((("\n" if first else ",\n") + text).encode())
+            first = False
+    raw.write(b"\n]}\n")
+
+
+def _feature(nuclei: Instances, row: int, space: uuid.UUID) -> dict[str, Any]:
+    ring = np.round(nuclei.outline(row).astype(np.float64), 2)
+    measured = {
+        label: round(float(nuclei.features[name][row]), 4)
+        for name, label in MEASUREMENTS.items()
+        if name in nuclei.features and np.isfinite(nuclei.features[name][row])
+    }
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(space, str(nuclei.ids[row]))),
+        "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]},
+        "properties": {
+            "objectType": "detection",
+            "classification": _classification(nuclei, row),
+            "measurements": {
+                **measured,
+                "Detection probability": round(float(nuclei.scores[row]), 4),
+            },
+        },
+    }
 
 
 def _classification(nuclei: Instances, row: int) -> dict[str, Any]:
@@ -129,12 +193,31 @@ def _classification(nuclei: Instances, row: int) -> dict[str, Any]:
     return {"name": name, "color": list(_colour(nuclei, kind))}
 
 
+def _write_ome_zarr(found: NucleiFile, source: Source | None, path: Path) -> None:
+    """Write a label image as OME-Zarr, with its pyramid."""
+    frame = found.frame
+    write_ome_zarr(path, (frame.height, frame.width), label_rows(found), frame.mpp)
+
+
+def _write_spatialdata(found: NucleiFile, source: Source | None, path: Path) -> None:
+    """Write shapes and a table of features as SpatialData; all nuclei are in memory for it."""
+    write_spatialdata(path, found)
+
+
+def _write_annotation_store(found: NucleiFile, source: Source | None, path: Path) -> None:
+    """Write the SQLite file that TIAToolbox opens as an annotation store."""
+    write_annotation_store(path, found)
+
+
 EXPORTERS: dict[str, Exporter] = {
-    "labels": Exporter(".labels.tif", write_label_image, raster=True),
-    "overlay": Exporter(".overlay.png", write_overlay, raster=True),
-    "parquet": Exporter(".nuclei.parquet", write_parquet),
-    "csv": Exporter(".nuclei.csv", write_csv),
-    "geojson": Exporter(".geojson", write_geojson),
+    "labels": Exporter(".labels.tif", write_label_image, usual=True),
+    "overlay": Exporter(".overlay.png", write_overlay, usual=True, needs_source=True),
+    "csv": Exporter(".nuclei.csv", write_csv, usual=True),
+    "geojson": Exporter(".geojson", write_geojson, usual=True),
+    "geojson.gz": Exporter(".geojson.gz", write_geojson),
+    "ome-zarr": Exporter(".labels.ome.zarr", _write_ome_zarr),
+    "spatialdata": Exporter(".spatialdata.zarr", _write_spatialdata),
+    "annotation-store": Exporter(".annotations.db", _write_annotation_store),
 }
 
 
@@ -163,28 +246,3 @@ def draw_outlines(
 def _colour(nuclei: Instances, kind: int) -> tuple[int, int, int]:
     """Return the colour of a class; green where there is only one."""
     return OUTLINE_RGB if len(nuclei.class_names) == 1 else CLASS_RGB[kind % len(CLASS_RGB)]
-
-
-def _table(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a pyarrow table: id, centroid, box, features, score, class."""
-    import pyarrow
-
-    centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
-    columns = {
-        "id": nuclei.ids,
-        "x": centres[:, 0].astype(np.float32),
-        "y": centres[:, 1].astype(np.float32),
-        **{name: nuclei.boxes_xyxy[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},
-        **nuclei.features,
-        "score": nuclei.scores,
-        "class": nuclei.classes,
-        **_class_names(nuclei),
-    }
-    return pyarrow.table({name: np.ascontiguousarray(c) for name, c in columns.items()})
-
-
-def _class_names(nuclei: Instances) -> dict[str, Any]:
-    """Return the column of class names where there are several."""
-    if len(nuclei.class_names) == 1:
-        return {}
-    return {"class_name": np.array([nuclei.class_names[kind] for kind in nuclei.classes], str)}
