@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nucleate import postprocess
+from nucleate import cli, postprocess
 from nucleate.inference.backends import Model
 from nucleate.labels import largest_pieces
 from nucleate.types import ModelCard
@@ -59,3 +60,17 @@ def real_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("the real data sets are not at hand (NUCLEATE_TEST_DATA)")
     return Path(folder)
+
+
+@pytest.fixture
+def nucleate(monkeypatch, capsys):
+    """Return what runs a command line: words -> exit code, stdout, stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["nucleate", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out = capsys.readouterr()
+        return stopped.value.code, out.out, out.err
+
+    return run

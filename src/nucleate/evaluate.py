@@ -15,7 +15,8 @@ from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import bare_name
 from nucleate.errors import InputError
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels

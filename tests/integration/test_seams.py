@@ -4,7 +4,8 @@ import numpy as np
 
 import nucleate
 from nucleate import load_model
-from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
 from nucleate.metrics.instance import matches

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from nucleate import postprocess, segment
 from nucleate.errors import ConfigError, InputError
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import EngineOptions, find_nuclei, read_tile, working_scale
-from nucleate.inference.tiling import Tile, plan
+from nucleate.inference.engine import as_slide, find_nuclei
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.tiling import plan
+from nucleate.io.grids import Slide
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
 from tests.conftest import OracleBackend, oracle_card, painted
@@ -146,16 +148,16 @@ def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, m
 @pytest.mark.parametrize("scale", [0.5, 0.77, 2.0])
 def test_a_working_pixel_has_one_value_whichever_tile_reads_it(scale):
     image, _ = tissue(150, 130, 20)
-    source = ArraySource(image)
-    whole = read_tile(source, Tile((0, 0, 1, 1), (0, 0, 64, 64)), scale)
-    part = read_tile(source, Tile((0, 0, 1, 1), (16, 32, 48, 64)), scale)
+    slide = Slide(ArraySource(image), 0.25)
+    whole = slide.read((0, 0, 64, 64), 0.25 / scale)
+    part = slide.read((16, 32, 48, 64), 0.25 / scale)
     np.testing.assert_allclose(whole[32:64, 16:48].astype(int), part, atol=1)
 
 
 def test_constant_in_constant_out():
-    source = ArraySource(np.full((50, 70, 3), 137, np.uint8))
+    slide = Slide(ArraySource(np.full((50, 70, 3), 137, np.uint8)), 0.25)
     for scale in (0.3, 1.0, 1.7):
-        tile = read_tile(source, Tile((0, 0, 1, 1), (0, 0, 128, 128)), scale)
+        tile = slide.read((0, 0, 128, 128), 0.25 / scale)
         assert (tile == 137).all()
 
 
@@ -166,8 +168,9 @@ def test_resolution_is_never_guessed(oracle):
     for mpp in (500, 0, -1, 1e-9, float("nan"), float("inf")):
         with pytest.raises(InputError, match=r"0\.02 to 20"):
             segment(image, oracle, mpp=mpp)
-    assert working_scale(ArraySource(image, 0.26), oracle.card, None) == 1.0
-    assert working_scale(ArraySource(image, 0.25), oracle.card, 0.5) == 2.0
+    for stated, mpp, ratio in ((0.26, None, 1.0), (0.25, 0.5, 2.0)):
+        slide = as_slide(ArraySource(image, stated), oracle.card, mpp)
+        assert slide.grid(oracle.card.mpp).asked_per_level0 == ratio
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 2000)])

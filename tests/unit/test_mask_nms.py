@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.slides import ArraySource
 from nucleate.labels import boxes_areas, compact, paint
 from nucleate.mask_nms import mask_nms

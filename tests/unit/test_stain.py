@@ -262,7 +262,8 @@ def test_a_model_takes_its_stain_along(oracle):
     from dataclasses import replace
 
     from nucleate.inference.backends import Model
-    from nucleate.inference.engine import EngineOptions, find_nuclei, stain_transform
+    from nucleate.inference.engine import find_nuclei, stain_transform
+    from nucleate.inference.pipeline import EngineOptions
     from nucleate.io.slides import ArraySource
 
     class Listener:

@@ -26,12 +26,16 @@ from nucleate.errors import ConfigError
 
 def segment(
     sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the results, or its URL.")],
     mpp: MppOption = None,
     model: ModelOption = "mtl-small",
     formats: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: labels,overlay,parquet,csv,geojson. Default: all."),
+        typer.Option(
+            help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
+            "ome-zarr, spatialdata, annotation-store. Default: the first four of a picture, none "
+            "of a slide."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
@@ -39,31 +43,68 @@ def segment(
     threads: ThreadsOption = 0,
     tile_px: TileOption = 1536,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
+    readers: Annotated[int, typer.Option(min=1, help="Threads that read ahead.")] = 2,
+    decoders: Annotated[
+        int, typer.Option(min=0, help="Processes that decode; 0: a thread of this one.")
+    ] = 0,
+    tissue_mask: Annotated[
+        bool, typer.Option(help="Of slides: leave out glass, pen and folds.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run stopped.")
+    ] = False,
+    max_memory: Annotated[
+        str | None, typer.Option(help="As 3G: refuse at once what would need more.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it.")
+    ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Profile of Slurm jobs, which do it; a YAML file.")
+    ] = None,
     tta: TtaOption = False,
 ) -> None:
-    """Find all nuclei of pictures and slides; write labels, overlay, tables and GeoJSON.
+    """Find all nuclei of pictures and slides; write tables, overlay, labels and GeoJSON.
 
-    Example: nucleate segment tile.png --mpp 0.25 -o out/
+    Examples: nucleate segment tile.png --mpp 0.25 -o out/
+    or nucleate segment slides/*.svs -o out/ --resume
     """
-    from nucleate.inference.batch import BatchOptions, expand_sources, segment_files
-    from nucleate.inference.combine import with_tta
-    from nucleate.inference.engine import EngineOptions
-    from nucleate.inference.load import load_model
+    from nucleate.inference.batch import expand_sources, segment_files
+    from nucleate.inference.cluster import ModelSpec, connect
+    from nucleate.inference.memory import check_memory, parse_bytes
+    from nucleate.inference.pipeline import EngineOptions
+    from nucleate.inference.source_run import BatchOptions
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
         raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
-    options = BatchOptions(mpp, chosen, EngineOptions(tile_px, batch))
+    if scheduler is not None and slurm is not None:
+        raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
+    limit = None if max_memory is None else parse_bytes(max_memory)
+    engine = EngineOptions(tile_px, batch, readers, decoders)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume)
     found = expand_sources(sources, out)
-    ready = load_model(model, device, backend, precision, threads)
-    ready = with_tta(ready) if tta else ready
-    say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+    spec = ModelSpec(model, device, backend, precision, threads, tta)
     with Bar() as bar:
-        summary = segment_files(found, out, ready, options, bar.say, bar.show)
+        if scheduler is not None or slurm is not None:
+            with connect(scheduler, slurm, spec, say) as workers:
+                ready = workers.model()
+                say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+                summary = segment_files(found, out, ready, options, bar.say, bar.show, workers)
+        else:
+            ready = spec.load()
+            if limit is not None:
+                check_memory(ready, engine, limit)
+            say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+            summary = segment_files(found, out, ready, options, bar.say, bar.show)
     totals = summary["totals"]
-    show(f"{totals['nuclei']} nuclei in {totals['done']} sources, written to {out}")
+    finished = totals["done"] + totals["incomplete"]
+    show(f"{totals['nuclei']} nuclei in {finished} sources, written to {out}")
+    if totals["incomplete"]:
+        say(f"{totals['incomplete']} sources have tiles that could not be read: see summary.json")
     if totals["failed"]:
-        say(f"{totals['failed']} sources failed; the reasons are in {out / 'summary.json'}")
+        say(f"{totals['failed']} sources failed; the reasons are in {out}/summary.json")
+    if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
 
 
@@ -74,8 +115,9 @@ def demo(
 ) -> None:
     """Segment the bundled example with the bundled model, and say where to look."""
     from nucleate.checkpoint import DEFAULT_MODEL
-    from nucleate.inference.batch import BatchOptions, segment_files
+    from nucleate.inference.batch import segment_files
     from nucleate.inference.load import load_model
+    from nucleate.inference.source_run import BatchOptions
 
     example = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"
     model = load_model(DEFAULT_MODEL, device="cpu")
@@ -97,22 +139,30 @@ def demo(
     }
     for name, meaning in about.items():
         show(f"  {out / row['files'][name]}  {meaning}")
-    show(f"  {out / 'summary.json'}  what was run, and on what")
+    show(f"  {out}/summary.json  what was run, and on what")
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")
 
 
 def export(
-    result: Annotated[Path, typer.Argument(help="Folder that nucleate segment wrote.")],
-    to: Annotated[str, typer.Option(help="coco.")],
+    result: Annotated[
+        Path, typer.Argument(help="Folder that nucleate segment wrote, or one .nuclei.parquet.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="coco, geojson, geojson.gz, csv, labels, ome-zarr, spatialdata, annotation-store."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     truth: Annotated[
         Path | None,
         typer.Option(help="COCO file of the same pictures: write a list of results for it."),
     ] = None,
 ) -> None:
-    """Write the nuclei of all pictures of a result, with their scores, into one file.
+    """Write the nuclei of a result for another program; coco holds all pictures in one file.
 
-    Example: nucleate export out/ --to coco -o results.json --truth annotations.json
+    Examples: nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
+    or nucleate export out/ --to coco -o results.json --truth annotations.json
     """
     from nucleate.io.results import export_results
 
@@ -202,8 +252,8 @@ def evaluate(
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
         from nucleate.datasets.collect import list_entries
         from nucleate.inference.combine import with_tta
-        from nucleate.inference.engine import EngineOptions
         from nucleate.inference.load import load_model
+        from nucleate.inference.pipeline import EngineOptions
 
         entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
         if any(entry.test_only for entry in entries):

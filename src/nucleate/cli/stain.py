@@ -181,7 +181,7 @@ def _pictures(sources: list[str], to: Path | None = None, for_fitting: bool = Fa
     from nucleate.datasets.monuseg import is_official_test
     from nucleate.inference.batch import expand_sources
 
-    paths = expand_sources(sources)
+    paths = [Path(path) for path in expand_sources(sources)]
     for path in paths:
         if to is not None and path.resolve() == (to / f"{path.stem}.png").resolve():
             raise ConfigError(f"{path}: a result would replace this source. Choose another -o.")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from nucleate.inference.source_run import Progress
 
 
 class Bar:
@@ -19,7 +22,7 @@ class Bar:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} tiles"),
+            TextColumn("{task.completed}/{task.total} tiles, {task.fields[pace]}"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
@@ -37,13 +40,14 @@ class Bar:
         """Print a line above the bar."""
         self._console.print(text, markup=False)
 
-    def show(self, path: Path, done: int, tiles: int) -> None:
+    def show(self, path: Path, state: Progress) -> None:
         """Move the bar of a source."""
         if path != self._path:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._path, self._task = path, self._progress.add_task(path.name, total=tiles)
-        self._progress.update(self._task, completed=done)
+            self._path = path
+            self._task = self._progress.add_task(path.name, total=state.tiles, pace="")
+        self._progress.update(self._task, completed=state.done, pace=str(state))
 
 
 def say(text: str) -> None:

@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import glob
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from nucleate import __version__
 from nucleate.errors import ConfigError, InputError, NucleateError, pick
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import EngineOptions, find_nuclei
-from nucleate.io.exports import EXPORTERS
+from nucleate.inference.pipeline import Done
+from nucleate.inference.regions import run_regions
+from nucleate.inference.source_run import BatchOptions, Progress, Run, abandon, begin, finish
+from nucleate.io.exports import EXPORTERS, PARQUET
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
-from nucleate.io.slides import SLIDES, Source, open_source
-from nucleate.types import Instances, check_mpp
+from nucleate.io.remote import Mirror, fetch, find_remote, is_url
+from nucleate.io.slides import SLIDES
 
-_OWN = (".overlay.png", ".labels.tif")
-RASTER_PIXELS = 100_000_000  # above this, labels and overlay are written only when asked for
+if TYPE_CHECKING:
+    from nucleate.inference.cluster import Cluster
 
-
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """What to do with every source.
-
-    Attributes:
-        mpp: micrometres per pixel of all sources; None takes what each file states.
-        formats: keys of `EXPORTERS`; None for all that suit the size.
-        engine: how to tile.
-    """
-
-    mpp: float | None = None
-    formats: tuple[str, ...] | None = None
-    engine: EngineOptions = field(default_factory=EngineOptions)
+_OWN = (".overlay.png", ".labels.tif", ".overview.png")
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     """Return the pictures and slides that files, folders and globs stand for, in sorted order.
 
-    Files that nucleate itself wrote (`.overlay.png`, `.labels.tif`) are left out of folders.
+    Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders.
 
     Raises:
         InputError: something does not exist, or a folder or glob holds no picture or slide.
@@ -55,14 +45,15 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
-        if path.is_dir():
+        if path.is_dir() and path.suffix.lower() != ".zarr":
             inside = sorted(
                 p
                 for p in path.rglob("*")
-                if p.is_file()
+                if (p.is_file() or p.suffix.lower() == ".zarr")
                 and p.suffix.lower() in PICTURES + SLIDES
                 and not p.name.startswith(".")
                 and not p.name.endswith(_OWN)
+                and not any(above.suffix.lower() == ".zarr" for above in p.parents)
             )
             if not inside:
                 raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
@@ -79,62 +70,69 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def expand_sources(patterns: Sequence[str | Path], out: Path | None = None) -> list[Path]:
-    """Return the pictures and slides to segment, as `find_sources` finds them.
+def expand_sources(
+    patterns: Sequence[str | Path], out: Path | str | None = None
+) -> list[Path | str]:
+    """Return the pictures and slides to segment, as `find_sources` finds them, and URLs.
 
     Args:
-        patterns: files, folders, globs.
-        out: folder of the results; a result must not replace a source.
+        patterns: files, folders, globs, and URLs of them.
+        out: folder of the results, or its URL; a result must not replace a source.
 
     Raises:
         InputError: something does not exist, a folder or glob holds nothing to segment, or two
             sources would write the same files.
     """
-    found = find_sources(patterns)
-    home: dict[str, Path] = {}
+    found: list[Path | str] = []
+    for pattern in patterns:
+        if is_url(pattern):
+            found += find_remote(str(pattern), PICTURES + SLIDES)
+        else:
+            found += find_sources([pattern])
+    found = list(dict.fromkeys(found))
+    home: dict[str, Path | str] = {}
     for path in found:
-        other = home.setdefault(path.stem, path)
+        other = home.setdefault(PurePath(path).stem, path)
         if other != path:
             raise InputError(
                 f"{path}: would write the same files as {other}. Rename one, or use two outputs."
             )
-    for path in found:
         try:
             str(path).encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
-    if out is not None:
-        results = {
-            (out / f"{path.stem}{exporter.suffix}").resolve()
-            for path in found
-            for exporter in EXPORTERS.values()
-        }
-        for path in found:
+    if out is not None and not is_url(out):
+        here = [path for path in found if isinstance(path, Path)]
+        endings = [PARQUET, *(exporter.suffix for exporter in EXPORTERS.values())]
+        results = {(Path(out) / f"{p.stem}{end}").resolve() for p in here for end in endings}
+        for path in here:
             if path.resolve() in results:
                 raise InputError(f"{path}: a result would replace this source. Choose another -o.")
     return found
 
 
 def segment_files(
-    sources: Sequence[Path],
-    out: Path,
+    sources: Sequence[Path | str],
+    out: Path | str,
     model: Model,
     options: BatchOptions,
     tell: Callable[[str], None] = lambda _: None,
-    progress: Callable[[Path, int, int], None] = lambda *_: None,
+    progress: Callable[[Path, Progress], None] = lambda *_: None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Segment every source, write its files into `out`, and return and write the summary.
 
     A source that fails is listed with its reason and does not stop the others; when every source
-    fails, nothing is written and the first reason is raised.
+    fails, no summary is written and the first reason is raised.
 
     Args:
         sources: from `expand_sources`.
-        out: folder of all results.
+        out: folder of all results, or its URL.
         model: what to segment with.
         options: mpp, formats, tiles.
         tell: is given one line per source.
-        progress: is given (source, tiles done, tiles in all).
+        progress: is given the source and how far it is.
+        cluster: who does it; None for this process.
 
     Returns:
         The content of summary.json.
@@ -144,27 +142,147 @@ def segment_files(
         NucleateError: every source failed.
     """
     for name in options.formats or ():
-        pick(EXPORTERS, name, "format")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
-    rows: list[dict[str, Any]] = []
-    first_error: NucleateError | None = None
-    for path in sources:
+        if name != "parquet":
+            pick(EXPORTERS, name, "format")
+    with _scratch(out) as (folder, mirror):
+        if mirror.folder.exists() and not mirror.folder.is_dir():
+            raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
+        if options.resume:
+            mirror.pull()
+        is_new = not mirror.folder.exists()
+        batch = _Batch(model, options, folder, mirror, tell, progress)
         try:
-            row = _segment_one(path, out, model, options, progress)
-            tell(
-                f"{path.name}: {row['nuclei']} nuclei in {row['seconds']:.1f} s"
-                + "".join(f"; {note}" for note in row["notes"])
-            )
+            rows = batch.here(sources) if cluster is None else batch.there(sources, cluster)
+            if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
+                raise batch.first_error
+            summary = _summary(rows, model, options)
+            text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+            write_text(mirror.folder / "summary.json", text)
+            mirror.push("summary.json")
+        except BaseException:
+            if is_new and mirror.folder.is_dir() and not any(mirror.folder.iterdir()):
+                mirror.folder.rmdir()
+            raise
+    return summary
+
+
+@contextmanager
+def _scratch(out: Path | str) -> Iterator[tuple[Path, Mirror]]:
+    """Give a folder for what is fetched, and the folder of results with where it belongs."""
+    with tempfile.TemporaryDirectory(prefix="nucleate-", ignore_cleanup_errors=True) as scratch:
+        if is_url(out):
+            results = Path(scratch) / "out"
+            results.mkdir()
+            yield Path(scratch) / "in", Mirror(results, str(out))
+        else:
+            yield Path(scratch) / "in", Mirror(Path(out), None)
+
+
+class _Batch:
+    """What all sources of a call have in common."""
+
+    def __init__(
+        self,
+        model: Model,
+        options: BatchOptions,
+        scratch: Path,
+        out: Mirror,
+        tell: Callable[[str], None],
+        progress: Callable[[Path, Progress], None],
+    ) -> None:
+        self._model, self._options, self._scratch, self._out = model, options, scratch, out
+        self._tell, self._progress = tell, progress
+        self.first_error: NucleateError | None = None
+
+    def here(self, sources: Sequence[Path | str]) -> list[dict[str, Any]]:
+        """Segment one source after the other in this process."""
+        return [self._one(source) for source in sources]
+
+    def _one(self, source: Path | str) -> dict[str, Any]:
+        try:
+            run = self._begin(source)
         except NucleateError as error:
-            first_error = first_error or error
-            row = {"source": str(path), "status": "failed", "error": str(error)}
-            tell(f"{path.name}: failed: {error}")
-        rows.append(row)
-    done = [row for row in rows if row["status"] == "done"]
-    if not done and first_error is not None:
-        raise first_error
-    summary = {
+            return self._failed(source, error)
+        state = Progress(sum(len(r.tiles) for r in run.left), _mpp(run, self._model))
+
+        def told(done: Done) -> None:
+            state.add(done)
+            self._progress(run.path, state)
+
+        try:
+            for finished in run_regions(
+                run.slide, self._model, run.left, run.tissue, self._options.engine,
+                run.place.regions, told,
+            ):  # fmt: skip
+                run.add(finished)
+                self._out.push(f"{run.place.regions.name}/{finished.region.file}")
+        except NucleateError as error:
+            abandon(run)
+            return self._failed(source, error)
+        except BaseException:
+            abandon(run)
+            raise
+        return self._finish(run)
+
+    def there(self, sources: Sequence[Path | str], cluster: Cluster) -> list[dict[str, Any]]:
+        """Segment the regions of all sources on a cluster, as its workers get free."""
+        rows: dict[int, dict[str, Any]] = {}
+        runs: dict[int, Run] = {}
+        for i, source in enumerate(sources):
+            try:
+                runs[i] = self._begin(source)
+            except NucleateError as error:
+                rows[i] = self._failed(source, error)
+        states = {
+            i: Progress(sum(len(r.tiles) for r in run.left), _mpp(run, self._model))
+            for i, run in runs.items()
+        }
+        waiting = {i: len(run.left) for i, run in runs.items()}
+        for i in [i for i, count in waiting.items() if count == 0]:
+            rows[i] = self._finish(runs[i])
+        for i, outcome in cluster.run(runs, self._options, self._out):
+            if i in rows:
+                continue
+            if isinstance(outcome, NucleateError):
+                rows[i] = self._failed(runs[i].name, outcome)
+                continue
+            runs[i].add(outcome)
+            states[i].add_region(outcome)
+            self._progress(runs[i].path, states[i])
+            waiting[i] -= 1
+            if waiting[i] == 0:
+                rows[i] = self._finish(runs[i])
+        return [rows[i] for i in sorted(rows)]
+
+    def _begin(self, source: Path | str) -> Run:
+        path = fetch(str(source), self._scratch) if is_url(source) else Path(source)
+        return begin(path, str(source), self._out, self._model, self._options)
+
+    def _finish(self, run: Run) -> dict[str, Any]:
+        try:
+            row = finish(run, self._model.card)
+        except NucleateError as error:
+            abandon(run)
+            return self._failed(run.name, error)
+        self._tell(
+            f"{run.path.name}: {row['nuclei']} nuclei in {row['seconds']:.1f} s"
+            + "".join(f"; {note}" for note in row["notes"])
+        )
+        return row
+
+    def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
+        self.first_error = self.first_error or error
+        self._tell(f"{PurePath(source).name}: failed: {error}")
+        return {"source": str(source), "status": "failed", "error": str(error)}
+
+
+def _mpp(run: Run, model: Model) -> float:
+    return run.slide.grid(model.card.mpp).mpp
+
+
+def _summary(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -> dict[str, Any]:
+    states = Counter(row["status"] for row in rows)
+    return {
         "nucleate": __version__,
         "model": {
             "name": model.card.name,
@@ -178,73 +296,7 @@ def segment_files(
         "tile_px": options.engine.tile_px,
         "sources": rows,
         "totals": {
-            "done": len(done),
-            "failed": len(rows) - len(done),
-            "nuclei": sum(row["nuclei"] for row in done),
+            **{state: states[state] for state in ("done", "incomplete", "failed")},
+            "nuclei": sum(row.get("nuclei", 0) for row in rows),
         },
-    }
-    write_text(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    return summary
-
-
-def _write_all(nuclei: Instances, source: Source, out: Path, files: dict[str, str]) -> None:
-    """Write all files of a source, or none of them."""
-    is_new = not out.exists()
-    written: list[Path] = []
-    try:
-        for name, file in files.items():
-            EXPORTERS[name].write(nuclei, source, out / file)
-            written.append(out / file)
-    except BaseException:
-        for file_path in written:
-            file_path.unlink(missing_ok=True)
-        if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        raise
-
-
-def _segment_one(
-    path: Path,
-    out: Path,
-    model: Model,
-    options: BatchOptions,
-    progress: Callable[[Path, int, int], None],
-) -> dict[str, Any]:
-    """Segment one source, write its files and return its row of the summary."""
-    begun = time.monotonic()
-    source = open_source(path)
-    found = find_nuclei(
-        source, model, options.mpp, options.engine, lambda done, tiles: progress(path, done, tiles)
-    )
-    nuclei, notes = found.nuclei, []
-    if found.cut:
-        notes.append(f"{found.cut} objects are larger than a tile sees and end at its edge")
-    if found.stain:
-        notes.append(f"stain {found.stain}")
-    chosen = options.formats
-    if chosen is None:
-        large = source.width * source.height > RASTER_PIXELS
-        chosen = tuple(k for k, exporter in EXPORTERS.items() if not (large and exporter.raster))
-        if large:
-            notes.append("labels and overlay left out for its size; ask with --formats")
-    files = {name: f"{path.stem}{EXPORTERS[name].suffix}" for name in chosen}
-    _write_all(nuclei, source, out, files)
-    resolution = check_mpp(nuclei.frame.mpp)
-    square_mm = source.width * source.height * resolution**2 / 1e6
-    return {
-        "source": str(path),
-        "status": "done",
-        "width": source.width,
-        "height": source.height,
-        "mpp": resolution,
-        "mpp_from": "option" if options.mpp else "file",
-        "resampled_by": found.scale,
-        "nuclei": len(nuclei),
-        "nuclei_per_mm2": round(len(nuclei) / square_mm, 1),
-        "mean_area_um2": round(float(nuclei.features["area_um2"].mean()), 2)
-        if len(nuclei)
-        else None,
-        "seconds": round(time.monotonic() - begun, 2),
-        "files": files,
-        "notes": notes,
     }

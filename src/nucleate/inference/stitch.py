@@ -8,17 +8,20 @@ along a seam is removed: the one deeper inside its own core stays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from nucleate.inference.tiling import Box
 from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int32, Int64
 
+K = TypeVar("K")
+Ground = tuple[float, float, float, float]  # x0, y0, x1, y1 of a core
 MARGIN_PX = 6  # tiles were seen to disagree by 1.5 pixels; docs/concepts/architecture.md
 
 
-def depth(boxes_xyxy: Float32, core: Box, width: int, height: int) -> Float64:
+def depth(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Float64:
     """Return how deep inside a core each box centre lies, in pixels; negative outside.
 
     The picture's own edges do not count: there is no tile beyond them.
@@ -60,7 +63,7 @@ class Part:
     cut: Bool
 
 
-def reaches_out(boxes_xyxy: Float32, core: Box, width: int, height: int) -> Bool:
+def reaches_out(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Bool:
     """Return which boxes reach out of a core; the picture's own edges do not count.
 
     Example:
@@ -91,49 +94,100 @@ def stitch(parts: list[Part], frame: Frame) -> tuple[Instances, int]:
     joined = Instances.concatenate([part.nuclei for part in parts], frame)
     if not len(joined):
         return joined, 0
-    keep = _first_of_each(
+    views = Views(
         joined,
         np.concatenate([np.full(len(part.nuclei), i) for i, part in enumerate(parts)]),
         np.concatenate([part.depth for part in parts]),
         np.concatenate([part.reaches for part in parts]),
     )
+    keep = np.ones(len(joined), np.bool_)
+    keep[list(second_views(find_doubles(views), rank(views).__getitem__))] = False
     rows = np.flatnonzero(keep)
-    box = joined.boxes_xyxy[rows]
-    order = rows[np.lexsort((box[:, 2], box[:, 3], box[:, 0], box[:, 1]))]
+    order = rows[from_top(joined.boxes_xyxy[rows])]
     cut = np.concatenate([part.cut for part in parts])
     return Instances.concatenate([joined.take(order)], frame), int(cut[order].sum())
 
 
-def _first_of_each(nuclei: Instances, tile: Int64, deep: Float64, reaches: Bool) -> Bool:
-    """Return which nuclei to keep: of two tiles' views of one nucleus, the deeper.
+def from_top(boxes_xyxy: Float32) -> Int64:
+    """Return the order of nuclei in a table: from top to bottom, then from left to right."""
+    x0, y0, x1, y1 = boxes_xyxy.T
+    return np.lexsort((x1, y1, x0, y0))
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What several tiles, or regions, see: nuclei that may stand twice.
+
+    Attributes:
+        nuclei: of all of them.
+        owner: int64 (n,), which of them sees it.
+        depth: float64 (n,), from `depth`.
+        reaches: bool (n,), from `reaches_out`; only these are compared with others.
+    """
+
+    nuclei: Instances
+    owner: Int64
+    depth: Float64
+    reaches: Bool
+
+
+def rank(views: Views) -> list[tuple[float, float, float, int, int]]:
+    """Return what views of one nucleus are sorted by: the deepest first; the rest breaks ties."""
+    boxes = views.nuclei.boxes_xyxy
+    return [
+        (-float(deep), float(box[1]), float(box[0]), int(owner), row)
+        for row, (deep, box, owner) in enumerate(zip(views.depth, boxes, views.owner, strict=True))
+    ]
+
+
+def second_views(doubles: set[tuple[K, K]], ranks: Callable[[K], Any]) -> set[K]:
+    """Return which nuclei to drop, so that each stays once.
+
+    Args:
+        doubles: pairs of views of one nucleus.
+        ranks: view -> what to sort by; the first of a pair stays, if nothing better replaced it.
+
+    Example:
+        >>> sorted(second_views({(0, 1), (1, 2)}, [5, 3, 9].__getitem__))
+        [0, 2]
+    """
+    pairs = [(a, b) if ranks(a) < ranks(b) else (b, a) for a, b in doubles]
+    gone: set[K] = set()
+    for better, other in sorted(pairs, key=lambda pair: (ranks(pair[0]), ranks(pair[1]))):
+        if better not in gone:
+            gone.add(other)
+    return gone
+
+
+def find_doubles(views: Views) -> set[tuple[int, int]]:
+    """Return pairs of rows that are views of one nucleus by two owners.
 
     Cores share no ground, so of two views that overlap at least one reaches out of its core.
     """
-    keep = np.ones(len(nuclei), bool)
-    boxes = nuclei.boxes_xyxy
+    nuclei, boxes = views.nuclei, views.nuclei.boxes_xyxy
+    doubles: set[tuple[int, int]] = set()
+    if not len(nuclei):
+        return doubles
     order = np.argsort(boxes[:, 0], kind="stable")
     xs = boxes[order, 0]
     widest = float((boxes[:, 2] - boxes[:, 0]).max())
-    rank = np.empty(len(nuclei), np.int64)
-    rank[np.lexsort((boxes[:, 0], boxes[:, 1], -deep))] = np.arange(len(nuclei))
-    doubles: list[tuple[int, int]] = []  # deeper view, other view
-    for i in np.flatnonzero(reaches):
+    for i in np.flatnonzero(views.reaches):
         low = np.searchsorted(xs, boxes[i, 0] - widest, "left")
         high = np.searchsorted(xs, boxes[i, 2], "right")
         near = order[low:high]
         near = near[
-            (tile[near] != tile[i])
+            (views.owner[near] != views.owner[i])
             & (boxes[near, 0] < boxes[i, 2])
             & (boxes[near, 2] > boxes[i, 0])
             & (boxes[near, 1] < boxes[i, 3])
             & (boxes[near, 3] > boxes[i, 1])
         ]
-        same = [int(j) for j in near if _share(nuclei, int(i), int(j)) > 0.5]
-        doubles += [(int(i), j) if rank[i] < rank[j] else (j, int(i)) for j in same]
-    for deeper, other in sorted(doubles, key=lambda pair: (rank[pair[0]], rank[pair[1]])):
-        if keep[deeper]:
-            keep[other] = False
-    return keep
+        doubles |= {
+            (min(int(i), int(j)), max(int(i), int(j)))
+            for j in near
+            if _share(nuclei, int(i), int(j)) > 0.5
+        }
+    return doubles
 
 
 def _share(nuclei: Instances, i: int, j: int) -> float:

@@ -13,8 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nucleate.errors import ConfigError
-
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
+from nucleate.io.grids import Box
 
 
 @dataclass(frozen=True, slots=True)

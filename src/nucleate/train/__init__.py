@@ -13,7 +13,7 @@ from nucleate.config import Recipe
 from nucleate.datasets.collect import collect
 from nucleate.datasets.splits import file_names
 from nucleate.errors import ConfigError, InputError, pick
-from nucleate.inference.engine import EngineOptions
+from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.losses import DETECTOR_LOSSES, LOSSES
 from nucleate.models import build, parameter_count

@@ -70,7 +70,7 @@ def finish(
     card = provisional_card(recipe, task.align_px)
     model = Model(card, TorchBackend(network, "cpu", "f32"))
     thresholds = card.thresholds
-    maps = [predict_maps(ArraySource(s.image), model, 1.0) for s in validation]
+    maps = [predict_maps(ArraySource(s.image), model, model.card.mpp) for s in validation]
     truths = [(s.labels, s.ignore) for s in validation if s.labels is not None]
     if recipe.decode.tune:
         thresholds, score = tune_thresholds(maps, truths, recipe.decode.decoder, thresholds)

@@ -12,7 +12,8 @@ from nucleate import __version__
 from nucleate.config import Recipe
 from nucleate.errors import TrainingError
 from nucleate.inference.backends import Model, Precision, TorchBackend
-from nucleate.inference.engine import EngineOptions, find_nuclei
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.slides import ArraySource
 from nucleate.labels import paint
 from nucleate.losses import Uncertainty, total_loss

@@ -1,0 +1,301 @@
+"""Regions of many slides on many machines, by Dask.
+
+Dask sends code and arguments as pickles: its scheduler must be reachable by people you trust only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nucleate.errors import ConfigError, InputError, ModelError, NucleateError, optional
+from nucleate.inference.backends import Backend, Model, Precision
+from nucleate.inference.combine import with_tta
+from nucleate.inference.engine import as_slide
+from nucleate.inference.job import read_tissue
+from nucleate.inference.load import Device, load_model
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.regions import Finished, Region, plan_regions, run_regions
+from nucleate.inference.source_run import BatchOptions, Run
+from nucleate.inference.tissue import Tissue
+from nucleate.io.files import read_text
+from nucleate.io.grids import Slide
+from nucleate.io.remote import Mirror, fetch, is_url
+from nucleate.io.slides import open_source
+from nucleate.types import Maps, ModelCard, UInt8
+
+_RESOURCE = "GPU"
+_TRIES = 3  # deaths of a worker over one region before it is given up
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """How a worker loads the model.
+
+    Attributes:
+        name: as of `load_model`; a folder must be on a disk that all machines share.
+        device: likewise.
+        backend: likewise.
+        precision: likewise.
+        threads: likewise; 0 takes those that the worker was started with.
+        tta: whether eight views are averaged.
+    """
+
+    name: str
+    device: Device = "auto"
+    backend: Any = "auto"
+    precision: Precision = "f32"
+    threads: int = 0
+    tta: bool = False
+
+    def load(self, threads: int = 0) -> Model:
+        """Return the model, on `threads` where the spec says none."""
+        model = load_model(
+            self.name, self.device, self.backend, self.precision, self.threads or threads
+        )
+        return with_tta(model) if self.tta else model
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that a worker has to know to do regions of one source.
+
+    Attributes:
+        source: path on a shared disk, or URL.
+        mpp: micrometres per pixel, as asked for.
+        model: to load.
+        about: what its engine has to say of itself, so that all regions are made alike.
+        options: how to tile.
+        store: folder of the regions on a shared disk, or URL.
+    """
+
+    source: str
+    mpp: float | None
+    model: ModelSpec
+    about: str
+    options: EngineOptions
+    store: str
+
+
+class Elsewhere:
+    """A backend that runs on other machines only."""
+
+    def __init__(self, about: str) -> None:
+        self.about = about
+
+    def __call__(self, batch: UInt8) -> Maps:
+        """Refuse."""
+        raise ModelError("The model is on the workers. Run without --scheduler to use it here.")
+
+
+class Cluster:
+    """Workers of a Dask scheduler; use `connect`."""
+
+    def __init__(self, client: Any, spec: ModelSpec) -> None:  # noqa: ANN401
+        self._client, self._spec = client, spec
+        self._needs = {"resources": {_RESOURCE: 1}} if spec.device == "cuda" else {}
+
+    def model(self) -> Model:
+        """Return the card of the model as a worker loads it, without the network.
+
+        Raises:
+            ModelError: no worker comes, or it cannot load the model.
+        """
+        card, about = self._client.submit(_describe, self._spec, pure=False, **self._needs).result()
+        backend: Backend = Elsewhere(about)
+        return Model(card, backend)
+
+    def run(
+        self, runs: Mapping[int, Run], options: BatchOptions, out: Mirror
+    ) -> Iterator[tuple[int, Finished | NucleateError]]:
+        """Yield finished regions of runs as they come, or why a run cannot be finished."""
+        distributed: Any = optional("distributed", "cluster")
+        owner: dict[str, int] = {}
+        futures = []
+        for i, run in runs.items():
+            folder = run.place.regions
+            store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
+            source = run.name if is_url(run.name) else str(run.path.resolve())
+            about = str(run.job["engine"])
+            work = Work(source, options.mpp, self._spec, about, options.engine, store)
+            for region in run.left:
+                place = region.row, region.column
+                future = self._client.submit(
+                    run_on_worker, work, place, pure=False, retries=0, **self._needs
+                )
+                owner[future.key] = i
+                futures.append(future)
+        for future in distributed.as_completed(futures, loop=self._client.loop):
+            i = owner[future.key]
+            try:
+                yield i, future.result()
+            except NucleateError as error:
+                yield i, error
+            except distributed.KilledWorker:
+                yield (
+                    i,
+                    InputError(
+                        f"{runs[i].name}: workers died {_TRIES} times over one region, of memory "
+                        "perhaps. Lower --tile-px, or give workers more; then --resume."
+                    ),
+                )
+
+
+class connect:  # noqa: N801  # a context manager, used as a function
+    """Give the workers of a scheduler, or of a Slurm profile.
+
+    Args:
+        scheduler: address, as tcp://host:8786; None to start workers by `profile`.
+        profile: YAML file, see `read_profile`.
+        spec: the model.
+        tell: is given a line about the workers.
+        timeout_s: how long to wait for the scheduler.
+
+    Raises:
+        ConfigError: no scheduler answers, or a damaged profile.
+    """
+
+    def __init__(
+        self,
+        scheduler: str | None,
+        profile: Path | None,
+        spec: ModelSpec,
+        tell: Callable[[str], None] = lambda _: None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._scheduler, self._profile, self._spec, self._tell = scheduler, profile, spec, tell
+        self._timeout_s = timeout_s
+        self._open: list[Any] = []
+
+    def __enter__(self) -> Cluster:
+        distributed: Any = optional("distributed", "cluster")
+        dask: Any = optional("dask", "cluster")
+        dask.config.set({"distributed.scheduler.allowed-failures": _TRIES})
+        address: Any = self._scheduler
+        if self._profile is not None:
+            address = start_slurm(read_profile(self._profile))
+            self._open.append(address)
+        try:
+            client = distributed.Client(address, timeout=self._timeout_s, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            self.__exit__()
+            raise ConfigError(
+                f"--scheduler {self._scheduler}: no Dask scheduler answers there. Start one with "
+                "'dask scheduler', and workers with 'dask worker ADDRESS'."
+            ) from error
+        self._open.append(client)
+        count = len(client.scheduler_info()["workers"])
+        self._tell(f"{count} workers of {client.scheduler.address}")
+        return Cluster(client, self._spec)
+
+    def __exit__(self, *_: object) -> None:
+        for thing in reversed(self._open):
+            thing.close()
+
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """Return a Slurm profile: `jobs` and the keyword arguments of dask-jobqueue's SLURMCluster.
+
+    Raises:
+        InputError: it cannot be read.
+        ConfigError: it is no mapping, or has no `jobs`, `cores` or `memory`.
+    """
+    try:
+        found = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is no YAML ({str(error).splitlines()[0]}). Mend it.") from error
+    known = found if isinstance(found, dict) else {}
+    lacking = [key for key in ("jobs", "cores", "memory") if key not in known]
+    if lacking:
+        raise ConfigError(f"{path}: lacks {lacking[0]!r}. It needs jobs, cores and memory.")
+    jobs = known["jobs"]
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or not 1 <= jobs <= 10_000:
+        raise ConfigError(f"{path}: jobs = {jobs!r}: must be a number from 1 to 10000.")
+    return dict(known)
+
+
+def start_slurm(profile: dict[str, Any], start: bool = True) -> Any:  # noqa: ANN401
+    """Return a cluster whose workers are Slurm jobs.
+
+    Args:
+        profile: from `read_profile`.
+        start: whether jobs are submitted; without, its `job_script()` can be looked at.
+
+    Raises:
+        ConfigError: dask-jobqueue does not know a key.
+    """
+    jobqueue: Any = optional("dask_jobqueue", "cluster")
+    wanted = {"processes": 1, **profile}
+    jobs = wanted.pop("jobs")
+    try:
+        cluster = jobqueue.SLURMCluster(**wanted)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The Slurm profile is not understood ({error}). Mend it.") from error
+    if start:
+        cluster.scale(jobs=jobs)
+    return cluster
+
+
+def _describe(spec: ModelSpec) -> tuple[ModelCard, str]:
+    """Return the card of a model and what its engine says of itself; runs on a worker."""
+    model = _model(spec, _threads())
+    return model.card, model.backend.about
+
+
+def run_on_worker(work: Work, place: tuple[int, int]) -> Finished:
+    """Segment one region and write its file; runs on a worker.
+
+    Raises:
+        NucleateError: it cannot be done.
+    """
+    model = _model(work.model, _threads())
+    if model.backend.about != work.about:
+        raise ModelError(
+            f"One worker runs {work.about}, another {model.backend.about}: their regions would not "
+            "fit together. Give all workers the same installation and hardware."
+        )
+    with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
+        folder = Path(scratch) if is_url(work.store) else Path(work.store)
+        slide, tissue, regions = _opened(work)
+        region = regions[place]
+        (finished,) = run_regions(slide, model, [region], tissue, work.options, folder)
+        if is_url(work.store):
+            Mirror(folder, work.store).push(region.file)
+    return finished
+
+
+@lru_cache(maxsize=1)
+def _model(spec: ModelSpec, threads: int) -> Model:
+    return spec.load(threads)
+
+
+@lru_cache(maxsize=2)
+def _opened(work: Work) -> tuple[Slide, Tissue | None, dict[tuple[int, int], Region]]:
+    """Return a slide, where to look, and its regions; kept open for the next region."""
+    model = _model(work.model, _threads())
+    cache = Path(tempfile.gettempdir()) / "nucleate-slides"
+    path = fetch(work.source, cache) if is_url(work.source) else Path(work.source)
+    slide = as_slide(open_source(path), model.card, work.mpp)
+    if is_url(work.store):
+        job = cache / f"{path.name}.job"
+        Mirror(job, work.store).pull()
+    else:
+        job = Path(work.store)
+    tissue = read_tissue(job, slide)
+    regions = plan_regions(slide, model.card, work.options, tissue)
+    return slide, tissue, {(region.row, region.column): region for region in regions}
+
+
+def _threads() -> int:
+    """Return the threads of the worker that this runs on; 0 where it runs on none."""
+    distributed: Any = optional("distributed", "cluster")
+    try:
+        return int(distributed.get_worker().state.nthreads)
+    except ValueError:
+        return 0

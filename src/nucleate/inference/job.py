@@ -1,0 +1,111 @@
+"""What a slide is segmented with, written down, so that only the same can go on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate import __version__
+from nucleate.errors import ConfigError, InputError, explain_os_error
+from nucleate.inference.backends import Model
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.tissue import Tissue
+from nucleate.io.files import read_text, write_text
+from nucleate.io.grids import Slide
+from nucleate.io.images import read_image, write_png
+
+_JOB = "job.json"
+_TISSUE = "tissue.png"
+_ENDS = 1 << 20  # bytes at both ends of a file that stand for it
+
+
+def describe_job(
+    path: Path, slide: Slide, model: Model, options: EngineOptions, tissue: bool
+) -> dict[str, Any]:
+    """Return everything that the result depends on."""
+    card = model.card
+    return {
+        "nucleate": __version__,
+        "source": path.name,
+        "source_bytes": _size(path),
+        "source_digest": _digest(path),
+        "mpp": slide.mpp,
+        "model": card.name,
+        "model_files": card.files,
+        "thresholds": card.thresholds,
+        "engine": model.backend.about,
+        "tile_px": options.tile_px,
+        "tissue_mask": tissue,
+    }
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def _digest(path: Path) -> str:
+    """Return what stands for a file: its first and last bytes and its size; for a folder, names."""
+    told = hashlib.sha256(str(_size(path)).encode())
+    if path.is_dir():
+        told.update("\n".join(sorted(p.name for p in path.rglob("*"))).encode())
+        return told.hexdigest()[:16]
+    with open(path, "rb") as file:
+        told.update(file.read(_ENDS))
+        file.seek(max(0, path.stat().st_size - _ENDS))
+        told.update(file.read(_ENDS))
+    return told.hexdigest()[:16]
+
+
+def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None, resume: bool) -> None:
+    """Make the folder of a job, or check that the one there is of the same job.
+
+    Raises:
+        ConfigError: it is of another job; the difference is named.
+        OutputError: it cannot be written.
+    """
+    if folder.is_dir() and (folder / _JOB).is_file() and resume:
+        check_same(_read(folder / _JOB), job, folder)
+        return
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(explain_os_error(error, folder)) from error
+    if tissue is not None:
+        write_png(folder / _TISSUE, np.repeat(tissue.mask[..., None].view(np.uint8) * 255, 3, 2))
+    write_text(folder / _JOB, json.dumps(job, indent=1) + "\n")
+
+
+def read_tissue(folder: Path, slide: Slide) -> Tissue | None:
+    """Return where to look on a slide, as the job of a folder says; None for everywhere."""
+    path = folder / _TISSUE
+    if not path.is_file():
+        return None
+    mask, _ = read_image(path)
+    return Tissue.over(np.ascontiguousarray(mask[..., 0] > 0), slide)
+
+
+def check_same(before: dict[str, Any], now: dict[str, Any], owner: Path) -> None:
+    """Raise a `ConfigError` that names how a job differs from the one before."""
+    key = next((k for k in now if before.get(k) != now[k]), None)
+    if key is not None:
+        raise ConfigError(
+            f"{owner}: was begun with another {key.replace('_', ' ')} ({before.get(key)!r}, now "
+            f"{now[key]!r}), so the results would not fit together. Go on with that, or start anew "
+            "without --resume."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged. Start anew without --resume.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged. Start anew without --resume.")
+    return found

@@ -1,0 +1,75 @@
+"""How much memory a run needs, before it begins."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from nucleate.errors import ConfigError
+from nucleate.inference.backends import Model
+from nucleate.inference.pipeline import EngineOptions
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PROBE_PX = 512
+_REST = 300 << 20  # a region that is written, edges of regions, tables
+_DECODER = 450 << 20  # a process that decodes, before its first tile
+_DECODED = 80  # bytes per pixel of a tile while it is decoded and measured
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that a text like 3G, 3GB, 3GiB or 500M means; units are of 1,024.
+
+    Raises:
+        ConfigError: it means nothing.
+
+    Example:
+        >>> parse_bytes("1.5G")
+        1610612736
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if not found or number <= 0:
+        raise ConfigError(f"--max-memory {text!r}: write a number and a unit, as 3G or 500M.")
+    return int(number * _UNITS[found[2].upper()])
+
+
+def estimate(model: Model, options: EngineOptions) -> int:
+    """Return the bytes that a run will hold at most: an estimate, which a probe is run for.
+
+    What the network takes per pixel is measured on a blank tile of 512 × 512 pixels; whatever else
+    a tile needs on its way is counted. It does not depend on the slide.
+    """
+    import psutil
+
+    process = psutil.Process()
+    model.backend(np.full((1, _PROBE_PX, _PROBE_PX, 3), 255, np.uint8))  # what is loaded once
+    before = process.memory_info().rss
+    twice = 2 * _PROBE_PX
+    maps = model.backend(np.full((1, twice, twice, 3), 255, np.uint8))
+    grown = max(0, process.memory_info().rss - before)
+    network = grown / (twice**2 - _PROBE_PX**2)  # bytes per pixel
+    said = sum(m.nbytes for m in maps.values()) / twice**2
+    pixels = options.tile_px**2
+    under_way = options.readers + 2 * options.batch + max(options.decoders, 1) + 2
+    decoding = max(options.decoders, 1) * _DECODED * pixels
+    tiles = under_way * (3 + 3 + said) * pixels + options.batch * network * pixels
+    return int(before + tiles + decoding + options.decoders * _DECODER + _REST)
+
+
+def check_memory(model: Model, options: EngineOptions, limit: int) -> None:
+    """Refuse a run that would need more memory than allowed, and say what would fit.
+
+    Raises:
+        ConfigError: the estimate is above the limit.
+    """
+    needed = estimate(model, options)
+    if needed > limit:
+        raise ConfigError(
+            f"--max-memory {limit / 2**30:.2f}G: this needs about {needed / 2**30:.2f}G with tiles "
+            f"of {options.tile_px} pixels, {options.batch} at a time, and {options.decoders} "
+            "processes that decode. Lower --tile-px, --batch or --decoders, or allow more."
+        )

@@ -1,0 +1,324 @@
+"""One source, from its file to all files of its results: begin, regions, finish.
+
+What is between `begin` and `finish` may happen here or on other machines: they share the folder of
+the regions, and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import OutputError, explain_os_error
+from nucleate.features import COLUMNS
+from nucleate.inference.assemble import Assembled, assemble
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import as_slide, stain_transform
+from nucleate.inference.job import begin_job, check_same, describe_job
+from nucleate.inference.overview import Heat, draw_overview
+from nucleate.inference.pipeline import Done, EngineOptions
+from nucleate.inference.regions import Finished, Region, frame_of, plan_regions
+from nucleate.inference.tiling import Tile
+from nucleate.inference.tissue import Survey, Tissue, survey
+from nucleate.io.exports import EXPORTERS, PARQUET
+from nucleate.io.grids import Slide
+from nucleate.io.images import write_png
+from nucleate.io.nuclei import NucleiFile, open_nuclei
+from nucleate.io.remote import Mirror
+from nucleate.io.slides import open_source
+from nucleate.types import Float32, Instances, ModelCard
+
+RASTER_PIXELS = 100_000_000  # a picture above this is a slide: tissue first, and no other files
+STAGES = ("read", "network", "decode", "write")
+_COLLECTED = "nuclei.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What to do with every source.
+
+    Attributes:
+        mpp: micrometres per pixel of all sources; None takes what each file states.
+        formats: keys of `EXPORTERS` to write besides Parquet; None for those that suit the size.
+        engine: how to tile.
+        tissue_mask: whether glass, pen and folds of a slide are left out.
+        resume: go on where an earlier run stopped.
+    """
+
+    mpp: float | None = None
+    formats: tuple[str, ...] | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    tissue_mask: bool = True
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the results of a source go.
+
+    Attributes:
+        out: folder of all results, and where it is copied to.
+        stem: what the names of its files begin with.
+        is_slide: whether it is too large for files that hold every pixel.
+        formats: as asked for.
+    """
+
+    out: Mirror
+    stem: str
+    is_slide: bool
+    formats: tuple[str, ...] | None
+
+    @property
+    def parquet(self) -> Path:
+        """The file of all nuclei."""
+        return self.out.folder / f"{self.stem}{PARQUET}"
+
+    @property
+    def regions(self) -> Path:
+        """The folder of the finished regions, which is gone at the end."""
+        return self.out.folder / f".{self.stem}.regions"
+
+    def files(self) -> dict[str, str]:
+        """Return format -> name of file, without Parquet and overview."""
+        usual = tuple(k for k, e in EXPORTERS.items() if e.usual and not self.is_slide)
+        chosen = usual if self.formats is None else self.formats
+        return {k: f"{self.stem}{EXPORTERS[k].suffix}" for k in chosen if k != "parquet"}
+
+    def overview(self) -> dict[str, str]:
+        """Return the name of the overview of a slide."""
+        return {"overview": f"{self.stem}.overview.png"} if self.is_slide else {}
+
+
+@dataclass(slots=True)
+class Run:
+    """A source that is being worked on.
+
+    Attributes:
+        path: of the source, here.
+        name: of the source, as the user calls it.
+        slide: opened.
+        seen: what a slide looks like from afar; None for a picture.
+        tissue: where to look; None for everywhere.
+        place: of the results.
+        job: everything that the result depends on.
+        regions: all of them.
+        left: those to do.
+        begun: when.
+        is_done: whether the result was there already.
+        spent: seconds per stage.
+    """
+
+    path: Path
+    name: str
+    slide: Slide
+    seen: Survey | None
+    tissue: Tissue | None
+    place: Place
+    job: dict[str, Any]
+    regions: list[Region]
+    left: list[Region]
+    begun: float
+    is_done: bool = False
+    spent: list[float] = field(default_factory=lambda: [0.0] * len(STAGES))
+
+    def add(self, finished: Finished) -> None:
+        """Count a finished region."""
+        self.spent = [a + b for a, b in zip(self.spent, finished.seconds, strict=True)]
+
+
+def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOptions) -> Run:
+    """Open a source and find out what there is to do; make the folder of its regions.
+
+    Raises:
+        InputError: it cannot be read, or has no resolution.
+        ConfigError: with `resume`, what was begun was begun differently.
+    """
+    begun = time.monotonic()
+    source = open_source(path)
+    slide = as_slide(source, model.card, options.mpp)
+    is_slide = source.width * source.height > RASTER_PIXELS
+    seen = survey(slide) if is_slide else None
+    tissue = seen.tissue if seen is not None and options.tissue_mask else None
+    job = describe_job(path, slide, model, options.engine, tissue is not None)
+    place = Place(out, path.stem, is_slide, options.formats)
+    regions = plan_regions(slide, model.card, options.engine, tissue)
+    run = Run(path, name, slide, seen, tissue, place, job, regions, [], begun)
+    if options.resume:
+        out.pull(place.regions.name)
+        if place.parquet.is_file():
+            check_same(open_nuclei(place.parquet).facts.get("job", {}), job, place.parquet)
+            run.is_done = True
+            return run
+    begin_job(place.regions, job, tissue, options.resume)
+    out.push(place.regions.name)
+    run.left = [r for r in regions if not (place.regions / r.file).is_file()]
+    return run
+
+
+def finish(run: Run, card: ModelCard) -> dict[str, Any]:
+    """Write all files of a source whose regions are done, and return its row of the summary.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    place, notes = run.place, list[str]()
+    if run.is_done:
+        found = open_nuclei(place.parquet)
+        notes.append("was there already")
+        todo = {k: f for k, f in place.files().items() if not (place.out.folder / f).exists()}
+    else:
+        place.out.pull(place.regions.name)  # what other machines have written
+        like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
+        facts = {"source": run.path.name, "job": run.job}
+        told = assemble(place.regions, run.regions, place.regions / _COLLECTED, like, facts)
+        found = open_nuclei(place.regions / _COLLECTED)
+        notes += _notes(run, told, card)
+        todo = place.files()
+        for name in place.overview().values():
+            _draw(found, run, place.out.folder / name)
+    _write_all(found, run, todo)
+    if not run.is_done:
+        try:
+            found.path.replace(place.parquet)
+        except OSError as error:
+            raise OutputError(explain_os_error(error, place.parquet)) from error
+        shutil.rmtree(place.regions, ignore_errors=True)
+    place.out.push(place.parquet.name, *todo.values(), *place.overview().values())
+    place.out.remove(place.regions.name)
+    stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
+    return _row(run, open_nuclei(place.parquet)) | {
+        "seconds": round(time.monotonic() - run.begun, 2),
+        "stages": stages,
+        "notes": notes,
+    }
+
+
+def abandon(run: Run) -> None:
+    """Remove the folder of the regions, unless a slide has some that can be gone on with."""
+    if not run.place.is_slide or not any(run.place.regions.glob("region-*.parquet")):
+        shutil.rmtree(run.place.regions, ignore_errors=True)
+
+
+def _notes(run: Run, told: Assembled, card: ModelCard) -> list[str]:
+    notes = []
+    if len(run.left) < len(run.regions):
+        there = len(run.regions) - len(run.left)
+        notes.append(f"{there} of {len(run.regions)} regions were there already")
+    if told.cut:
+        notes.append(f"{told.cut} objects are larger than a tile sees and end at its edge")
+    if told.lost:
+        notes.append(f"{len(told.lost)} tiles could not be read: {told.lost[0]['reason']}")
+    stain = stain_transform(run.slide.source, card).note
+    if stain:
+        notes.append(f"stain {stain}")
+    if run.place.is_slide and run.place.formats is None:
+        notes.append("labels, overlay, csv and geojson left out for its size; see export")
+    return notes
+
+
+def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:
+    """Write some files of a source, or none of them."""
+    written: list[Path] = []
+    try:
+        for name, file in files.items():
+            path = run.place.out.folder / file
+            EXPORTERS[name].write(found, run.slide.source, path)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def _draw(found: NucleiFile, run: Run, path: Path) -> None:
+    """Draw the overview of a slide."""
+    if run.seen is None:
+        return
+    heat = Heat(found.frame)
+    for nuclei in found.groups():
+        heat.add(nuclei)
+    title = f"{run.path.name}: {found.count:,} nuclei, {run.seen.mm2:.1f} mm2 of tissue"
+    lost = [tuple(entry["box"]) for entry in found.facts["lost"]]
+    write_png(path, draw_overview(run.seen, heat, lost, title))
+
+
+def _row(run: Run, found: NucleiFile) -> dict[str, Any]:
+    """Return what the summary says about a source."""
+    frame, slide, lost = found.frame, run.slide, found.facts["lost"]
+    square_mm = frame.width * frame.height * slide.mpp**2 / 1e6
+    row: dict[str, Any] = {
+        "source": run.name,
+        "status": "incomplete" if lost else "done",
+        "width": frame.width,
+        "height": frame.height,
+        "mpp": slide.mpp,
+        "mpp_from": "file" if slide.mpp == slide.source.mpp else "option",
+        "nuclei": found.count,
+        "nuclei_per_mm2": round(found.count / square_mm, 1),
+        "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
+        "files": {"parquet": run.place.parquet.name, **run.place.files(), **run.place.overview()},
+        "lost": lost,
+    }
+    if run.seen is not None:
+        row["tissue_mm2"] = round(run.seen.mm2, 3)
+        row["nuclei_per_mm2_of_tissue"] = round(found.count / max(run.seen.mm2, 1e-9), 1)
+        row["features"] = {name: _quantiles(found.column(name)) for name in COLUMNS}
+    return row
+
+
+def _quantiles(values: Float32) -> dict[str, float | None]:
+    """Return mean and quantiles of a feature; None without any value.
+
+    Example:
+        >>> _quantiles(np.array([1, 2, 3, np.nan], np.float32))["q50"]
+        2.0
+    """
+    names = ("q05", "q25", "q50", "q75", "q95")
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return dict.fromkeys(("mean", *names))
+    spread = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
+    told = {"mean": float(known.mean()), **dict(zip(names, spread.tolist(), strict=True))}
+    return {name: round(value, 4) for name, value in told.items()}
+
+
+class Progress:
+    """How far a source is: tiles, square millimetres, nuclei, and how fast.
+
+    Attributes:
+        tiles: to do in this run.
+        done: of them.
+        mm2: done.
+        nuclei: found so far; those on seams may count twice.
+    """
+
+    def __init__(self, tiles: int, mpp: float) -> None:
+        self.tiles, self.done, self.mm2, self.nuclei = tiles, 0, 0.0, 0
+        self._mpp, self._begun = mpp, time.monotonic()
+
+    def add(self, done: Done) -> None:
+        """Count a tile."""
+        self._add(done.tile, 0 if done.part is None else len(done.part.nuclei))
+
+    def _add(self, tile: Tile, nuclei: int) -> None:
+        x0, y0, x1, y1 = tile.core
+        self.done += 1
+        self.mm2 += (x1 - x0) * (y1 - y0) * self._mpp**2 / 1e6
+        self.nuclei += nuclei
+
+    def add_region(self, finished: Finished) -> None:
+        """Count a region that another process has done."""
+        for tile in finished.region.tiles:
+            self._add(tile, 0)
+        self.nuclei += finished.nuclei
+
+    def __str__(self) -> str:
+        spent = max(time.monotonic() - self._begun, 1e-3)
+        return (
+            f"{self.done / spent:.1f} tiles/s, {self.mm2 / spent:.2f} mm²/s, {self.nuclei:,} nuclei"
+        )

@@ -1,0 +1,160 @@
+"""Slides and results behind a URL (s3://, gs://, …), by fsspec: copied in, copied out.
+
+OpenSlide cannot stream, and Parquet is written best to a disk: everything is worked on in a local
+folder, and what is finished is copied to where it belongs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nucleate.errors import InputError, OutputError, optional
+
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+
+
+def is_url(text: str | Path) -> bool:
+    """Return whether a name is that of something far away.
+
+    Example:
+        >>> is_url("s3://bucket/a.svs"), is_url("slides/a.svs")
+        (True, False)
+    """
+    return "://" in str(text)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path on it.
+
+    Raises:
+        NucleateError: the package for this kind of URL is not installed.
+        InputError: it cannot be reached.
+    """
+    fsspec: Any = optional("fsspec", "cluster")
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise InputError(f"{url}: {str(error).rstrip('.')}. Install it.") from error
+    except ValueError as error:
+        raise InputError(f"{url}: {str(error).rstrip('.')}. Check the address.") from error
+    return fs, str(path)
+
+
+def find_remote(url: str, endings: tuple[str, ...]) -> list[str]:
+    """Return the files that a URL of a file, folder or glob stands for, in sorted order.
+
+    Raises:
+        InputError: there is none, or it cannot be reached.
+    """
+    fs, path = file_system(url)
+    scheme = url.split("://", 1)[0]
+    try:
+        if any(c in path for c in "*?["):
+            found = fs.glob(path)
+        elif fs.isdir(path):
+            found = fs.find(path)
+        else:
+            found = [path] if fs.exists(path) else []
+    except Exception as error:  # every service has its own
+        raise InputError(_cannot(url, error)) from error
+    mine = sorted(p for p in found if p.lower().endswith(endings) or p == path)
+    if not mine:
+        raise InputError(f"{url}: there is no picture or slide. Check the address.")
+    return [
+        f"{scheme}://{p.removeprefix('/')}" if scheme != "file" else f"file://{p}" for p in mine
+    ]
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Copy a file here, unless a copy of the same size is here, and return where it is.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    fs, path = file_system(url)
+    target = folder / PurePosixPath(path).name
+    try:
+        if target.is_file() and target.stat().st_size == fs.size(path):
+            return target
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        fs.get_file(path, str(part))
+        part.replace(target)
+    except Exception as error:
+        raise InputError(_cannot(url, error)) from error
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A local folder and the place that its files are copied to.
+
+    Attributes:
+        folder: here.
+        url: there; None where the folder is the place itself.
+    """
+
+    folder: Path
+    url: str | None
+
+    def pull(self, below: str = "") -> None:
+        """Copy what is there, directly in a folder `below`, but not here yet.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if self.url is None:
+            return
+        fs, root = file_system(self.url)
+        there = f"{root}/{below}".rstrip("/")
+        try:
+            names = fs.ls(there, detail=False) if fs.isdir(there) else []
+            for name in names:
+                here = self.folder / below / PurePosixPath(name).name
+                if not here.exists() and fs.isfile(name):
+                    here.parent.mkdir(parents=True, exist_ok=True)
+                    part = here.with_name(f".{here.name}.part")
+                    fs.get_file(name, str(part))
+                    part.replace(here)
+        except Exception as error:
+            raise InputError(_cannot(self.url, error)) from error
+
+    def push(self, *names: str) -> None:
+        """Copy files or folders there.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.url is None:
+            return
+        fs, root = file_system(self.url)
+        try:
+            for name in names:
+                here, there = self.folder / name, f"{root}/{name}"
+                if here.is_dir():
+                    fs.put(f"{here}/", f"{there}/", recursive=True)
+                else:
+                    if not _BUCKETS & set(_names(fs)):  # which have no folders to make
+                        fs.makedirs(there.rsplit("/", 1)[0], exist_ok=True)
+                    fs.put_file(str(here), there)
+        except Exception as error:
+            raise OutputError(_cannot(self.url, error)) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a folder there."""
+        if self.url is not None:
+            fs, root = file_system(self.url)
+            if fs.exists(f"{root}/{name}"):
+                fs.rm(f"{root}/{name}", recursive=True)
+
+
+def _names(fs: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return what a file system is called."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _cannot(url: str, error: Exception) -> str:
+    said = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    return f"{url}: cannot be reached ({said}). Check the address, the rights and the network."

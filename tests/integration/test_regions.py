@@ -1,0 +1,248 @@
+"""Slides by regions: nothing lost, nothing twice, whatever the tiles, and however often killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from skimage.measure import label
+
+from nucleate import postprocess
+from nucleate.errors import ConfigError, InputError
+from nucleate.inference import regions, source_run
+from nucleate.inference.backends import Model
+from nucleate.inference.batch import segment_files
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.source_run import BatchOptions
+from nucleate.io.nuclei import open_nuclei
+from nucleate.io.slides import open_source
+from nucleate.labels import boxes_areas
+from tests.conftest import OracleBackend, oracle_card
+from tests.synthetic_slide import glass_with_tissue, painted_block, tissue_block, write_slide
+
+
+def _decode(maps, thresholds):
+    return label(np.rint(maps["foreground"]).astype(np.int32), connectivity=1).astype(np.int32)
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+    decoder = postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_decode))
+    monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
+    monkeypatch.setattr(regions, "REGION_PX", 2048)
+    return Model(oracle_card(halo_px=128), OracleBackend())
+
+
+@pytest.fixture(scope="module")
+def painted_slide(tmp_path_factory):
+    """Return a slide from whose colours the oracle reads the nuclei, and boxes and areas of all."""
+    path = tmp_path_factory.mktemp("slides") / "painted.tif"
+    block = painted_block(tissue_block())
+    width, height = 5100, 4700
+    write_slide(path, width, height, block, lossless=True, glass=(0, 0, 0))
+    whole = np.tile(block.labels, (2, 2))[:height, :width]
+    truth = label(whole, connectivity=1).astype(np.int32)
+    boxes, areas = boxes_areas(truth, int(truth.max()))
+    return path, sorted(map(tuple, np.column_stack([boxes, areas]).tolist()))
+
+
+def _found(path):
+    nuclei = open_nuclei(path).read()
+    areas = np.rint(nuclei.features["area_um2"] / 0.25**2)
+    return sorted(map(tuple, np.column_stack([nuclei.boxes_xyxy, areas]).astype(int).tolist()))
+
+
+def _run(path, out, model, tile=1024, **changes):
+    options = BatchOptions(formats=(), engine=EngineOptions(tile), **changes)
+    return segment_files([path], out, model, options)["sources"][0]
+
+
+@pytest.mark.parametrize("tile", [512, 1024, 2048])
+def test_all_nuclei_come_back_exactly_once(tmp_path, oracle, painted_slide, tile):
+    path, truth = painted_slide
+    row = _run(path, tmp_path / "out", oracle, tile)
+    assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
+    assert len(truth) > 8000
+    assert [p.name for p in (tmp_path / "out").iterdir()] != []
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_regions_are_what_one_piece_is(tmp_path, oracle, painted_slide):
+    """Ids, order and neighbours do not tell where the regions were, but for the order."""
+    path, _ = painted_slide
+    row = _run(path, tmp_path / "out", oracle)
+    found = open_nuclei(tmp_path / "out" / row["files"]["parquet"]).read()
+    whole = find_nuclei(open_source(path), oracle, None, EngineOptions(1024)).nuclei
+    assert found.ids.tolist() == list(range(1, len(whole) + 1))
+    keys = [np.lexsort(t.boxes_xyxy.T) for t in (found, whole)]
+    assert found.features.keys() == whole.features.keys()
+    for name in found.features:
+        one, other = found.features[name][keys[0]], whole.features[name][keys[1]]
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+class Failing(OracleBackend):
+    """Stops after some tiles, as if the machine had."""
+
+    def __init__(self, tiles):
+        self.left = tiles
+
+    def __call__(self, batch):
+        self.left -= 1
+        if self.left < 0:
+            raise InputError("stopped")
+        return super().__call__(batch)
+
+
+def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypatch):
+    path, _ = painted_slide
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    changes = {"tissue_mask": False}
+    _run(path, tmp_path / "whole", oracle, 768, **changes)
+    for tiles in (0, 7, 19, 23):
+        failing = Model(oracle.card, Failing(tiles))
+        with pytest.raises(InputError, match="stopped"):
+            _run(path, tmp_path / "out", failing, 768, resume=True, **changes)
+        assert not list(tmp_path.glob("out/*.parquet"))
+    row = _run(path, tmp_path / "out", oracle, 768, resume=True, **changes)
+    assert "regions were there already" in row["notes"][0]
+    name = row["files"]["parquet"]
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    before = (tmp_path / "out" / name).stat().st_mtime_ns
+    row = _run(path, tmp_path / "out", oracle, 768, resume=True, **changes)
+    assert row["notes"] == ["was there already"]
+    assert (tmp_path / "out" / name).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"tile": 1024}, "another tile px"), ({"mpp": 0.24}, "another mpp"),
+     ({"card": {"thresholds": {"x": 2.0}}}, "another thresholds"),
+     ({"card": {"name": "other"}}, "another model"), ({"touch": True}, "another source")],
+)  # fmt: skip
+def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    decoder = postprocess.Decoder(
+        ("foreground",), {"x": 1.0}, {}, postprocess.one_layer(lambda m, t: _decode(m, t))
+    )
+    monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
+    path = tmp_path / "a.png"
+    picture = painted_block(tissue_block()).image[:2600, :2600]
+    Image.fromarray(picture).save(path)
+    with pytest.raises(InputError, match="stopped"):
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 768, mpp=0.25, resume=True)
+    if change.get("touch"):
+        Image.fromarray(np.ascontiguousarray(picture[::-1])).save(path)
+    card = oracle_card(halo_px=128, **change.get("card", {}))
+    with pytest.raises(ConfigError, match=said):
+        _run(path, tmp_path / "out", Model(card, OracleBackend()), change.get("tile", 768),
+             mpp=change.get("mpp", 0.25), resume=True)  # fmt: skip
+
+
+def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatch):
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    path = tmp_path / "a.tif"
+    write_slide(path, 3072, 3072, tissue_block(), damaged=(6, 6))
+    monkeypatch.setattr("nucleate.io.tiff.is_large", lambda _: True)
+    code, out, err = nucleate("segment", path, "-o", tmp_path / "out", "--tile-px", "1024")
+    assert code == 3
+    assert "nuclei in 1 sources" in out
+    assert "tiles could not be read" in err
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"][0]
+    assert row["status"] == "incomplete"
+    assert 1 <= len(row["lost"]) <= 4
+    assert any(e["box"][0] <= 1600 <= e["box"][2] and e["box"][1] <= 1600 <= e["box"][3]
+               for e in row["lost"])  # fmt: skip
+    assert "cannot be read" in row["lost"][0]["reason"]
+    assert row["nuclei"] > 1500
+    picture = np.asarray(Image.open(tmp_path / "out" / "a.overview.png"))
+    assert picture.shape[1] > picture.shape[0] > 900
+    assert row["tissue_mm2"] == pytest.approx(0.59, rel=0.05)
+    assert row["features"]["area_um2"]["q50"] > 10
+
+
+def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, painted_slide,
+                                                           monkeypatch):  # fmt: skip
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr("nucleate.io.tiff.is_large", lambda _: True)
+    path, truth = tmp_path / "a.tif", painted_slide[1]
+    data = painted_slide[0].read_bytes()
+    path.write_bytes(data)
+
+    class Vanishing(Failing):
+        def __call__(self, batch):
+            self.left -= 1
+            if self.left == 0:
+                path.unlink()
+            return OracleBackend.__call__(self, batch)
+
+    with pytest.raises(InputError, match="is gone"):
+        _run(path, tmp_path / "out", Model(oracle.card, Vanishing(20)), 768, tissue_mask=False)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    path.write_bytes(data)
+    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    assert "regions were there already" in row["notes"][0]
+    assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
+
+
+def test_decoding_in_processes_is_the_same(tmp_path):
+    path = tmp_path / "a.tif"
+    write_slide(path, 1800, 1500, tissue_block())
+    for name, count in (("thread", 0), ("processes", 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "nucleate", "segment", str(path), "-o", str(tmp_path / name),
+             "--tile-px", "768", "--decoders", str(count), "--formats", "parquet"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, other = (pq.read_table(tmp_path / n / "a.nuclei.parquet") for n in ("thread", "processes"))
+    assert len(one) > 500
+    for name in one.column_names:
+        assert one[name].combine_chunks() == other[name].combine_chunks() or name == "nearest_um"
+
+
+def test_killed_again_and_again(tmp_path):
+    """SIGKILL at random moments, with --resume after each: the table of the undisturbed run."""
+    path = glass_with_tissue(tmp_path / "a.tif")
+    command = [sys.executable, "-m", "nucleate", "segment", str(path),
+               "--tile-px", "1024", "--formats", "parquet", "--resume", "-o"]  # fmt: skip
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    begun = time.monotonic()
+    assert subprocess.run([*command, str(tmp_path / "whole")], **quiet, check=False).returncode == 0
+    usual = time.monotonic() - begun
+    rng = np.random.default_rng(1)
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen([*command, str(tmp_path / "out")], **quiet)
+        try:
+            process.wait(float(rng.uniform(0.3, 1.0)) * usual)
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills
+    assert subprocess.run([*command, str(tmp_path / "out")], **quiet, check=False).returncode == 0
+    one, other = (pq.read_table(tmp_path / n / "a.nuclei.parquet") for n in ("whole", "out"))
+    assert one.schema.equals(other.schema)
+    assert one.to_pandas().drop(columns="bbox").equals(other.to_pandas().drop(columns="bbox"))
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_too_little_memory_is_said_before_the_start(tmp_path, nucleate):
+    path = tmp_path / "a.png"
+    Image.fromarray(tissue_block().image[:300, :300]).save(path)
+    words = ["segment", path, "-o", tmp_path / "out", "--mpp", "0.25", "--max-memory"]
+    for limit, said in (("10M", "Lower --tile-px"), ("many", "write a number and a unit")):
+        code, _, err = nucleate(*words, limit)
+        assert code == 2
+        assert said in err
+        assert not (tmp_path / "out").exists()
+    assert nucleate(*words, "20G")[0] == 0

@@ -1,0 +1,166 @@
+"""Reading slides: levels, grids, damage; one pixel has one value whoever reads it."""
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from nucleate.errors import InputError
+from nucleate.io.grids import Slide
+from nucleate.io.slides import ArraySource, OpenSlideSource, RegionError, open_source
+from nucleate.io.tiff import TiffSource
+from tests.synthetic import tissue
+from tests.synthetic_slide import Block, mirrored, write_slide
+
+
+@pytest.fixture(scope="module")
+def block():
+    image, labels = tissue(256, 256, 120, seed=4)
+    image = cv2.GaussianBlur(image, (0, 0), 2)  # no scanner's picture changes from pixel to pixel
+    return Block(mirrored(image), mirrored(labels))
+
+
+def _truth(block, width, height):
+    rows, columns = np.arange(height) % 512, np.arange(width) % 512
+    return block.image[rows][:, columns]
+
+
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize("lossless", [False, True])
+def test_tiff_is_read_region_by_region_as_openslide_reads_it(tmp_path, block, ome, lossless):
+    path = tmp_path / "a.tif"
+    write_slide(path, 2300, 1900, block, ome=ome, lossless=lossless)
+    own = TiffSource(path)
+    assert (own.width, own.height, own.mpp) == (2300, 1900, 0.25)
+    assert own.downsamples == (1.0, 4.0)
+    truth = _truth(block, 2300, 1900)
+    for x0, y0, x1, y1 in ((0, 0, 2300, 1900), (255, 250, 520, 700), (2200, 1800, 2300, 1900)):
+        region = own.read(x0, y0, x1, y1)
+        if lossless:
+            np.testing.assert_array_equal(region, truth[y0:y1, x0:x1])
+        else:
+            assert np.abs(region.astype(int) - truth[y0:y1, x0:x1]).mean() < 3
+            np.testing.assert_array_equal(region, OpenSlideSource(path).read(x0, y0, x1, y1))
+    np.testing.assert_array_equal(own.read(0, 0, 575, 475, 1), tifffile.imread(path, level=1))
+
+
+def test_a_large_tiff_is_read_in_pieces_and_a_small_one_whole(tmp_path, block):
+    write_slide(tmp_path / "large.tif", 9000, 8000, block)
+    write_slide(tmp_path / "small.tif", 900, 800, block)
+    assert isinstance(open_source(tmp_path / "large.tif"), TiffSource)
+    assert isinstance(open_source(tmp_path / "small.tif"), ArraySource)
+
+
+def test_a_strip_is_a_piece_too(tmp_path):
+    image, _ = tissue(300, 400, 50)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", rowsperstrip=64)
+    np.testing.assert_array_equal(
+        TiffSource(tmp_path / "a.tif").read(100, 50, 350, 290), image[50:290, 100:350]
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "scale"),
+    [(0.25, 0, 1.0), (0.255, 0, 1.0), (0.5, 0, 0.5), (1.0, 1, 1.0), (1.03, 1, 1.0), (2.0, 1, 0.5),
+     (4.0, 2, 1.0), (64.0, 2, 1 / 16), (0.125, 0, 2.0)],
+)  # fmt: skip
+def test_the_coarsest_level_that_is_fine_enough_is_read(asked, level, scale):
+    source = ArraySource(np.zeros((1600, 3200, 3), np.uint8))
+    source.downsamples = (1.0, 4.0, 16.0)
+    grid = Slide(source, 0.25).grid(asked)
+    assert grid.level == level
+    assert grid.asked_per_read == pytest.approx(scale)
+    assert grid.width == round(3200 * grid.asked_per_level0)
+
+
+def test_levels_lie_on_each_other(tmp_path, block):
+    """The same place has the same colour at every resolution, to the edge of the slide."""
+    path = tmp_path / "a.tif"
+    write_slide(path, 4444, 3333, block, lossless=True)
+    slide = Slide(TiffSource(path), 0.25)
+    whole = cv2.GaussianBlur(_truth(block, 4444, 3333), (0, 0), 6)
+    for mpp in (1.0, 2.0):
+        grid = slide.grid(mpp)
+        step = round(1 / grid.asked_per_level0)
+        x1, y1 = grid.width - 8, grid.height - 8
+        near_end = (x1 - 100, y1 - 100, x1, y1)
+        found = cv2.GaussianBlur(slide.read(near_end, mpp), (0, 0), 6 / step)
+        columns = ((np.arange(x1 - 100, x1) + 0.5) * step).astype(int)
+        rows = ((np.arange(y1 - 100, y1) + 0.5) * step).astype(int)
+        expected = whole[rows][:, columns].astype(int)
+        shifted = whole[rows][:, columns - 3 * step].astype(int)
+        error = np.abs(found.astype(int) - expected)[8:-8, 8:-8].mean()
+        assert error < 4 < np.abs(found.astype(int) - shifted)[8:-8, 8:-8].mean()
+
+
+def test_an_overview_is_the_picture(tmp_path, block):
+    covered = np.zeros((10, 12), bool)
+    covered[2:5, 3:9] = True
+    path = tmp_path / "a.tif"
+    write_slide(path, 6000, 5000, block, covered=covered)
+    seen = Slide(TiffSource(path), 0.25).overview(8.0)
+    assert seen.shape == (156, 188, 3)
+    tissue_there = cv2.resize(covered.view(np.uint8), (192, 160), interpolation=0)[:156, :188] > 0
+    assert seen[~tissue_there].mean() > 225 > seen[tissue_there].mean()
+
+
+def test_a_damaged_tile_is_one_region_that_cannot_be_read(tmp_path, block):
+    path = tmp_path / "a.tif"
+    write_slide(path, 2000, 2000, block, damaged=(2, 3))
+    for source in (TiffSource(path), OpenSlideSource(path)):
+        with pytest.raises(RegionError, match="cannot be read"):
+            source.read(500, 700, 900, 1000)
+        assert source.read(0, 0, 500, 500).shape == (500, 500, 3)  # the rest still can
+        with pytest.raises(RegionError):
+            source.read(600, 800, 700, 900)
+
+
+def test_a_slide_that_is_gone_is_no_damaged_tile(tmp_path, block):
+    path = tmp_path / "a.tif"
+    write_slide(path, 2000, 2000, block)
+    source = TiffSource(path)
+    path.unlink()
+    with pytest.raises(InputError, match="is gone") as caught:
+        source.read(0, 0, 500, 500)
+    assert not isinstance(caught.value, RegionError)
+
+
+def test_a_tiff_without_colours_is_no_slide(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint16))
+    with pytest.raises(InputError, match="no TIFF of 8-bit RGB"):
+        TiffSource(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(b"II*\0" + b"\xff" * 40)
+    with pytest.raises(InputError, match="cannot be read as TIFF"):
+        TiffSource(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_ome_zarr(tmp_path, version):
+    import zarr
+
+    image, _ = tissue(300, 400, 50)
+    root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=version)
+    for i, picture in enumerate((image, image[::2, ::2])):
+        data = np.ascontiguousarray(np.moveaxis(picture, -1, 0))
+        root.create_array(str(i), data=data, chunks=(1, 64, 64))
+    axes = [{"name": "c", "type": "channel"}] + [
+        {"name": a, "type": "space", "unit": "micrometer"} for a in "yx"
+    ]
+    datasets = [
+        {"path": str(i), "coordinateTransformations": [
+            {"type": "scale", "scale": [1, 0.25 * 2**i, 0.25 * 2**i]}
+        ]}
+        for i in range(2)
+    ]  # fmt: skip
+    multiscales = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    if version == 3:
+        root.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
+    else:
+        root.attrs["multiscales"] = multiscales
+    source = open_source(tmp_path / "a.zarr")
+    assert (source.width, source.height, source.mpp, source.downsamples) == (400, 300, 0.25, (1, 2))
+    np.testing.assert_array_equal(source.read(10, 20, 350, 290), image[20:290, 10:350])
+    np.testing.assert_array_equal(source.read(0, 0, 200, 150, 1), image[::2, ::2])
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
+        open_source(tmp_path / "empty.zarr")
