@@ -31,7 +31,8 @@ KINDS = (("segm", "1000"), ("bbox", "1000"), ("segm", "100"), ("bbox", "100"))
 def measure(model: str) -> dict[str, float]:
     """Return seconds per mm² and the most memory, of this process."""
     from nucleate import load_model
-    from nucleate.inference.engine import EngineOptions, find_nuclei
+    from nucleate.inference.engine import find_nuclei
+    from nucleate.inference.pipeline import EngineOptions
     from nucleate.io.slides import open_source
 
     ready = load_model(model, device="cpu", threads=1)
