@@ -17,6 +17,7 @@ import experiments
 import families
 import fusion
 import pretraining
+import slides
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -90,7 +91,7 @@ def page(results: dict[str, dict]) -> str:
         "MoNuSeg's, CC BY-NC-SA 4.0.\n"
     )
     parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
-    parts += [families.page(), fusion.page()]
+    parts += [families.page(), fusion.page(), slides.page()]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     ledger = RESULTS / "test-uses.csv"

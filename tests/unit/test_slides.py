@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from PIL import ImageCms
 
 from nucleate.errors import InputError
+from nucleate.io.extras import read_extras
 from nucleate.io.grids import Slide
 from nucleate.io.slides import ArraySource, OpenSlideSource, RegionError, open_source
 from nucleate.io.tiff import TiffSource
@@ -164,3 +166,29 @@ def test_ome_zarr(tmp_path, version):
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
         open_source(tmp_path / "empty.zarr")
+
+
+def test_what_stands_beside_the_pixels_is_kept_apart(tmp_path, block, nucleate):
+    path = tmp_path / "a.tif"
+    write_slide(path, 900, 800, block)
+    code, out, _ = nucleate("data", "slide", path)
+    assert code == 0
+    assert "900 × 800 pixels, 0.25 um/px" in out
+    assert "ImageDescription = nucleate synthetic slide a.tif" in out
+    assert "colour profile: none" in out
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image, _ = tissue(64, 64, 5)
+    tifffile.imwrite(tmp_path / "b.tif", image, photometric="rgb", iccprofile=profile)
+    code, out, _ = nucleate("data", "slide", tmp_path / "b.tif", "-o", tmp_path / "extras")
+    assert f"colour profile: {len(profile)} bytes" in out
+    assert (tmp_path / "extras" / "b.icc").read_bytes() == profile
+    np.testing.assert_array_equal(read_extras(tmp_path / "b.tif").source.read(0, 0, 64, 64), image)
+
+
+@pytest.mark.data
+def test_label_and_macro_of_a_real_slide(real_data, tmp_path, nucleate):
+    slide = real_data / "slides" / "aperio_svs" / "CMU-1-Small-Region.svs"
+    code, out, _ = nucleate("data", "slide", slide, "-o", tmp_path)
+    assert code == 0
+    assert {p.name.split(".")[1] for p in tmp_path.iterdir()} >= {"label", "macro", "thumbnail"}
+    assert "aperio.AppMag = 20" in out

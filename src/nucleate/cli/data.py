@@ -204,6 +204,40 @@ def split(
             say(f"{path}: {part.mixes}")
 
 
+@app.command()
+def slide(
+    file: Annotated[Path, typer.Argument(help="Slide or picture.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for its label, macro and colour profile."),
+    ] = None,
+) -> None:
+    """Say what a slide holds: size, resolution, levels, other pictures, the scanner's notes.
+
+    Example: nucleate data slide slide.svs -o extras/
+    """
+    from nucleate.io.extras import read_extras
+    from nucleate.io.files import atomic
+    from nucleate.io.images import write_png
+
+    found = read_extras(file)
+    source = found.source
+    mpp = "unknown" if source.mpp is None else f"{source.mpp:.4g} um/px"
+    levels = ", ".join(f"{down:g}" for down in source.downsamples)
+    show(f"{source.name}: {source.width} × {source.height} pixels, {mpp}, levels {levels}")
+    show(f"begins at {source.origin_xy} of the file; read by {type(source).__name__}")
+    for name, picture in found.associated.items():
+        show(f"{name}: {picture.shape[1]} × {picture.shape[0]} pixels")
+        if out is not None:
+            write_png(out / f"{file.stem}.{name}.png", picture)
+    show(f"colour profile: {'none' if found.icc is None else f'{len(found.icc)} bytes'}")
+    if out is not None and found.icc is not None:
+        with atomic(out / f"{file.stem}.icc") as temporary:
+            temporary.write_bytes(found.icc)
+    for key, value in sorted(found.metadata.items()):
+        show(f"  {key} = {' '.join(value.split())[:120]}")
+
+
 def keep_outside(out: Path, source: Path | None) -> None:
     """Raise a `ConfigError` if the result would become part of the data it is made from."""
     if source is not None and out.resolve().is_relative_to(source.resolve()):

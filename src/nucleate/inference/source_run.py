@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.errors import OutputError, explain_os_error
+from nucleate.errors import InputError, OutputError, explain_os_error
 from nucleate.features import COLUMNS
 from nucleate.inference.assemble import Assembled, assemble
 from nucleate.inference.backends import Model
@@ -33,7 +33,7 @@ from nucleate.io.remote import Mirror
 from nucleate.io.slides import open_source
 from nucleate.types import Float32, Instances, ModelCard
 
-RASTER_PIXELS = 100_000_000  # a picture above this is a slide: tissue first, and no other files
+RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
 STAGES = ("read", "network", "decode", "write")
 _COLLECTED = "nuclei.parquet"
 
@@ -141,7 +141,7 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
     begun = time.monotonic()
     source = open_source(path)
     slide = as_slide(source, model.card, options.mpp)
-    is_slide = source.width * source.height > RASTER_PIXELS
+    is_slide = source.width * source.height >= RASTER_PIXELS
     seen = survey(slide) if is_slide else None
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
@@ -164,6 +164,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     """Write all files of a source whose regions are done, and return its row of the summary.
 
     Raises:
+        InputError: nothing of it could be read.
         OutputError: a file cannot be written.
     """
     place, notes = run.place, list[str]()
@@ -176,6 +177,8 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
         facts = {"source": run.path.name, "job": run.job}
         told = assemble(place.regions, run.regions, place.regions / _COLLECTED, like, facts)
+        if told.lost and len(told.lost) == sum(len(region.tiles) for region in run.regions):
+            raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
         found = open_nuclei(place.regions / _COLLECTED)
         notes += _notes(run, told, card)
         todo = place.files()
