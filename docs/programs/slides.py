@@ -110,7 +110,7 @@ def kills(found: dict[str, Any]) -> list[str]:
     content = "the same content" if found["same_content"] else "other content"
     return [
         (
-            f"{found['kills']} times SIGKILL at a random moment, each time gone on with by `--resume`: "
+            f"{found['kills']} times SIGKILL at a random moment, each time `--resume` after it: "
             f"{found['nuclei']} nuclei, {content}, {same} the undisturbed run's table."
         )
     ]

@@ -23,7 +23,8 @@ _EXTRAS = {
         "onnx",
         "scipy",
     ),
-    "cluster": ("dask", "distributed"),
+    "cluster": ("dask", "distributed", "dask_jobqueue", "fsspec", "s3fs"),
+    "export": ("zarr", "spatialdata", "geopandas", "anndata"),
     "view": ("fastapi", "uvicorn"),
 }
 

@@ -192,3 +192,20 @@ def test_label_and_macro_of_a_real_slide(real_data, tmp_path, nucleate):
     assert code == 0
     assert {p.name.split(".")[1] for p in tmp_path.iterdir()} >= {"label", "macro", "thumbnail"}
     assert "aperio.AppMag = 20" in out
+
+
+def test_where_there_is_no_bar_progress_is_a_line_now_and_then(tmp_path, capsys, monkeypatch):
+    from nucleate.cli import terminal
+    from nucleate.inference.pipeline import Done
+    from nucleate.inference.source_run import Progress
+    from nucleate.inference.tiling import Tile
+
+    monkeypatch.setattr(terminal, "_EVERY_S", 0.0)
+    state = Progress(200, 0.25)
+    state.add(Done(Tile((0, 0, 1000, 1000), (0, 0, 1000, 1000)), None, "", (0, 0, 0)))
+    with terminal.Bar() as bar:
+        bar.show(tmp_path / "a.svs", state)
+    err = capsys.readouterr().err
+    assert "a.svs: 1 of 200 tiles" in err
+    assert "mm²/s, 0 nuclei" in err
+    assert "left" in err

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from nucleate.inference.source_run import Progress
 
+_EVERY_S = 30.0  # between lines about how far a source is, where there is no bar
+
 
 class Bar:
-    """A progress bar on a terminal, plain lines elsewhere."""
+    """A progress bar on a terminal; elsewhere plain lines, and how far it is every half minute."""
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -31,6 +34,7 @@ class Bar:
         self._progress.start()
         self._task: Any = None
         self._path: Path | None = None
+        self._said = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,6 +52,9 @@ class Bar:
             self._path = path
             self._task = self._progress.add_task(path.name, total=state.tiles, pace="")
         self._progress.update(self._task, completed=state.done, pace=str(state))
+        if not self._console.is_terminal and time.monotonic() - self._said > _EVERY_S:
+            self._said = time.monotonic()
+            self.say(f"{path.name}: {state.done} of {state.tiles} tiles, {state}, {state.left()}")
 
 
 def say(text: str) -> None:

@@ -320,6 +320,12 @@ class Progress:
             self._add(tile, 0)
         self.nuclei += finished.nuclei
 
+    def left(self) -> str:
+        """Return how long the rest will take, as far as is known."""
+        spent = time.monotonic() - self._begun
+        minutes = spent / max(self.done, 1) * (self.tiles - self.done) / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
     def __str__(self) -> str:
         spent = max(time.monotonic() - self._begun, 1e-3)
         return (
