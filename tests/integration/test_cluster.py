@@ -180,6 +180,8 @@ def test_urls_that_lead_nowhere(tmp_path, bucket):
     ):
         with pytest.raises(InputError, match=said):
             expand_sources([url])
+    with pytest.raises(InputError, match="consist of several files"):
+        fetch(f"{bucket}/a.mrxs", tmp_path)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(OutputError, match="cannot be reached"):
         Mirror(tmp_path, "s3://no-such-bucket/out").push("a.txt")

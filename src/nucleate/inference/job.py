@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nucleate.io.images import read_image, write_png
 
 _JOB = "job.json"
 _TISSUE = "tissue.png"
-_ENDS = 1 << 20  # bytes at both ends of a file that stand for it
+_PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
 
 
 def describe_job(
@@ -38,26 +39,44 @@ def describe_job(
         "model": card.name,
         "model_files": card.files,
         "thresholds": card.thresholds,
+        "model_card": hashlib.sha256(json.dumps(asdict(card)).encode()).hexdigest()[:16],
         "engine": model.backend.about,
         "tile_px": options.tile_px,
+        "batch": options.batch,
         "tissue_mask": tissue,
     }
 
 
 def _size(path: Path) -> int:
-    return sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    return sum(part.stat().st_size for part in _parts(path))
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files that a slide is made of: MRXS keeps its pixels in a folder beside it."""
+    beside = path.with_suffix("")
+    folders = [p for p in (path, beside) if p.is_dir()]
+    inside = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
+    return [*([path] if path.is_file() else []), *inside]
 
 
 def _digest(path: Path) -> str:
-    """Return what stands for a file: its first and last bytes and its size; for a folder, names."""
-    told = hashlib.sha256(str(_size(path)).encode())
-    if path.is_dir():
-        told.update("\n".join(sorted(p.name for p in path.rglob("*"))).encode())
-        return told.hexdigest()[:16]
-    with open(path, "rb") as file:
-        told.update(file.read(_ENDS))
-        file.seek(max(0, path.stat().st_size - _ENDS))
-        told.update(file.read(_ENDS))
+    """Return what stands for a slide: of each file its name, its size, and samples of its bytes.
+
+    A file of up to 16 MiB is read whole, of a larger one 256 pieces of 64 KiB.
+    """
+    told = hashlib.sha256()
+    parts = _parts(path)
+    for part in parts:
+        size = part.stat().st_size
+        told.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
+        if len(parts) > 1000:
+            continue  # a picture in thousands of chunks: names and sizes
+        pieces = range(_PIECES) if size > _PIECES * _PIECE else range(-(-size // _PIECE))
+        step = (size - _PIECE) / (_PIECES - 1) if size > _PIECES * _PIECE else _PIECE
+        with open(part, "rb") as file:
+            for i in pieces:
+                file.seek(int(i * step))
+                told.update(file.read(_PIECE))
     return told.hexdigest()[:16]
 
 

@@ -10,14 +10,20 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from nucleate.errors import pick
+from nucleate.errors import NucleateError, pick
 from nucleate.features import measure
 from nucleate.inference.backends import Model
 from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out
@@ -82,6 +88,11 @@ def workers(options: EngineOptions) -> Iterator[tuple[Executor, Executor]]:
     )
     try:
         yield readers, decoders
+    except BrokenExecutor as error:
+        raise NucleateError(
+            "A process that decodes has died, of memory perhaps. Lower --decoders or --tile-px, "
+            "and go on with --resume."
+        ) from error
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         decoders.shutdown(wait=True, cancel_futures=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nucleate.errors import InputError, OutputError, optional
 
+_SEVERAL = (".mrxs", ".dcm", ".vms", ".vmu", ".zarr")
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
@@ -71,8 +72,12 @@ def fetch(url: str, folder: Path) -> Path:
     """Copy a file here, unless a copy of the same size is here, and return where it is.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or consists of several files.
     """
+    if PurePosixPath(url).suffix.lower() in _SEVERAL:
+        raise InputError(
+            f"{url}: slides of this kind consist of several files. Copy them to a disk first."
+        )
     fs, path = file_system(url)
     target = folder / PurePosixPath(path).name
     try:
