@@ -246,3 +246,30 @@ def test_too_little_memory_is_said_before_the_start(tmp_path, nucleate):
         assert said in err
         assert not (tmp_path / "out").exists()
     assert nucleate(*words, "20G")[0] == 0
+
+
+def test_what_cannot_be_written_is_said_before_the_start(tmp_path, nucleate, monkeypatch):
+    covered = np.zeros((8, 8), bool)
+    write_slide(tmp_path / "a.tif", 24_000, 23_000, tissue_block(), covered=covered)
+    words = ["segment", tmp_path / "a.tif", "-o", tmp_path / "out", "--formats"]
+    code, _, err = nucleate(*words, "overlay")
+    assert code == 2
+    assert "too many for an overlay" in err
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    code, _, err = nucleate(*words, "ome-zarr")
+    assert code == 2
+    assert "pip install 'nucleate[export]'" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_slide_of_glass_has_no_nuclei(tmp_path, nucleate):
+    write_slide(tmp_path / "a.tif", 11_000, 9_500, tissue_block(), covered=np.zeros((4, 4), bool))
+    code, out, _ = nucleate("segment", tmp_path / "a.tif", "-o", tmp_path / "out")
+    assert code == 0
+    assert "0 nuclei in 1 sources" in out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "a.nuclei.parquet", "a.overview.png", "summary.json",
+    }  # fmt: skip
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"][0]
+    assert row["features"]["area_um2"]["mean"] is None
+    assert row["nuclei_per_mm2_of_tissue"] == 0

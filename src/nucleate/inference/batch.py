@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from nucleate import __version__
-from nucleate.errors import ConfigError, InputError, NucleateError, pick
+from nucleate.errors import ConfigError, InputError, NucleateError, optional, pick
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
 from nucleate.inference.regions import run_regions
@@ -143,7 +143,8 @@ def segment_files(
     """
     for name in options.formats or ():
         if name != "parquet":
-            pick(EXPORTERS, name, "format")
+            for package in pick(EXPORTERS, name, "format").packages:
+                optional(package, "export")
     with _scratch(out) as (folder, mirror):
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.errors import InputError, OutputError, explain_os_error
+from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 from nucleate.features import COLUMNS
 from nucleate.inference.assemble import Assembled, assemble
 from nucleate.inference.backends import Model
@@ -34,6 +34,7 @@ from nucleate.io.slides import open_source
 from nucleate.types import Float32, Instances, ModelCard
 
 RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
+_SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
 STAGES = ("read", "network", "decode", "write")
 _COLLECTED = "nuclei.parquet"
 
@@ -136,12 +137,17 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
 
     Raises:
         InputError: it cannot be read, or has no resolution.
-        ConfigError: with `resume`, what was begun was begun differently.
+        ConfigError: with `resume`, what was begun was begun differently; an overlay of a slide.
     """
     begun = time.monotonic()
     source = open_source(path)
     slide = as_slide(source, model.card, options.mpp)
     is_slide = source.width * source.height >= RASTER_PIXELS
+    if source.width * source.height > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
+        raise ConfigError(
+            f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
+            "it away: the overview shows the slide, and geojson.gz opens in QuPath."
+        )
     seen = survey(slide) if is_slide else None
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)

@@ -57,13 +57,15 @@ class Exporter:
         suffix: what follows the stem of the source in the file's name.
         write: (nuclei, source or None, path) -> file.
         usual: whether `segment` writes it of a picture when nothing else is asked for.
-        needs_source: whether it shows the picture too.
+        needs_source: whether it shows the picture too, and so has to have it in memory.
+        packages: of the extra `export` that it needs.
     """
 
     suffix: str
     write: Callable[[NucleiFile, Source | None, Path], None]
     usual: bool = False
     needs_source: bool = False
+    packages: tuple[str, ...] = ()
 
 
 def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> None:
@@ -215,8 +217,10 @@ EXPORTERS: dict[str, Exporter] = {
     "csv": Exporter(".nuclei.csv", write_csv, usual=True),
     "geojson": Exporter(".geojson", write_geojson, usual=True),
     "geojson.gz": Exporter(".geojson.gz", write_geojson),
-    "ome-zarr": Exporter(".labels.ome.zarr", _write_ome_zarr),
-    "spatialdata": Exporter(".spatialdata.zarr", _write_spatialdata),
+    "ome-zarr": Exporter(".labels.ome.zarr", _write_ome_zarr, packages=("zarr",)),
+    "spatialdata": Exporter(
+        ".spatialdata.zarr", _write_spatialdata, packages=("spatialdata", "geopandas", "anndata")
+    ),
     "annotation-store": Exporter(".annotations.db", _write_annotation_store),
 }
 
