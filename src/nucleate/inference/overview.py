@@ -11,12 +11,8 @@ from nucleate.types import Float64, Frame, Instances, UInt8, check_mpp
 
 CELL_UM = 64.0  # edge of a cell of the heat map
 _PANEL_PX = 900  # longer edge of each of the two pictures
-_TISSUE_RGB, _PEN_RGB, _FOLD_RGB, _LOST_RGB = (
-    (0, 158, 115),
-    (230, 159, 0),
-    (204, 121, 167),
-    (0, 0, 0),
-)
+_TISSUE_RGB, _PEN_RGB, _FOLD_RGB = (0, 158, 115), (230, 159, 0), (204, 121, 167)
+_LOST_RGB, _NOTHING_RGB = (0, 0, 0), (236, 236, 236)
 
 
 class Heat:
@@ -76,6 +72,9 @@ def draw_overview(
     top = float(np.percentile(density[density > 0], 99)) if (density > 0).any() else 1.0
     levels = np.clip(density / top * 255, 0, 255).astype(np.uint8)
     right = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    high, wide = levels.shape
+    there = cv2.resize(seen.tissue.mask.view(np.uint8), (wide, high), interpolation=cv2.INTER_AREA)
+    right[(density == 0) & (there == 0)] = _NOTHING_RGB
     right = cv2.resize(right, size, interpolation=cv2.INTER_NEAREST)
     return _framed(left, right, title, top)
 
