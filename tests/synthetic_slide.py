@@ -86,6 +86,7 @@ def write_slide(
     covered: np.ndarray | None = None,
     damaged: tuple[int, int] | None = None,
     glass: tuple[int, int, int] = GLASS,
+    levels: int = 99,
 ) -> np.ndarray:
     """Write a pyramidal tiled BigTIFF.
 
@@ -100,6 +101,7 @@ def write_slide(
         covered: bool (rows, columns), where blocks are tissue; else glass. None: everywhere.
         damaged: column and row of a tile of level 0 whose bytes are made useless.
         glass: colour.
+        levels: of the pyramid, at most.
 
     Returns:
         `covered`.
@@ -107,16 +109,14 @@ def write_slide(
     edge = block.image.shape[0]
     shape = -(-height // edge), -(-width // edge)
     covered = np.ones(shape, bool) if covered is None else covered
-    levels = []
-    down = 1
-    while max(width, height) // down > 2 * TILE or down == 1:
-        levels.append(down)
-        down *= 4
+    downs = [1]
+    while max(width, height) // (4 * downs[-1]) > 2 * TILE and len(downs) < levels:
+        downs.append(4 * downs[-1])
     with open(path, "wb") as file:
         file.write(b"II" + struct.pack("<HHHQ", 43, 8, 0, 16))
         pages = [
             _write_level(file, (width, height), block, down, covered, lossless, damaged, glass)
-            for down in levels
+            for down in downs
         ]
         _write_pages(file, pages, mpp, lossless, ome, path.name)
     return covered

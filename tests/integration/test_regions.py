@@ -273,3 +273,113 @@ def test_a_slide_of_glass_has_no_nuclei(tmp_path, nucleate):
     row = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"][0]
     assert row["features"]["area_um2"]["mean"] is None
     assert row["nuclei_per_mm2_of_tissue"] == 0
+
+
+def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
+    """Two regions see one nucleus beside their seam, each beyond its own core: one of them stays."""
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+
+    class Shifting(OracleBackend):
+        """Sees every tile three pixels too far left or right: tiles disagree."""
+
+        count = 0
+
+        def __call__(self, batch):
+            maps = super().__call__(batch)["foreground"]
+            self.count += 1
+            return {"foreground": np.roll(maps, 3 if self.count % 2 else -3, axis=2)}
+
+    labels = np.zeros((900, 3000), np.int32)
+    number = 0
+    for x in range(20, 2970, 18):
+        for y in range(20, 880, 40):
+            number += 1
+            labels[y : y + 30, x : x + 3] = number
+    path = tmp_path / "a.png"
+    colours = np.stack([labels & 255, (labels >> 8) & 255, labels >> 16], -1).astype(np.uint8)
+    Image.fromarray(colours).save(path)
+    monkeypatch.setattr(regions, "REGION_PX", 512)
+    model = Model(oracle.card, Shifting())
+    row = _run(path, tmp_path / "out", model, 512, mpp=0.25, tissue_mask=False)
+    found = open_nuclei(tmp_path / "out" / row["files"]["parquet"]).read()
+    centres = found.boxes_xyxy.reshape(-1, 2, 2).mean(axis=1)
+    apart = np.abs(centres[:, None] - centres[None, :]).max(axis=2) + np.eye(len(centres)) * 99
+    twice = int((apart < 3).sum() / 2)
+    assert twice == 0
+    assert abs(len(found) - number) <= 0.01 * number
+
+
+def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide, monkeypatch):
+    """A file of a region that is damaged, or of another job, is done again."""
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    path, truth = painted_slide
+    for tiles in (12, 25):
+        failing = Model(oracle.card, Failing(tiles))
+        with pytest.raises(InputError, match="stopped"):
+            _run(path, tmp_path / "out", failing, 768, tissue_mask=False, resume=True)
+    files = sorted((tmp_path / "out" / ".painted.regions").glob("region-*.parquet"))
+    files[0].write_bytes(files[0].read_bytes()[:-200])
+    other = Model(oracle_card(halo_px=128, name="other"), Failing(12))
+    with pytest.raises(InputError, match="stopped"):
+        _run(path, tmp_path / "other", other, 768, tissue_mask=False)
+    foreign = next((tmp_path / "other" / ".painted.regions").glob("region-*.parquet"))
+    files[1].write_bytes(foreign.read_bytes())
+    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
+
+
+def test_damage_inside_of_a_region_is_one_sentence_and_mended(
+    tmp_path, oracle, painted_slide, monkeypatch
+):
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    path, truth = painted_slide
+    with pytest.raises(InputError, match="stopped"):
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
+    file = min((tmp_path / "out" / ".painted.regions").glob("region-*.parquet"))
+    data = bytearray(file.read_bytes())
+    data[100:2000] = b"\xff" * 1900
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="was damaged"):
+        _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
+
+
+def test_a_new_run_after_an_older_one_goes_on_with_its_own(
+    tmp_path, oracle, painted_slide, monkeypatch
+):
+    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    path, _ = painted_slide
+    _run(path, tmp_path / "out", oracle, 1024, tissue_mask=False)
+    with pytest.raises(InputError, match="stopped"):
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
+    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    assert "regions were there already" in row["notes"][0]
+    assert open_nuclei(tmp_path / "out" / "painted.nuclei.parquet").facts["job"]["tile_px"] == 768
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_folders_of_results_are_written_again(tmp_path, nucleate):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(tissue_block().image[:300, :300]).save(tmp_path / "in" / "a.png")
+    out = tmp_path / "in" / "a"
+    words = ["segment", tmp_path / "in" / "a.png", "-o", out, "--mpp", "0.25", "--formats"]
+    for more in ([], [], ["--resume"]):
+        assert nucleate(*words, "ome-zarr,csv", *more)[0] == 0
+    assert nucleate("segment", tmp_path / "in", "-o", tmp_path / "b", "--mpp", "0.25")[0] == 0
+    assert {p.name for p in (tmp_path / "b").iterdir()} == {
+        "a.nuclei.parquet", "a.labels.tif", "a.overlay.png", "a.nuclei.csv", "a.geojson",
+        "summary.json",
+    }  # fmt: skip
+
+
+def test_damage_far_away_hides_no_tissue(tmp_path):
+    from nucleate.inference.tissue import survey
+    from nucleate.io.grids import Slide
+    from nucleate.io.tiff import TiffSource
+
+    areas = []
+    for damaged in (None, (7, 9)):
+        write_slide(tmp_path / "a.tif", 6144, 6144, tissue_block(), damaged=damaged, levels=1)
+        areas.append(survey(Slide(TiffSource(tmp_path / "a.tif"), 0.25)).mm2)
+    assert areas[1] == pytest.approx(areas[0], rel=0.01)

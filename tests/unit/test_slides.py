@@ -1,5 +1,7 @@
 """Reading slides: levels, grids, damage; one pixel has one value whoever reads it."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -69,6 +71,7 @@ def test_a_strip_is_a_piece_too(tmp_path):
 def test_the_coarsest_level_that_is_fine_enough_is_read(asked, level, scale):
     source = ArraySource(np.zeros((1600, 3200, 3), np.uint8))
     source.downsamples = (1.0, 4.0, 16.0)
+    source.level_sizes = ((3200, 1600), (800, 400), (200, 100))
     grid = Slide(source, 0.25).grid(asked)
     assert grid.level == level
     assert grid.asked_per_read == pytest.approx(scale)
@@ -163,6 +166,9 @@ def test_ome_zarr(tmp_path, version):
     assert (source.width, source.height, source.mpp, source.downsamples) == (400, 300, 0.25, (1, 2))
     np.testing.assert_array_equal(source.read(10, 20, 350, 290), image[20:290, 10:350])
     np.testing.assert_array_equal(source.read(0, 0, 200, 150, 1), image[::2, ::2])
+    shutil.rmtree(tmp_path / "a.zarr")
+    with pytest.raises(InputError, match="is gone"):
+        source.read(0, 0, 10, 10)
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
         open_source(tmp_path / "empty.zarr")

@@ -80,6 +80,11 @@ def segment(
         raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
     if scheduler is not None and slurm is not None:
         raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
+    if max_memory is not None and (scheduler is not None or slurm is not None):
+        raise ConfigError(
+            "segment: --max-memory is about this machine. Give workers a limit of their own: dask "
+            "worker --memory-limit."
+        )
     limit = None if max_memory is None else parse_bytes(max_memory)
     engine = EngineOptions(tile_px, batch, readers, decoders)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume)

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from nucleate.errors import InputError
 from nucleate.features import RADIUS_UM, neighbourhood, no_nuclei
-from nucleate.inference.regions import Region
+from nucleate.inference.job import job_digest
+from nucleate.inference.regions import Region, check_region
 from nucleate.inference.stitch import (
     Views,
     depth,
@@ -25,7 +27,7 @@ from nucleate.inference.stitch import (
     reaches_out,
     second_views,
 )
-from nucleate.io.nuclei import open_nuclei, writer
+from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
 from nucleate.labels import centroids_xy
 from nucleate.types import Float64, Frame, Instances, Int64, check_mpp
 
@@ -76,23 +78,24 @@ def assemble(
         OutputError: the file cannot be written.
     """
     known = {(region.row, region.column): region for region in regions}
+    digest = job_digest(facts.get("job", {}))
 
     @lru_cache(maxsize=_KEPT)
     def edge(row: int, column: int) -> Instances:
-        return open_nuclei(folder / known[row, column].file).group(_EDGE)
+        return _opened(folder, known[row, column], digest).group(_EDGE)
 
     gone = _doubles(known, edge, like.frame)
     cut, lost = 0, list[dict[str, Any]]()
     like = no_nuclei(like.frame, like.class_names)
     for region in regions:  # what could not be read has to be in the metadata, which come first
-        told = open_nuclei(folder / region.file).facts
+        told = _opened(folder, region, digest).facts
         cut, lost = cut + int(told["cut"]), lost + list(told["lost"])
     mpp = check_mpp(like.frame.mpp)
     radius = RADIUS_UM / mpp
     with writer(out, like, {**facts, "lost": lost}) as file:
         for place, region in known.items():
             mine = _kept(edge(*place), gone[place])
-            inside = open_nuclei(folder / region.file).group(_INSIDE)
+            inside = _opened(folder, region, digest).group(_INSIDE)
             nuclei = Instances.concatenate([mine, inside], like.frame)
             if not len(nuclei):
                 continue
@@ -114,6 +117,21 @@ def assemble(
             file.write(nuclei)
             each(nuclei)
         return Assembled(file.count, sum(map(len, gone.values())), cut, lost)
+
+
+def _opened(folder: Path, region: Region, digest: str) -> NucleiFile:
+    """Return the file of a region; one that is damaged, or of another job, is removed."""
+    path = folder / region.file
+    try:
+        found = open_nuclei(path)
+        check_region(found, digest)
+    except InputError as error:
+        if path.is_file():
+            path.unlink()
+        raise InputError(
+            f"{path}: was damaged, or of another run ({error}). It is removed: go on with --resume."
+        ) from error
+    return found
 
 
 def _doubles(
@@ -156,10 +174,10 @@ def _views(
         table = edge(*place)
         box = table.boxes_xyxy
         near: Int64 = np.flatnonzero(
-            (box[:, 2] >= region.core[0] - 1)
-            & (box[:, 0] <= region.core[2] + 1)
-            & (box[:, 3] >= region.core[1] - 1)
-            & (box[:, 1] <= region.core[3] + 1)
+            (box[:, 2] >= region.core[0] - region.margin)
+            & (box[:, 0] <= region.core[2] + region.margin)
+            & (box[:, 3] >= region.core[1] - region.margin)
+            & (box[:, 1] <= region.core[3] + region.margin)
         )
         core = known[place].core
         tables.append(table.take(near))

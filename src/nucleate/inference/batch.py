@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nucleate import __version__
@@ -21,12 +21,14 @@ from nucleate.io.exports import EXPORTERS, PARQUET
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
 from nucleate.io.remote import Mirror, fetch, find_remote, is_url
-from nucleate.io.slides import SLIDES
+from nucleate.io.slides import SLIDES, is_zarr
 
 if TYPE_CHECKING:
     from nucleate.inference.cluster import Cluster
 
-_OWN = (".overlay.png", ".labels.tif", ".overview.png")
+_OWN = (  # what ends the names of results that are pictures
+    ".overlay.png", ".labels.tif", ".overview.png", ".labels.ome.zarr", ".spatialdata.zarr",
+)  # fmt: skip
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
@@ -45,15 +47,12 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
-        if path.is_dir() and path.suffix.lower() != ".zarr":
+        if path.is_dir() and not is_zarr(path):
             inside = sorted(
                 p
                 for p in path.rglob("*")
                 if (p.is_file() or p.suffix.lower() == ".zarr")
-                and p.suffix.lower() in PICTURES + SLIDES
-                and not p.name.startswith(".")
-                and not p.name.endswith(_OWN)
-                and not any(above.suffix.lower() == ".zarr" for above in p.parents)
+                and _is_source(p.relative_to(path).as_posix())
             )
             if not inside:
                 raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
@@ -68,6 +67,22 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
     return list(dict.fromkeys(found))
+
+
+def _is_source(name: str) -> bool:
+    """Return whether a file inside of a folder is a picture or slide, and none of our results.
+
+    Example:
+        >>> _is_source("b/a.svs"), _is_source(".a.regions/tissue.png"), _is_source("a.overview.png")
+        (True, False, False)
+    """
+    parts = PurePosixPath(name).parts
+    return (
+        name.lower().endswith(PICTURES + SLIDES)
+        and not name.endswith(_OWN)
+        and not any(part.startswith(".") for part in parts)
+        and not any(part.lower().endswith(".zarr") for part in parts[:-1])
+    )
 
 
 def expand_sources(
@@ -86,7 +101,7 @@ def expand_sources(
     found: list[Path | str] = []
     for pattern in patterns:
         if is_url(pattern):
-            found += find_remote(str(pattern), PICTURES + SLIDES)
+            found += find_remote(str(pattern), _is_source)
         else:
             found += find_sources([pattern])
     found = list(dict.fromkeys(found))
@@ -103,7 +118,7 @@ def expand_sources(
             raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
     if out is not None and not is_url(out):
         here = [path for path in found if isinstance(path, Path)]
-        endings = [PARQUET, *(exporter.suffix for exporter in EXPORTERS.values())]
+        endings = [PARQUET, ".overview.png", *(exporter.suffix for exporter in EXPORTERS.values())]
         results = {(Path(out) / f"{p.stem}{end}").resolve() for p in here for end in endings}
         for path in here:
             if path.resolve() in results:
@@ -148,8 +163,6 @@ def segment_files(
     with _scratch(out) as (folder, mirror):
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
-        if options.resume:
-            mirror.pull()
         is_new = not mirror.folder.exists()
         batch = _Batch(model, options, folder, mirror, tell, progress)
         try:
@@ -213,7 +226,7 @@ class _Batch:
         try:
             for finished in run_regions(
                 run.slide, self._model, run.left, run.tissue, self._options.engine,
-                run.place.regions, told,
+                run.place.regions, run.digest, told, run.colours,
             ):  # fmt: skip
                 run.add(finished)
                 self._out.push(f"{run.place.regions.name}/{finished.region.file}")
@@ -246,6 +259,8 @@ class _Batch:
                 continue
             if isinstance(outcome, NucleateError):
                 rows[i] = self._failed(runs[i].name, outcome)
+                cluster.cancel(i)
+                abandon(runs[i])
                 continue
             runs[i].add(outcome)
             states[i].add_region(outcome)
@@ -265,6 +280,8 @@ class _Batch:
         except NucleateError as error:
             abandon(run)
             return self._failed(run.name, error)
+        if is_url(run.name):  # a copy, which is not needed any more
+            run.path.unlink(missing_ok=True)
         self._tell(
             f"{run.path.name}: {row['nuclei']} nuclei in {row['seconds']:.1f} s"
             + "".join(f"; {note}" for note in row["notes"])

@@ -5,7 +5,9 @@ Dask sends code and arguments as pickles: its scheduler must be reachable by peo
 
 from __future__ import annotations
 
+import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +19,8 @@ import yaml
 from nucleate.errors import ConfigError, InputError, ModelError, NucleateError, optional
 from nucleate.inference.backends import Backend, Model, Precision
 from nucleate.inference.combine import with_tta
-from nucleate.inference.engine import as_slide
-from nucleate.inference.job import read_tissue
+from nucleate.inference.engine import as_slide, stain_transform
+from nucleate.inference.job import TISSUE, check_same, describe_job, job_digest, read_tissue
 from nucleate.inference.load import Device, load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.regions import Finished, Region, plan_regions, run_regions
@@ -28,10 +30,11 @@ from nucleate.io.files import read_text
 from nucleate.io.grids import Slide
 from nucleate.io.remote import Mirror, fetch, is_url
 from nucleate.io.slides import open_source
+from nucleate.stain.normalise import Transform
 from nucleate.types import Maps, ModelCard, UInt8
 
 _RESOURCE = "GPU"
-_TRIES = 3  # deaths of a worker over one region before it is given up
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Work:
         source: path on a shared disk, or URL.
         mpp: micrometres per pixel, as asked for.
         model: to load.
-        about: what its engine has to say of itself, so that all regions are made alike.
+        job: everything that the result depends on, so that all regions are made alike.
         options: how to tile.
         store: folder of the regions on a shared disk, or URL.
     """
@@ -78,7 +81,7 @@ class Work:
     source: str
     mpp: float | None
     model: ModelSpec
-    about: str
+    job: str
     options: EngineOptions
     store: str
 
@@ -99,15 +102,28 @@ class Cluster:
 
     def __init__(self, client: Any, spec: ModelSpec) -> None:  # noqa: ANN401
         self._client, self._spec = client, spec
+        self._futures: dict[int, list[Any]] = {}
         self._needs = {"resources": {_RESOURCE: 1}} if spec.device == "cuda" else {}
 
-    def model(self) -> Model:
+    def model(self, timeout_s: float = 600.0) -> Model:
         """Return the card of the model as a worker loads it, without the network.
+
+        Args:
+            timeout_s: how long to wait for a worker.
 
         Raises:
             ModelError: no worker comes, or it cannot load the model.
         """
-        card, about = self._client.submit(_describe, self._spec, pure=False, **self._needs).result()
+        future = self._client.submit(_describe, self._spec, pure=False, **self._needs)
+        try:
+            card, about = future.result(timeout=timeout_s)
+        except TimeoutError as error:
+            future.cancel()
+            wanted = ' with a GPU (started with --resources "GPU=1")' if self._needs else ""
+            raise ModelError(
+                f"No worker{wanted} has come in {timeout_s:.0f} s. Start some, or look why they do "
+                "not."
+            ) from error
         backend: Backend = Elsewhere(about)
         return Model(card, backend)
 
@@ -117,22 +133,22 @@ class Cluster:
         """Yield finished regions of runs as they come, or why a run cannot be finished."""
         distributed: Any = optional("distributed", "cluster")
         owner: dict[str, int] = {}
-        futures = []
         for i, run in runs.items():
             folder = run.place.regions
             store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
             source = run.name if is_url(run.name) else str(run.path.resolve())
-            about = str(run.job["engine"])
-            work = Work(source, options.mpp, self._spec, about, options.engine, store)
+            told = json.dumps(run.job, sort_keys=True)
+            work = Work(source, options.mpp, self._spec, told, options.engine, store)
             for region in run.left:
                 place = region.row, region.column
-                future = self._client.submit(
-                    run_on_worker, work, place, pure=False, retries=0, **self._needs
-                )
+                future = self._client.submit(run_on_worker, work, place, pure=False, **self._needs)
                 owner[future.key] = i
-                futures.append(future)
-        for future in distributed.as_completed(futures, loop=self._client.loop):
+                self._futures.setdefault(i, []).append(future)
+        every = [future for futures in self._futures.values() for future in futures]
+        for future in distributed.as_completed(every, loop=self._client.loop):
             i = owner[future.key]
+            if future.cancelled():
+                continue
             try:
                 yield i, future.result()
             except NucleateError as error:
@@ -141,10 +157,22 @@ class Cluster:
                 yield (
                     i,
                     InputError(
-                        f"{runs[i].name}: workers died {_TRIES} times over one region, of memory "
+                        f"{runs[i].name}: workers died again and again over one region, of memory "
                         "perhaps. Lower --tile-px, or give workers more; then --resume."
                     ),
                 )
+            except Exception as error:  # what a worker's machine does to it
+                yield (
+                    i,
+                    InputError(
+                        f"{runs[i].name}: a worker failed ({type(error).__name__}: {error}). See "
+                        "its log; then --resume."
+                    ),
+                )
+
+    def cancel(self, number: int) -> None:
+        """Give up what is left of a run."""
+        self._client.cancel(self._futures.pop(number, []))
 
 
 class connect:  # noqa: N801  # a context manager, used as a function
@@ -175,8 +203,6 @@ class connect:  # noqa: N801  # a context manager, used as a function
 
     def __enter__(self) -> Cluster:
         distributed: Any = optional("distributed", "cluster")
-        dask: Any = optional("dask", "cluster")
-        dask.config.set({"distributed.scheduler.allowed-failures": _TRIES})
         address: Any = self._scheduler
         if self._profile is not None:
             address = start_slurm(read_profile(self._profile))
@@ -244,7 +270,7 @@ def start_slurm(profile: dict[str, Any], start: bool = True) -> Any:  # noqa: AN
 
 def _describe(spec: ModelSpec) -> tuple[ModelCard, str]:
     """Return the card of a model and what its engine says of itself; runs on a worker."""
-    model = _model(spec, _threads())
+    model = spec.load(_threads())
     return model.card, model.backend.about
 
 
@@ -254,42 +280,52 @@ def run_on_worker(work: Work, place: tuple[int, int]) -> Finished:
     Raises:
         NucleateError: it cannot be done.
     """
-    model = _model(work.model, _threads())
-    if model.backend.about != work.about:
-        raise ModelError(
-            f"One worker runs {work.about}, another {model.backend.about}: their regions would not "
-            "fit together. Give all workers the same installation and hardware."
-        )
+    job = json.loads(work.job)
+    with _LOCK:  # a worker of several threads loads and opens once
+        model = _model(work.model, job["model_card"], _threads())
+        slide, tissue, regions, colours = _opened(work)
+    check_same(job, describe_job(slide_file(work), slide, model, work.options, job["tissue_mask"]),
+               Path(work.source))  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
-        slide, tissue, regions = _opened(work)
         region = regions[place]
-        (finished,) = run_regions(slide, model, [region], tissue, work.options, folder)
+        (finished,) = run_regions(
+            slide, model, [region], tissue, work.options, folder, job_digest(job), colours=colours
+        )
         if is_url(work.store):
             Mirror(folder, work.store).push(region.file)
     return finished
 
 
 @lru_cache(maxsize=1)
-def _model(spec: ModelSpec, threads: int) -> Model:
+def _model(spec: ModelSpec, card: str, threads: int) -> Model:
+    """Return a model; `card`, the digest of its card, makes a retrained one another."""
     return spec.load(threads)
 
 
 @lru_cache(maxsize=2)
-def _opened(work: Work) -> tuple[Slide, Tissue | None, dict[tuple[int, int], Region]]:
-    """Return a slide, where to look, and its regions; kept open for the next region."""
-    model = _model(work.model, _threads())
-    cache = Path(tempfile.gettempdir()) / "nucleate-slides"
-    path = fetch(work.source, cache) if is_url(work.source) else Path(work.source)
-    slide = as_slide(open_source(path), model.card, work.mpp)
-    if is_url(work.store):
-        job = cache / f"{path.name}.job"
-        Mirror(job, work.store).pull()
-    else:
-        job = Path(work.store)
-    tissue = read_tissue(job, slide)
+def _opened(
+    work: Work,
+) -> tuple[Slide, Tissue | None, dict[tuple[int, int], Region], Transform]:
+    """Return a slide, where to look, its regions and colours; kept for the next region."""
+    job = json.loads(work.job)
+    model = _model(work.model, job["model_card"], _threads())
+    slide = as_slide(open_source(slide_file(work)), model.card, work.mpp)
+    with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
+        folder = Path(scratch) if is_url(work.store) else Path(work.store)
+        if is_url(work.store):
+            Mirror(folder, work.store).pull_file(TISSUE)
+        tissue = read_tissue(folder, slide)
     regions = plan_regions(slide, model.card, work.options, tissue)
-    return slide, tissue, {(region.row, region.column): region for region in regions}
+    colours = stain_transform(slide.source, model.card)
+    return slide, tissue, {(region.row, region.column): region for region in regions}, colours
+
+
+def slide_file(work: Work) -> Path:
+    """Return where the slide is on this machine; one behind a URL is copied here first."""
+    if is_url(work.source):
+        return fetch(work.source, Path(tempfile.gettempdir()) / "nucleate-slides")
+    return Path(work.source)
 
 
 def _threads() -> int:

@@ -20,12 +20,13 @@ from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
 from nucleate.inference.stitch import stitch
 from nucleate.inference.tiling import plan
 from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource, Source, open_source
+from nucleate.io.slides import ArraySource, RegionError, Source, open_source
 from nucleate.labels import centroids_xy
 from nucleate.stain.normalise import Normaliser, Transform
 from nucleate.types import Frame, Instances, Maps, ModelCard, UInt8, check_mpp
 
 _WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
+_MOST_PIXELS = 1 << 38  # half a million squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def as_slide(source: Source, card: ModelCard, mpp: float | None) -> Slide:
 
     Raises:
         InputError: neither the file nor the caller states an mpp, or it is none that a
-            microscope has.
+            microscope has; or a size that no scanner makes.
     """
     resolution = source.mpp if mpp is None else mpp
     if resolution is None:
@@ -127,6 +128,11 @@ def as_slide(source: Source, card: ModelCard, mpp: float | None) -> Slide:
             f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "
             f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
             "the command line."
+        )
+    if source.width * source.height > _MOST_PIXELS:
+        raise InputError(
+            f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "
+            "makes. The file is damaged: copy it again."
         )
     return Slide(source, check_mpp(resolution))
 
@@ -144,7 +150,15 @@ def stain_transform(source: Source, card: ModelCard) -> Transform:
     edge = min(256, source.width, source.height)
     lefts = np.linspace(0, source.width - edge, 8).astype(int)
     tops = np.linspace(0, source.height - edge, 8).astype(int)
-    windows = [source.read(x, y, x + edge, y + edge)[::4, ::4] for y in tops for x in lefts]
+    windows, damage = [], None
+    for y in tops:
+        for x in lefts:
+            try:
+                windows.append(source.read(x, y, x + edge, y + edge)[::4, ::4])
+            except RegionError as error:
+                damage = error
+    if not windows and damage is not None:
+        raise damage
     return normaliser.adapt(np.concatenate([window.reshape(-1, 3) for window in windows]))
 
 

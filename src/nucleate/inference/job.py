@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nucleate import __version__
-from nucleate.errors import ConfigError, InputError, explain_os_error
+from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tissue import Tissue
@@ -21,7 +21,7 @@ from nucleate.io.grids import Slide
 from nucleate.io.images import read_image, write_png
 
 _JOB = "job.json"
-_TISSUE = "tissue.png"
+TISSUE = "tissue.png"
 _PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
 
 
@@ -53,8 +53,8 @@ def _size(path: Path) -> int:
 
 def _parts(path: Path) -> list[Path]:
     """Return the files that a slide is made of: MRXS keeps its pixels in a folder beside it."""
-    beside = path.with_suffix("")
-    folders = [p for p in (path, beside) if p.is_dir()]
+    beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
+    folders = [p for p in dict.fromkeys((path, beside)) if p.is_dir()]
     inside = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
     return [*([path] if path.is_file() else []), *inside]
 
@@ -80,37 +80,50 @@ def _digest(path: Path) -> str:
     return told.hexdigest()[:16]
 
 
-def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None, resume: bool) -> None:
-    """Make the folder of a job, or check that the one there is of the same job.
+def job_digest(job: dict[str, Any]) -> str:
+    """Return what stands for a job in the files of its regions."""
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_begun(folder: Path) -> bool:
+    """Return whether a job was begun in a folder."""
+    return (folder / _JOB).is_file()
+
+
+def check_job(folder: Path, job: dict[str, Any]) -> None:
+    """Raise a `ConfigError` unless the job of a folder is this one."""
+    check_same(_read(folder / _JOB), job, folder)
+
+
+def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
+    """Make the folder of a job anew.
 
     Raises:
-        ConfigError: it is of another job; the difference is named.
         OutputError: it cannot be written.
     """
-    if folder.is_dir() and (folder / _JOB).is_file() and resume:
-        check_same(_read(folder / _JOB), job, folder)
-        return
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(explain_os_error(error, folder)) from error
+        raise OutputError(explain_os_error(error, folder)) from error
     if tissue is not None:
-        write_png(folder / _TISSUE, np.repeat(tissue.mask[..., None].view(np.uint8) * 255, 3, 2))
+        write_png(folder / TISSUE, np.repeat(tissue.mask[..., None].view(np.uint8) * 255, 3, 2))
     write_text(folder / _JOB, json.dumps(job, indent=1) + "\n")
 
 
 def read_tissue(folder: Path, slide: Slide) -> Tissue | None:
     """Return where to look on a slide, as the job of a folder says; None for everywhere."""
-    path = folder / _TISSUE
+    path = folder / TISSUE
     if not path.is_file():
         return None
     mask, _ = read_image(path)
     return Tissue.over(np.ascontiguousarray(mask[..., 0] > 0), slide)
 
 
-def check_same(before: dict[str, Any], now: dict[str, Any], owner: Path) -> None:
+def check_same(before: object, now: dict[str, Any], owner: Path) -> None:
     """Raise a `ConfigError` that names how a job differs from the one before."""
+    if not isinstance(before, dict):
+        raise InputError(f"{owner}: does not say how it was made. Start anew without --resume.")
     key = next((k for k in now if before.get(k) != now[k]), None)
     if key is not None:
         raise ConfigError(

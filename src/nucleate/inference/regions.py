@@ -14,16 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nucleate.errors import InputError
 from nucleate.features import RADIUS_UM, no_nuclei
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import stain_transform, to_level0
 from nucleate.inference.pipeline import Done, EngineOptions, ahead, run_tiles, workers
-from nucleate.inference.stitch import Ground, stitch
+from nucleate.inference.stitch import MARGIN_PX, Ground, stitch
 from nucleate.inference.tiling import Tile, plan
 from nucleate.inference.tissue import Tissue
 from nucleate.io.grids import Grid, Slide
-from nucleate.io.nuclei import writer
+from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
 from nucleate.labels import centroids_xy
+from nucleate.stain.normalise import Transform
 from nucleate.types import Bool, Float32, Frame, Instances, ModelCard
 
 REGION_PX = 6144  # edge of a region, about, in working pixels
@@ -37,12 +39,14 @@ class Region:
         row: of the grid of regions.
         column: likewise.
         core: the ground whose nuclei it owns, in level-0 pixels.
+        margin: how far beyond that its nuclei may lie, in level-0 pixels.
         tiles: those of its tiles that see tissue.
     """
 
     row: int
     column: int
     core: Ground
+    margin: float
     tiles: tuple[Tile, ...]
 
     @property
@@ -66,6 +70,25 @@ class Finished:
     nuclei: int
     lost: int
     seconds: tuple[float, float, float, float]
+
+
+def check_region(found: NucleiFile, digest: str) -> None:
+    """Raise an `InputError` unless the file of a region is whole and of the job of `digest`."""
+    facts = found.facts
+    if facts.get("job_digest") != digest:
+        raise InputError("begun differently")
+    if not isinstance(facts.get("cut"), int) or not isinstance(facts.get("lost"), list):
+        raise InputError("not a region")
+
+
+def is_finished(path: Path, digest: str) -> bool:
+    """Return whether a region is done, by this job, and with all of its tiles."""
+    try:
+        found = open_nuclei(path)
+        check_region(found, digest)
+    except InputError:
+        return False
+    return not found.facts["lost"]  # what could not be read may be readable now
 
 
 def frame_of(slide: Slide) -> Frame:
@@ -98,7 +121,9 @@ def plan_regions(
         level0_per_px = 1 / grid.asked_per_level0
         seen = [t for t in block if tissue is None or tissue.touches(t.core, level0_per_px)]
         if seen:
-            regions.append(Region(row, column, _core(block, grid, slide), tuple(seen)))
+            core = _core(block, grid, slide)
+            margin = (MARGIN_PX + 2) * level0_per_px
+            regions.append(Region(row, column, core, margin, tuple(seen)))
     return regions
 
 
@@ -121,17 +146,30 @@ def run_regions(
     tissue: Tissue | None,
     options: EngineOptions,
     folder: Path,
+    digest: str,
     tell: Callable[[Done], None] = lambda _: None,
+    colours: Transform | None = None,
 ) -> Iterator[Finished]:
-    """Segment regions and write their files into `folder`; `tell` is given every tile.
+    """Segment regions and write their files into `folder`.
+
+    Args:
+        slide: what to segment.
+        model: with what.
+        regions: which.
+        tissue: where nuclei are kept; None for everywhere.
+        options: how to tile.
+        folder: for the files.
+        digest: of the job, written into every file: regions of two jobs are never mixed.
+        tell: is given every tile.
+        colours: of the whole slide, from `stain_transform`; None estimates it.
 
     Raises:
         InputError: nothing can be read any more.
         OutputError: a file cannot be written.
     """
-    colours = stain_transform(slide.source, model.card)
+    colours = colours or stain_transform(slide.source, model.card)
     tiles = (tile for region in regions for tile in region.tiles)
-    keeper = _Keeper(slide, model.card, tissue, folder)
+    keeper = _Keeper(slide, model.card, tissue, folder, digest)
     with workers(options) as pools, ThreadPoolExecutor(1, "write") as pen:
         done = run_tiles(slide, model, tiles, options, colours, pools)
         blocks = ((region, [_told(next(done), tell) for _ in region.tiles]) for region in regions)
@@ -151,6 +189,7 @@ class _Keeper:
     card: ModelCard
     tissue: Tissue | None
     folder: Path
+    digest: str
 
     def __call__(self, block: tuple[Region, list[Done]]) -> Finished:
         begun = time.perf_counter()
@@ -170,7 +209,7 @@ class _Keeper:
             for d in done
             if d.part is None
         ]
-        facts: dict[str, Any] = {"region": [region.row, region.column], "lost": lost, "cut": cut}
+        facts: dict[str, Any] = {"job_digest": self.digest, "lost": lost, "cut": cut}
         like = _unplaced(no_nuclei(frame, tuple(self.card.classes)))
         with writer(self.folder / region.file, like, facts) as out:
             for rows in (edge, ~edge):

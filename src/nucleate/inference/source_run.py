@@ -19,10 +19,18 @@ from nucleate.features import COLUMNS
 from nucleate.inference.assemble import Assembled, assemble
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import as_slide, stain_transform
-from nucleate.inference.job import begin_job, check_same, describe_job
+from nucleate.inference.job import (
+    begin_job,
+    check_job,
+    check_same,
+    describe_job,
+    is_begun,
+    job_digest,
+    read_tissue,
+)
 from nucleate.inference.overview import Heat, draw_overview
 from nucleate.inference.pipeline import Done, EngineOptions
-from nucleate.inference.regions import Finished, Region, frame_of, plan_regions
+from nucleate.inference.regions import Finished, Region, frame_of, is_finished, plan_regions
 from nucleate.inference.tiling import Tile
 from nucleate.inference.tissue import Survey, Tissue, survey
 from nucleate.io.exports import EXPORTERS, PARQUET
@@ -31,6 +39,7 @@ from nucleate.io.images import write_png
 from nucleate.io.nuclei import NucleiFile, open_nuclei
 from nucleate.io.remote import Mirror
 from nucleate.io.slides import open_source
+from nucleate.stain.normalise import Transform
 from nucleate.types import Float32, Instances, ModelCard
 
 RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
@@ -107,6 +116,8 @@ class Run:
         tissue: where to look; None for everywhere.
         place: of the results.
         job: everything that the result depends on.
+        digest: of the job.
+        colours: what the stain of the whole source is changed by.
         regions: all of them.
         left: those to do.
         begun: when.
@@ -121,6 +132,8 @@ class Run:
     tissue: Tissue | None
     place: Place
     job: dict[str, Any]
+    digest: str
+    colours: Transform
     regions: list[Region]
     left: list[Region]
     begun: float
@@ -151,18 +164,25 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
     seen = survey(slide) if is_slide else None
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
-    place = Place(out, path.stem, is_slide, options.formats)
-    regions = plan_regions(slide, model.card, options.engine, tissue)
-    run = Run(path, name, slide, seen, tissue, place, job, regions, [], begun)
+    place, digest = Place(out, path.stem, is_slide, options.formats), job_digest(job)
+    colours = stain_transform(source, model.card)
+    run = Run(path, name, slide, seen, tissue, place, job, digest, colours, [], [], begun)
     if options.resume:
         out.pull(place.regions.name)
-        if place.parquet.is_file():
-            check_same(open_nuclei(place.parquet).facts.get("job", {}), job, place.parquet)
+        out.pull_file(place.parquet.name)
+        if is_begun(place.regions):
+            check_job(place.regions, job)
+            run.tissue = read_tissue(place.regions, slide)
+        elif place.parquet.is_file():
+            check_same(open_nuclei(place.parquet).facts.get("job"), job, place.parquet)
             run.is_done = True
             return run
-    begin_job(place.regions, job, tissue, options.resume)
-    out.push(place.regions.name)
-    run.left = [r for r in regions if not (place.regions / r.file).is_file()]
+    run.regions = plan_regions(slide, model.card, options.engine, run.tissue)
+    if not (options.resume and is_begun(place.regions)):
+        out.remove(place.regions.name)
+        begin_job(place.regions, job, tissue)
+        out.push(place.regions.name)
+    run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
     return run
 
 
@@ -177,7 +197,6 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     if run.is_done:
         found = open_nuclei(place.parquet)
         notes.append("was there already")
-        todo = {k: f for k, f in place.files().items() if not (place.out.folder / f).exists()}
     else:
         place.out.pull(place.regions.name)  # what other machines have written
         like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
@@ -186,21 +205,24 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         if told.lost and len(told.lost) == sum(len(region.tiles) for region in run.regions):
             raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
         found = open_nuclei(place.regions / _COLLECTED)
-        notes += _notes(run, told, card)
-        todo = place.files()
-        for name in place.overview().values():
-            _draw(found, run, place.out.folder / name)
-    _write_all(found, run, todo)
+        notes += _notes(run, told)
+    files = place.files()
+    if not found.count and "spatialdata" in files:
+        del files["spatialdata"]
+        notes.append("spatialdata left out: it cannot hold no nuclei")
+    _write_all(found, run, files)
+    for name in place.overview().values():
+        _draw(found, run, place.out.folder / name)
     if not run.is_done:
         try:
             found.path.replace(place.parquet)
         except OSError as error:
             raise OutputError(explain_os_error(error, place.parquet)) from error
         shutil.rmtree(place.regions, ignore_errors=True)
-    place.out.push(place.parquet.name, *todo.values(), *place.overview().values())
+    place.out.push(*files.values(), *place.overview().values(), place.parquet.name)
     place.out.remove(place.regions.name)
     stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
-    return _row(run, open_nuclei(place.parquet)) | {
+    return _row(run, open_nuclei(place.parquet), files) | {
         "seconds": round(time.monotonic() - run.begun, 2),
         "stages": stages,
         "notes": notes,
@@ -213,7 +235,7 @@ def abandon(run: Run) -> None:
         shutil.rmtree(run.place.regions, ignore_errors=True)
 
 
-def _notes(run: Run, told: Assembled, card: ModelCard) -> list[str]:
+def _notes(run: Run, told: Assembled) -> list[str]:
     notes = []
     if len(run.left) < len(run.regions):
         there = len(run.regions) - len(run.left)
@@ -222,9 +244,8 @@ def _notes(run: Run, told: Assembled, card: ModelCard) -> list[str]:
         notes.append(f"{told.cut} objects are larger than a tile sees and end at its edge")
     if told.lost:
         notes.append(f"{len(told.lost)} tiles could not be read: {told.lost[0]['reason']}")
-    stain = stain_transform(run.slide.source, card).note
-    if stain:
-        notes.append(f"stain {stain}")
+    if run.colours.note:
+        notes.append(f"stain {run.colours.note}")
     if run.place.is_slide and run.place.formats is None:
         notes.append("labels, overlay, csv and geojson left out for its size; see export")
     return notes
@@ -236,6 +257,8 @@ def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:
     try:
         for name, file in files.items():
             path = run.place.out.folder / file
+            if path.is_dir():  # of an earlier run
+                shutil.rmtree(path)
             EXPORTERS[name].write(found, run.slide.source, path)
             written.append(path)
     except BaseException:
@@ -256,7 +279,7 @@ def _draw(found: NucleiFile, run: Run, path: Path) -> None:
     write_png(path, draw_overview(run.seen, heat, lost, title))
 
 
-def _row(run: Run, found: NucleiFile) -> dict[str, Any]:
+def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
     """Return what the summary says about a source."""
     frame, slide, lost = found.frame, run.slide, found.facts["lost"]
     square_mm = frame.width * frame.height * slide.mpp**2 / 1e6
@@ -270,7 +293,7 @@ def _row(run: Run, found: NucleiFile) -> dict[str, Any]:
         "nuclei": found.count,
         "nuclei_per_mm2": round(found.count / square_mm, 1),
         "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
-        "files": {"parquet": run.place.parquet.name, **run.place.files(), **run.place.overview()},
+        "files": {"parquet": run.place.parquet.name, **files, **run.place.overview()},
         "lost": lost,
     }
     if run.seen is not None:

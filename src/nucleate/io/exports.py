@@ -19,6 +19,7 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.io.files import atomic
+from nucleate.io.grids import Slide
 from nucleate.io.images import write_label_rows, write_png
 from nucleate.io.nuclei import NucleiFile
 from nucleate.io.slides import Source
@@ -106,7 +107,7 @@ def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
         raise InputError(
             f"{path}: an overlay needs the picture. Segment it with --formats overlay."
         )
-    image = source.read(0, 0, source.width, source.height)
+    image = Slide(source, 1.0).whole()
     write_png(path, draw_outlines(image, found.read()))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -72,7 +73,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise OutputError(f"{path}: is there already. Choose another name, or remove it.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +11,8 @@ from nucleate.io.slides import RegionError, Source
 from nucleate.types import SAME_MPP, Float64, Int64, UInt8, grid_ratio
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
+UNREAD_RGB = (150, 90, 140)  # as tissue is: whoever looks for it finds out that it cannot be read
+_PIECE = 256  # edge of what is given up at once
 _BLOCK_PIXELS = 1 << 24  # of level 0, read at once for an overview
 
 
@@ -128,7 +129,7 @@ class Slide:
     def overview(self, mpp: float) -> UInt8:
         """Return the whole picture at a coarse resolution, read block by block.
 
-        A block that cannot be read is white.
+        What cannot be read has the colour `UNREAD_RGB`, as little of it as possible.
         """
         grid = self.grid(mpp)
         edge = max(1, int(_BLOCK_PIXELS**0.5 * grid.asked_per_read))
@@ -143,17 +144,35 @@ class Slide:
                     max(right * wide // grid.width, 1),
                     max(bottom * high // grid.height, 1),
                 )
-                with contextlib.suppress(RegionError):
-                    block = self.source.read(*box, grid.level)
-                    size = (right - x, bottom - y)
-                    out[y:bottom, x:right] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
+                block = self._readable(box, grid.level)
+                size = (right - x, bottom - y)
+                out[y:bottom, x:right] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
         return out
+
+    def whole(self) -> UInt8:
+        """Return all pixels of level 0; what cannot be read has the colour `UNREAD_RGB`."""
+        return self._readable((0, 0, self.source.width, self.source.height), 0)
+
+    def _readable(self, box: Box, level: int) -> UInt8:
+        """Return a region of a level; of what cannot be read, pieces of 256 pixels are coloured."""
+        try:
+            return self.source.read(*box, level)
+        except RegionError:
+            x0, y0, x1, y1 = box
+            out = np.full((y1 - y0, x1 - x0, 3), UNREAD_RGB, np.uint8)
+            if max(x1 - x0, y1 - y0) <= _PIECE:
+                return out
+            half = max(_PIECE, (max(x1 - x0, y1 - y0) // 2 + _PIECE - 1) // _PIECE * _PIECE)
+            for y in range(y0, y1, half):
+                for x in range(x0, x1, half):
+                    right, bottom = min(x + half, x1), min(y + half, y1)
+                    part = self._readable((x, y, right, bottom), level)
+                    out[y - y0 : bottom - y0, x - x0 : right - x0] = part
+            return out
 
     def _read_size(self, grid: Grid) -> tuple[int, int]:
         """Return width and height of the picture in read pixels."""
-        width, height = self.source.width, self.source.height
-        down = grid.level0_per_read
-        return max(1, int(width / down + 0.01)), max(1, int(height / down + 0.01))
+        return self.source.level_sizes[grid.level]
 
     def _mirrored(self, x0: int, y0: int, x1: int, y1: int, grid: Grid) -> UInt8:
         """Return read pixels of a region that may reach beyond the picture, mirrored there."""

@@ -23,7 +23,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
 _TILE = 256  # edge of a tile of a label image
 _TIFF = (".tif", ".tiff")
-OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
 _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
 _MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
 
@@ -317,7 +317,7 @@ def tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
         metadata = tifffile.xml2dict(file.ome_metadata)
         image = metadata.get("OME", {}).get("Image", {})
         pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
-        unit = OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
+        unit = _OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
         size = pixels.get("PhysicalSizeX")
         return None if unit is None or size is None else plausible_mpp(float(size) * unit)
     tags = page.tags

@@ -132,20 +132,32 @@ class NucleiFile:
 
     def tables(self) -> Iterator[Any]:
         """Yield the rows as pyarrow tables, row group by row group."""
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             for i in range(file.num_row_groups):
                 yield file.read_row_group(i)
 
     def group(self, number: int) -> Instances:
         """Return the nuclei of one row group; none where there is no such group."""
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             if number >= file.num_row_groups:
                 return Instances.empty(self.frame)
             return self._nuclei(file.read_row_group(number))
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """Give the open file; damage inside of it is one sentence."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with open(self.path, "rb") as raw, pq.ParquetFile(raw) as file:
+                yield file
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise InputError(f"{self.path}: is damaged. Segment again.") from error
+        except OSError as error:
+            if error.filename or error.errno is not None:  # of what is read, or of what is written
+                raise
+            raise InputError(f"{self.path}: is damaged. Segment again.") from error
 
     def _nuclei(self, table: Any) -> Instances:  # noqa: ANN401
         import shapely
@@ -158,10 +170,8 @@ class NucleiFile:
 
     def spans(self) -> list[tuple[float, float]]:
         """Return of each row group where its nuclei begin and end from top to bottom, in pixels."""
-        import pyarrow.parquet as pq
-
         spans = []
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             names = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
             low, high = names.index("bbox.ymin"), names.index("bbox.ymax")
             for i in range(file.num_row_groups):
@@ -175,9 +185,8 @@ class NucleiFile:
 
     def column(self, name: str) -> Any:  # noqa: ANN401
         """Return one column as an array."""
-        import pyarrow.parquet as pq
-
-        return pq.read_table(self.path, columns=[name])[name].to_numpy()
+        with self._open() as file:
+            return file.read(columns=[name])[name].to_numpy()
 
     def read(self) -> Instances:
         """Return all nuclei at once."""

@@ -6,6 +6,9 @@ folder, and what is finished is copied to where it belongs.
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,16 +46,19 @@ def file_system(url: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
-def find_remote(url: str, endings: tuple[str, ...]) -> list[str]:
+def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
     """Return the files that a URL of a file, folder or glob stands for, in sorted order.
+
+    Args:
+        url: where to look.
+        wanted: path below that folder -> whether it is one.
 
     Raises:
         InputError: there is none, or it cannot be reached.
     """
     fs, path = file_system(url)
-    scheme = url.split("://", 1)[0]
     try:
-        if any(c in path for c in "*?["):
+        if any(c in path for c in "*[") or ("?" in path and not url.startswith("http")):
             found = fs.glob(path)
         elif fs.isdir(path):
             found = fs.find(path)
@@ -60,16 +66,14 @@ def find_remote(url: str, endings: tuple[str, ...]) -> list[str]:
             found = [path] if fs.exists(path) else []
     except Exception as error:  # every service has its own
         raise InputError(_cannot(url, error)) from error
-    mine = sorted(p for p in found if p.lower().endswith(endings) or p == path)
+    mine = sorted(p for p in found if p == path or wanted(p.removeprefix(path).lstrip("/")))
     if not mine:
         raise InputError(f"{url}: there is no picture or slide. Check the address.")
-    return [
-        f"{scheme}://{p.removeprefix('/')}" if scheme != "file" else f"file://{p}" for p in mine
-    ]
+    return [fs.unstrip_protocol(p) for p in mine]
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Copy a file here, unless a copy of the same size is here, and return where it is.
+    """Copy a file here, unless a copy of the same state is here, and return where it is.
 
     Raises:
         InputError: it cannot be read, or consists of several files.
@@ -79,12 +83,15 @@ def fetch(url: str, folder: Path) -> Path:
             f"{url}: slides of this kind consist of several files. Copy them to a disk first."
         )
     fs, path = file_system(url)
-    target = folder / PurePosixPath(path).name
     try:
-        if target.is_file() and target.stat().st_size == fs.size(path):
+        facts = fs.info(path)
+        state = [str(facts.get(key)) for key in ("size", "ETag", "etag", "LastModified", "mtime")]
+        own = hashlib.sha256("\n".join([url, *state]).encode()).hexdigest()[:16]
+        target = folder / own / PurePosixPath(path).name
+        if target.is_file():
             return target
-        folder.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{uuid.uuid4().hex}.part")
         fs.get_file(path, str(part))
         part.replace(target)
     except Exception as error:
@@ -120,9 +127,26 @@ class Mirror:
                 here = self.folder / below / PurePosixPath(name).name
                 if not here.exists() and fs.isfile(name):
                     here.parent.mkdir(parents=True, exist_ok=True)
-                    part = here.with_name(f".{here.name}.part")
+                    part = here.with_name(f".{uuid.uuid4().hex}.part")
                     fs.get_file(name, str(part))
                     part.replace(here)
+        except Exception as error:
+            raise InputError(_cannot(self.url, error)) from error
+
+    def pull_file(self, name: str) -> None:
+        """Copy one file that is there, where it is.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if self.url is None:
+            return
+        fs, root = file_system(self.url)
+        here = self.folder / name
+        try:
+            if fs.isfile(f"{root}/{name}"):
+                here.parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(f"{root}/{name}", str(here))
         except Exception as error:
             raise InputError(_cannot(self.url, error)) from error
 
@@ -148,11 +172,19 @@ class Mirror:
             raise OutputError(_cannot(self.url, error)) from error
 
     def remove(self, name: str) -> None:
-        """Remove a folder there."""
-        if self.url is not None:
-            fs, root = file_system(self.url)
+        """Remove a folder there.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        if self.url is None:
+            return
+        fs, root = file_system(self.url)
+        try:
             if fs.exists(f"{root}/{name}"):
                 fs.rm(f"{root}/{name}", recursive=True)
+        except Exception as error:
+            raise OutputError(_cannot(self.url, error)) from error
 
 
 def _names(fs: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -21,15 +21,20 @@ class RegionError(InputError):
     """One region of a slide cannot be read; others may be."""
 
 
-def whole_ratio(downsample: float) -> float:
+def whole_ratio(edge: int, level_edge: int) -> float:
     """Return a downsample without what comes of sizes that were cut to whole pixels.
 
+    Args:
+        edge: of level 0, in pixels.
+        level_edge: of the level.
+
     Example:
-        >>> whole_ratio(16.007), whole_ratio(2.5)
-        (16.0, 2.5)
+        >>> whole_ratio(10_000, 624), whole_ratio(10_000, 4_000), whole_ratio(9_000, 2_000)
+        (16.0, 2.5, 4.5)
     """
-    whole = round(downsample)
-    return float(whole) if abs(downsample / whole - 1) < 0.01 else float(downsample)
+    ratio = edge / level_edge
+    whole = max(1, round(ratio))
+    return float(whole) if abs(edge / whole - level_edge) < 1.5 else ratio
 
 
 class Source(Protocol):
@@ -44,6 +49,8 @@ class Source(Protocol):
     """Where the corner of this picture lies in the file's level 0."""
     downsamples: tuple[float, ...]
     """Of each level: level-0 pixels per pixel; the first is 1."""
+    level_sizes: tuple[tuple[int, int], ...]
+    """Width and height of each level, in its pixels."""
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside a level, in its pixels.
@@ -69,6 +76,7 @@ class ArraySource:
         self._image = image
         self.name, self.mpp, self.origin_xy = name, mpp, (0, 0)
         self.height, self.width = image.shape[:2]
+        self.level_sizes: tuple[tuple[int, int], ...] = ((self.width, self.height),)
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return a region."""
@@ -97,7 +105,13 @@ class OpenSlideSource:
         self.height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height))
         self.mpp = plausible_mpp(properties.get(openslide.PROPERTY_NAME_MPP_X))
         self._downs = self._slide.level_downsamples
-        self.downsamples = tuple(whole_ratio(down) for down in self._downs)
+        levels = self._slide.level_dimensions
+        self.downsamples = tuple(whole_ratio(width, wide) for wide, _ in levels)
+        whole = (self.width, self.height) == (width, height)
+        self.level_sizes = tuple(
+            (w, h) if whole else (max(1, int(self.width / down)), max(1, int(self.height / down)))
+            for (w, h), down in zip(levels, self.downsamples, strict=True)
+        )
 
     def _open(self) -> Any:  # noqa: ANN401
         import openslide
@@ -142,7 +156,7 @@ def open_source(path: Path) -> Source:
     suffix = path.suffix.lower()
     try:
         size = path.stat().st_size
-        if path.is_dir() and (suffix == ".zarr" or (path / ".zattrs").exists()):
+        if path.is_dir() and is_zarr(path):
             from nucleate.io.omezarr import ZarrSource
 
             return ZarrSource(path)
@@ -169,6 +183,12 @@ def open_source(path: Path) -> Source:
                 return OpenSlideSource(path)
     image, mpp = read_image(path)
     return ArraySource(image, mpp, path.name)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is that of a Zarr group."""
+    marks = (path / ".zattrs", path / ".zgroup", path / "zarr.json")
+    return path.suffix.lower() == ".zarr" or any(mark.is_file() for mark in marks)
 
 
 def _openslide_knows(path: Path) -> bool:

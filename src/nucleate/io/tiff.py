@@ -14,7 +14,7 @@ from nucleate.io.slides import REMEDY, RegionError, whole_ratio
 from nucleate.types import UInt8
 
 _LARGE_PIXELS = 1 << 26  # from 8192 squared on, a TIFF is read region by region
-_CACHED = 64  # pieces of the file that are kept decoded: neighbouring regions share them
+_CACHED_BYTES = 64 << 20  # of pieces that are kept decoded: neighbouring regions share them
 
 
 def is_large(path: Path) -> bool:
@@ -63,8 +63,15 @@ class TiffSource:
         )
         if not usual:
             raise InputError(f"{path}: is no TIFF of 8-bit RGB. Convert it to one.")
-        self.downsamples = tuple(whole_ratio(self.width / page.imagewidth) for page in self._pages)
-        self._piece = lru_cache(_CACHED)(self._decode)
+        self.downsamples = tuple(whole_ratio(self.width, page.imagewidth) for page in self._pages)
+        self.level_sizes = tuple((page.imagewidth, page.imagelength) for page in self._pages)
+        largest = max(3 * page.chunks[0] * page.chunks[1] for page in self._pages)
+        if largest > _CACHED_BYTES:
+            raise InputError(
+                f"{path}: is written in pieces of {largest >> 20} MiB, too large to be read one by "
+                "one. Convert it to a tiled TIFF."
+            )
+        self._piece = lru_cache(max(2, _CACHED_BYTES // largest))(self._decode)
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return a region; pieces that the file leaves out are white."""
