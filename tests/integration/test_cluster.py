@@ -208,3 +208,29 @@ def test_slurm_jobs_are_what_the_profile_says(tmp_path):
             read_profile(tmp_path / "bad.yaml")
     with pytest.raises(ConfigError, match="not understood"):
         start_slurm({"jobs": 1, "cores": 1, "memory": "1GB", "nonsense": 1}, start=False)
+
+
+def test_copies_are_told_apart(tmp_path, bucket):
+    import boto3
+
+    client = boto3.client("s3")
+    for key, body in (("c1/x.npy", b"one"), ("c2/x.npy", b"two"), ("c3/.a.regions/x.png", b"no")):
+        client.put_object(Bucket="slides", Key=key, Body=body)
+    first, second = (fetch(f"{bucket}/{key}/x.npy", tmp_path) for key in ("c1", "c2"))
+    assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
+    client.put_object(Bucket="slides", Key="c1/x.npy", Body=b"new")
+    assert fetch(f"{bucket}/c1/x.npy", tmp_path).read_bytes() == b"new"
+    with pytest.raises(InputError, match="no picture or slide"):
+        expand_sources([f"{bucket}/c3"])
+
+
+def test_a_worker_that_never_comes_is_one_sentence():
+    from distributed import LocalCluster
+
+    spec = ModelSpec("mtl-small", "cpu")
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as none,
+        connect(none.scheduler_address, None, spec) as cluster,
+        pytest.raises(ModelError, match="No worker has come"),
+    ):
+        cluster.model(timeout_s=2)

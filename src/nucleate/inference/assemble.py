@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ _AFTER = ((0, 1), (1, -1), (1, 0), (1, 1))  # neighbours that no earlier region 
 _AROUND = tuple((r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0))
 _EDGE, _INSIDE = 0, 1  # row groups of a region's file
 _KEPT = 64  # edges of regions that stay in memory
+T = TypeVar("T")
 Place = tuple[int, int, int]  # row and column of a region, row in its edge
 
 
@@ -82,20 +83,20 @@ def assemble(
 
     @lru_cache(maxsize=_KEPT)
     def edge(row: int, column: int) -> Instances:
-        return _opened(folder, known[row, column], digest).group(_EDGE)
+        return _of(known[row, column], folder, digest, lambda file: file.group(_EDGE))
 
     gone = _doubles(known, edge, like.frame)
     cut, lost = 0, list[dict[str, Any]]()
     like = no_nuclei(like.frame, like.class_names)
     for region in regions:  # what could not be read has to be in the metadata, which come first
-        told = _opened(folder, region, digest).facts
+        told = _of(region, folder, digest, lambda file: file.facts)
         cut, lost = cut + int(told["cut"]), lost + list(told["lost"])
     mpp = check_mpp(like.frame.mpp)
     radius = RADIUS_UM / mpp
     with writer(out, like, {**facts, "lost": lost}) as file:
         for place, region in known.items():
             mine = _kept(edge(*place), gone[place])
-            inside = _opened(folder, region, digest).group(_INSIDE)
+            inside = _of(region, folder, digest, lambda file: file.group(_INSIDE))
             nuclei = Instances.concatenate([mine, inside], like.frame)
             if not len(nuclei):
                 continue
@@ -119,19 +120,18 @@ def assemble(
         return Assembled(file.count, sum(map(len, gone.values())), cut, lost)
 
 
-def _opened(folder: Path, region: Region, digest: str) -> NucleiFile:
-    """Return the file of a region; one that is damaged, or of another job, is removed."""
+def _of(region: Region, folder: Path, digest: str, read: Callable[[NucleiFile], T]) -> T:
+    """Return what is read of the file of a region; one that is damaged or foreign is removed."""
     path = folder / region.file
     try:
         found = open_nuclei(path)
         check_region(found, digest)
+        return read(found)
     except InputError as error:
-        if path.is_file():
-            path.unlink()
+        path.unlink(missing_ok=True)
         raise InputError(
             f"{path}: was damaged, or of another run ({error}). It is removed: go on with --resume."
         ) from error
-    return found
 
 
 def _doubles(
