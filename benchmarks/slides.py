@@ -111,7 +111,7 @@ def seams(folder: Path) -> dict[str, Any]:
         exact[tile] = {"nuclei": len(found), "wrong": len(set(found) ^ set(truth))}
         print(tile, exact[tile], flush=True)
     slide = folder / "tissue.tif"
-    write_slide(slide, edge, edge, tissue_block(), covered=some_blocks(edge, 9))
+    write_slide(slide, edge, edge, tissue_block(), covered=some_blocks(edge, 6))
     tables = {}
     for tile in (512, 1024, 2048):
         out = folder / f"model-{tile}"
@@ -197,7 +197,7 @@ def speed(folder: Path) -> dict[str, Any]:
     from nucleate.io.slides import open_source
 
     slide_file = folder / "speed.tif"
-    write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 6))
+    write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 4))
     model = load_model(device="cpu")
     slide = as_slide(open_source(slide_file), model.card, None)
     regions = plan_regions(slide, model.card, EngineOptions(), survey(slide).tissue)
