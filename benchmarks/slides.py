@@ -35,26 +35,34 @@ from tests.synthetic_slide import (  # noqa: E402
     write_slide,
 )
 
+LAUNCHER = """
+import resource, subprocess, sys, time
+begun = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+said = (done.stderr.strip().splitlines() or [""])[-1]
+print(done.returncode, round(time.perf_counter() - begun, 1), round(peak / 1024), said)
+"""
+
+
+def measured(command: list[object]) -> dict[str, Any]:
+    """Run a command; return seconds and peak memory.
+
+    A small process starts it: what is forked from a large one counts as large from the start.
+    """
+    launched = [sys.executable, "-c", LAUNCHER, *map(str, command)]
+    told = subprocess.run(launched, capture_output=True, text=True, check=True)
+    code, seconds, peak, said = told.stdout.strip().split(" ", 3)
+    return {"code": int(code), "said": said, "seconds": float(seconds), "peak_mb": int(peak)}
+
 
 def segment(*words: object) -> dict[str, Any]:
-    """Run `nucleate segment` in a process of its own; return seconds, peak memory, summary."""
+    """Run `nucleate segment`; return seconds, peak memory, and the summary's first source."""
     out = Path(str(words[words.index("-o") + 1]))
-    begun = time.perf_counter()
-    command = [sys.executable, "-m", "nucleate", "segment", *map(str, words)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begun
-    code = os.waitstatus_to_exitcode(status)
-    said = process.stderr.read() if process.stderr else ""
+    found = measured([sys.executable, "-m", "nucleate", "segment", *words])
     summary = out / "summary.json"
-    found = json.loads(summary.read_text()) if summary.exists() else None
-    return {
-        "code": code,
-        "said": (said.strip().splitlines() or [""])[-1],
-        "seconds": round(seconds, 1),
-        "peak_mb": round(used.ru_maxrss / 1024),
-        "row": found["sources"][0] if found else None,
-    }
+    sources = json.loads(summary.read_text())["sources"] if summary.exists() else [None]
+    return {**found, "row": sources[0]}
 
 
 def megabytes(path: Path) -> int:
@@ -172,15 +180,11 @@ def memory(folder: Path) -> dict[str, Any]:
     largest = folder / "out-100000" / "100000.nuclei.parquet"
     exports = {}
     for form in ("geojson.gz", "csv", "annotation-store", "coco"):
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nucleate", "export", str(largest), "--to", form, "-o",
-             str(folder / f"x.{form}")], stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        _, _, used = os.wait4(process.pid, 0)
+        words = ["export", largest, "--to", form, "-o", folder / f"x.{form}"]
+        told = measured([sys.executable, "-m", "nucleate", *words])
         exports[form] = {
-            "seconds": round(time.perf_counter() - begun, 1),
-            "peak_mb": round(used.ru_maxrss / 1024),
+            "seconds": told["seconds"],
+            "peak_mb": told["peak_mb"],
             "mb": megabytes(folder / f"x.{form}"),
         }
         print(form, exports[form], flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -77,7 +78,9 @@ def optional(module: str, extra: str) -> ModuleType:
         NucleateError: the module is not installed.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():  # of packages about each other: not about what is done here
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
     except ImportError as error:
         raise NucleateError(
             f"This needs the Python package {module.split('.')[0]!r}, which is not installed. "

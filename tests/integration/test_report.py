@@ -16,7 +16,6 @@ from nucleate.report.gather import gather
 from nucleate.report.page import calibration_error, write_report
 from nucleate.train import train_recipe
 from tests.data import folder
-from tests.integration.test_cli import nucleate  # noqa: F401  (a fixture)
 from tests.integration.test_train import TINY
 
 
@@ -87,7 +86,7 @@ def test_calibration_by_hand():
     assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
 
 
-def test_refusals(runs, tmp_path, nucleate):  # noqa: F811
+def test_refusals(runs, tmp_path, nucleate):
     with pytest.raises(InputError, match="holds no run"):
         gather(tmp_path, runs, None)
     with pytest.raises(InputError, match="no such"):
@@ -104,7 +103,7 @@ def test_refusals(runs, tmp_path, nucleate):  # noqa: F811
     assert not (tmp_path / "r").exists()
 
 
-def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):  # noqa: F811
+def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):
     code, out, _ = nucleate("report", runs / "cv", "-o", tmp_path / "r", "--root", runs)
     assert code == 0
     assert out.strip() == str(tmp_path / "r" / "index.html")
@@ -160,7 +159,7 @@ def test_damaged_files_of_a_run_are_named(runs, tmp_path, name, content, said):
         gather(tmp_path / "one", runs, None)
 
 
-def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nucleate):  # noqa: F811
+def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nucleate):
     code, *_ = nucleate(
         "evaluate", "-m", runs / "cv", "--data", "folder", "--root", runs / "data", "--mpp", 0.25,
         "-o", tmp_path / "ev",

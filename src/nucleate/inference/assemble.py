@@ -34,7 +34,7 @@ from nucleate.types import Float64, Frame, Instances, Int64, check_mpp
 _AFTER = ((0, 1), (1, -1), (1, 0), (1, 1))  # neighbours that no earlier region has looked at
 _AROUND = tuple((r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0))
 _EDGE, _INSIDE = 0, 1  # row groups of a region's file
-_KEPT = 64  # edges of regions that stay in memory
+_KEPT = 12  # edges of regions that stay in memory
 T = TypeVar("T")
 Place = tuple[int, int, int]  # row and column of a region, row in its edge
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from nucleate.io.grids import Box, Slide
 from nucleate.stain.deconvolution import OD_OF_BYTE
@@ -13,11 +15,16 @@ from nucleate.stain.tissue import penned, tissue_mask
 from nucleate.types import Bool, Float64, UInt8
 
 UM_PER_PX = 8.0  # of the mask: the size of a nucleus
+_STRIP = 512  # rows that are worked on at once
+_SHOWN_PX = 1000  # longer edge of what is kept to be shown
 _SMALLEST_UM2 = 4_000.0  # smaller pieces are dust
 _SEAM_UM = 24.0  # tissue reaches this far beyond what the mask finds, for pale edges
 # of the channel that absorbs least (flat tissue was seen to reach 1.4), and of all channels over
 # the slide's median (two layers absorb twice): where a fold surely is, and how far it reaches
 _FOLD_DENSITY, _FOLD_TIMES = (1.6, 1.0), (1.8, 1.4)
+
+Float16 = NDArray[np.float16]
+Array = TypeVar("Array", UInt8, Bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Survey:
     """What is seen of a slide from afar.
 
     Attributes:
-        picture: uint8 (h, w, 3).
+        picture: uint8 (h, w, 3), as large as it is shown; likewise `pen` and `fold`.
         tissue: without pen and folds, with a seam.
         pen: bool (h, w), ink, or the black outside of a scan.
         fold: bool (h, w), tissue on tissue.
@@ -88,13 +95,10 @@ def survey(slide: Slide) -> Survey:
     picture = slide.overview(UM_PER_PX)
     mpp = slide.grid(UM_PER_PX).mpp
     smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
-    pen = np.asarray(penned(smooth) >= 0.5)
-    stained = tissue_mask(smooth)
-    density = OD_OF_BYTE[smooth]
-    total = density.sum(axis=-1)
+    pen, stained, total, weakest = _densities(smooth)
     usual = float(np.median(total[stained])) if stained.any() else np.inf
     sure, loose = (
-        stained & (density.min(axis=-1) > least) & (total > times * usual)
+        stained & (weakest > least) & (total > times * usual)
         for least, times in zip(_FOLD_DENSITY, _FOLD_TIMES, strict=True)
     )
     fold = without_specks(_pieces_with(loose, sure), _SMALLEST_UM2 / 2 / mpp**2)
@@ -104,7 +108,31 @@ def survey(slide: Slide) -> Survey:
     mask = cv2.dilate(mask.view(np.uint8), disc).view(np.bool_) & ~pen & ~fold
     tissue = Tissue.over(mask, slide)
     area = float(mask.sum()) * np.prod(tissue.level0_per_px) * slide.mpp**2 / 1e6
-    return Survey(picture, tissue, pen, fold, float(area))
+    return Survey(_shown(picture), tissue, _shown(pen), _shown(fold), float(area))
+
+
+def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
+    """Return pen, tissue, and the optical density of all channels and of the weakest, by strips."""
+    shape = smooth.shape[:2]
+    pen, stained = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
+    total, weakest = np.empty(shape, np.float16), np.empty(shape, np.float16)
+    for top in range(0, shape[0], _STRIP):
+        rows = slice(top, top + _STRIP)
+        pen[rows] = penned(smooth[rows]) >= 0.5
+        stained[rows] = tissue_mask(smooth[rows])
+        density = OD_OF_BYTE[smooth[rows]]
+        total[rows], weakest[rows] = density.sum(axis=-1), density.min(axis=-1)
+    return pen, stained, total, weakest
+
+
+def _shown(picture: Array) -> Array:
+    """Return a picture or mask no larger than it is shown: it is kept until the slide is done."""
+    scale = _SHOWN_PX / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    small = cv2.resize(picture.view(np.uint8), size, interpolation=cv2.INTER_AREA)
+    return small.view(picture.dtype)  # type: ignore[no-any-return]
 
 
 def _pieces_with(mask: Bool, seeds: Bool) -> Bool:
