@@ -74,3 +74,8 @@ def nucleate(monkeypatch, capsys):
         return stopped.value.code, out.out, out.err
 
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Run what starts Dask and an S3 server last: their threads stay, and a fork trips over them."""
+    items.sort(key=lambda item: item.path.name == "test_cluster.py")
