@@ -77,5 +77,5 @@ def nucleate(monkeypatch, capsys):
 
 
 def pytest_collection_modifyitems(items):
-    """Run what starts Dask and an S3 server last: their threads stay, and a fork trips over them."""
+    """Run what starts Dask and an S3 server last: a later fork trips over their threads."""
     items.sort(key=lambda item: item.path.name == "test_cluster.py")
