@@ -159,9 +159,9 @@ def main(detector_run: Path, dense_name: str, data: Path) -> None:
     pictures = []
     for sample in samples:
         source = ArraySource(sample.image, sample.mpp, sample.name)
-        detected = predict_maps(source, detector, 1.0)
+        detected = predict_maps(source, detector)
         dense = dense_candidates(
-            predict_maps(source, dense_model, 1.0), dense_model, sample.labels.shape
+            predict_maps(source, dense_model), dense_model, sample.labels.shape
         )
         pictures.append((sample, dense, detected, pairs_of(dense, detected)))
         print(sample.name, len(dense["scores"]), len(detected["scores"]), len(pictures[-1][3]))
