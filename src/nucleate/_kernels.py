@@ -48,34 +48,40 @@ def flood(levels, markers, mask):  # type: ignore[no-untyped-def]
     in Meyer's algorithm; pixels have four neighbours. The result is that of a priority queue.
     """
     height, width = levels.shape
-    labels = np.where(mask, markers, 0).astype(np.int32)
-    head = np.full(256, -1, np.int64)
-    tail = np.full(256, -1, np.int64)
-    following = np.full(height * width, -1, np.int64)
+    wide = width + 2  # a border of pixels that are not free: no neighbour needs to be looked for
+    labels = np.full((height + 2) * wide, -1, np.int32)
+    level_of = np.zeros((height + 2) * wide, np.uint8)
+    following = np.empty((height + 2) * wide, np.int32)
+    head = np.full(257, -1, np.int32)
+    head[256] = 0  # ends the search
+    tail = np.full(257, -1, np.int32)
     for y in range(height):
         for x in range(width):
-            if labels[y, x] > 0:
-                at, level = y * width + x, levels[y, x]
-                if head[level] < 0:
-                    head[level] = at
-                else:
-                    following[tail[level]] = at
-                tail[level] = at
+            if mask[y, x]:
+                at, level = (y + 1) * wide + x + 1, levels[y, x]
+                labels[at], level_of[at] = markers[y, x], level
+                if markers[y, x] > 0:
+                    following[at] = -1
+                    if head[level] < 0:
+                        head[level] = at
+                    else:
+                        following[tail[level]] = at
+                    tail[level] = at
+    sides = (-wide, -1, 1, wide)
     level = 0
-    while level < 256:
-        at = head[level]
-        if at < 0:
+    while True:
+        while head[level] < 0:
             level += 1
-            continue
+        if level == 256:
+            break
+        at = head[level]
         head[level] = following[at]
-        y, x = at // width, at % width
         lowest = level
-        for side in range(4):
-            v = y - 1 if side == 0 else (y + 1 if side == 3 else y)
-            u = x - 1 if side == 1 else (x + 1 if side == 2 else x)
-            if 0 <= v < height and 0 <= u < width and mask[v, u] and labels[v, u] == 0:
-                labels[v, u] = labels[y, x]
-                there, raised = v * width + u, levels[v, u]
+        for side in sides:
+            there = at + side
+            if labels[there] == 0:
+                labels[there] = labels[at]
+                raised = int(level_of[there])
                 following[there] = -1
                 if head[raised] < 0:
                     head[raised] = there
@@ -84,7 +90,97 @@ def flood(levels, markers, mask):  # type: ignore[no-untyped-def]
                 tail[raised] = there
                 lowest = min(lowest, raised)
         level = lowest
-    return labels
+    return np.maximum(labels.reshape(height + 2, wide)[1:-1, 1:-1], 0)
+
+
+@_compiled
+def renumber(labels, largest):  # type: ignore[no-untyped-def]
+    """Return labels 0..largest as 0..n without gaps, and the old number of each of 1..n."""
+    table = np.zeros(largest + 1, np.int32)
+    flat = labels.ravel()
+    for i in flat:
+        table[i] = 1
+    table[0] = 0
+    old = np.flatnonzero(table)
+    for i in range(len(old)):
+        table[old[i]] = i + 1
+    out = np.empty(flat.shape, np.int32)
+    for at in range(len(flat)):
+        out[at] = table[flat[at]]
+    return out.reshape(labels.shape), old
+
+
+@_compiled
+def sums(labels, values, n):  # type: ignore[no-untyped-def]
+    """Return (n, 2): how many pixels each label 1..n has, and the sum of `values` on them."""
+    height, width = labels.shape
+    out = np.zeros((n, 2))
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x] - 1
+            if i >= 0:
+                out[i, 0] += 1
+                out[i, 1] += np.float64(values[y, x])
+    return out
+
+
+@_compiled
+def uneven(labels, n):  # type: ignore[no-untyped-def]
+    """Return bool (n,): labels 1..n that are not one 4-connected piece without a hole.
+
+    A hole is what an 8-connected ring encloses. Two by two pixels tell the number of pieces less
+    that of holes (Gray 1971, doi:10.1109/T-C.1971.223289); a walk from the first pixel tells
+    whether there is one piece.
+    """
+    height, width = labels.shape
+    wide = width + 2
+    padded = np.zeros((height + 2, wide), np.int32)
+    padded[1:-1, 1:-1] = labels
+    corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), where pieces are 8-connected
+    areas = np.zeros(n + 1, np.int64)
+    first = np.zeros(n + 1, np.int64)
+    for y in range(height + 1):
+        for x in range(width + 1):
+            a, b = padded[y, x], padded[y, x + 1]
+            c, d = padded[y + 1, x], padded[y + 1, x + 1]
+            if d > 0:
+                if areas[d] == 0:
+                    first[d] = (y + 1) * wide + x + 1
+                areas[d] += 1
+            if a == b and c == d and a == c:
+                continue
+            for k in range(4):
+                i = (a, b, c, d)[k]
+                if i == 0 or (k > 0 and i == a) or (k > 1 and i == b) or (k > 2 and i == c):
+                    continue  # nothing, or counted already
+                same = (a == i) + (b == i) + (c == i) + (d == i)
+                if same == 1:
+                    corners[i] += 1
+                elif same == 3:
+                    corners[i] -= 1
+                elif same == 2 and (a == d or b == c) and a != b and a != c:
+                    corners[i] -= 2
+    flat = padded.ravel()
+    seen = np.zeros(flat.shape, np.bool_)
+    waiting = np.empty(max(areas.max(), 1), np.int64)
+    out = np.zeros(n, np.bool_)
+    for i in range(1, n + 1):
+        reached = 0
+        if areas[i] > 0:
+            waiting[0], count, reached = first[i], 1, 1
+            seen[first[i]] = True
+            while count > 0:
+                count -= 1
+                at = waiting[count]
+                for side in (-wide, -1, 1, wide):
+                    there = at + side
+                    if flat[there] == i and not seen[there]:
+                        seen[there] = True
+                        waiting[count] = there
+                        count += 1
+                        reached += 1
+        out[i - 1] = reached != areas[i] or corners[i] != 4
+    return out
 
 
 @_compiled
@@ -169,48 +265,57 @@ def fill(labels, xy, value):  # type: ignore[no-untyped-def]
     return inside, taken
 
 
-@_compiled
-def moments(labels, channels, n):  # type: ignore[no-untyped-def]
-    """Return (n, 6 + 2 c): area, sums of x, y, xx, yy, xy, of each channel, and of its square.
+@njit(nogil=True, inline="always")
+def _amount(image, y, x, stain, which):  # type: ignore[no-untyped-def]
+    red, green, blue = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+    return stain[red, 0, which] + stain[green, 1, which] + stain[blue, 2, which]
 
-    Coordinates are counted from the first pixel of each label, so that all sums are whole numbers
-    and do not depend on where in the picture the label lies.
+
+@_compiled
+def measure(labels, image, density, to_stains, n, bins, densest):  # type: ignore[no-untyped-def]
+    """Return what a pass over the pixels of the labels 1..n tells.
+
+    First (n, 12): area; sums of x, y, xx, yy, xy, counted from the label's first pixel; sums of
+    haematoxylin, eosin and the steepness of the haematoxylin; sums of their squares. Then (n, bins)
+    how often each level of haematoxylin from 0 to `densest` occurs. `density` is that of each byte,
+    `to_stains` (3, 2) the share of each channel. The steepness is that of `numpy.gradient`.
     """
     height, width = labels.shape
-    count = channels.shape[2]
-    out = np.zeros((n, 6 + 2 * count), np.float64)
+    out = np.zeros((n, 12), np.float64)
+    counts = np.zeros((n, bins), np.int64)
     first = np.zeros((n, 2), np.int64)
+    stain = np.empty((256, 3, 2), np.float32)
+    for byte in range(256):
+        stain[byte] = density[byte] * to_stains
+    per_level = np.float32(bins / densest)
     for y in range(height):
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
             i = labels[y, x] - 1
-            if i >= 0:
-                if out[i, 0] == 0:
-                    first[i, 0], first[i, 1] = y, x
-                dy, dx = y - first[i, 0], x - first[i, 1]
-                out[i, 0] += 1
-                out[i, 1] += dx
-                out[i, 2] += dy
-                out[i, 3] += dx * dx
-                out[i, 4] += dy * dy
-                out[i, 5] += dx * dy
-                for c in range(count):
-                    value = np.float64(channels[y, x, c])
-                    out[i, 6 + c] += value
-                    out[i, 6 + count + c] += value * value
-    return out
-
-
-@_compiled
-def histograms(labels, levels, n, bins):  # type: ignore[no-untyped-def]
-    """Return (n, bins): how often each label has each level of `levels`, uint8 below `bins`."""
-    height, width = labels.shape
-    out = np.zeros((n, bins), np.int64)
-    for y in range(height):
-        for x in range(width):
-            i = labels[y, x] - 1
-            if i >= 0:
-                out[i, levels[y, x]] += 1
-    return out
+            if i < 0:
+                continue
+            if out[i, 0] == 0:
+                first[i, 0], first[i, 1] = y, x
+            dy, dx = y - first[i, 0], x - first[i, 1]
+            out[i, 0] += 1
+            out[i, 1] += dx
+            out[i, 2] += dy
+            out[i, 3] += dx * dx
+            out[i, 4] += dy * dy
+            out[i, 5] += dx * dy
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            dark = _amount(image, y, x, stain, 0)
+            pink = _amount(image, y, x, stain, 1)
+            across = _amount(image, y, right, stain, 0) - _amount(image, y, left, stain, 0)
+            down = _amount(image, below, x, stain, 0) - _amount(image, above, x, stain, 0)
+            across /= np.float32(max(right - left, 1))
+            down /= np.float32(max(below - above, 1))
+            steep = np.sqrt(across * across + down * down)
+            for k, value in enumerate((dark, pink, steep)):
+                out[i, 6 + k] += np.float64(value)
+                out[i, 9 + k] += np.float64(value) * np.float64(value)
+            counts[i, min(max(int(dark * per_level), 0), bins - 1)] += 1
+    return out, counts
 
 
 @_compiled

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.stain.deconvolution import to_stains
+from nucleate.stain.deconvolution import OD_OF_BYTE, OD_TO_STAINS
 from nucleate.types import Float32, Float64, Frame, Instances, Int32, Int64, UInt8
 
 COLUMNS = (
@@ -57,16 +57,9 @@ def measure(
     from nucleate import _kernels
 
     n = len(offsets) - 1
-    stains = to_stains(image)
-    haematoxylin = np.ascontiguousarray(stains[..., 0])
-    along_y, along_x = (
-        np.gradient(haematoxylin) if min(labels.shape) > 1 else (0 * haematoxylin,) * 2
+    sums, counts = _kernels.measure(
+        labels, np.ascontiguousarray(image), OD_OF_BYTE, OD_TO_STAINS[:, :2], n, _BINS, _DENSEST
     )
-    steepness = np.sqrt(along_x * along_x + along_y * along_y)  # the same bits on every machine
-    channels = np.dstack([haematoxylin, stains[..., 1], steepness])
-    levels = np.clip(haematoxylin * (_BINS / _DENSEST), 0, _BINS - 1).astype(np.uint8)
-    sums = _kernels.moments(labels, np.ascontiguousarray(channels), n)
-    counts = _kernels.histograms(labels, levels, n, _BINS)
     area = np.maximum(sums[:, 0], 1)
     perimeter, hull_share = _outlines(coords_xy, offsets)
     major, minor = _axes(sums)

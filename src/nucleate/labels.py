@@ -31,13 +31,9 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
         return labels, np.zeros(0, np.int64)
     largest = int(labels.max(initial=0))
     if largest <= 4 * labels.size + 1024:  # a table of all ids is smaller than a sort
-        present = np.zeros(largest + 1, np.bool_)
-        present[labels] = True
-        present[0] = False
-        ids = np.flatnonzero(present).astype(np.int64)
-        table = np.zeros(largest + 1, np.int32)
-        table[ids] = np.arange(1, len(ids) + 1, dtype=np.int32)
-        return table[labels], ids
+        from nucleate import _kernels
+
+        return _kernels.renumber(np.ascontiguousarray(labels), largest)  # type: ignore[no-any-return]
     values = np.unique(labels)
     old = values[values > 0].astype(np.int64)
     new = np.searchsorted(old, labels).astype(np.int32) + 1
@@ -79,10 +75,13 @@ def largest_pieces(labels: Int32) -> Int32:
         >>> largest_pieces(np.array([[1, 0, 1, 1]], np.int32)).tolist()
         [[0, 0, 1, 1]]
     """
+    from nucleate import _kernels
+
     compacted, old = compact(labels)
     boxes, _ = boxes_areas(compacted, len(old))
     out = compacted.copy()
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
+    for i in np.flatnonzero(_kernels.uneven(compacted, len(old))):
+        x0, y0, x1, y1 = boxes[i]
         window = compacted[y0:y1, x0:x1]
         mask = (window == i + 1).view(np.uint8)
         pieces, numbered, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)

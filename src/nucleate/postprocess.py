@@ -156,11 +156,10 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
         >>> mean_score(np.array([[1, 1]], np.int32), np.array([[0.5, 1.0]], np.float32)).tolist()
         [0.75]
     """
-    flat = labels.ravel()
-    count = int(labels.max(initial=0)) + 1
-    areas = np.bincount(flat, minlength=count)[1:]
-    sums = np.bincount(flat, weights=foreground.ravel(), minlength=count)[1:]
-    return (sums / np.maximum(areas, 1)).astype(np.float32)
+    from nucleate import _kernels
+
+    areas, sums = _kernels.sums(labels, foreground, int(labels.max(initial=0))).T
+    return np.asarray(sums / np.maximum(areas, 1), np.float32)
 
 
 def _classes(labels: Int32, maps: Maps) -> Int16:

@@ -4,6 +4,7 @@ from skimage.measure import regionprops
 
 from nucleate.features import measure
 from nucleate.labels import trace
+from nucleate.stain.deconvolution import to_stains
 from tests.synthetic import tissue
 
 
@@ -39,3 +40,36 @@ def test_haematoxylin_is_higher_inside_dark_nuclei():
     inside = measure(labels, image, xy, offsets, 0.25)["haematoxylin_mean"].mean()
     pale = measure(labels, np.full_like(image, 240), xy, offsets, 0.25)["haematoxylin_mean"].mean()
     assert inside > pale + 0.3
+
+
+def test_stain_and_texture_are_those_of_whole_maps():
+    image, labels = tissue(200, 260, 60, seed=3)
+    coords, offsets, _ = trace(labels)
+    table = measure(labels, image, coords, offsets, 0.5)
+    haematoxylin, eosin, _ = np.moveaxis(to_stains(image), -1, 0)
+    along_y, along_x = np.gradient(haematoxylin)
+    steepness = np.hypot(along_x, along_y)
+    for i in range(1, len(offsets)):
+        mine = labels == i
+        levels = np.clip(haematoxylin[mine] * 8, 0, 31).astype(int)
+        share = np.bincount(levels) / mine.sum()
+        share = share[share > 0]
+        expected = {
+            "haematoxylin_mean": haematoxylin[mine].mean(),
+            "haematoxylin_sd": haematoxylin[mine].std(),
+            "eosin_mean": eosin[mine].mean(),
+            "eosin_sd": eosin[mine].std(),
+            "texture_entropy": -(share * np.log2(share)).sum(),
+            "texture_gradient": steepness[mine].mean() / 0.5,
+        }
+        for name, value in expected.items():
+            assert table[name][i - 1] == pytest.approx(value, abs=2e-5), name
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1)])
+def test_the_smallest_pictures_are_measured(shape):
+    labels = np.ones(shape, np.int32)
+    coords, offsets, _ = trace(labels)
+    table = measure(labels, np.full((*shape, 3), 90, np.uint8), coords, offsets, 0.25)
+    assert all(np.isfinite(column).all() for column in table.values())
+    assert table["texture_gradient"][0] == 0

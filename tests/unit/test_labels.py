@@ -1,6 +1,7 @@
+import cv2
 import numpy as np
 import pytest
-from skimage.measure import find_contours
+from skimage.measure import find_contours, label
 from skimage.segmentation import watershed
 
 from nucleate import _kernels
@@ -87,10 +88,26 @@ def test_largest_pieces_fills_holes_but_not_neighbours():
     assert out[3, 3] == 2
 
 
+def test_uneven_labels_are_those_of_several_pieces_or_with_a_hole():
+    rng = np.random.default_rng(0)
+    found = np.zeros(2, int)
+    for i in range(200):
+        shape, count = rng.integers(1, 30, 2), int(rng.integers(1, 8))
+        labels = rng.integers(0, count + 1, shape).astype(np.int32)
+        if i % 2:
+            labels = cv2.medianBlur(np.kron(labels, np.ones((3, 3))).astype(np.uint8), 3)
+        labels = labels.astype(np.int32)
+        for k, uneven in enumerate(_kernels.uneven(labels, count)):
+            mask = np.pad(labels == k + 1, 1)
+            pieces = label(mask, connectivity=1).max()
+            rest = label(~mask, connectivity=1).max()
+            assert uneven == (pieces != 1 or rest > 1)
+            found[int(uneven)] += 1
+    assert found.min() > 20
+
+
 def test_flood_agrees_with_the_reference_watershed():
     rng = np.random.default_rng(1)
-    import cv2
-
     height = cv2.GaussianBlur(rng.random((256, 256)).astype(np.float32), (0, 0), 5)
     height = (height - height.min()) / np.ptp(height)
     levels = np.rint(255 * (1 - height)).astype(np.uint8)
