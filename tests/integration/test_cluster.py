@@ -1,10 +1,12 @@
 """Regions on other processes and behind URLs: the same table, whoever dies."""
 
 import os
+import re
 import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -91,6 +93,37 @@ def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
         _same(tmp_path / "out", alone, "small")
         with pytest.raises(ModelError, match="is on the workers"):
             model.backend(np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
+    from nucleate.inference import batch
+
+    sources = [tmp_path / f"{i}.tif" for i in range(12)]
+    for i, source in enumerate(sources):
+        write_slide(source, 200, 200 + i, tissue_block())
+    told = []
+
+    def begin(path, *rest):
+        told.append("begin")
+        return real(path, *rest)
+
+    real = batch.begin
+    monkeypatch.setattr(batch, "begin", begin)
+    with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
+        summary = segment_files(
+            sources, tmp_path / "out", cluster.model(), OPTIONS, told.append, cluster=cluster
+        )
+    assert summary["totals"]["done"] == 12
+    assert [row["height"] for row in summary["sources"]] == list(range(200, 212))
+    assert told[:6] == ["begin"] * 6  # twice as many as three workers do at a time
+    assert told[6] != "begin"
+    assert told.count("begin") == 12
+
+
+def test_the_number_of_workers_is_told(workers):
+    told = []
+    with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu"), told.append):
+        assert told == [f"3 workers of {workers.scheduler_address}"]
 
 
 def test_no_scheduler_is_one_sentence():
@@ -234,3 +267,16 @@ def test_a_worker_that_never_comes_is_one_sentence():
         pytest.raises(ModelError, match="No worker has come"),
     ):
         cluster.model(timeout_s=2)
+
+
+def test_profiles_and_manifests_of_the_slide_page_are_what_they_claim(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "slides.md").read_text(encoding="utf-8")
+    slurm, kubernetes = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "slurm.yaml").write_text(slurm, encoding="utf-8")
+    cluster = start_slurm(read_profile(tmp_path / "slurm.yaml"), start=False)
+    assert "--gres=gpu:1" in cluster.job_script()
+    cluster.close()
+    manifest = yaml.safe_load(kubernetes)
+    assert manifest["kind"] == "DaskCluster"
+    (port,) = manifest["spec"]["scheduler"]["service"]["ports"]
+    assert port["port"] == 8786

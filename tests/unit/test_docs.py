@@ -35,22 +35,3 @@ def test_readme_keeps_its_two_promises():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "\npip install . && nucleate demo\n" in text
     assert '\npip install ".[dev]" && pytest\n' in text
-
-
-def test_profiles_and_manifests_of_the_slide_page_are_what_they_claim(tmp_path):
-    import re
-
-    import yaml
-
-    from nucleate.inference.cluster import read_profile, start_slurm
-
-    page = (ROOT / "docs" / "how-to" / "slides.md").read_text(encoding="utf-8")
-    slurm, kubernetes = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "slurm.yaml").write_text(slurm, encoding="utf-8")
-    cluster = start_slurm(read_profile(tmp_path / "slurm.yaml"), start=False)
-    assert "--gres=gpu:1" in cluster.job_script()
-    cluster.close()
-    manifest = yaml.safe_load(kubernetes)
-    assert manifest["kind"] == "DaskCluster"
-    (port,) = manifest["spec"]["scheduler"]["service"]["ports"]
-    assert port["port"] == 8786

@@ -215,3 +215,25 @@ def test_where_there_is_no_bar_progress_is_a_line_now_and_then(tmp_path, capsys,
     assert "a.svs: 1 of 200 tiles" in err
     assert "mm²/s, 0 nuclei" in err
     assert "left" in err
+
+
+def test_dicom_files_of_one_slide_are_one_source(tmp_path, monkeypatch):
+    from nucleate.inference import batch
+
+    names = ["a-0.dcm", "a-1.dcm", "b-0.dcm", "damaged.dcm", "plain.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"DICM")
+    series = {"a-0.dcm": "1", "a-1.dcm": "1", "b-0.dcm": "2"}
+    monkeypatch.setattr(batch, "dicom_series", lambda path: series.get(path.name))
+    found = [path.name for path in batch.find_sources([tmp_path])]
+    assert found == ["a-0.dcm", "b-0.dcm", "damaged.dcm", "plain.png"]
+    monkeypatch.undo()
+    assert len(batch.find_sources([tmp_path])) == 5  # none can be opened: each will say so
+
+
+@pytest.mark.data
+def test_dicom_files_of_a_real_slide_are_one_source(real_data):
+    from nucleate.inference.batch import find_sources
+
+    found = find_sources([real_data / "slides" / "dicom_boxes"])
+    assert [path.name for path in found] == ["boxes_0.dcm"]

@@ -6,7 +6,7 @@ import glob
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from nucleate.io.exports import EXPORTERS, PARQUET
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
 from nucleate.io.remote import Mirror, fetch, find_remote, is_url
-from nucleate.io.slides import SLIDES, is_zarr
+from nucleate.io.slides import SLIDES, dicom_series, is_zarr
 
 if TYPE_CHECKING:
     from nucleate.inference.cluster import Cluster
@@ -34,7 +34,8 @@ _OWN = (  # what ends the names of results that are pictures
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     """Return the pictures and slides that files, folders and globs stand for, in sorted order.
 
-    Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders.
+    Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders. Of the DICOM files
+    of one slide the first stands for all.
 
     Raises:
         InputError: something does not exist, or a folder or glob holds no picture or slide.
@@ -66,7 +67,13 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
             found += matched
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
-    return list(dict.fromkeys(found))
+    return _one_of_a_series(dict.fromkeys(found))
+
+
+def _one_of_a_series(paths: Iterable[Path]) -> list[Path]:
+    """Leave out DICOM files of a slide of which another file stands here: it brings them all."""
+    first: dict[str, Path] = {}
+    return [p for p in paths if (uid := dicom_series(p)) is None or first.setdefault(uid, p) == p]
 
 
 def _is_source(name: str) -> bool:
@@ -241,33 +248,43 @@ class _Batch:
     def there(self, sources: Sequence[Path | str], cluster: Cluster) -> list[dict[str, Any]]:
         """Segment the regions of all sources on a cluster, as its workers get free."""
         rows: dict[int, dict[str, Any]] = {}
-        runs: dict[int, Run] = {}
-        for i, source in enumerate(sources):
-            try:
-                runs[i] = self._begin(source)
-            except NucleateError as error:
-                rows[i] = self._failed(source, error)
-        states = {
-            i: Progress(sum(len(r.tiles) for r in run.left), _mpp(run, self._model))
-            for i, run in runs.items()
-        }
-        waiting = {i: len(run.left) for i, run in runs.items()}
-        for i in [i for i, count in waiting.items() if count == 0]:
-            rows[i] = self._finish(runs[i])
-        for i, outcome in cluster.run(runs, self._options, self._out):
-            if i in rows:
-                continue
-            if isinstance(outcome, NucleateError):
-                rows[i] = self._failed(runs[i].name, outcome)
-                cluster.cancel(i)
-                abandon(runs[i])
-                continue
-            runs[i].add(outcome)
-            states[i].add_region(outcome)
-            self._progress(runs[i].path, states[i])
-            waiting[i] -= 1
-            if waiting[i] == 0:
-                rows[i] = self._finish(runs[i])
+        under_way: dict[int, tuple[Run, Progress]] = {}
+
+        def begun() -> Iterator[tuple[int, Run]]:
+            for i, source in enumerate(sources):
+                try:
+                    run = self._begin(source)
+                except NucleateError as error:
+                    rows[i] = self._failed(source, error)
+                    continue
+                if not run.left:
+                    rows[i] = self._finish(run)
+                    continue
+                tiles = sum(len(region.tiles) for region in run.left)
+                under_way[i] = run, Progress(tiles, _mpp(run, self._model))
+                yield i, run
+
+        try:
+            for i, outcome in cluster.run(begun(), self._options, self._out):
+                if i not in under_way:  # it has failed
+                    continue
+                run, state = under_way[i]
+                if isinstance(outcome, NucleateError):
+                    rows[i] = self._failed(run.name, outcome)
+                    abandon(run)
+                else:
+                    run.add(outcome)
+                    state.add_region(outcome)
+                    self._progress(run.path, state)
+                    if state.done == state.tiles:
+                        rows[i] = self._finish(run)
+                if i in rows:
+                    del under_way[i]
+                    cluster.forget(i)
+        except BaseException:
+            for run, _ in under_way.values():
+                abandon(run)
+            raise
         return [rows[i] for i in sorted(rows)]
 
     def _begin(self, source: Path | str) -> Run:

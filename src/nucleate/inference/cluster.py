@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,51 +128,68 @@ class Cluster:
         return Model(card, backend)
 
     def run(
-        self, runs: Mapping[int, Run], options: BatchOptions, out: Mirror
+        self, runs: Iterator[tuple[int, Run]], options: BatchOptions, out: Mirror
     ) -> Iterator[tuple[int, Finished | NucleateError]]:
-        """Yield finished regions of runs as they come, or why a run cannot be finished."""
-        distributed: Any = optional("distributed", "cluster")
-        owner: dict[str, int] = {}
-        for i, run in runs.items():
-            folder = run.place.regions
-            store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
-            source = run.name if is_url(run.name) else str(run.path.resolve())
-            told = json.dumps(run.job, sort_keys=True)
-            work = Work(source, options.mpp, self._spec, told, options.engine, store)
-            for region in run.left:
-                place = region.row, region.column
-                future = self._client.submit(run_on_worker, work, place, pure=False, **self._needs)
-                owner[future.key] = i
-                self._futures.setdefault(i, []).append(future)
-        every = [future for futures in self._futures.values() for future in futures]
-        for future in distributed.as_completed(every, loop=self._client.loop):
-            i = owner[future.key]
-            if future.cancelled():
-                continue
-            try:
-                yield i, future.result()
-            except NucleateError as error:
-                yield i, error
-            except distributed.KilledWorker:
-                yield (
-                    i,
-                    InputError(
-                        f"{runs[i].name}: workers died again and again over one region, of memory "
-                        "perhaps. Lower --tile-px, or give workers more; then --resume."
-                    ),
-                )
-            except Exception as error:  # what a worker's machine does to it
-                yield (
-                    i,
-                    InputError(
-                        f"{runs[i].name}: a worker failed ({type(error).__name__}: {error}). See "
-                        "its log; then --resume."
-                    ),
-                )
+        """Yield finished regions of runs as they come, or why a run cannot be finished.
 
-    def cancel(self, number: int) -> None:
-        """Give up what is left of a run."""
+        The next run is begun when less than twice what the workers do at a time is waiting.
+        """
+        distributed: Any = optional("distributed", "cluster")
+        done = distributed.as_completed(loop=self._client.loop)
+        owner: dict[str, tuple[int, str]] = {}
+        more = True
+        while more or not done.is_empty():
+            while more and done.count() < 2 * max(1, sum(self._client.nthreads().values())):
+                begun = next(runs, None)
+                more = begun is not None
+                if begun is not None:
+                    i, run = begun
+                    self._futures[i] = self._submit(run, options, out)
+                    owner |= {future.key: (i, run.name) for future in self._futures[i]}
+                    done.update(self._futures[i])
+            if done.is_empty():
+                break
+            future = next(done)
+            i, name = owner.pop(future.key)
+            if not future.cancelled():
+                yield i, _outcome(future, name)
+
+    def _submit(self, run: Run, options: BatchOptions, out: Mirror) -> list[Any]:
+        folder = run.place.regions
+        store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
+        source = run.name if is_url(run.name) else str(run.path.resolve())
+        told = json.dumps(run.job, sort_keys=True)
+        work = Work(source, options.mpp, self._spec, told, options.engine, store)
+        return [
+            self._client.submit(
+                run_on_worker, work, (region.row, region.column), pure=False, **self._needs
+            )
+            for region in run.left
+        ]
+
+    def forget(self, number: int) -> None:
+        """Let go of a run; what is left of it is given up."""
         self._client.cancel(self._futures.pop(number, []))
+
+
+def _outcome(future: Any, name: str) -> Finished | NucleateError:  # noqa: ANN401
+    """Return what a worker gives for a region of the source `name`, or why it gives nothing."""
+    distributed: Any = optional("distributed", "cluster")
+    try:
+        finished: Finished = future.result()
+    except NucleateError as error:
+        return error
+    except distributed.KilledWorker:
+        return InputError(
+            f"{name}: workers died again and again over one region, of memory perhaps. Lower "
+            "--tile-px, or give workers more; then --resume."
+        )
+    except Exception as error:  # what a worker's machine does to it
+        return InputError(
+            f"{name}: a worker failed ({type(error).__name__}: {error}). See its log; then "
+            "--resume."
+        )
+    return finished
 
 
 class connect:  # noqa: N801  # a context manager, used as a function
@@ -216,7 +233,7 @@ class connect:  # noqa: N801  # a context manager, used as a function
                 "'dask scheduler', and workers with 'dask worker ADDRESS'."
             ) from error
         self._open.append(client)
-        count = len(client.scheduler_info()["workers"])
+        count = len(client.nthreads())
         self._tell(f"{count} workers of {client.scheduler.address}")
         return Cluster(client, self._spec)
 

@@ -185,6 +185,20 @@ def open_source(path: Path) -> Source:
     return ArraySource(image, mpp, path.name)
 
 
+def dicom_series(path: Path) -> str | None:
+    """Return what the DICOM files of one slide have in common; None for any other file."""
+    import openslide
+
+    if path.suffix.lower() != ".dcm":
+        return None
+    try:
+        with openslide.OpenSlide(str(path)) as slide:
+            found: str | None = slide.properties.get("dicom.SeriesInstanceUID")
+            return found
+    except (openslide.OpenSlideError, OSError):
+        return None  # damaged: said when it is opened
+
+
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is that of a Zarr group."""
     marks = (path / ".zattrs", path / ".zgroup", path / "zarr.json")
