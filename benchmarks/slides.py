@@ -201,7 +201,7 @@ def speed(folder: Path) -> dict[str, Any]:
     from nucleate.io.slides import open_source
 
     slide_file = folder / "speed.tif"
-    write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 4))
+    write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 10))
     model = load_model(device="cpu")
     slide = as_slide(open_source(slide_file), model.card, None)
     regions = plan_regions(slide, model.card, EngineOptions(), survey(slide).tissue)
@@ -242,7 +242,9 @@ def speed(folder: Path) -> dict[str, Any]:
     finally:
         for process in (*workers, scheduler):
             process.terminate()
-    return {"tiles": len(tiles), "rounds": rounds, "two_workers": dask}
+    return {
+        "tiles": len(tiles), "regions": len(regions), "rounds": rounds, "two_workers": dask,
+    }  # fmt: skip
 
 
 def kills(folder: Path) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def speed(found: dict[str, Any]) -> list[str]:
     both = min(w["engine"] for w in workers)
     return [
         (
-            f"{found['tiles']} tiles of 1536 pixels, {best['tissue_mm2']:.1f} mm² of tissue, three "
-            "rounds.\n"
+            f"{found['tiles']} tiles of 1536 pixels in {found['regions']} regions, "
+            f"{best['tissue_mm2']:.1f} mm² of tissue, three rounds.\n"
         ),
         (
             f"- engine over the network alone (its slowest stage): {min(ratios):.2f} to "

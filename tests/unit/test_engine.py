@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nucleate import postprocess, segment
+from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import as_slide, find_nuclei
@@ -204,3 +204,8 @@ def test_components_are_the_same_before_and_after_the_engine():
     assert labels.max() == 1
     coords, offsets, _ = trace(labels)
     np.testing.assert_array_equal(rasterise(coords, offsets, (60, 60))[0], labels)
+
+
+def test_processes_beside_each_other_are_not_pinned_to_the_same_cores():
+    backend = load_model(device="cpu", threads=1).backend
+    assert backend._compiled.get_property("ENABLE_CPU_PINNING") is False

@@ -52,6 +52,7 @@ class OpenVinoBackend:
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two processes would pin themselves to the same cores
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
         try:

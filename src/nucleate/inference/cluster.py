@@ -164,7 +164,7 @@ class Cluster:
             self._client.submit(
                 run_on_worker, work, (region.row, region.column), pure=False, **self._needs
             )
-            for region in run.left
+            for region in sorted(run.left, key=lambda region: -len(region.tiles))
         ]
 
     def forget(self, number: int) -> None:
