@@ -52,8 +52,10 @@ def measured(command: list[object]) -> dict[str, Any]:
     """
     launched = [sys.executable, "-c", LAUNCHER, *map(str, command)]
     told = subprocess.run(launched, capture_output=True, text=True, check=True)
-    code, seconds, peak, said = told.stdout.strip().split(" ", 3)
-    return {"code": int(code), "said": said, "seconds": float(seconds), "peak_mb": int(peak)}
+    code, seconds, peak, *said = told.stdout.strip().split(" ", 3)
+    return {
+        "code": int(code), "said": "".join(said), "seconds": float(seconds), "peak_mb": int(peak),
+    }  # fmt: skip
 
 
 def segment(*words: object) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def agreement(one: Any, other: Any) -> dict[str, Any]:
 def memory(folder: Path) -> dict[str, Any]:
     """Peak memory over slides of growing size; the largest holds a million nuclei."""
     rows = {}
-    for edge, blocks in ((10_000, 9), (30_000, 30), (100_000, 345)):
+    for edge, blocks in ((10_000, 9), (30_000, 30), (100_000, 285)):
         slide = folder / f"{edge}.tif"
         write_slide(slide, edge, edge, tissue_block(), covered=some_blocks(edge, blocks))
         told = segment(slide, "-o", folder / f"out-{edge}", "--precision", "bf16")
@@ -177,18 +179,23 @@ def memory(folder: Path) -> dict[str, Any]:
             "parquet_mb": megabytes(folder / f"out-{edge}" / f"{edge}.nuclei.parquet"),
         }
         print(edge, rows[edge], flush=True)
-    largest = folder / "out-100000" / "100000.nuclei.parquet"
+    return {"slides": rows, "exports": exported(folder / "out-100000" / "100000.nuclei.parquet")}
+
+
+def exported(largest: Path) -> dict[str, Any]:
+    """Time and peak memory of the exports of a table."""
     exports = {}
     for form in ("geojson.gz", "csv", "annotation-store", "coco"):
-        words = ["export", largest, "--to", form, "-o", folder / f"x.{form}"]
+        out = largest.with_name(f"x.{form}")
+        words = ["export", largest, "--to", form, "-o", out]
         told = measured([sys.executable, "-m", "nucleate", *words])
         exports[form] = {
             "seconds": told["seconds"],
             "peak_mb": told["peak_mb"],
-            "mb": megabytes(folder / f"x.{form}"),
+            "mb": megabytes(out),
         }
         print(form, exports[form], flush=True)
-    return {"slides": rows, "exports": exports}
+    return exports
 
 
 def speed(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from nucleate.inference.job import (
     job_digest,
     read_tissue,
 )
+from nucleate.inference.memory import give_back
 from nucleate.inference.overview import Heat, draw_overview
 from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.regions import Finished, Region, frame_of, is_finished, plan_regions
@@ -162,6 +163,7 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
             "it away: the overview shows the slide, and geojson.gz opens in QuPath."
         )
     seen = survey(slide) if is_slide else None
+    give_back()
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
     place, digest = Place(out, path.stem, is_slide, options.formats), job_digest(job)
@@ -198,6 +200,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         found = open_nuclei(place.parquet)
         notes.append("was there already")
     else:
+        give_back()
         place.out.pull(place.regions.name)  # what other machines have written
         like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
         facts = {"source": run.path.name, "job": run.job}
@@ -206,6 +209,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
             raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
         found = open_nuclei(place.regions / _COLLECTED)
         notes += _notes(run, told)
+    give_back()
     files = place.files()
     if not found.count and "spatialdata" in files:
         del files["spatialdata"]
