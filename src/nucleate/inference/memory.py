@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 
 import numpy as np
@@ -43,6 +44,7 @@ def give_back() -> None:
 
     Stages of a slide that follow each other need not add up. A few milliseconds.
     """
+    gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another system, another library

@@ -162,8 +162,9 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
             f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
             "it away: the overview shows the slide, and geojson.gz opens in QuPath."
         )
-    seen = survey(slide) if is_slide else None
-    give_back()
+    seen = None
+    if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
+        seen = survey(as_slide(open_source(path), model.card, options.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
     place, digest = Place(out, path.stem, is_slide, options.formats), job_digest(job)
@@ -185,6 +186,7 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
         begin_job(place.regions, job, tissue)
         out.push(place.regions.name)
     run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
+    give_back()
     return run
 
 
