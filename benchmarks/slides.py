@@ -1,6 +1,6 @@
 """Whole slides: seams, memory, speed, faults. Writes docs/results/slides.json, one part per call.
 
-python benchmarks/slides.py seams | memory | speed | kills | files FOLDER
+python benchmarks/slides.py seams | memory | speed | workers | kills | files FOLDER
 
 Slides are made here (tests/synthetic_slide.py): real tissue, repeated, glass elsewhere. Times are
 of a shared machine: read the ratios.
@@ -199,7 +199,7 @@ def exported(largest: Path) -> dict[str, Any]:
 
 
 def speed(folder: Path) -> dict[str, Any]:
-    """How far the engine is from its slowest stage alone, and two workers from one process."""
+    """How far the engine is from its slowest stage alone."""
     from nucleate import load_model
     from nucleate.inference.engine import as_slide
     from nucleate.inference.pipeline import EngineOptions
@@ -227,12 +227,18 @@ def speed(folder: Path) -> dict[str, Any]:
              "stages": row["stages"], "nuclei": row["nuclei"], "tissue_mm2": row["tissue_mm2"]}
         )  # fmt: skip
         print(rounds[-1], flush=True)
-    del pictures
-    dask = []
+    return {"tiles": len(tiles), "regions": len(regions), "rounds": rounds}
+
+
+def workers(folder: Path) -> dict[str, Any]:
+    """Two Dask workers of one thread against one process of two, in turns."""
+    slide_file = folder / "workers.tif"
+    write_slide(slide_file, 13_000, 13_000, tissue_block(), covered=some_blocks(13_000, 20))
+    plain, dask = [], []
     address = "tcp://127.0.0.1:18786"
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
     scheduler = subprocess.Popen([*module, "--port", "18786"], stderr=subprocess.DEVNULL)
-    workers = [
+    started = [
         subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_worker", address,
              "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder)],
@@ -242,16 +248,17 @@ def speed(folder: Path) -> dict[str, Any]:
     ]  # fmt: skip
     try:
         time.sleep(8)
-        for i in range(3):
-            told = segment(slide_file, "-o", folder / f"dask-{i}", "--scheduler", address)
-            dask.append({"engine": told["row"]["seconds"], "nuclei": told["row"]["nuclei"]})
-            print(dask[-1], flush=True)
+        for i in range(2):
+            for rows, name, more in (
+                (plain, "plain", ()), (dask, "dask", ("--scheduler", address)),
+            ):  # fmt: skip
+                told = segment(slide_file, "-o", folder / f"{name}-{i}", *more)
+                rows.append({key: told["row"][key] for key in ("seconds", "nuclei", "tissue_mm2")})
+                print(name, rows[-1], flush=True)
     finally:
-        for process in (*workers, scheduler):
+        for process in (*started, scheduler):
             process.terminate()
-    return {
-        "tiles": len(tiles), "regions": len(regions), "rounds": rounds, "two_workers": dask,
-    }  # fmt: skip
+    return {"one_process": plain, "two_workers": dask}
 
 
 def kills(folder: Path) -> dict[str, Any]:
@@ -332,6 +339,7 @@ def main(part: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("seams", "memory", "speed", "kills", "files"):
+    parts = ("seams", "memory", "speed", "workers", "kills", "files")
+    if len(sys.argv) < 2 or sys.argv[1] not in parts:
         sys.exit(__doc__)
     main(*sys.argv[1:])
