@@ -110,8 +110,7 @@ def find_nuclei(
             if progress is not None:
                 progress(len(parts), len(tiles))
     joined, cut = stitch(parts, Frame(grid.width, grid.height, card.mpp))
-    frame = Frame(source.width, source.height, slide.mpp, source.origin_xy)
-    nuclei = to_level0(joined, frame, grid.asked_per_level0)
+    nuclei = to_level0(joined, frame_of(slide), grid.asked_per_level0)
     return Found(with_neighbourhood(nuclei), cut, colours.note)
 
 
@@ -135,6 +134,12 @@ def as_slide(source: Source, card: ModelCard, mpp: float | None) -> Slide:
             "makes. The file is damaged: copy it again."
         )
     return Slide(source, check_mpp(resolution))
+
+
+def frame_of(slide: Slide) -> Frame:
+    """Return level 0 of a slide."""
+    source = slide.source
+    return Frame(source.width, source.height, slide.mpp, source.origin_xy)
 
 
 def stain_transform(source: Source, card: ModelCard) -> Transform:

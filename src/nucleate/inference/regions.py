@@ -17,7 +17,7 @@ from typing import Any
 from nucleate.errors import InputError
 from nucleate.features import RADIUS_UM, no_nuclei
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import stain_transform, to_level0
+from nucleate.inference.engine import frame_of, stain_transform, to_level0
 from nucleate.inference.pipeline import Done, EngineOptions, ahead, run_tiles, workers
 from nucleate.inference.stitch import MARGIN_PX, Ground, stitch
 from nucleate.inference.tiling import Tile, plan
@@ -89,12 +89,6 @@ def is_finished(path: Path, digest: str) -> bool:
     except InputError:
         return False
     return not found.facts["lost"]  # what could not be read may be readable now
-
-
-def frame_of(slide: Slide) -> Frame:
-    """Return level 0 of a slide."""
-    source = slide.source
-    return Frame(source.width, source.height, slide.mpp, source.origin_xy)
 
 
 def plan_regions(

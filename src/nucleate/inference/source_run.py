@@ -18,7 +18,7 @@ from nucleate.errors import ConfigError, InputError, OutputError, explain_os_err
 from nucleate.features import COLUMNS
 from nucleate.inference.assemble import Assembled, assemble
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import as_slide, stain_transform
+from nucleate.inference.engine import as_slide, frame_of, stain_transform
 from nucleate.inference.job import (
     begin_job,
     check_job,
@@ -31,7 +31,7 @@ from nucleate.inference.job import (
 from nucleate.inference.memory import give_back
 from nucleate.inference.overview import Heat, draw_overview
 from nucleate.inference.pipeline import Done, EngineOptions
-from nucleate.inference.regions import Finished, Region, frame_of, is_finished, plan_regions
+from nucleate.inference.regions import Finished, Region, is_finished, plan_regions
 from nucleate.inference.tiling import Tile
 from nucleate.inference.tissue import Survey, Tissue, survey
 from nucleate.io.exports import EXPORTERS, PARQUET

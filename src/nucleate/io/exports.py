@@ -156,7 +156,7 @@ def write_geojson(found: NucleiFile, source: Source | None, path: Path) -> None:
 
 
 def _features(found: NucleiFile, raw: IO[bytes] | gzip.GzipFile) -> None:
-    space = uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{found.facts.get('source')}")
+    space = found.id_space
     raw.write(b'{"type":"FeatureCollection","features":[')
     first = True
     for nuclei in found.groups():

@@ -7,6 +7,7 @@ pixel grid, the names of the classes, and how it was made.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,6 +125,11 @@ class NucleiFile:
     class_names: tuple[str, ...]
     facts: dict[str, Any]
     count: int
+
+    @property
+    def id_space(self) -> uuid.UUID:
+        """What the UUIDs of nuclei are made in: the same result gives the same ids."""
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{self.facts.get('source')}")
 
     def groups(self) -> Iterator[Instances]:
         """Yield the nuclei, row group by row group."""

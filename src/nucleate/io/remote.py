@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nucleate.errors import InputError, OutputError, optional
+from nucleate.errors import InputError, NucleateError, OutputError, optional
 
 _SEVERAL = (".mrxs", ".dcm", ".vms", ".vmu", ".zarr")
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
@@ -57,15 +58,13 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
         InputError: there is none, or it cannot be reached.
     """
     fs, path = file_system(url)
-    try:
+    with _reaching(url):
         if any(c in path for c in "*[") or ("?" in path and not url.startswith("http")):
             found = fs.glob(path)
         elif fs.isdir(path):
             found = fs.find(path)
         else:
             found = [path] if fs.exists(path) else []
-    except Exception as error:  # every service has its own
-        raise InputError(_cannot(url, error)) from error
     mine = sorted(p for p in found if p == path or wanted(p.removeprefix(path).lstrip("/")))
     if not mine:
         raise InputError(f"{url}: there is no picture or slide. Check the address.")
@@ -83,19 +82,14 @@ def fetch(url: str, folder: Path) -> Path:
             f"{url}: slides of this kind consist of several files. Copy them to a disk first."
         )
     fs, path = file_system(url)
-    try:
+    with _reaching(url):
         facts = fs.info(path)
         state = [str(facts.get(key)) for key in ("size", "ETag", "etag", "LastModified", "mtime")]
         own = hashlib.sha256("\n".join([url, *state]).encode()).hexdigest()[:16]
         target = folder / own / PurePosixPath(path).name
         if target.is_file():
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{uuid.uuid4().hex}.part")
-        fs.get_file(path, str(part))
-        part.replace(target)
-    except Exception as error:
-        raise InputError(_cannot(url, error)) from error
+        _bring(fs, path, target)
     return target
 
 
@@ -121,17 +115,12 @@ class Mirror:
             return
         fs, root = file_system(self.url)
         there = f"{root}/{below}".rstrip("/")
-        try:
+        with _reaching(self.url):
             names = fs.ls(there, detail=False) if fs.isdir(there) else []
             for name in names:
                 here = self.folder / below / PurePosixPath(name).name
                 if not here.exists() and fs.isfile(name):
-                    here.parent.mkdir(parents=True, exist_ok=True)
-                    part = here.with_name(f".{uuid.uuid4().hex}.part")
-                    fs.get_file(name, str(part))
-                    part.replace(here)
-        except Exception as error:
-            raise InputError(_cannot(self.url, error)) from error
+                    _bring(fs, name, here)
 
     def pull_file(self, name: str) -> None:
         """Copy one file that is there, where it is.
@@ -143,12 +132,9 @@ class Mirror:
             return
         fs, root = file_system(self.url)
         here = self.folder / name
-        try:
+        with _reaching(self.url):
             if fs.isfile(f"{root}/{name}"):
-                here.parent.mkdir(parents=True, exist_ok=True)
-                fs.get_file(f"{root}/{name}", str(here))
-        except Exception as error:
-            raise InputError(_cannot(self.url, error)) from error
+                _bring(fs, f"{root}/{name}", here)
 
     def push(self, *names: str) -> None:
         """Copy files or folders there.
@@ -159,7 +145,7 @@ class Mirror:
         if self.url is None:
             return
         fs, root = file_system(self.url)
-        try:
+        with _reaching(self.url, OutputError):
             for name in names:
                 here, there = self.folder / name, f"{root}/{name}"
                 if here.is_dir():
@@ -168,8 +154,6 @@ class Mirror:
                     if not _BUCKETS & set(_names(fs)):  # which have no folders to make
                         fs.makedirs(there.rsplit("/", 1)[0], exist_ok=True)
                     fs.put_file(str(here), there)
-        except Exception as error:
-            raise OutputError(_cannot(self.url, error)) from error
 
     def remove(self, name: str) -> None:
         """Remove a folder there.
@@ -180,18 +164,31 @@ class Mirror:
         if self.url is None:
             return
         fs, root = file_system(self.url)
-        try:
+        with _reaching(self.url, OutputError):
             if fs.exists(f"{root}/{name}"):
                 fs.rm(f"{root}/{name}", recursive=True)
-        except Exception as error:
-            raise OutputError(_cannot(self.url, error)) from error
+
+
+@contextmanager
+def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None]:
+    """Say in one sentence what a service says in its own way."""
+    try:
+        yield
+    except Exception as error:  # every service has its own
+        said = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+        raise kind(
+            f"{url}: cannot be reached ({said}). Check the address, the rights and the network."
+        ) from error
+
+
+def _bring(fs: Any, there: str, here: Path) -> None:  # noqa: ANN401
+    """Copy a file here; it gets its name when it is whole."""
+    here.parent.mkdir(parents=True, exist_ok=True)
+    part = here.with_name(f".{uuid.uuid4().hex}.part")
+    fs.get_file(there, str(part))
+    part.replace(here)
 
 
 def _names(fs: Any) -> tuple[str, ...]:  # noqa: ANN401
     """Return what a file system is called."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
-def _cannot(url: str, error: Exception) -> str:
-    said = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
-    return f"{url}: cannot be reached ({said}). Check the address, the rights and the network."

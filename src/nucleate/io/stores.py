@@ -140,13 +140,12 @@ def write_annotation_store(path: Path, found: NucleiFile) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    space = uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{found.facts.get('source')}")
     with atomic(path) as temporary:
         base = sqlite3.connect(temporary, isolation_level="DEFERRED")
         try:
             _make_store(base)
             for table in found.tables():
-                _fill_store(base, table, found.class_names, space)
+                _fill_store(base, table, found.class_names, found.id_space)
             base.commit()
         except sqlite3.Error as error:  # a full disk is none of the system's own errors here
             raise OSError(str(error)) from error
