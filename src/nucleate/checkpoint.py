@@ -17,6 +17,7 @@ BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
+INT8 = "model.int8.onnx"  # the network in 8-bit integers, where that costs next to nothing
 ENCODER_CARD, ENCODER = "encoder.json", "encoder.safetensors"  # of a pretraining
 
 

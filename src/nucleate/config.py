@@ -163,6 +163,15 @@ class InitConfig(Strict):
         return self
 
 
+class TeacherConfig(Strict):
+    """Finished models whose maps are learned beside the truth."""
+
+    models: tuple[str, ...] = ()
+    """Bundled models, model folders or run folders; several are averaged."""
+    weight: Share = 0.5
+    """Of what they say in the target; the truth has the rest."""
+
+
 class HeadConfig(Strict):
     """What one output map is trained with."""
 
@@ -256,6 +265,7 @@ class Recipe(Strict):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig
     init: InitConfig = Field(default_factory=lambda: InitConfig.model_validate({}))
+    teacher: TeacherConfig = TeacherConfig()
     heads: Annotated[dict[str, HeadConfig], Field(min_length=1)]
     train: TrainConfig
     decode: DecodeConfig = DecodeConfig()

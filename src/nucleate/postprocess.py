@@ -219,6 +219,17 @@ def missing_head(decoder: str, heads: list[str]) -> str | None:
     return next((head for head in needed if head not in heads), None)
 
 
+def needed(decoder: str, heads: list[str]) -> list[str]:
+    """Return those of `heads` that a decoder looks at; the others are learned from only.
+
+    Example:
+        >>> needed("watershed", ["foreground", "distance", "boundary", "type_1"])
+        ['foreground', 'distance', 'type_1']
+    """
+    own = pick(DECODERS, decoder, "decoder").heads
+    return [head for head in heads if head in own or head.startswith(TYPE)]
+
+
 def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, float]:
     """Return the thresholds of a decoder, `chosen` ones replacing the defaults.
 

@@ -13,7 +13,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ from nucleate import __version__
 from nucleate.checkpoint import CARD, read_card, trusted_file
 from nucleate.config import Strict, dump_recipe, load_tree
 from nucleate.datasets.splits import Split, read_split, write_split
-from nucleate.errors import TrainingError
+from nucleate.errors import TrainingError, optional
 from nucleate.io.files import atomic, read_text, sha256, write_text
 
 
@@ -77,6 +78,26 @@ class RunFolder:
             write_split(self.path / "split.json", split)
         if not (self.path / "environment.json").exists():
             write_text(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training here; a kill ends it, too.
+
+        Raises:
+            TrainingError: one is at it.
+        """
+        filelock: Any = optional("filelock", "train")
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise TrainingError(
+                f"{self.path}: another process is training here. Wait for it, or choose another -o."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def say(self, text: str) -> None:
         """Print a line and add it to the log."""

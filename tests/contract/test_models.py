@@ -6,7 +6,7 @@ import torch
 
 from nucleate.errors import ConfigError
 from nucleate.models import MODELS, build, parameter_count
-from nucleate.models.export import Deploy, export_onnx
+from nucleate.models.export import Deploy, export_onnx, round_weights, write_weights
 
 HEADS = ["foreground", "distance"]
 SMALL = {
@@ -20,7 +20,8 @@ SMALL = {
 VARIANTS = [
     *[("mtl", v) for v in (
         {"stem": 1}, {"stem": 2}, {"stem": 4}, {"dilations": (1,)}, {"transformer_layers": 0},
-        {"gates": False}, {"blocks": 1}, {"decoder_blocks": 2},
+        {"gates": False}, {"blocks": 1}, {"decoder_blocks": 2}, {"blocks": (1, 2, 1)},
+        {"skips": "add"},
     )],
     ("unet", {}), ("unet", {"upsampling": "transposed"}), ("unet", {"norm": "batch", "stem": 2}),
     ("unet", {"mean": (0.1, 0.2, 0.3), "sd": (0.2, 0.3, 0.4)}),
@@ -148,10 +149,42 @@ def test_torch_onnxruntime_and_openvino_agree(tmp_path, family, changes):
             np.testing.assert_allclose(result, expected[i], atol=2e-5)
 
 
+def test_files_hold_16_bits_and_lose_nothing(tmp_path):
+    import onnxruntime
+    from safetensors.numpy import load_file
+
+    network = _network("mtl", widths=(32, 48), dilations=(1,), transformer_layers=0)
+    with torch.no_grad():
+        network.leave.weight[0, 0] = 1e5  # beyond what 16 bits can hold
+    before = network.enter[0].weight.clone()
+    round_weights(network)
+    assert 0 < (network.enter[0].weight - before).abs().max() < 1e-3
+    assert network.leave.weight[0, 0] == 1e5
+    a = network.align_px
+    export_onnx(network, HEADS, a, tmp_path / "half.onnx")
+    export_onnx(network, HEADS, a, tmp_path / "whole.onnx", fold=True)
+    sizes = [(tmp_path / name).stat().st_size for name in ("half.onnx", "whole.onnx")]
+    assert sizes[0] < 0.65 * sizes[1]
+    write_weights(tmp_path / "w.safetensors", network.state_dict())
+    arrays = load_file(tmp_path / "w.safetensors")
+    assert arrays["enter.0.weight"].dtype == np.float16
+    assert arrays["leave.weight"].dtype == arrays["enter.1.running_var"].dtype == np.float32
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(arrays[name].astype(value.numpy().dtype), value.numpy())
+    image = np.random.default_rng(0).integers(0, 256, (1, 2 * a, 3 * a, 3), np.uint8)
+    with torch.no_grad():
+        expected = [m.numpy() for m in Deploy(network, HEADS)(torch.from_numpy(image))]
+    for file in ("half.onnx", "whole.onnx"):
+        found = onnxruntime.InferenceSession(tmp_path / file).run(HEADS, {"image": image})
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+
+
 def test_each_ingredient_can_be_switched_off_and_changes_the_network():
     full = parameter_count(_network("mtl"))
     assert parameter_count(_network("mtl", transformer_layers=0)) < full
     assert parameter_count(_network("mtl", gates=False)) < full
+    assert parameter_count(_network("mtl", skips="add")) < full
     image = torch.randint(0, 256, (1, 3, 96, 96)).float()
     plain = _network("mtl", dilations=(1,))
     with torch.no_grad():

@@ -51,7 +51,7 @@ def run(tree):
 
 
 def test_run_folder_holds_everything(run):
-    assert {p.name for p in run.iterdir()} == {
+    assert {p.name for p in run.iterdir()} - {".lock"} == {
         "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
         "start.json", "tensorboard", "checkpoints", "model", "validation",
     }  # fmt: skip
@@ -106,6 +106,13 @@ def test_changed_weights_are_refused(run, tmp_path):
     (tmp_path / "m" / "model.onnx").write_bytes(bytes(data))
     with pytest.raises(ModelError, match="SHA-256 does not fit"):
         load_model(tmp_path / "m", device="cpu")
+
+
+def test_two_processes_do_not_train_in_one_folder(run, tree):
+    recipe = load_recipe(tree / "tiny.yaml")
+    with RunFolder(run).alone(), pytest.raises(TrainingError, match="another process is training"):
+        train_recipe(recipe, tree, run, resume=True)
+    train_recipe(recipe, tree, run, resume=True)
 
 
 def test_taken_folder_and_other_recipe_are_refused(run, tree):
@@ -410,6 +417,98 @@ def test_what_the_first_model_saw_travels_on(run, tree, tmp_path):
     seen = {g for e in through for part in e.get("groups", {}).values() for g in part}
     assert len(seen) == 4
     assert not seen & set(card.training_data[-1]["groups"]["train"])
+
+
+def test_targets_lean_towards_the_teachers(run):
+    import torch
+
+    from nucleate.train.teacher import Teachers
+
+    recipe = load_recipe(
+        run / "recipe.yaml",
+        [f"teacher={{models: [{run.as_posix()}, {run.as_posix()}], weight: 0.25}}"],
+    )
+    teachers = Teachers.load(recipe, torch.device("cpu"))
+    picture = read_image(next((run / "validation").glob("overlays/*")))[0]
+    image = torch.from_numpy(picture[None].copy())
+    said = load_model(run, backend="torch", device="cpu").backend(image.numpy())
+    truth = {name: torch.zeros(image.shape[:3]) for name in (*said, "boundary")}
+    blended = teachers.blend(image.permute(0, 3, 1, 2), truth)
+    for name, drawn in said.items():
+        np.testing.assert_allclose(blended[name].numpy(), 0.25 * drawn, atol=1e-5)
+    assert blended["boundary"] is truth["boundary"]
+
+
+def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
+    changes = [f"teacher.models=[{run.as_posix()}]", "teacher.weight=1", "train.workers=0"]
+    model = train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "pupil")
+    base, other = (load_file(m / "model.safetensors") for m in (run / "model", model))
+    assert any(not np.array_equal(base[k], other[k]) for k in base)
+    assert "lean by 1.0 towards what tiny say" in read_card(model).notes
+    assert any(entry.get("through") == "tiny" for entry in read_card(model).training_data)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("data.split_seed=2", r"teacher\.models: tiny was trained or chosen on"),
+        ("data.mpp=0.5", r"teacher\.models: tiny sees 0\.25 um per pixel; the crops have 0\.5"),
+        (("heads={boundary: {loss: {bce: 1}}}"), "draws .*, and none of boundary"),
+    ],
+)
+def test_teachers_that_do_not_fit_are_refused(run, tree, tmp_path, change, said):
+    changes = [f"teacher.models=[{run.as_posix()}]", change]
+    if change.startswith("heads"):
+        from nucleate.train.teacher import teacher_cards
+
+        with pytest.raises(ConfigError, match=said):
+            teacher_cards(load_recipe(tree / "tiny.yaml", changes))
+        return
+    with pytest.raises(ConfigError, match=said):
+        train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "pupil")
+
+
+def test_the_engine_is_given_what_decoding_needs(tree, tmp_path):
+    heads = "{foreground: {loss: {bce: 1}}, distance: {loss: {mse: 4}}, boundary: {loss: {bce: 1}}}"
+    recipe = load_recipe(tree / "tiny.yaml", [f"heads={heads}", "train.steps=3"])
+    model = train_recipe(recipe, tree, tmp_path / "run")
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    assert set(load_model(model, device="cpu").backend(picture)) == {"foreground", "distance"}
+    torch_says = load_model(model, device="cpu", backend="torch").backend(picture)
+    assert set(torch_says) == {"foreground", "distance", "boundary"}
+
+
+def test_int8_is_kept_where_it_costs_little(run, tree, tmp_path, monkeypatch, nucleate):
+    from nucleate.train import quantise
+
+    monkeypatch.setattr(quantise, "CROPS", 4)
+    own = shutil.copytree(run, tmp_path / "run")
+    data = f"data.root={tree.as_posix()}"
+    before = read_card(own / "model")
+    code, out, _ = nucleate("quantise", own, "--set", data, "--most", "100")
+    assert code == 0, out
+    assert [line.split()[0] for line in out.splitlines()] == ["f32", "bf16", "int8", "int8"]
+    card = read_card(own / "model")
+    assert card.files.keys() - before.files.keys() == {"model.int8.onnx"}
+    assert set(card.metrics["precisions"]) == {"f32", "bf16", "int8"}
+    model = load_model(own, device="cpu")
+    assert model.backend.about.endswith("int8")
+    picture = read_image(next((own / "validation").glob("overlays/*")))[0][None]
+    whole, small = (
+        load_model(own, device="cpu", precision="f32").backend(picture),
+        model.backend(picture),
+    )
+    for head, drawn in whole.items():
+        assert 0 < np.abs(drawn - small[head]).mean() < 0.05
+    with pytest.raises(ModelError, match="int8 runs on OpenVINO only"):
+        load_model(own, device="cpu", backend="torch", precision="int8")
+    assert not quantise.quantise(own, [data], most=-1)[1]
+    assert "model.int8.onnx" not in read_card(own / "model").files
+    assert load_model(own, device="cpu").backend.about.endswith("f32")
+    with pytest.raises(ModelError, match=r"no model\.int8\.onnx.*nucleate quantise"):
+        load_model(own, device="cpu", precision="int8")
+    with pytest.raises(ConfigError, match="not those of the run"):
+        quantise.quantise(own, [data, "data.split_seed=2"], most=1)
 
 
 def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):

@@ -28,6 +28,7 @@ for _command in (
     run.export,
     run.train,
     experiment.crossval,
+    experiment.quantise,
     run.evaluate,
     experiment.compare,
     experiment.report,

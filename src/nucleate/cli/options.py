@@ -22,8 +22,11 @@ BackendOption = Annotated[
     Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
 ]
 PrecisionOption = Annotated[
-    Literal["f32", "bf16"],
-    typer.Option(help="f32: the same result everywhere; bf16: faster where the CPU has it."),
+    Literal["auto", "f32", "bf16", "int8"],
+    typer.Option(
+        help="auto: int8 where the model has it, else f32; f32: the same result everywhere; bf16: "
+        "faster where the CPU has it."
+    ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]

@@ -39,7 +39,7 @@ def segment(
     ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
-    precision: PrecisionOption = "f32",
+    precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
     tile_px: TileOption = 1536,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
@@ -223,7 +223,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
-    precision: PrecisionOption = "f32",
+    precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
     tile_px: TileOption = 1536,
     tta: TtaOption = False,
@@ -267,7 +267,8 @@ def evaluate(
         ready = with_tta(ready) if tta else ready
         report = evaluate_model(ready, entries, say, EngineOptions(tile_px))
         report.about["data"] = {"reader": data, "root": root.name}
-        name, digest = ready.card.name, weights_digest(ready.card)
+        name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
+        digest = weights_digest(ready.card)
         names = [entry.name for entry in entries]
     if any(is_official_test(picture) for picture in names):
         log_test_use(ledger, name, digest, report, command_line(root))

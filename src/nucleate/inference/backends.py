@@ -18,7 +18,7 @@ from nucleate.types import EncoderCard, Maps, ModelCard, UInt8, detects, output_
 if TYPE_CHECKING:
     from nucleate.models.network import Network
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
 
 
 class Backend(Protocol):
@@ -44,13 +44,16 @@ class Model:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU. Compiled models are not shared between threads; calls are serialised."""
+    """ONNX on the CPU. Compiled models are not shared between threads; calls are serialised.
+
+    In int8 the file says what is computed in integers; the rest is f32.
+    """
 
     def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
         import openvino
 
         settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # two processes would pin themselves to the same cores
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
@@ -63,7 +66,10 @@ class OpenVinoBackend:
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
                 "Run 'nucleate doctor', and fetch the model again."
             ) from error
-        self._names, self._detects = output_names(card.heads), detects(card.heads)
+        self._detects = detects(card.heads)
+        there = set().union(*(out.names for out in self._compiled.outputs))
+        # a head that is only learned from is not in the file
+        self._names = [name for name in output_names(card.heads) if name in there]
         version = openvino.__version__.split("-")[0]
         self.about = f"OpenVINO {version} on CPU, {precision}"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -53,7 +53,7 @@ class ModelSpec:
     name: str
     device: Device = "auto"
     backend: Any = "auto"
-    precision: Precision = "f32"
+    precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
     tta: bool = False
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from nucleate.checkpoint import (
     DEFAULT_MODEL,
+    INT8,
     ONNX,
     find_model,
     fold_models,
@@ -25,7 +26,7 @@ def load_model(
     name: str | Path = DEFAULT_MODEL,
     device: Device = "auto",
     backend: Literal["auto", "openvino", "torch"] = "auto",
-    precision: Precision = "f32",
+    precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
 ) -> Model:
     """Load a bundled model by name, or any model folder by path.
@@ -35,7 +36,8 @@ def load_model(
             ensemble of its folds.
         device: auto takes a CUDA device where PyTorch finds one, else the CPU.
         backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
-        precision: f32 gives the same result everywhere; bf16 is faster where the CPU has it.
+        precision: auto takes int8 where the model has it and runs on OpenVINO, else f32; f32 gives
+            the same result everywhere; bf16 is faster where the CPU has it.
         threads: of the CPU; 0 takes all cores.
 
     Raises:
@@ -56,8 +58,18 @@ def load_model(
     if device == "cuda" and backend == "openvino":
         raise ModelError("OpenVINO runs on the CPU here. Use --backend torch for --device cuda.")
     if backend == "torch" or (backend == "auto" and device == "cuda"):
-        return Model(card, TorchBackend.load(folder, card, device, precision, threads))
-    return Model(card, OpenVinoBackend(trusted_file(folder, card, ONNX), card, precision, threads))
+        if precision == "int8":
+            raise ModelError("int8 runs on OpenVINO only. Use --backend openvino --device cpu.")
+        chosen: Precision = "f32" if precision == "auto" else precision
+        return Model(card, TorchBackend.load(folder, card, device, chosen, threads))
+    if precision == "auto":
+        precision = "int8" if INT8 in card.files else "f32"
+    if precision == "int8" and INT8 not in card.files:
+        raise ModelError(
+            f"{folder}: the model has no {INT8}. Make it by nucleate quantise, or use bf16."
+        )
+    file = trusted_file(folder, card, INT8 if precision == "int8" else ONNX)
+    return Model(card, OpenVinoBackend(file, card, precision, threads))
 
 
 def cuda_count() -> int:

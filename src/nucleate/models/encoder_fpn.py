@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError, optional
-from nucleate.models.edges import Enter
+from nucleate.models.edges import Enter, Finish, as_it_is
 from nucleate.models.imagenet import MEAN, SD, make_encoder
 from nucleate.models.network import Network
 
@@ -74,11 +74,11 @@ class EncoderFPN(Network):
         """Return the picture, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
         maps = self.leave(self.decoder(self.encode(image)))
         maps = F.interpolate(maps, scale_factor=4.0, mode="bilinear")
         height, width = image.shape[-2:]
         if maps.shape[-2:] != (height, width):
             maps = maps[..., :height, :width]
-        return dict(zip(self.heads, maps.unbind(1), strict=True))
+        return dict(zip(self.heads, finish(maps).unbind(1), strict=True))

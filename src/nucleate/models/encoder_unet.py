@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from nucleate.errors import ConfigError, optional
-from nucleate.models.edges import Enter, Leave
+from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.imagenet import MEAN, SD, make_encoder
 from nucleate.models.network import Network
 
@@ -57,6 +57,6 @@ class EncoderUNet(Network):
         """Return the picture, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
-        return self.leave.maps(self.decoder(self.encode(image)), image)
+        return self.leave.maps(self.decoder(self.encode(image)), image, finish)

@@ -1,12 +1,20 @@
-"""A trained network on disk: as safetensors, and as ONNX: bytes in, maps in 0..1 out."""
+"""A trained network on disk: as safetensors, and as ONNX: bytes in, maps in 0..1 out.
+
+Weights of convolutions and matrices are stored in 16 bits, half the size; engines compute in the
+precision that they are asked for. `round_weights` comes first, so that all engines and files hold
+the very same numbers.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
@@ -28,14 +36,36 @@ class Deploy(nn.Module):
         return tuple(maps[name] for name in self.names)
 
 
+def round_weights(network: nn.Module) -> None:
+    """Round the weights to what 16 bits can hold; biases, norms and statistics stay as they are.
+
+    Arrays with a number beyond 65,504 stay too.
+    """
+    with torch.no_grad():
+        for weights in network.parameters():
+            if weights.ndim > 1 and torch.isfinite(weights.half()).all():
+                weights.copy_(weights.half().float())
+
+
 def write_weights(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Write name -> array as safetensors."""
+    """Write name -> array as safetensors, in 16 bits where that loses nothing."""
     with atomic(path) as temporary:
-        whole = {k: v.detach().cpu().contiguous().numpy() for k, v in arrays.items()}
+        whole = {k: _short(v.detach().cpu().contiguous().numpy()) for k, v in arrays.items()}
         temporary.write_bytes(save(whole))  # their save_file makes files that only the owner reads
 
 
-def export_onnx(network: Network, heads: list[str], align_px: int, path: Path) -> None:
+def _short(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a float32 array of two dimensions or more as float16, if that loses nothing."""
+    if array.dtype != np.float32 or array.ndim < 2:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half, array) else array
+
+
+def export_onnx(
+    network: Network, heads: list[str], align_px: int, path: Path, fold: bool = False
+) -> None:
     """Write a network as ONNX with free height and width, and free batch size where it draws maps.
 
     A detector takes one picture at a time: as many nuclei as it finds come out.
@@ -44,12 +74,15 @@ def export_onnx(network: Network, heads: list[str], align_px: int, path: Path) -
         network: in evaluation mode, on the CPU, float32.
         heads: of the network.
         align_px: what height and width will be multiples of.
-        path: file to write; weights are inside.
+        path: file to write; weights are inside, in 16 bits where that loses nothing.
+        fold: multiply norms into the convolutions before them, as quantising needs; the weights are
+            others then, and stay in 32 bits. Engines fold by themselves when they load.
 
     Raises:
         OutputError: the file cannot be written.
     """
     import onnx
+    from torch.onnx import TrainingMode
 
     edge = max(2 * align_px, 64)
     edge += -edge % align_px
@@ -71,6 +104,28 @@ def export_onnx(network: Network, heads: list[str], align_px: int, path: Path) -
                 dynamic_axes={"image": free, **dict.fromkeys(deployed.names, out)},
                 opset_version=17,
                 dynamo=False,
+                training=TrainingMode.EVAL if fold else TrainingMode.PRESERVE,
             )
         model = onnx.load(str(temporary))
+        if not fold:
+            _shorten(model)
         onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(temporary))
+
+
+def _shorten(model: Any) -> None:  # noqa: ANN401
+    """Store weights of an ONNX model in 16 bits where that loses nothing; casts bring them back."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weights in model.graph.initializer:
+        whole = numpy_helper.to_array(weights)
+        half = _short(whole)
+        if half is whole:
+            continue
+        name = weights.name
+        weights.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Leave
+from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.imagenet import MEAN, SD, make_encoder
 from nucleate.models.network import Network
 
@@ -69,14 +69,14 @@ class LinkNet(Network):
         """Return the picture, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
         _, _, *skips, x = self.encode(image)
         for level in self.decoder:
             x = level(x)
             if skips:
                 x = x + skips.pop()
-        return self.leave.maps(self.last(x), image)
+        return self.leave.maps(self.last(x), image, finish)
 
 
 def _up(entering: int, leaving: int, activations: bool) -> nn.Sequential:

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Leave
+from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.network import Network
 
 _REACH_PX = 32  # of a dilated kernel to a side, in pixels of the picture
@@ -51,7 +51,7 @@ class MTL(Network):
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
         stem: 1, 2 or 4: the finest level has 1/stem of the picture's resolution.
-        blocks: residual blocks per level of the encoder.
+        blocks: residual blocks per level of the encoder; one number, or one for each level.
         decoder_blocks: residual blocks per level of the decoder.
         dilations: of the parallel convolutions in each block; (1,) gives plain residual blocks.
             On coarse levels those that reach further than 32 pixels are left out.
@@ -59,6 +59,8 @@ class MTL(Network):
         window: edge of an attention window, in pixels of the coarsest level.
         attention_heads: of the transformer.
         gates: whether skips pass an attention gate.
+        skips: what the decoder does with them: "concatenate" as in U-Net, or "add" as in LinkNet,
+            which makes the decoder cheaper.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -70,20 +72,21 @@ class MTL(Network):
     """
 
     encoder_parts = ("enter", "encoder", "transformer")
-    decoder_arguments = ("decoder_blocks", "gates")
+    decoder_arguments = ("decoder_blocks", "gates", "skips")
 
     def __init__(
         self,
         heads: Sequence[str],
         widths: Sequence[int] = (32, 64, 128, 256),
         stem: int = 2,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         decoder_blocks: int = 1,
         dilations: Sequence[int] = (1, 2, 3),
         transformer_layers: int = 2,
         window: int = 8,
         attention_heads: int = 4,
         gates: bool = True,
+        skips: str = "concatenate",
     ) -> None:
         super().__init__()
         if stem not in (1, 2, 4):
@@ -93,8 +96,13 @@ class MTL(Network):
                 "mtl: transformer_layers must be at least 0; window, attention_heads and every "
                 "dilation at least 1."
             )
-        if len(widths) < 2 or min(blocks, decoder_blocks) < 1 or not dilations or not heads:
+        depths = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
+        if len(widths) < 2 or min(*depths, decoder_blocks) < 1 or not dilations or not heads:
             raise ConfigError("mtl: needs two widths, one block, one dilation and one head.")
+        if skips not in ("concatenate", "add"):
+            raise ConfigError(f"mtl: skips must be concatenate or add, not {skips!r}.")
+        if len(depths) != len(widths):
+            raise ConfigError("mtl: blocks is one number, or one for each of the widths.")
         if min(widths) < len(dilations):
             raise ConfigError("mtl: every width must hold at least one channel per dilation.")
         if transformer_layers and widths[-1] % attention_heads:
@@ -110,7 +118,7 @@ class MTL(Network):
             for level in range(len(widths))
         ]
         self.encoder = nn.ModuleList(
-            _row(widths[max(0, i - 1)], width, blocks, near[i]) for i, width in enumerate(widths)
+            _row(widths[max(0, i - 1)], width, depths[i], near[i]) for i, width in enumerate(widths)
         )
         self.transformer = nn.Sequential(
             *(
@@ -120,8 +128,10 @@ class MTL(Network):
         )
         self.reduce = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.gates = nn.ModuleList(Gate(fine) if gates else nn.Identity() for fine in widths[:-1])
+        self.adds = skips == "add"
         self.decoder = nn.ModuleList(
-            _row(2 * fine, fine, decoder_blocks, near[i]) for i, fine in enumerate(widths[:-1])
+            _row(fine if self.adds else 2 * fine, fine, decoder_blocks, near[i])
+            for i, fine in enumerate(widths[:-1])
         )
         self.leave = Leave(widths[0], heads, stem)
 
@@ -134,7 +144,7 @@ class MTL(Network):
             levels.append(x)
         return [*levels[:-1], self.transformer(x)]
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
         *skips, x = self.encode(image)
         for reduce, gate, row, skip in zip(
@@ -146,8 +156,8 @@ class MTL(Network):
         ):
             x = F.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
             skip = gate(skip, x) if isinstance(gate, Gate) else skip
-            x = row(torch.cat([x, skip], 1))
-        return self.leave.maps(x, image)
+            x = row(x + skip if self.adds else torch.cat([x, skip], 1))
+        return self.leave.maps(x, image, finish)
 
 
 class Block(nn.Module):

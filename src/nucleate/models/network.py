@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 
+def _probability(logits: Tensor) -> Tensor:
+    return torch.sigmoid(logits.float())
+
+
 class Network(nn.Module, ABC):
-    """Base of all families; `forward` gives the maps.
+    """Base of all families; `forward` gives the maps: logits, unless it is told how to finish them.
 
     Attributes:
         align_px: what heights and widths are padded to multiples of.
@@ -37,7 +41,8 @@ class Network(nn.Module, ABC):
         Args:
             image: (B, 3, H, W), 0..255.
         """
-        return {head: torch.sigmoid(logits.float()) for head, logits in self(image).items()}
+        maps: dict[str, Tensor] = self(image, _probability)
+        return maps
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Return name -> array of the encoder, as `state_dict` names them."""

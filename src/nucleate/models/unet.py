@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Leave
+from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.network import Network
 
 
@@ -106,9 +106,9 @@ class UNet(Network):
             levels.append(x)
         return levels
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
         """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
         *skips, x = self.encode(image)
         for up, level in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = level(torch.cat([skips.pop(), up(x)], 1))
-        return self.leave.maps(x, image)
+        return self.leave.maps(x, image, finish)

@@ -100,22 +100,31 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     fresh = not resume or run.checkpoint("last") is None
     said = _start(pretext.network, recipe) if fresh else ""
     run.begin(recipe, corpus.split, resume)
-    for line in left_out:
-        run.say(line)
-    if fresh:
-        run.write_start(said, [])
-    pixels = sum(tile.image.shape[0] * tile.image.shape[1] for tile in training)
-    run.say(
-        f"{recipe.name}: {len(training)} tiles ({pixels / 1e6:.0f} megapixels) to learn from, "
-        f"{len(held_out)} held out; windows of {pretext.window_px} pixels; {recipe.train.steps} "
-        f"steps of {recipe.train.batch} examples on {device}, {recipe.train.precision}"
-    )
-    learner = Pretraining(recipe, pretext, held_out)
-    learner.to(memory_format=torch.channels_last)
-    fit(learner, Examples(training, pretext, recipe.seed), learner.validation, recipe, run, device)
-    _finish(recipe, corpus, training, held_out, run)
-    run.say(f"encoder written to {run.path / 'encoder'}")
-    return run.path
+    with run.alone():
+        for line in left_out:
+            run.say(line)
+        if fresh:
+            run.write_start(said, [])
+        pixels = sum(tile.image.shape[0] * tile.image.shape[1] for tile in training)
+        run.say(
+            f"{recipe.name}: {len(training)} tiles ({pixels / 1e6:.0f} megapixels) to learn from, "
+            f"{len(held_out)} held out; windows of {pretext.window_px} pixels; "
+            f"{recipe.train.steps} steps of {recipe.train.batch} examples on {device}, "
+            f"{recipe.train.precision}"
+        )
+        learner = Pretraining(recipe, pretext, held_out)
+        learner.to(memory_format=torch.channels_last)
+        fit(
+            learner,
+            Examples(training, pretext, recipe.seed),
+            learner.validation,
+            recipe,
+            run,
+            device,
+        )
+        _finish(recipe, corpus, training, held_out, run)
+        run.say(f"encoder written to {run.path / 'encoder'}")
+        return run.path
 
 
 def _try(recipe: PretrainRecipe) -> None:

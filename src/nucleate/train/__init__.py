@@ -27,6 +27,7 @@ from nucleate.train.finish import finish
 from nucleate.train.loop import choose_device, fit
 from nucleate.train.start import check_start, start
 from nucleate.train.task import Task
+from nucleate.train.teacher import Teachers
 from nucleate.types import INSTANCES, Sample
 
 
@@ -63,21 +64,22 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     stain = fit_stain(recipe.stain, pictures, held_out, base)
     run = RunFolder(out)
     run.begin(recipe, data.split, resume)
-    if stain is not None:
-        run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
-    training, validation = (restain(part, stain, run.say) for part in (training, validation))
-    pl.seed_everything(recipe.seed, verbose=False)
-    task = Task(recipe, validation)
-    if run.checkpoint("last") is None:
-        run.write_start(*start(task.network, recipe))
-    run.say(
-        f"{recipe.name}: {len(training)} pictures to train on, {len(validation)} held out; "
-        f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} steps of "
-        f"{recipe.train.batch} crops on {device}, {recipe.train.precision}"
-    )
-    averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []
-    fit(task, CropDataset(training, recipe), validation, recipe, run, device, averaged)
-    return finish(recipe, data, training, validation, run, stain)
+    with run.alone():
+        if stain is not None:
+            run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
+        training, validation = (restain(part, stain, run.say) for part in (training, validation))
+        pl.seed_everything(recipe.seed, verbose=False)
+        task = Task(recipe, validation, Teachers.load(recipe, torch.device(device)))
+        if run.checkpoint("last") is None:
+            run.write_start(*start(task.network, recipe))
+        run.say(
+            f"{recipe.name}: {len(training)} pictures to train on, {len(validation)} held out; "
+            f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} "
+            f"steps of {recipe.train.batch} crops on {device}, {recipe.train.precision}"
+        )
+        averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []
+        fit(task, CropDataset(training, recipe), validation, recipe, run, device, averaged)
+        return finish(recipe, data, training, validation, run, stain)
 
 
 def check_recipe(recipe: Recipe) -> None:

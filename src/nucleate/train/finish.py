@@ -23,9 +23,9 @@ from nucleate.io.slides import ArraySource
 from nucleate.labels import compact
 from nucleate.metrics.instance import aji, matches, panoptic
 from nucleate.metrics.matching import overlap
-from nucleate.models.export import export_onnx, write_weights
+from nucleate.models.export import export_onnx, round_weights, write_weights
 from nucleate.overlays import coloured
-from nucleate.postprocess import DECODERS, flat
+from nucleate.postprocess import DECODERS, flat, needed
 from nucleate.run_folder import RunFolder
 from nucleate.stain.normalise import Normaliser
 from nucleate.train.task import Task, provisional_card
@@ -66,6 +66,7 @@ def finish(
     task = Task(recipe, validation)
     task.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
     network = task.network.eval()
+    round_weights(network)
     maps_of = list(recipe.maps)
     card = provisional_card(recipe, task.align_px)
     model = Model(card, TorchBackend(network, "cpu", "f32"))
@@ -77,7 +78,7 @@ def finish(
         run.say(f"thresholds tuned on validation: {thresholds}, AJI {score:.4f}")
     run.model.mkdir(parents=True, exist_ok=True)
     network = network.to(memory_format=torch.contiguous_format)
-    export_onnx(network, maps_of, card.align_px, run.model / ONNX)
+    export_onnx(network, needed(recipe.decode.decoder, maps_of), card.align_px, run.model / ONNX)
     write_weights(run.model / WEIGHTS, network.state_dict())
     card = replace(
         card,

@@ -23,6 +23,7 @@ from nucleate.io.images import pixels_digest
 from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
 from nucleate.models.network import Network
+from nucleate.train.teacher import teacher_cards
 from nucleate.types import EncoderCard, ModelCard, Sample
 
 
@@ -33,16 +34,20 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
         ConfigError: it has another network, or was trained or chosen on what is held out here.
         ModelError: there is no such model.
     """
-    if recipe.init.from_model is None:
-        return
-    folder = find_encoder(recipe.init.from_model)
-    card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
-    leaked = _seen(card, data) or seen_pixels(card, held_out)
-    if leaked is not None:
-        raise ConfigError(
-            f"init.from: {card.name} was trained or chosen on {leaked}, which is held out here: "
-            "the result would say nothing. Start from another model, or hold others out."
-        )
+    cards: list[tuple[str, ModelCard | EncoderCard]] = [
+        ("teacher.models", card) for card in teacher_cards(recipe)
+    ]
+    if recipe.init.from_model is not None:
+        folder = find_encoder(recipe.init.from_model)
+        card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
+        cards.append(("init.from", card))
+    for key, card in cards:
+        leaked = _seen(card, data) or seen_pixels(card, held_out)
+        if leaked is not None:
+            raise ConfigError(
+                f"{key}: {card.name} was trained or chosen on {leaked}, which is held out here: "
+                "the result would say nothing. Take another model, or hold others out."
+            )
 
 
 def _check_model(recipe: Recipe) -> ModelCard:
@@ -88,12 +93,21 @@ def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
     """Fill in the weights that the recipe starts from.
 
     Returns:
-        A sentence that says which, and what those were trained on, for the card.
+        A sentence that says which, and what those and the teachers were trained on, for the card.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
         ModelError: weights that are required cannot be reached, or are damaged.
     """
+    said, trained_on = _start(network, recipe)
+    cards = teacher_cards(recipe)
+    if cards:
+        names = ", ".join(card.name for card in cards)
+        said += f" Targets lean by {recipe.teacher.weight} towards what {names} say."
+    return said, trained_on + [entry for card in cards for entry in _through(card)]
+
+
+def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
     init = recipe.init
     if init.from_model is not None:
         folder = find_encoder(init.from_model)

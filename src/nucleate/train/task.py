@@ -26,6 +26,7 @@ from nucleate.overlays import outlined
 from nucleate.postprocess import complete_thresholds
 from nucleate.train.crops import Crop, middle_crop
 from nucleate.train.loop import Learner
+from nucleate.train.teacher import Teachers
 from nucleate.types import ModelCard, Sample
 
 _SHOWN, _SHOWN_PX = 2, 512  # validation pictures in TensorBoard, and how much of each
@@ -40,7 +41,9 @@ class Task(Learner):
 
     score: ClassVar[str] = "val_aji"
 
-    def __init__(self, recipe: Recipe, validation: list[Sample]) -> None:
+    def __init__(
+        self, recipe: Recipe, validation: list[Sample], teachers: Teachers | None = None
+    ) -> None:
         super().__init__(recipe.train, recipe.seed)
         self.told = {"val_aji": "AJI", "val_pq": "PQ", "val_dice": "Dice"}
         self.recipe, self.validation = recipe, validation
@@ -49,9 +52,13 @@ class Task(Learner):
         learned = recipe.train.weighting == "uncertainty"
         self.weighing = Uncertainty(recipe.maps) if learned else None
         self.scores: list[dict[str, float]] = []
+        self.teachers = teachers
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
         """Return the loss of a batch; stop when it is not finite."""
+        if self.teachers is not None:
+            images = batch.image.permute(0, 3, 1, 2)
+            batch = batch._replace(targets=self.teachers.blend(images, batch.targets))
         logits, loss, parts = self._losses(batch)
         self.keep(loss, parts)
         if "foreground" in logits:
