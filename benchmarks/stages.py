@@ -21,7 +21,7 @@ from nucleate import _kernels, load_model
 from nucleate.features import measure
 from nucleate.io.images import read_image
 from nucleate.labels import largest_pieces, rasterise, trace
-from nucleate.postprocess import DECODERS
+from nucleate.postprocess import DECODERS, flat
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "src/nucleate/example/cmu-1-small-region.tif"
@@ -44,12 +44,14 @@ def main():
     image, _ = read_image(EXAMPLE)
     tile = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)[:1024, 256:1280]
     tile = np.ascontiguousarray(tile)
-    model = load_model(device="cpu", threads=1)
+    model = load_model(device="cpu", threads=1, precision="f32")
     half = load_model(device="cpu", threads=1, precision="bf16")
+    default = load_model(device="cpu", threads=1)
     maps = {head: m[0] for head, m in model.backend(tile[None]).items()}
     card = model.card
     decoder = DECODERS[card.decoder]
-    labels = decoder.decode(maps, card.thresholds)
+    shape = tile.shape[:2]
+    labels = flat(decoder.decode(maps, card.thresholds, shape))
     xy, offsets, _ = trace(labels)
 
     inside = maps["foreground"] > card.thresholds["foreground"]
@@ -61,8 +63,11 @@ def main():
     stages = {
         "network, f32": seconds(lambda: model.backend(tile[None]), 3),
         "network, bf16": seconds(lambda: half.backend(tile[None]), 3),
+        f"network, default ({default.backend.about.split()[-1]})": seconds(
+            lambda: default.backend(tile[None]), 3
+        ),
         "decode (watershed, pieces, holes, specks)": seconds(
-            lambda: decoder.decode(maps, card.thresholds)
+            lambda: decoder.decode(maps, card.thresholds, shape)
         ),
         "trace outlines": seconds(lambda: trace(labels)),
         "measure features": seconds(lambda: measure(labels, tile, xy, offsets, 0.25)),
