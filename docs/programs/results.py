@@ -13,9 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+import engines
 import experiments
 import families
 import fusion
+import model_search
+import peers
 import pretraining
 import slides
 
@@ -91,7 +94,14 @@ def page(results: dict[str, dict]) -> str:
         "MoNuSeg's, CC BY-NC-SA 4.0.\n"
     )
     parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
-    parts += [families.page(), fusion.page(), slides.page()]
+    parts += [
+        peers.page(),
+        engines.page(),
+        streams(),
+        families.page(),
+        fusion.page(),
+        slides.page(),
+    ]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     ledger = RESULTS / "test-uses.csv"
@@ -200,6 +210,23 @@ def shards_speed() -> str:
     )
 
 
+def streams() -> str:
+    """Return the section about ways to call the network."""
+    found = read("streams.json")
+    if found is None:
+        return "\n## Tiles, batches, streams\n\nnot run\n"
+    base = min(found["ms_per_megapixel"].values())
+    rows = [
+        f"| {way} | {took:.0f} | {took / base:.2f} |"
+        for way, took in found["ms_per_megapixel"].items()
+    ]
+    return (
+        f"\n## Tiles, batches, streams\n\n`{found['command']}` (commit {found['commit']}): "
+        f"{found['file']} of {found['model']}, {found['cores']} cores.\n\n"
+        "| way | ms per megapixel | of the best |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
 def stages() -> str:
     """Return the section about where the time of one tile goes."""
     s = json.loads((RESULTS / "stages.json").read_text(encoding="utf-8"))
@@ -249,6 +276,7 @@ def main() -> None:
         RESULTS / "index.md": page(results),
         RESULTS / "experiments.md": experiments.page(),
         RESULTS / "pretraining.md": pretraining.page(),
+        ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
         ROOT / "README.md": readme_with(overview(results)),
     }
     for path, text in wanted.items():

@@ -1,0 +1,48 @@
+"""The section of the results page on nucleate's peers, from docs/results/peers.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+OUT = Path(__file__).parents[1] / "results" / "peers.json"
+BASE = "mtl-small"
+
+
+def page() -> str:
+    """Return the section."""
+    lines = ["\n## Peers\n"]
+    if not OUT.exists():
+        return "\n".join([*lines, "not run\n"])
+    told = json.loads(OUT.read_text(encoding="utf-8"))
+    rows = told["rows"]
+    ours = min(rows[BASE]["seconds"])
+    lines += [
+        (
+            f"`{told['command']}` (commit {told['commit']}), {told['rounds']} rounds of four tiles "
+            "of 1000 × 1000 pixels, one core, reading left out, decoding included; the best round. "
+            f"A machine that others use too: read the ratios. StarDist was trained here for "
+            f"{told['minutes']:g} minutes on the pictures of the bundled models. AJI, PQ, Dice: "
+            "MoNuSeg's test pictures, with 95 % intervals. InstanSeg and HoVer-Net have random "
+            "weights: they are measured without decoding, and not scored.\n"
+        ),
+        "| | seconds | ratio | peak MB | installed MB | AJI | PQ | Dice |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, r in rows.items():
+        if not r["seconds"]:
+            lines.append(f"| {name} | skipped: {r['skipped']} | | | | | | |")
+            continue
+        seconds = min(r["seconds"])
+        cells = [f"{seconds:.2f}", f"{seconds / ours:.1f}", f"{r['peak_mb']:,}"]
+        cells.append(f"{r['install_mb']:,}")
+        for metric in ("aji", "pq", "dice"):
+            m = r.get(metric)
+            cells.append(f"{m['mean']:.3f} ({m['low']:.3f}–{m['high']:.3f})" if m else "–")
+        lines.append(f"| {name}, {r['about']} | {' | '.join(cells)} |")
+    slower = [n for n, r in rows.items() if r["trained"] and r["seconds"] and "mtl-" not in n]
+    if slower:
+        nearest = min(slower, key=lambda n: min(rows[n]["seconds"]))
+        ratio = min(rows[nearest]["seconds"]) / ours
+        lines.append(f"\nThe fastest trained peer, {nearest}, takes {ratio:.1f} times as long.")
+    return "\n".join(lines) + "\n"
