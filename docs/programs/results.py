@@ -20,6 +20,7 @@ import fusion
 import model_search
 import peers
 import pretraining
+import seeds
 import slides
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ INTRODUCTION = """# Results
 
 Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over pictures;
 in parentheses the 95 % percentile bootstrap interval over pictures (10,000 resamples). One training
-run each: the interval says nothing about other seeds.
+run each: the interval says nothing about [other seeds](#other-seeds-and-data-from-elsewhere).
 """
 
 
@@ -95,6 +96,7 @@ def page(results: dict[str, dict]) -> str:
     )
     parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
     parts += [
+        seeds.page(),
         peers.page(),
         engines.page(),
         streams(),
