@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from nucleate import __version__
-from nucleate.cli import data, experiment, prepare, pretrain, run, stain
+from nucleate.cli import data, experiment, prepare, pretrain, run, stain, view
 from nucleate.cli.terminal import fail, show
 from nucleate.errors import NucleateError, explain_os_error
 
@@ -26,6 +26,8 @@ for _command in (
     run.segment,
     run.demo,
     run.export,
+    view.view,
+    view.serve,
     run.train,
     experiment.crossval,
     experiment.quantise,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -156,15 +156,25 @@ def write_geojson(found: NucleiFile, source: Source | None, path: Path) -> None:
 
 
 def _features(found: NucleiFile, raw: IO[bytes] | gzip.GzipFile) -> None:
-    space = found.id_space
-    raw.write(b'{"type":"FeatureCollection","features":[')
-    first = True
-    for nuclei in found.groups():
+    for line in feature_lines(found.groups(), found.id_space):
+        raw.write(line)
+
+
+def feature_lines(groups: Iterable[Instances], space: uuid.UUID) -> Iterator[bytes]:
+    """Yield the lines of a FeatureCollection, as QuPath opens it, one nucleus each.
+
+    Args:
+        groups: the nuclei.
+        space: that their UUIDs are made in, see `NucleiFile.id_space`.
+    """
+    yield b'{"type":"FeatureCollection","features":['
+    begin = "\n"
+    for nuclei in groups:
         for row in range(len(nuclei)):
-            text = json.dumps(_feature(nuclei, row, space), ensure_ascii=False)
-            raw.write((("\n" if first else ",\n") + text).encode())
-            first = False
-    raw.write(b"\n]}\n")
+            feature = json.dumps(_feature(nuclei, row, space), ensure_ascii=False)
+            yield (begin + feature).encode()
+            begin = ",\n"
+    yield b"\n]}\n"
 
 
 def _feature(nuclei: Instances, row: int, space: uuid.UUID) -> dict[str, Any]:

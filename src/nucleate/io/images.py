@@ -28,7 +28,7 @@ _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
 _MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
 
 
-def read_image(path: PathLike) -> tuple[UInt8, float | None]:
+def read_image(path: PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, float | None]:
     """Read a picture as 8-bit RGB, and its resolution where the file states one.
 
     16-bit pictures are scaled to 8 bits, transparency is laid over white, palettes are resolved.
@@ -36,6 +36,7 @@ def read_image(path: PathLike) -> tuple[UInt8, float | None]:
 
     Args:
         path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
+        most_pixels: larger ones are refused before they are unpacked.
 
     Returns:
         uint8 (H, W, 3), and micrometres per pixel or None when the file states none.
@@ -46,11 +47,11 @@ def read_image(path: PathLike) -> tuple[UInt8, float | None]:
     data = read_bytes(path)
     suffix = path.suffix.lower()
     if suffix in _TIFF:
-        pixels, mpp = _decode_tiff(path, data)
+        pixels, mpp = _decode_tiff(path, data, most_pixels)
     elif suffix == ".npy":
         pixels, mpp = _decode_npy(path, data), None
     elif suffix in PICTURES:
-        pixels, mpp = _decode_pillow(path, data), None
+        pixels, mpp = _decode_pillow(path, data, most_pixels), None
     else:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is not a picture format known here. "
@@ -184,14 +185,16 @@ def write_png(path: Path, image: UInt8) -> None:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
 
 
-def _decode_pillow(path: PathLike, data: bytes) -> NDArray[np.generic]:
+def _decode_pillow(
+    path: PathLike, data: bytes, most_pixels: int = _MAX_PIXELS
+) -> NDArray[np.generic]:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS // 2  # Pillow refuses twice this
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_PILLOW) as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if file.width * file.height > _MAX_PIXELS:
+            if file.width * file.height > most_pixels:
                 raise InputError(
                     f"{path}: {file.width} × {file.height} pixels are too many for a "
                     "picture. Convert it to a tiled TIFF, which is read piece by piece."
@@ -229,7 +232,9 @@ def _decode_npy(path: PathLike, data: bytes) -> NDArray[np.generic]:
         ) from error
 
 
-def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], float | None]:
+def _decode_tiff(
+    path: PathLike, data: bytes, most_pixels: int = _MAX_PIXELS
+) -> tuple[NDArray[np.generic], float | None]:
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -237,7 +242,7 @@ def _decode_tiff(path: PathLike, data: bytes) -> tuple[NDArray[np.generic], floa
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             series = file.series[0]
             page = series.keyframe
-            if math.prod(series.shape) > 4 * _MAX_PIXELS:
+            if math.prod(series.shape) > 4 * most_pixels:
                 raise InputError(
                     f"{path}: {' × '.join(map(str, series.shape))} values are too many for a "
                     "picture. Save it as a tiled pyramid, which is read piece by piece."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +193,26 @@ class NucleiFile:
         """Return one column as an array."""
         with self._open() as file:
             return file.read(columns=[name])[name].to_numpy()
+
+    def leaves(self, paths: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield columns as arrays, row group by row group; `bbox.xmin` is a side of the boxes."""
+        with self._open() as file:
+            for i in range(file.num_row_groups):
+                table = file.read_row_group(i, columns=list(paths)).flatten()
+                yield [_numpy(table[path]) for path in paths]
+
+    def numeric_columns(self) -> list[str]:
+        """Return the names of all columns of numbers, but the ids."""
+        import pyarrow.types as kinds
+
+        with self._open() as file:
+            schema = file.schema_arrow
+        return [
+            field.name
+            for field in schema
+            if field.name != "id"
+            and (kinds.is_floating(field.type) or kinds.is_integer(field.type))
+        ]
 
     def read(self) -> Instances:
         """Return all nuclei at once."""

@@ -1,0 +1,89 @@
+"""`nucleate view` and `nucleate serve`: look at results in the browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nucleate.cli.options import (
+    BackendOption,
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    ThreadsOption,
+)
+from nucleate.cli.terminal import say, show
+from nucleate.errors import optional
+
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
+OpenOption = Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")]
+
+
+def view(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures, slides, .nuclei.parquet files, folders of 'nucleate segment'."
+        ),
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Label image or .nuclei.parquet that the result is held against."),
+    ] = None,
+    port: PortOption = 0,
+    open_browser: OpenOption = True,
+) -> None:
+    """Look at pictures, slides and nuclei in the browser.
+
+    Pictures and results of one name belong together; two results of one picture are shown side by
+    side. Only what is named here can be reached, and only from this machine.
+
+    Examples: nucleate view out/
+    or nucleate view slide.svs out/slide.nuclei.parquet
+    or nucleate view tile.png a/tile.nuclei.parquet b/tile.nuclei.parquet
+    or nucleate view tile.png out/tile.nuclei.parquet --truth tile.labels.tif
+    """
+    optional("fastapi", "view")
+    from nucleate.viewer.serving import serve_until_stopped
+    from nucleate.viewer.shown import open_shown, scratch_folder
+
+    with scratch_folder() as scratch:
+        shown = open_shown(paths, truth, Path(scratch), say)
+        serve_until_stopped(shown, None, port, open_browser, show)
+
+
+def serve(
+    paths: Annotated[list[Path] | None, typer.Argument(help="As of 'nucleate view'.")] = None,
+    model: ModelOption = "mtl-small",
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    megabytes: Annotated[int, typer.Option(min=1, help="Largest file that is taken.")] = 64,
+    megapixels: Annotated[int, typer.Option(min=1, help="Largest picture.")] = 100,
+    seconds: Annotated[float, typer.Option(min=1, help="Longest work on one picture.")] = 600.0,
+    port: PortOption = 0,
+    open_browser: OpenOption = True,
+) -> None:
+    """Let pictures be dropped on the page; find their nuclei and show them.
+
+    One picture at a time; the others wait. Nothing is kept: the last few pictures stay in memory
+    until the server stops.
+
+    Example: nucleate serve --megapixels 50
+    """
+    optional("fastapi", "view")
+    from nucleate.inference.load import load_model
+    from nucleate.viewer.queue import Limits, Queue
+    from nucleate.viewer.serving import serve_until_stopped
+    from nucleate.viewer.shown import open_shown, scratch_folder
+
+    with scratch_folder() as scratch:
+        shown = open_shown(paths, None, Path(scratch), say) if paths else []
+        ready = load_model(model, device, backend, precision, threads)
+        limits = Limits(megabytes, megapixels, seconds)
+        queue = Queue(ready, limits, Path(scratch), time.monotonic)
+        serve_until_stopped(shown, queue, port, open_browser, show)

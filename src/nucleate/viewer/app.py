@@ -1,0 +1,266 @@
+"""The page and what it asks for: pieces of pictures, nuclei of regions, counts, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Body, FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+
+from nucleate import __version__
+from nucleate.errors import InputError, NucleateError
+from nucleate.io.exports import draw_outlines, feature_lines
+from nucleate.types import Float64, Instances
+from nucleate.viewer.pixels import TILE_PX, encode
+from nucleate.viewer.queue import Queue
+from nucleate.viewer.shown import Shown
+from nucleate.viewer.table import Box, Filters, Table, View, area_px, parse_filters
+
+STATIC = Path(__file__).parent / "static"
+PNG_MEGAPIXELS = 64
+_RING_MOST = 20_000  # corners of a region
+Asked = Annotated[dict[str, Any], Body()]
+
+
+def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
+    """Return the application; it trusts whoever asks: see `guard`.
+
+    Args:
+        shown: what there is to see from the start.
+        queue: takes pictures on; None where nothing may be sent.
+    """
+    app = FastAPI(title="nucleate", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(NucleateError)
+    def told(_: Request, error: NucleateError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, status_code=400)
+
+    def item(name: str) -> Shown:
+        """Return what `3` or, of a dropped picture, `q3` is the name of."""
+        if name.startswith("q") and queue is not None and name[1:].isdigit():
+            found = queue.job(int(name[1:])).shown
+            if found is not None:
+                return found
+        elif name.isdigit() and int(name) < len(shown):
+            return shown[int(name)]
+        raise InputError(f"There is no picture {name!r} here.")
+
+    def layer(name: str, number: int) -> Table:
+        tables = list(item(name).layers.values())
+        if not 0 <= number < len(tables):
+            raise InputError(f"There is no result {number} of picture {name!r}.")
+        return tables[number]
+
+    @app.get("/")
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-store"})
+
+    @app.get("/api/items")
+    def items() -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "items": [_about(str(i), one) for i, one in enumerate(shown)],
+            "takes_pictures": queue is not None,
+        }
+
+    @app.get("/api/items/{name}")
+    def about(name: str) -> dict[str, Any]:
+        return _about(name, item(name))
+
+    @app.get("/api/items/{name}/tiles/{level}/{column}_{row}.jpg")
+    def tile(name: str, level: int, column: int, row: int) -> Response:
+        pixels = item(name).pixels
+        if pixels is None:
+            raise InputError("The picture is not at hand.")
+        data = pixels.tile(level, column, row)
+        return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
+
+    @app.get("/api/items/{name}/layers/{number}/view")
+    def view(name: str, number: int, box: str, filters: str = "[]", colour: str = "") -> Response:
+        table = layer(name, number)
+        found = table.view(_box(box), _filters(filters), colour or None)
+        return Response(pack(found), media_type="application/octet-stream")
+
+    @app.get("/api/items/{name}/layers/{number}/nuclei/{row}")
+    def nucleus(name: str, number: int, row: int) -> dict[str, Any]:
+        return layer(name, number).facts(row)
+
+    @app.get("/api/items/{name}/layers/{number}/columns/{column}")
+    def column(name: str, number: int, column: str) -> dict[str, Any]:
+        table = layer(name, number)
+        low, high = table.ends(column)
+        return {"span": table.span(column), "low": low, "high": high}
+
+    @app.post("/api/items/{name}/layers/{number}/select")
+    def select(name: str, number: int, asked: Asked) -> dict[str, Any]:
+        table = layer(name, number)
+        filters, ring = parse_filters(asked.get("filters") or []), _ring(asked.get("ring"))
+        column = asked.get("column")
+        rows = table.select(filters, ring)
+        frame = item(name).frame
+        pixels = frame.width * frame.height if ring is None else area_px(ring)
+        told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
+        if frame.mpp is not None:
+            told["mm2"] = pixels * frame.mpp**2 / 1e6
+        if column is not None:
+            values = table.column(str(column))[rows]
+            values = values[np.isfinite(values)]
+            told["histogram"] = table.histogram(rows, str(column))
+            told["mean"] = float(values.mean()) if len(values) else None
+            told["median"] = float(np.median(values)) if len(values) else None
+        return told
+
+    @app.post("/api/items/{name}/layers/{number}/geojson")
+    def geojson(name: str, number: int, asked: Asked) -> StreamingResponse:
+        table = layer(name, number)
+        filters, ring = parse_filters(asked.get("filters") or []), _ring(asked.get("ring"))
+        rows = table.select(filters, ring)
+        lines = feature_lines(table.nuclei(rows), table.file.id_space)
+        return StreamingResponse(lines, media_type="application/geo+json")
+
+    @app.post("/api/items/{name}/png")
+    def png(name: str, asked: Asked) -> Response:
+        one = item(name)
+        box, scale = _box(asked.get("box")), max(0.05, _number(asked.get("scale", 1.0)))
+        number = asked.get("layer")
+        table = None if number is None else layer(name, int(_number(number)))
+        filters = parse_filters(asked.get("filters") or [])
+        return Response(_drawn(one, box, scale, table, filters), media_type="image/png")
+
+    @app.post("/api/pictures")
+    async def take(
+        request: Request, name: Annotated[str, Query(max_length=500)], mpp: float | None = None
+    ) -> dict[str, int]:
+        if queue is None:
+            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
+        return {"number": queue.add(name, await request.body(), mpp)}
+
+    @app.get("/api/pictures/{number}")
+    def state(number: int) -> dict[str, Any]:
+        if queue is None:
+            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
+        return queue.job(number).told()
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def _about(name: str, one: Shown) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": one.name,
+        "width": one.frame.width,
+        "height": one.frame.height,
+        "mpp": one.frame.mpp,
+        "pixels": one.pixels is not None,
+        "tile_px": TILE_PX,
+        "note": one.note,
+        "layers": [
+            {
+                "name": title,
+                "count": table.count,
+                "numeric": table.numeric,
+                "names": {name: list(names) for name, names in table.names.items()},
+            }
+            for title, table in one.layers.items()
+        ],
+    }
+
+
+def pack(view: View) -> bytes:
+    """Return a view as bytes: length of the head, head as JSON, then the arrays one by one.
+
+    Every array begins at a multiple of four bytes; the head says name, kind and length of each.
+    """
+    kinds = {"f": "float32", "u": "uint32"}
+    arrays = {name: np.ascontiguousarray(values) for name, values in view.arrays.items()}
+    head = json.dumps(
+        {
+            "kind": view.kind,
+            "count": view.count,
+            "bins": view.bins_xy,
+            "arrays": [[n, kinds[a.dtype.kind], int(a.size)] for n, a in arrays.items()],
+        }
+    ).encode()
+    head += b" " * (-len(head) % 4)
+    out = io.BytesIO()
+    out.write(struct.pack("<I", len(head)))
+    out.write(head)
+    for array in arrays.values():
+        out.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return out.getvalue()
+
+
+def _drawn(one: Shown, box: Box, scale: float, table: Table | None, filters: Filters) -> bytes:
+    """Return a region as PNG, outlines drawn on it."""
+    x0, y0 = max(0.0, box[0]), max(0.0, box[1])
+    x1, y1 = min(box[2], float(one.frame.width)), min(box[3], float(one.frame.height))
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        raise InputError("The region lies outside the picture. Move it.")
+    if (x1 - x0) * (y1 - y0) / scale**2 > PNG_MEGAPIXELS * 1e6:
+        raise InputError(f"The region is larger than {PNG_MEGAPIXELS} megapixels. Zoom in.")
+    if one.pixels is None:
+        size = int(np.ceil((y1 - y0) / scale)), int(np.ceil((x1 - x0) / scale)), 3
+        image = np.full(size, 255, np.uint8)
+    else:
+        image = one.pixels.read((x0, y0, x1, y1), scale)
+    if table is not None:
+        rows = table.inside((x0, y0, x1, y1), filters)
+        corner = np.array([x0, y0], np.float32)
+        found = Instances.concatenate(list(table.nuclei(rows)), one.frame)
+        if len(found):
+            found = replace(found, coords_xy=(found.coords_xy - corner) / np.float32(scale))
+        image = draw_outlines(image, found)
+    return encode(image, "PNG")
+
+
+def _box(text: Any) -> Box:  # noqa: ANN401
+    parts = text.split(",") if isinstance(text, str) else text
+    try:
+        x0, y0, x1, y1 = (float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise InputError("A box is four numbers: x0, y0, x1, y1.") from error
+    if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
+        raise InputError("A box runs from its left upper to its right lower corner.")
+    return x0, y0, x1, y1
+
+
+def _ring(found: Any) -> Float64 | None:  # noqa: ANN401
+    """Return the corners of a region, float64 (n, 2); None for the whole picture."""
+    if found is None:
+        return None
+    try:
+        ring = np.array(found, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("A region is a list of corners, x and y each.") from error
+    if ring.ndim != 2 or ring.shape[1] != 2 or not 3 <= len(ring) <= _RING_MOST:
+        raise InputError("A region is a list of three corners or more, x and y each.")
+    if not np.isfinite(ring).all():
+        raise InputError("A region has a corner that is no number.")
+    return ring
+
+
+def _filters(text: str) -> Filters:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError("Filters are a list in JSON.") from error
+    return parse_filters(found if isinstance(found, Sequence) else [found])
+
+
+def _number(value: Any) -> float:  # noqa: ANN401
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{value!r} is no number.") from error
+    if not np.isfinite(number):
+        raise InputError(f"{value!r} is no number.")
+    return number

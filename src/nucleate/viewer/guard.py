@@ -1,0 +1,129 @@
+"""Who may ask: this machine's own browser, with the address that was printed, and nobody else.
+
+The page's address holds a random token as the first part of its path, so that every address on the
+page holds it too. A page of another site cannot know it, nor read what is answered; one that
+tricks the browser into taking its own name for this machine's (rebinding) is told by the Host
+header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+Scope = dict[str, Any]
+Asgi = Any  # an ASGI application: async (scope, receive, send)
+
+HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' "
+    "'unsafe-inline'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "referrer-policy": "no-referrer",  # the token is in the address
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+BODY_SECONDS = 60.0  # for a whole request to arrive
+BODY_BYTES = 1 << 20  # of anything but a picture
+
+
+class Guard:
+    """Lets through what may come in, and adds the headers that browsers obey.
+
+    Args:
+        app: what is guarded.
+        token: first part of every path.
+        port: that the server listens on, for the Host and Origin headers.
+        picture_bytes: how large a picture may be that is sent to a path that ends in `/pictures`.
+        body_seconds: how long the body of a request may take to arrive.
+    """
+
+    def __init__(
+        self,
+        app: Asgi,
+        token: str,
+        port: int,
+        picture_bytes: int = 0,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._app, self._token = app, token
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._picture_bytes, self._seconds = picture_bytes, body_seconds
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401
+        """Answer, or refuse: 400 foreign Host, 403 foreign page, 404 no token, 413, 408."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        refused = self._refuse(scope, headers)
+        if refused is not None:
+            await _say(send, *refused)
+            return
+        body = await self._body(receive, self._most(scope["path"]))
+        if isinstance(body, int):
+            await _say(send, body, "The request is too large, or came too slowly.")
+            return
+        whole = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def given() -> dict[str, Any]:
+            return whole.pop() if whole else await receive()
+
+        async def sent(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                own = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            await send(message)
+
+        inner = {**scope, "path": scope["path"].removeprefix(f"/{self._token}") or "/"}
+        inner["raw_path"] = inner["path"].encode()
+        await self._app(inner, given, sent)
+
+    def _refuse(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        if headers.get("host", "") not in self._hosts:
+            return 400, "This server answers to its own name only."
+        origin = headers.get("origin")
+        site = headers.get("sec-fetch-site", "none")
+        if (origin is not None and origin.removeprefix("http://") not in self._hosts) or (
+            site not in ("none", "same-origin")
+        ):
+            return 403, "Other sites may not ask."
+        first = scope["path"].split("/")[1]
+        if not secrets.compare_digest(first.encode(), self._token.encode()):
+            return 404, "There is nothing here. Open the address that nucleate printed."
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._most(scope["path"]):
+            return 413, "This is too large."
+        return None
+
+    def _most(self, path: str) -> int:
+        return self._picture_bytes if path.endswith("/pictures") else BODY_BYTES
+
+    async def _body(self, receive: Any, most: int) -> bytes | int:  # noqa: ANN401
+        """Return the body of a request, or the status that refuses it."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return 400
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > most:
+                        return 413
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            return 408
+
+
+async def _say(send: Any, status: int, words: str) -> None:  # noqa: ANN401
+    own = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+    plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": [*plain, *own]})
+    await send({"type": "http.response.body", "body": words.encode()})

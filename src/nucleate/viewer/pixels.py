@@ -1,0 +1,121 @@
+"""Deep zoom: any picture or slide in square pieces, each level half as fine as the one before."""
+
+from __future__ import annotations
+
+import io
+import threading
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from nucleate.errors import InputError
+from nucleate.io.grids import UNREAD_RGB, Slide
+from nucleate.io.slides import RegionError, Source
+from nucleate.types import UInt8
+
+TILE_PX = 512
+_OVERVIEW_PX = 2048  # longest edge of what is kept for levels that the file does not have
+_TOO_FINE = 8  # how many times finer than asked for a level may be, to be read directly
+_KEPT = 512  # pieces; about 50 MB as JPEG
+
+
+class Pyramid:
+    """The pieces of one picture. Level k has pixels of 2^k level-0 pixels.
+
+    A file that lacks coarse levels is read once as a whole, at a coarse resolution, when the first
+    of them is asked for. Reading is one at a time: not all readers can do more.
+
+    Args:
+        source: the open picture.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._lock = threading.Lock()
+        self._coarse: UInt8 | None = None
+        self.tile = lru_cache(_KEPT)(self._tile)
+
+    def _tile(self, level: int, column: int, row: int) -> bytes:
+        """Return a piece as JPEG; what cannot be read has the colour `UNREAD_RGB`.
+
+        Raises:
+            InputError: there is no such piece.
+        """
+        scale = 2.0**level
+        x0, y0 = column * TILE_PX * scale, row * TILE_PX * scale
+        if not (0 <= level < 32 and 0 <= x0 < self.source.width and 0 <= y0 < self.source.height):
+            raise InputError(f"There is no piece {column}, {row} of level {level}.")
+        x1 = min(x0 + TILE_PX * scale, self.source.width)
+        y1 = min(y0 + TILE_PX * scale, self.source.height)
+        return encode(self.read((x0, y0, x1, y1), scale), "JPEG")
+
+    def read(self, box_xyxy: tuple[float, float, float, float], scale: float) -> UInt8:
+        """Return a region in pixels of `scale` level-0 pixels.
+
+        Args:
+            box_xyxy: inside the picture, in level-0 pixels.
+            scale: level-0 pixels per pixel of the result.
+
+        Returns:
+            uint8 (h, w, 3); h and w are those of the box over `scale`, rounded up.
+        """
+        x0, y0, x1, y1 = box_xyxy
+        size = max(1, int(np.ceil((x1 - x0) / scale))), max(1, int(np.ceil((y1 - y0) / scale)))
+        fine = [i for i, down in enumerate(self.source.downsamples) if down <= max(scale, 1.0)]
+        level = max(fine, key=lambda i: self.source.downsamples[i])
+        with self._lock:
+            if scale > _TOO_FINE * self.source.downsamples[level]:
+                block, wide, high = self._overview(), self.source.width, self.source.height
+                box = _within(box_xyxy, block.shape[1] / wide, block.shape[0] / high, block.shape)
+                part = block[box[1] : box[3], box[0] : box[2]]
+            else:
+                wide, high = self.source.level_sizes[level]
+                ratio = wide / self.source.width, high / self.source.height
+                box = _within(box_xyxy, *ratio, (high, wide))
+                try:
+                    part = self.source.read(*box, level)
+                except RegionError:
+                    part = np.full((size[1], size[0], 3), UNREAD_RGB, np.uint8)
+        if part.shape[:2] == (size[1], size[0]):
+            return np.ascontiguousarray(part)
+        shrinks = part.shape[1] >= size[0]
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(part, size, interpolation=way), np.uint8)
+
+    def _overview(self) -> UInt8:
+        if self._coarse is None:
+            longest = max(self.source.width, self.source.height)
+            slide = Slide(self.source, 1.0)  # in units of level-0 pixels
+            self._coarse = slide.overview(max(1.0, longest / _OVERVIEW_PX))
+        return self._coarse
+
+
+def _within(
+    box_xyxy: tuple[float, float, float, float],
+    x_ratio: float,
+    y_ratio: float,
+    shape: tuple[int, ...],
+) -> tuple[int, int, int, int]:
+    """Return a box in pixels of a level: all that it touches, one pixel at least.
+
+    Example:
+        >>> _within((10, 10, 20, 21), 0.5, 0.5, (50, 50))
+        (5, 5, 10, 11)
+    """
+    x0, y0, x1, y1 = box_xyxy
+    left = min(int(np.floor(x0 * x_ratio + 1e-6)), shape[1] - 1)
+    top = min(int(np.floor(y0 * y_ratio + 1e-6)), shape[0] - 1)
+    right = min(max(int(np.ceil(x1 * x_ratio - 1e-6)), left + 1), shape[1])
+    bottom = min(max(int(np.ceil(y1 * y_ratio - 1e-6)), top + 1), shape[0])
+    return left, top, right, bottom
+
+
+def encode(image: UInt8, form: str) -> bytes:
+    """Return a picture as the bytes of a `JPEG` or `PNG` file."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    words = {"quality": 88} if form == "JPEG" else {"compress_level": 1}
+    Image.fromarray(image).save(out, form, **words)
+    return out.getvalue()

@@ -1,0 +1,176 @@
+"""Pictures that are dropped on the page: one after the other, in memory, none kept for long."""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nucleate.errors import InputError, NucleateError
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.io.images import PICTURES, read_image
+from nucleate.types import Frame
+from nucleate.viewer.shown import Shown, from_picture, keep
+from nucleate.viewer.table import Table
+
+WAITING = 8  # pictures that may wait
+KEPT = 8  # finished ones that stay, in memory; the oldest goes first
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is taken on.
+
+    Attributes:
+        megabytes: of a file.
+        megapixels: of a picture.
+        seconds: of work on one picture.
+    """
+
+    megabytes: int = 64
+    megapixels: int = 100
+    seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class Job:
+    """One dropped picture.
+
+    Attributes:
+        name: of the file, as the browser told it.
+        state: `waiting`, `running`, `done` or `failed`.
+        done: tiles that are done, of `tiles`.
+        tiles: in all; 0 until it is known.
+        error: one sentence, of a failed one.
+        shown: what there is to see, of a done one.
+    """
+
+    name: str
+    state: str = "waiting"
+    done: int = 0
+    tiles: int = 0
+    error: str = ""
+    shown: Shown | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return what the page is told."""
+        return {
+            "name": self.name, "state": self.state, "done": self.done, "tiles": self.tiles,
+            "error": self.error,
+        }  # fmt: skip
+
+
+class OverTimeError(NucleateError):
+    """A picture takes longer than it may."""
+
+
+class Queue:
+    """Segments pictures one after the other, in a thread of its own.
+
+    Args:
+        model: that is used.
+        limits: what is taken on.
+        scratch: folder for tables of nuclei; each is deleted with its picture.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self, model: Model, limits: Limits, scratch: Path, clock: Callable[[], float]
+    ) -> None:
+        self.model, self.limits = model, limits
+        self._scratch, self._clock = scratch, clock
+        self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._next = 0
+        self._lock = threading.Lock()
+        self._waiting: queue.Queue[tuple[int, bytes, float | None] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._work, name="segment", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, data: bytes, mpp: float | None) -> int:
+        """Take a picture on; return its number.
+
+        Raises:
+            InputError: too many wait already, or its name has no ending known here.
+        """
+        name = PurePosixPath(name.replace("\\", "/")).name[:120] or "picture"
+        if not name.lower().endswith(PICTURES):
+            raise InputError(f"{name}: is no picture known here. Known: {' '.join(PICTURES)}")
+        with self._lock:
+            number = self._next
+            try:
+                self._waiting.put_nowait((number, data, mpp))
+            except queue.Full:
+                raise InputError(f"{name}: {WAITING} pictures wait already. Try again.") from None
+            self._next += 1
+            self._jobs[number] = Job(name)
+            done = [n for n, job in self._jobs.items() if job.state in ("done", "failed")]
+            for old in done[: max(0, len(done) - KEPT)]:
+                gone = self._jobs.pop(old)
+                for table in gone.shown.layers.values() if gone.shown is not None else ():
+                    table.file.path.unlink(missing_ok=True)
+        return number
+
+    def job(self, number: int) -> Job:
+        """Return a picture that was taken on.
+
+        Raises:
+            InputError: there is none of this number, or it was let go of.
+        """
+        with self._lock:
+            if number not in self._jobs:
+                raise InputError(f"There is no picture {number} any more. Drop it again.")
+            return self._jobs[number]
+
+    def close(self) -> None:
+        """Finish after the picture that is being worked on."""
+        self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            number, data, mpp = item
+            job = self._jobs[number]
+            job.state = "running"
+            try:
+                job.shown = self._segment(job, data, mpp, number)
+                job.state = "done"
+            except NucleateError as error:
+                job.error, job.state = str(error), "failed"
+            except MemoryError:
+                job.error, job.state = f"{job.name}: there is not enough memory.", "failed"
+            except Exception as error:  # the next one must still be served
+                job.error, job.state = f"{job.name}: failed ({type(error).__name__}).", "failed"
+
+    def _segment(self, job: Job, data: bytes, mpp: float | None, number: int) -> Shown:
+        begun = self._clock()
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            path = Path(folder) / f"picture{Path(job.name).suffix.lower()}"
+            path.write_bytes(data)
+            try:
+                image, stated = read_image(path, most_pixels=self.limits.megapixels * 1_000_000)
+            except InputError as error:
+                raise InputError(str(error).replace(str(path), job.name)) from error
+        shown = from_picture(job.name, image, stated if mpp is None else mpp)
+
+        def progress(done: int, tiles: int) -> None:
+            job.done, job.tiles = done, tiles
+            if self._clock() - begun > self.limits.seconds:
+                raise OverTimeError(
+                    f"{job.name}: takes longer than {self.limits.seconds:g} s. Use "
+                    "`nucleate segment`, which has no limit."
+                )
+
+        assert shown.pixels is not None  # noqa: S101  # from_picture gives them
+        source = shown.pixels.source
+        found = find_nuclei(source, self.model, mpp, EngineOptions(), progress)
+        file = keep(found.nuclei, self._scratch / f"{number}.nuclei.parquet", job.name)
+        frame = found.nuclei.frame
+        shown.frame = Frame(source.width, source.height, frame.mpp)
+        shown.layers = {self.model.card.name: Table(file)}
+        return shown

@@ -1,0 +1,80 @@
+"""The server of one page, until Ctrl+C."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+
+from nucleate.errors import ConfigError
+from nucleate.viewer.app import make_app
+from nucleate.viewer.guard import Guard
+from nucleate.viewer.queue import Queue
+from nucleate.viewer.shown import Shown
+
+_HOST = "127.0.0.1"
+_AT_ONCE = 64  # requests; more are refused
+
+
+def bound(port: int) -> socket.socket:
+    """Return a socket of this machine alone.
+
+    Raises:
+        ConfigError: the port is taken, or not for everybody.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((_HOST, port))
+        listening.listen()  # who comes before the server is up waits
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"--port {port}: cannot be used ({error.strerror}). Take another, or 0 for any."
+        ) from error
+    return listening
+
+
+def make_server(
+    shown: list[Shown], queue: Queue | None, listening: socket.socket, token: str
+) -> uvicorn.Server:
+    """Return the server; `run(sockets=[listening])` starts it."""
+    most = 0 if queue is None else queue.limits.megabytes << 20
+    port = listening.getsockname()[1]
+    guarded = Guard(make_app(shown, queue), token, port, picture_bytes=most)
+    config = uvicorn.Config(
+        guarded, log_level="error", access_log=False, lifespan="off", server_header=False,
+        limit_concurrency=_AT_ONCE, timeout_keep_alive=15, timeout_graceful_shutdown=2,
+        proxy_headers=False, ws="none",
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def serve_until_stopped(
+    shown: list[Shown],
+    queue: Queue | None,
+    port: int,
+    open_browser: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Print the address, open the browser, and answer until Ctrl+C.
+
+    Raises:
+        ConfigError: the port cannot be used.
+    """
+    listening = bound(port)
+    token = secrets.token_urlsafe(16)
+    address = f"http://{_HOST}:{listening.getsockname()[1]}/{token}/"
+    server = make_server(shown, queue, listening, token)
+    say(address)
+    if open_browser:
+        webbrowser.open(address)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+        if queue is not None:
+            queue.close()

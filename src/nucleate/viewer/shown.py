@@ -1,0 +1,227 @@
+"""What is shown: the pictures and results named on the command line, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import ConfigError, InputError
+from nucleate.io.exports import label_rows
+from nucleate.io.images import read_labels
+from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
+from nucleate.io.slides import ArraySource, Source, open_source
+from nucleate.labels import boxes_areas, centroids_xy, compact, largest_pieces, trace
+from nucleate.metrics.errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.metrics.matching import Overlap
+from nucleate.types import Frame, Instances, Int32
+from nucleate.viewer.pixels import Pyramid
+from nucleate.viewer.table import Table
+
+_PARQUET = ".nuclei.parquet"
+_LABELS = ".labels.tif"
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Shown:
+    """One picture and what is drawn on it.
+
+    Attributes:
+        name: of the picture or, where it is not at hand, of the result.
+        frame: level 0.
+        pixels: None where the picture is not at hand.
+        layers: up to two results: name -> nuclei.
+        note: what the page says about it.
+    """
+
+    name: str
+    frame: Frame
+    pixels: Pyramid | None
+    layers: dict[str, Table]
+    note: str = ""
+
+
+def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell) -> list[Shown]:
+    """Open pictures and results, and put together what belongs together, by name.
+
+    Args:
+        paths: pictures, slides, `.nuclei.parquet` files, folders that `nucleate segment` wrote.
+        truth: label image, or `.nuclei.parquet`, that the one result is held against.
+        scratch: folder for files that are deleted later.
+        tell: is told what takes long.
+
+    Raises:
+        ConfigError: nothing to show, or a truth without one result.
+        InputError: a file is missing, damaged or of an unknown kind.
+    """
+    sources: dict[str, Path] = {}
+    results: dict[str, list[Path]] = {}
+    for path in paths:
+        for found in _expand(path):
+            if found.name.endswith(_PARQUET):
+                results.setdefault(found.name.removesuffix(_PARQUET), []).append(found)
+            else:
+                sources[_stem(found)] = found
+    stems = list(dict.fromkeys([*sources, *results]))
+    if not stems:
+        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+    if len(sources) == 1 and len(results) == 1 and stems[0] not in results:
+        results = {stems[0]: next(iter(results.values()))}  # one of each: they belong together
+        stems = stems[:1]
+    shown = [_one(stem, sources.get(stem), results.get(stem, []), tell) for stem in stems]
+    if truth is not None:
+        if len(shown) != 1 or len(shown[0].layers) != 1:
+            raise ConfigError("--truth goes with one result of one picture. Name just that.")
+        _judge(shown[0], truth, scratch, tell)
+    return shown
+
+
+def _expand(path: Path) -> list[Path]:
+    """Return the files that one word of the command line stands for."""
+    if not path.is_dir() or path.suffix.lower() == ".zarr":
+        return [path]
+    found = sorted(path.glob(f"*{_PARQUET}"))
+    if not found:
+        raise InputError(
+            f"{path}: holds no *{_PARQUET}. Name a folder that nucleate segment wrote."
+        )
+    return found
+
+
+def _stem(path: Path) -> str:
+    name = path.name.removesuffix(".zarr").removesuffix(".ome")
+    return name[: name.rfind(".")] if "." in name else name
+
+
+def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown:
+    files = [open_nuclei(result) for result in results]
+    if len(files) > 2:
+        raise ConfigError(f"{stem}: {len(files)} results; two can be held against each other.")
+    note, source = "", None
+    if path is None:
+        path, note = _picture_of(files[0])
+    if path is not None:
+        source = open_source(path)
+    frame = files[0].frame if files else _frame(source)
+    for file in files:
+        if source is not None and (file.frame.width, file.frame.height) != (
+            source.width,
+            source.height,
+        ):
+            raise InputError(
+                f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
+                f"{source.name} has {source.width} × {source.height}. Name the picture it is of."
+            )
+    layers: dict[str, Table] = {}
+    for file in files:
+        tell(f"{file.path.name}: {file.count:,} nuclei")
+        name = stem if len(files) == 1 else f"{file.path.parent.name}/{stem}"
+        layers[name if name not in layers else f"{name} (2)"] = Table(file)
+    return Shown(stem, frame, None if source is None else Pyramid(source), layers, note)
+
+
+def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
+    """Return the picture beside a result or beside its folder; else None, and what to do."""
+    name = str(file.facts.get("source", ""))
+    if name and name == Path(name).name:  # a name, and no way to other folders
+        for folder in (file.path.parent, file.path.parent.parent):
+            if (folder / name).exists():
+                return folder / name, ""
+    return None, f"The picture {name or 'of this result'} is not here: name it on the command line."
+
+
+def _frame(source: Source | None) -> Frame:
+    if source is None:
+        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+    return Frame(source.width, source.height, source.mpp, source.origin_xy)
+
+
+def from_picture(name: str, image: Any, mpp: float | None) -> Shown:  # noqa: ANN401
+    """Return a picture in memory, without nuclei yet."""
+    source = ArraySource(image, mpp, name)
+    return Shown(name, _frame(source), Pyramid(source), {})
+
+
+def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
+    """Write nuclei into a file and open it."""
+    with writer(path, nuclei, {"source": source}) as file:
+        file.write(nuclei)
+    return open_nuclei(path)
+
+
+def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
+    """Put the truth beside a result, each nucleus with what became of it."""
+    (name, table), *_ = shown.layers.items()
+    if truth.name.endswith(_PARQUET):
+        true = open_nuclei(truth)
+    else:
+        labels = read_labels(truth)
+        if labels.shape != (shown.frame.height, shown.frame.width):
+            raise InputError(
+                f"{truth}: {labels.shape[1]} × {labels.shape[0]} pixels, but the picture has "
+                f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
+            )
+        true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
+    tell("comparing with the truth …")
+    found = fates(_overlap(true, table.file))
+    judged = {"fate": (found.pred, PRED_FATES)}
+    shown.layers = {
+        name: Table(table.file, judged),
+        "truth": Table(true, {"fate": (found.truth, TRUTH_FATES)}),
+    }
+
+
+def _traced(labels: Int32, frame: Frame) -> Instances:
+    """Return a label image as nuclei, of each its largest piece, with the area as their feature."""
+    pieces, ids = compact(largest_pieces(labels))
+    coords, offsets, boxes = trace(pieces)
+    n = len(boxes)
+    area = boxes_areas(pieces, n)[1] * (frame.mpp or 1.0) ** 2
+    nuclei = Instances(
+        ids=ids,
+        coords_xy=coords,
+        offsets=offsets,
+        boxes_xyxy=boxes.astype(np.float32),
+        scores=np.ones(n, np.float32),
+        classes=np.zeros(n, np.int16),
+        frame=frame,
+        features={"area_um2": area.astype(np.float32)},
+    )
+    return nuclei.take(np.argsort(centroids_xy(coords, offsets)[:, 1], kind="stable"))
+
+
+def _overlap(true: NucleiFile, found: NucleiFile) -> Overlap:
+    """Return the overlap table of two files, in the order of their rows, drawn band by band."""
+    rows = {file.path: _row_of_id(file) for file in (true, found)}
+    many = found.count + 1
+    shared: dict[int, int] = {}
+    areas = np.zeros(true.count + 1, np.int64), np.zeros(many, np.int64)
+    for a, b in zip(label_rows(true), label_rows(found), strict=True):
+        left, right = rows[true.path][a], rows[found.path][b]
+        areas[0][:] += np.bincount(left.ravel(), minlength=true.count + 1)
+        areas[1][:] += np.bincount(right.ravel(), minlength=many)
+        both = (left > 0) & (right > 0)
+        keys, counts = np.unique(left[both] * many + right[both], return_counts=True)
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            shared[key] = shared.get(key, 0) + count
+    keys = np.array(sorted(shared), np.int64)
+    pairs = np.stack([keys // many - 1, keys % many - 1], axis=1).reshape(-1, 2)
+    return Overlap(areas[0][1:], areas[1][1:], pairs, np.array([shared[k] for k in keys], np.int64))
+
+
+def _row_of_id(file: NucleiFile) -> Any:  # noqa: ANN401
+    """Return id -> row + 1, 0 for the background."""
+    ids = file.column("id") if file.count else np.zeros(0, np.int64)
+    rows = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
+    rows[ids] = np.arange(1, len(ids) + 1)
+    return rows
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of this process's own, gone at its end."""
+    return tempfile.TemporaryDirectory(prefix="nucleate-view-")

@@ -1,0 +1,541 @@
+// The page: one picture, one or two panes, and the panel beside them.
+
+import * as api from "./api.js";
+import { named, ramp, scale } from "./colours.js";
+import { Overlay } from "./overlay.js";
+
+const $ = (id) => document.getElementById(id);
+const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==";
+const KEYS = [
+  ["arrows", "move"], ["+ −", "zoom"], ["0", "whole picture"], ["1", "one pixel per pixel"],
+  ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
+  ["R", "draw a region; Enter closes it"], ["V", "take the view as region"], ["Esc", "whole picture"],
+];
+
+let item = null; // what the server told of the picture
+let panes = []; // {viewer, overlay}
+let layer = 0; // that is counted
+let filters = []; // [column, low, high]
+let region = null; // corners, or null for the whole picture
+let drawing = null; // corners while a region is drawn
+let spans = new Map(); // "layer/column" -> {span, low, high}
+let chosen = -1; // of the nuclei of the view, by N and P
+
+const number = (value) => (value === null || value === undefined ? "–" :
+  Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
+const label = (name) => name.replaceAll("_", " ").replace(/\bum2\b/, "µm²").replace(/\bum\b/, "µm");
+const say = (words) => { $("status").textContent = words; };
+
+function option(value, words = value) {
+  const made = document.createElement("option");
+  [made.value, made.textContent] = [value, words];
+  return made;
+}
+
+async function spanOf(which, column) {
+  const key = `${item.id}/${which}/${column}`;
+  if (!spans.has(key)) spans.set(key, await api.column(item.id, which, column));
+  return spans.get(key);
+}
+
+// ---- the picture ---------------------------------------------------------------------------
+
+async function show(about, place = {}) {
+  for (const pane of panes) { pane.overlay.close(); pane.viewer.destroy(); pane.element.remove(); }
+  [item, panes, region, drawing, layer] = [about, [], null, null, 0];
+  filters = (place.filters ?? []).filter(([name]) => columns().includes(name));
+  $("nucleus").hidden = true;
+  $("note").hidden = !item.note;
+  $("note").textContent = item.note;
+  $("facts").textContent = `${item.width.toLocaleString("en")} × ${item.height.toLocaleString("en")} pixels` +
+    (item.mpp ? `, ${number(item.mpp)} µm per pixel` : ", resolution unknown");
+  const two = item.layers.length === 2;
+  $("layout-row").hidden = !two;
+  $("layout").replaceChildren(...(two ? [option("together", "one over the other"), option("beside", "side by side"),
+    option("first", item.layers[0].name), option("second", item.layers[1].name)] : [option("first")]));
+  const judged = two && "fate" in item.layers[0].names;
+  $("layout").value = place.layout && two ? place.layout : two ? (judged ? "together" : "beside") : "first";
+  $("nuclei-controls").hidden = !item.layers.length;
+  for (const select of [$("colour"), $("column"), $("add-filter")]) {
+    const first = select === $("column") ? [] : [option("", select === $("colour") ? "nothing" : "a column …")];
+    select.replaceChildren(...first, ...columns().map((name) => option(name, label(name))));
+  }
+  $("colour").value = columns().includes(place.colour) ? place.colour : judged ? "fate" : "";
+  $("column").value = columns().includes("area_um2") ? "area_um2" : columns()[0] ?? "";
+  await lay(place);
+}
+
+// columns worth choosing: those with more than one value by name, and all numbers
+function columns() {
+  const found = new Set();
+  for (const about of item.layers) {
+    for (const [name, names] of Object.entries(about.names)) if (names.length > 1) found.add(name);
+    for (const name of about.numeric) found.add(name);
+  }
+  return [...found];
+}
+
+async function lay(place = {}) {
+  const kept = place.centre ? place : here();
+  for (const pane of panes) { pane.overlay.close(); pane.viewer.destroy(); pane.element.remove(); }
+  const layers = item.layers.map((_, i) => i);
+  const layout = $("layout").value;
+  const sets = layout === "beside" ? [[0], [1]] : layout === "together" ? [layers] : layout === "second" ? [[1]] : [layers.slice(0, 1)];
+  layer = sets[0][0] ?? 0;
+  panes = sets.map((set) => makePane(set, sets.length > 1));
+  await Promise.all(panes.map((pane) => new Promise((done) => pane.viewer.addOnceHandler("open", done))));
+  for (const pane of panes) if (kept.centre) go(pane.viewer, kept);
+  panes.forEach((pane, i) => pane.viewer.addHandler("viewport-change", () => follow(i)));
+  await restyle();
+}
+
+function makePane(layers, titled) {
+  const element = document.createElement("div");
+  element.className = "pane";
+  $("panes").append(element);
+  if (titled) {
+    const title = element.appendChild(document.createElement("div"));
+    [title.className, title.textContent] = ["title", item.layers[layers[0]].name];
+  }
+  const top = Math.ceil(Math.log2(Math.max(item.width, item.height, 1)));
+  const viewer = OpenSeadragon({
+    element, showNavigationControl: false, animationTime: 0.4, minZoomImageRatio: 0.6, maxZoomPixelRatio: 16,
+    visibilityRatio: 0.2, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, drawer: "canvas",
+    imageSmoothingEnabled: false, silenceMultiImageWarnings: true,
+    tileSources: {
+      width: item.width, height: item.height, tileSize: item.tile_px, tileOverlap: 0, minLevel: 0, maxLevel: top,
+      getTileUrl: (level, x, y) => item.pixels ? `api/items/${item.id}/tiles/${top - level}/${x}_${y}.jpg` : BLANK,
+    },
+  });
+  viewer.canvas.setAttribute("aria-label", `Picture ${item.name}: move with the arrow keys, zoom with + and −`);
+  const overlay = new Overlay(viewer, element, item, layers);
+  overlay.onerror = (error) => say(error.message);
+  overlay.onview = () => { chosen = -1; };
+  const bar = element.appendChild(document.createElement("div"));
+  bar.className = "bar";
+  viewer.addHandler("update-viewport", () => drawBar(bar, overlay));
+  viewer.addHandler("canvas-click", (event) => { if (event.quick) click(overlay, event.position); });
+  viewer.addHandler("canvas-double-click", (event) => { if (drawing) { event.preventDefaultAction = true; closeRegion(); } });
+  viewer.addHandler("viewport-change", keepPlace);
+  new OpenSeadragon.MouseTracker({
+    element: viewer.canvas, moveHandler: (event) => hover(overlay, event.position), leaveHandler: () => { $("tip").hidden = true; },
+  });
+  return { element, viewer, overlay };
+}
+
+let following = false;
+function follow(i) {
+  if (following || panes.length < 2) return;
+  following = true;
+  const bounds = panes[i].viewer.viewport.getBounds();
+  panes.forEach((pane, k) => { if (k !== i) pane.viewer.viewport.fitBounds(bounds, true); });
+  following = false;
+}
+
+function here() {
+  if (!panes.length) return {};
+  const { box, scale: zoom } = panes[0].overlay.seen();
+  return { centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], zoom };
+}
+
+function go(viewer, { centre, zoom }) {
+  const wide = viewer.container.clientWidth / zoom / item.width;
+  const high = (wide * viewer.container.clientHeight) / viewer.container.clientWidth;
+  const [x, y] = centre.map((v) => v / item.width);
+  viewer.viewport.fitBounds(new OpenSeadragon.Rect(x - wide / 2, y - high / 2, wide, high), true);
+}
+
+function drawBar(bar, overlay) {
+  const { scale: zoom } = overlay.seen();
+  const unit = item.mpp ?? 1;
+  const most = (120 / zoom) * unit;
+  const power = 10 ** Math.floor(Math.log10(most));
+  const length = [5, 2, 1].map((k) => k * power).find((v) => v <= most) ?? power;
+  const words = !item.mpp ? `${number(length)} px` : length >= 1000 ? `${number(length / 1000)} mm` : `${number(length)} µm`;
+  bar.innerHTML = `<i style="width:${(length / unit) * zoom}px"></i>${words}`;
+}
+
+// ---- colours, filters, counts --------------------------------------------------------------
+
+async function restyle() {
+  const column = $("colour").value;
+  for (const pane of panes) {
+    Object.assign(pane.overlay, { filters, column });
+    for (const which of pane.overlay.layers) {
+      const known = pane.overlay.columnOf(which);
+      const names = item.layers[which].names[known];
+      const span = known && !names ? (await spanOf(which, known)).span : null;
+      pane.overlay.scales.set(which, scale(known, names, span));
+    }
+  }
+  await legend(column);
+  await Promise.all(panes.map((pane) => pane.overlay.fetch(true)));
+  for (const pane of panes) pane.overlay.ring = ringShown();
+  await count();
+  keepPlace();
+}
+
+async function legend(column) {
+  const box = $("legend");
+  box.replaceChildren();
+  if (!column) return;
+  const names = item.layers.flatMap((about) => about.names[column] ?? []);
+  if (names.length) {
+    const all = new Map();
+    for (const about of item.layers) (about.names[column] ?? []).forEach((n, i) => all.set(n, named(column, n, i)));
+    for (const [name, colour] of all) {
+      const one = box.appendChild(document.createElement("span"));
+      one.className = "name";
+      one.innerHTML = `<i style="border-color:${colour}"></i>`;
+      one.append(name);
+    }
+    return;
+  }
+  const { span } = await spanOf(layer, column);
+  const bar = box.appendChild(document.createElement("canvas"));
+  [bar.width, bar.height] = [280, 10];
+  const ctx = bar.getContext("2d");
+  for (let x = 0; x < 280; x++) { ctx.fillStyle = ramp(x / 279); ctx.fillRect(x, 0, 1, 10); }
+  const ends = box.appendChild(document.createElement("div"));
+  ends.className = "scale";
+  ends.innerHTML = `<span>${number(span[0])}</span><span>${number(span[1])}</span>`;
+}
+
+let counting = 0;
+async function count() {
+  if (!item.layers.length) return;
+  const mine = ++counting;
+  const column = $("column").value || null;
+  try {
+    const told = await api.select(item.id, layer, { filters, ring: region, column });
+    if (mine !== counting) return; // a later question was asked meanwhile
+    $("count").textContent = told.count.toLocaleString("en");
+    $("count").title = `of ${told.of.toLocaleString("en")}`;
+    const area = told.mm2 === undefined ? "" : `, ${number(told.mm2)} mm², ${number(told.count / told.mm2)} per mm²`;
+    $("region").textContent = `${region ? "Region" : "Whole picture"}: ${told.count.toLocaleString("en")} of ` +
+      `${told.of.toLocaleString("en")} nuclei${area}`;
+    $("clear").disabled = !region;
+    if (told.histogram) histogram(column, told);
+  } catch (error) { say(error.message); }
+}
+
+function histogram(column, told) {
+  const canvas = $("histogram");
+  const ctx = canvas.getContext("2d");
+  const { edges, counts } = told.histogram;
+  const [low, high] = [edges[0], edges[edges.length - 1]];
+  const most = Math.max(...counts, 1);
+  const names = item.layers[layer].names[column];
+  ctx.clearRect(0, 0, canvas.width, canvas.height);
+  counts.forEach((n, i) => {
+    const high_px = (n / most) * 90;
+    ctx.fillStyle = names ? "#56b4e9" : ramp(i / (counts.length - 1));
+    ctx.fillRect((i * 280) / counts.length, 92 - high_px, 280 / counts.length - 0.6, high_px);
+  });
+  ctx.fillStyle = getComputedStyle(document.body).color;
+  ctx.font = "11px system-ui";
+  ctx.fillText(number(low), 0, 106);
+  const end = number(high);
+  ctx.fillText(end, 280 - ctx.measureText(end).width, 106);
+  const words = `${label(column)}: mean ${number(told.mean)}, median ${number(told.median)}`;
+  $("histogram-text").textContent = words;
+  canvas.setAttribute("aria-label", `Histogram of ${words}, from ${number(low)} to ${number(high)}`);
+}
+
+async function listFilters() {
+  const box = $("filters");
+  box.replaceChildren();
+  for (const filter of filters) {
+    const [column] = filter;
+    const { low, high, span } = await spanOf(layer, column);
+    const made = box.appendChild(document.createElement("div"));
+    made.className = "filter";
+    const head = made.appendChild(document.createElement("header"));
+    head.append(label(column));
+    const gone = head.appendChild(document.createElement("button"));
+    [gone.textContent, gone.ariaLabel] = ["×", `Remove the filter of ${column}`];
+    gone.onclick = () => { filters = filters.filter((f) => f !== filter); listFilters(); changed(); };
+    for (const [end, title] of [[1, "at least"], [2, "at most"]]) {
+      const row = made.appendChild(document.createElement("div"));
+      const slider = row.appendChild(document.createElement("input"));
+      const field = row.appendChild(document.createElement("input"));
+      Object.assign(slider, { type: "range", min: 0, max: 1000, step: 1, ariaLabel: `${column} ${title}` });
+      Object.assign(field, { type: "number", step: "any", ariaLabel: `${column} ${title}, number` });
+      // the ends of the slider are the ends of the column; between them it runs over the usual values
+      const value = (t) => (t <= 0 ? low : t >= 1000 ? high : span[0] + ((span[1] - span[0]) * t) / 1000);
+      const place = (v) => (v <= low ? 0 : v >= high ? 1000 : Math.min(Math.max((1000 * (v - span[0])) / (span[1] - span[0]), 1), 999));
+      const put = () => { field.value = Number(filter[end].toPrecision(6)); };
+      slider.value = place(filter[end]);
+      put();
+      slider.oninput = () => { filter[end] = value(Number(slider.value)); put(); changed(); };
+      field.onchange = () => { filter[end] = Number(field.value); slider.value = place(filter[end]); changed(); };
+    }
+  }
+}
+
+let changing = 0;
+function changed() {
+  clearTimeout(changing);
+  count();
+  changing = setTimeout(restyle, 60);
+}
+
+// ---- one nucleus ---------------------------------------------------------------------------
+
+function place(overlay, position) {
+  const { box, scale: zoom } = overlay.seen();
+  return [box[0] + position.x / zoom, box[1] + position.y / zoom];
+}
+
+let told = { row: -1 };
+let asking = 0;
+async function hover(overlay, position) {
+  const found = overlay.at(...place(overlay, position));
+  const tip = $("tip");
+  if (!found) { tip.hidden = true; told = { row: -1 }; return; }
+  const pane = overlay.canvas.parentElement;
+  [tip.style.left, tip.style.top] = [`${pane.offsetLeft + position.x + 14}px`, `${position.y + 14}px`];
+  if (found.row !== told.row || found.layer !== told.layer) {
+    told = found;
+    const mine = ++asking;
+    const facts = await api.nucleus(item.id, found.layer, found.row).catch(() => null);
+    if (mine !== asking || !facts) return;
+    const colour = $("colour").value;
+    const lines = [`nucleus ${facts.id}`];
+    for (const name of new Set(["area_um2", "class", "fate", "score", colour])) {
+      if (name === "class" && item.layers[found.layer].names.class.length < 2) continue;
+      if (facts[name] === undefined) continue;
+      lines.push(`${label(name)}  ${typeof facts[name] === "string" ? facts[name] : number(facts[name])}`);
+    }
+    tip.textContent = lines.join("\n");
+  }
+  tip.hidden = false;
+}
+
+async function click(overlay, position) {
+  const at = place(overlay, position);
+  if (drawing) {
+    drawing.push(at);
+    for (const pane of panes) { pane.overlay.ring = drawing; pane.overlay.paint(); }
+    return;
+  }
+  const found = overlay.at(...at);
+  if (found) await choose(found);
+  else unchoose();
+}
+
+function unchoose() {
+  $("nucleus").hidden = true;
+  for (const pane of panes) { pane.overlay.marked = null; pane.overlay.paint(); }
+}
+
+async function choose(found) {
+  const facts = await api.nucleus(item.id, found.layer, found.row);
+  const rows = Object.entries(facts).filter(([name]) => name !== "outline" && name !== "id");
+  $("nucleus-id").textContent = facts.id;
+  $("nucleus-facts").replaceChildren(...rows.map(([name, value]) => {
+    const row = document.createElement("tr");
+    row.append(...[label(name), typeof value === "string" ? value : number(value)].map((words) => {
+      const cell = document.createElement("td");
+      cell.textContent = words;
+      return cell;
+    }));
+    return row;
+  }));
+  $("nucleus").hidden = false;
+  for (const pane of panes) { pane.overlay.marked = facts.outline; pane.overlay.paint(); }
+  say(`nucleus ${facts.id}, area ${number(facts.area_um2)} µm²`);
+}
+
+async function step(by) {
+  const overlay = panes[0]?.overlay;
+  const view = overlay?.views.get(layer);
+  if (!view || view.kind === "heat") { say("Zoom in to go from nucleus to nucleus."); return; }
+  if (!view.rows.length) { say("There are no nuclei here."); return; }
+  chosen = (chosen + by + view.rows.length) % view.rows.length;
+  await choose({ layer, row: view.rows[chosen] });
+}
+
+// ---- the region ----------------------------------------------------------------------------
+
+const ringShown = () => (region ? Object.assign([...region], { closed: true }) : drawing);
+
+function startRegion() {
+  drawing = drawing ? null : [];
+  $("draw").setAttribute("aria-pressed", String(Boolean(drawing)));
+  if (drawing) { region = null; say("Click corners; Enter or a double click closes the region, Esc leaves it."); }
+  else say("");
+  for (const pane of panes) { pane.overlay.ring = ringShown(); pane.overlay.paint(); }
+}
+
+function closeRegion() {
+  const corners = drawing?.filter(([x, y], i, all) => !i || x !== all[i - 1][0] || y !== all[i - 1][1]) ?? [];
+  setRegion(corners.length >= 3 ? corners : null);
+  if (corners.length < 3) say("A region needs three corners.");
+}
+
+function setRegion(ring) {
+  [region, drawing] = [ring, null];
+  $("draw").setAttribute("aria-pressed", "false");
+  say("");
+  for (const pane of panes) { pane.overlay.ring = ringShown(); pane.overlay.paint(); }
+  count();
+}
+
+function viewBox() {
+  const [x0, y0, x1, y1] = panes[0].overlay.seen().box;
+  return [Math.max(x0, 0), Math.max(y0, 0), Math.min(x1, item.width), Math.min(y1, item.height)];
+}
+
+function takeView() {
+  const [x0, y0, x1, y1] = viewBox();
+  if (x1 > x0 && y1 > y0) setRegion([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]);
+}
+
+// ---- files, links --------------------------------------------------------------------------
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+async function saveGeojson() {
+  save(await api.geojson(item.id, layer, { filters, ring: region }), `${item.name}.geojson`);
+}
+
+async function savePng() {
+  const { scale: zoom } = panes[0].overlay.seen();
+  const shown = panes[0].overlay.hidden || !item.layers.length ? null : layer;
+  save(await api.png(item.id, { box: viewBox(), scale: 1 / zoom, layer: shown, filters }), `${item.name}.png`);
+}
+
+let keeping = 0;
+function keepPlace() {
+  clearTimeout(keeping);
+  keeping = setTimeout(() => {
+    if (!panes.length) return;
+    const { centre, zoom } = here();
+    const said = new URLSearchParams({ item: item.id, x: centre[0].toFixed(1), y: centre[1].toFixed(1), zoom: zoom.toPrecision(4) });
+    if ($("colour").value) said.set("colour", $("colour").value);
+    if (item.layers.length === 2) said.set("layout", $("layout").value);
+    if (filters.length) said.set("filters", JSON.stringify(filters));
+    history.replaceState(null, "", `#${said}`);
+  }, 200);
+}
+
+function placeSaid() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const [x, y, zoom] = ["x", "y", "zoom"].map((name) => Number.parseFloat(said.get(name)));
+  const found = { item: said.get("item"), colour: said.get("colour"), layout: said.get("layout") };
+  if ([x, y, zoom].every(Number.isFinite) && zoom > 0) Object.assign(found, { centre: [x, y], zoom });
+  try { found.filters = JSON.parse(said.get("filters") ?? "[]"); } catch { found.filters = []; }
+  return found;
+}
+
+// ---- pictures that are dropped -------------------------------------------------------------
+
+async function send(file) {
+  const bar = $("progress");
+  try {
+    say(`${file.name} is sent …`);
+    const job = await api.send(file, $("mpp").value);
+    for (;;) {
+      const state = await api.job(job);
+      bar.hidden = false;
+      if (state.tiles) bar.value = state.done / state.tiles; else bar.removeAttribute("value");
+      say(state.state === "waiting" ? `${state.name} waits for its turn …` : `${state.name} is segmented …`);
+      if (state.state === "failed") throw new Error(state.error);
+      if (state.state === "done") break;
+      await new Promise((done) => setTimeout(done, 250));
+    }
+    const about = await api.item(`q${job}`);
+    $("item").append(option(about.id, about.name));
+    $("item").value = about.id;
+    $("item-row").hidden = false;
+    await show(about);
+    await listFilters();
+    say(`${about.name}: ${about.layers[0].count.toLocaleString("en")} nuclei`);
+  } catch (error) { say(error.message); }
+  bar.hidden = true;
+}
+
+function takeDrops() {
+  $("send").hidden = false;
+  $("file").onchange = () => { if ($("file").files.length) send($("file").files[0]); };
+  $("send").onsubmit = (event) => event.preventDefault();
+  addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("drop").hidden = true;
+    if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+  });
+}
+
+// ---- keys ----------------------------------------------------------------------------------
+
+function key(event) {
+  const field = event.target.closest("input, select, textarea");
+  if (event.ctrlKey || event.metaKey || event.altKey || (field && field.type !== "range") || !panes.length) return;
+  const view = panes[0].viewer.viewport;
+  const pan = (x, y) => view.panBy(view.deltaPointsFromPixels(new OpenSeadragon.Point(x, y)));
+  const done = {
+    "+": () => view.zoomBy(1.5), "=": () => view.zoomBy(1.5), "-": () => view.zoomBy(1 / 1.5),
+    "0": () => view.goHome(), "1": () => { const { centre } = here(); go(panes[0].viewer, { centre, zoom: 1 }); },
+    o: () => { for (const pane of panes) { pane.overlay.hidden = !pane.overlay.hidden; pane.overlay.paint(); } },
+    c: () => { const s = $("colour"); s.selectedIndex = (s.selectedIndex + 1) % s.length; restyle(); },
+    r: startRegion, v: takeView, Enter: () => { if (drawing) closeRegion(); },
+    Escape: () => { unchoose(); setRegion(null); }, n: () => step(1), p: () => step(-1),
+  };
+  if (!field) {
+    Object.assign(done, { ArrowLeft: () => pan(-80, 0), ArrowRight: () => pan(80, 0), ArrowUp: () => pan(0, -80), ArrowDown: () => pan(0, 80) });
+  }
+  const act = done[event.key] ?? done[event.key.toLowerCase()];
+  if (!act || (event.key === "Enter" && !drawing)) return;
+  event.preventDefault();
+  event.stopPropagation();
+  act();
+}
+
+// ---- start ---------------------------------------------------------------------------------
+
+async function start() {
+  const listed = await api.items();
+  $("item").replaceChildren(...listed.items.map((one) => option(one.id, one.name)));
+  $("item-row").hidden = listed.items.length < 2;
+  $("item").onchange = async () => { await show(await api.item($("item").value)); await listFilters(); };
+  $("layout").onchange = () => lay();
+  $("colour").onchange = restyle;
+  $("column").onchange = count;
+  $("opacity").oninput = () => { for (const pane of panes) { pane.overlay.opacity = Number($("opacity").value); pane.overlay.paint(); } };
+  $("add-filter").onchange = async () => {
+    const column = $("add-filter").value;
+    $("add-filter").value = "";
+    if (!column || filters.some(([name]) => name === column)) return;
+    const { low, high } = await spanOf(layer, column);
+    filters.push([column, low, high]);
+    await listFilters();
+    changed();
+  };
+  $("draw").onclick = startRegion;
+  $("take-view").onclick = takeView;
+  $("clear").onclick = () => setRegion(null);
+  const tried = (act) => () => act().catch((error) => say(error.message));
+  $("save-geojson").onclick = tried(saveGeojson);
+  $("save-png").onclick = tried(savePng);
+  $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("The link is copied."); });
+  $("keys").innerHTML = KEYS.map(([keys, words]) => `<tr><td>${keys.split(" ").map((k) => `<kbd>${k}</kbd>`).join(" ")}</td><td>${words}</td></tr>`).join("");
+  addEventListener("keydown", key, true);
+  if (listed.takes_pictures) takeDrops();
+  const said = placeSaid();
+  const first = listed.items.find((one) => one.id === said.item) ?? listed.items[0];
+  if (first) { $("item").value = first.id; await show(first, said); await listFilters(); }
+  else { $("nuclei-controls").hidden = true; say("Drop a picture to find its nuclei."); }
+  document.body.dataset.ready = "yes";
+}
+
+window.nucleate = { panes: () => panes, here, setRegion, go: (place) => go(panes[0].viewer, place) };
+start().catch((error) => say(error.message));

@@ -1,0 +1,291 @@
+"""A million nuclei at hand: where they are, what passes the filters, and their outlines on demand.
+
+Positions, boxes and the features that were asked for are in memory, as arrays; outlines stay in the
+file and come row group by row group. Whatever a page asks is answered for the nuclei of a region
+that pass the filters.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import InputError
+from nucleate.io.nuclei import NucleiFile
+from nucleate.types import Bool, Float32, Float64, Instances, Int64
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
+MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # what a browser draws while it is dragged
+HEAT_BINS = 160  # along the longer side of a view
+HISTOGRAM_BINS = 48
+_PER_CELL = 64  # nuclei, on the average, in a cell of the index
+_KEPT_MASKS, _KEPT_GROUPS = 8, 48
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Nuclei whose feature lies in low..high, both included; nuclei without the value do not.
+
+    Attributes:
+        column: name of a feature, `score`, `class`, or `fate`.
+        low: least value.
+        high: greatest value.
+    """
+
+    column: str
+    low: float
+    high: float
+
+
+Filters = tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is drawn of a region: outlines where there are few nuclei, then points, then heat.
+
+    Attributes:
+        kind: `outlines`, `points` or `heat`.
+        count: nuclei that pass in the region.
+        arrays: name -> array; of outlines `rows`, `coords_xy`, `offsets`, `values`; of points
+            `rows`, `centres_xy`, `values`; of heat `counts`, `values` (bins), see `bins_xy`.
+        bins_xy: of heat: columns and rows.
+    """
+
+    kind: str
+    count: int
+    arrays: dict[str, Any]
+    bins_xy: tuple[int, int] = (0, 0)
+
+
+class Table:
+    """The nuclei of one file.
+
+    Args:
+        file: open Parquet.
+        extra: further columns of whole numbers, such as `fate`, and what their numbers are called.
+    """
+
+    def __init__(
+        self, file: NucleiFile, extra: Mapping[str, tuple[Any, tuple[str, ...]]] | None = None
+    ) -> None:
+        self.file, self.count = file, file.count
+        self._lock = threading.Lock()
+        parts = list(file.leaves(("x", "y", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax")))
+        x, y, left, top, right, bottom = (
+            np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, np.float32)
+            for i in range(6)
+        )
+        self._starts = np.cumsum([0, *(len(part[0]) for part in parts)])
+        self.centres_xy: Float32 = np.stack([x, y], axis=1).astype(np.float32)
+        sides = [x - left, right - x, y - top, bottom - y]
+        self._reach = float(max((side.max(initial=0) for side in sides), default=0.0))
+        self._index()
+        self.names: dict[str, tuple[str, ...]] = {"class": file.class_names}
+        self._columns: dict[str, Any] = {}
+        for name, (values, names) in (extra or {}).items():
+            self._columns[name], self.names[name] = np.asarray(values, np.float32), names
+        self.numeric = [n for n in file.numeric_columns() if n not in ("x", "y", "class")]
+        self.columns = [*self.numeric, *self.names]
+        self.mask = lru_cache(_KEPT_MASKS)(self._mask)
+        self._group = lru_cache(_KEPT_GROUPS)(file.group)
+
+    def _index(self) -> None:
+        """Sort the nuclei into square cells, row by row of cells."""
+        frame = self.file.frame
+        area = max(1, frame.width) * max(1, frame.height)
+        self._cell = max(64.0, float(np.sqrt(area * _PER_CELL / max(1, self.count))))
+        self._wide = int(frame.width / self._cell) + 1
+        self._high = int(frame.height / self._cell) + 1
+        places = np.floor(self.centres_xy / self._cell).astype(np.int64)
+        column = np.clip(places[:, 0], 0, self._wide - 1)
+        row = np.clip(places[:, 1], 0, self._high - 1)
+        cell = row * self._wide + column
+        self._order = np.argsort(cell, kind="stable")
+        self._begin = np.searchsorted(cell[self._order], np.arange(self._wide * self._high + 1))
+
+    def column(self, name: str) -> Float32:
+        """Return a column as float32; what is missing is NaN.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        if name not in self.columns:
+            raise InputError(f"There is no column {name!r} in {self.file.path.name}.")
+        with self._lock:
+            if name not in self._columns:
+                self._columns[name] = np.asarray(self.file.column(name), np.float32)
+            return self._columns[name]  # type: ignore[no-any-return]
+
+    def _mask(self, filters: Filters) -> Bool:
+        passed = np.ones(self.count, np.bool_)
+        for f in filters:
+            values = self.column(f.column)
+            passed &= (values >= f.low) & (values <= f.high)
+        return passed
+
+    def inside(self, box: Box, filters: Filters = ()) -> Int64:
+        """Return the rows of the nuclei whose centre lies in a box (half-open) and that pass."""
+        x0, y0, x1, y1 = box
+        left = int(np.clip(x0 // self._cell, 0, self._wide - 1))
+        right = int(np.clip(x1 // self._cell, 0, self._wide - 1))
+        top = int(np.clip(y0 // self._cell, 0, self._high - 1))
+        bottom = int(np.clip(y1 // self._cell, 0, self._high - 1))
+        if x1 <= x0 or y1 <= y0 or not self.count:
+            return np.zeros(0, np.int64)
+        along = (np.arange(top, bottom + 1) * self._wide)[:, None] + [left, right + 1]
+        spans = self._begin[along]  # cells of a row lie one after the other
+        rows = np.concatenate([self._order[a:b] for a, b in spans])
+        x, y = self.centres_xy[rows, 0], self.centres_xy[rows, 1]
+        keep = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+        if filters:
+            keep &= self.mask(filters)[rows]
+        return np.sort(rows[keep])
+
+    def view(self, box: Box, filters: Filters, column: str | None) -> View:
+        """Return what is drawn of a region, with the values of a column to colour it by."""
+        rows = self.inside(box, filters)
+        if len(rows) > MOST_POINTS:
+            return self._heat(box, rows, column)
+        if len(rows) > MOST_OUTLINES:
+            arrays = {"centres_xy": self.centres_xy[rows]}
+            return View("points", len(rows), self._valued(rows, column) | arrays)
+        x0, y0, x1, y1 = box
+        reach = self._reach  # an outline may reach into the box from beside it
+        rows = self.inside((x0 - reach, y0 - reach, x1 + reach, y1 + reach), filters)
+        rows = rows[: 4 * MOST_OUTLINES]
+        coords, offsets = self.outlines(rows)
+        drawn = self._valued(rows, column) | {"coords_xy": coords, "offsets": offsets}
+        return View("outlines", len(rows), drawn)
+
+    def _valued(self, rows: Int64, column: str | None) -> dict[str, Any]:
+        values = np.zeros(0, np.float32) if column is None else self.column(column)[rows]
+        return {"rows": rows.astype(np.uint32), "values": values}
+
+    def _heat(self, box: Box, rows: Int64, column: str | None) -> View:
+        x0, y0, x1, y1 = box
+        edge = max(x1 - x0, y1 - y0) / HEAT_BINS
+        wide, high = int(np.ceil((x1 - x0) / edge)), int(np.ceil((y1 - y0) / edge))
+        at = np.floor((self.centres_xy[rows] - np.array([x0, y0], np.float32)) / edge)
+        at = np.clip(at.astype(np.int64), 0, [wide - 1, high - 1])
+        place = at[:, 1] * wide + at[:, 0]
+        counts = np.bincount(place, minlength=wide * high).astype(np.float32)
+        values = np.zeros(0, np.float32)
+        if column is not None and column not in self.names:
+            own = self.column(column)[rows]
+            known = np.isfinite(own)
+            weight = np.bincount(place[known], own[known], wide * high)
+            number = np.bincount(place[known], minlength=wide * high)
+            values = (weight / np.maximum(number, 1)).astype(np.float32)
+        return View("heat", len(rows), {"counts": counts, "values": values}, (wide, high))
+
+    def outlines(self, rows: Int64) -> tuple[Float32, Any]:
+        """Return vertices float32 (m, 2) and offsets uint32 (n + 1,) of the outlines of rows."""
+        parts = list(self.nuclei(rows))
+        coords = [part.coords_xy for part in parts]
+        lengths = [np.diff(part.offsets) for part in parts]
+        offsets = np.cumsum(np.concatenate([[0], *lengths]))
+        vertices = np.concatenate(coords) if coords else np.zeros((0, 2), np.float32)
+        return vertices.astype(np.float32), offsets.astype(np.uint32)
+
+    def nuclei(self, rows: Int64) -> Iterator[Instances]:
+        """Yield the nuclei of ascending rows, row group by row group."""
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(groups):
+            yield self._group(int(number)).take(rows[groups == number] - self._starts[number])
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return whatever is known of one nucleus.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        if not 0 <= row < self.count:
+            raise InputError(f"There is no nucleus {row} in {self.file.path.name}.")
+        one = next(self.nuclei(np.array([row])))
+        told: dict[str, Any] = {"id": int(one.ids[0]), "outline": one.coords_xy.tolist()}
+        told |= {name: _plain(values[0]) for name, values in one.features.items()}
+        told["score"] = _plain(one.scores[0])
+        for name, names in self.names.items():
+            told[name] = names[int(self.column(name)[row])]
+        return told
+
+    def select(self, filters: Filters, ring_xy: Float64 | None) -> Int64:
+        """Return the rows that pass; with a ring, those whose centre lies in it."""
+        if ring_xy is None:
+            rows = np.flatnonzero(self.mask(filters))
+        else:
+            low, high = ring_xy.min(axis=0), ring_xy.max(axis=0)
+            box = (low[0], low[1], np.nextafter(high[0], np.inf), np.nextafter(high[1], np.inf))
+            rows = self.inside(box, filters)
+            rows = rows[within(ring_xy, self.centres_xy[rows])]
+        return rows
+
+    def histogram(self, rows: Int64, column: str) -> dict[str, Any]:
+        """Return edges (k + 1,) over the `span` of the column, and how many rows are in each."""
+        span = self.span(column)
+        values = np.clip(self.column(column)[rows], *span)
+        counts, edges = np.histogram(values, HISTOGRAM_BINS, span)
+        return {"edges": edges.tolist(), "counts": counts.tolist()}
+
+    def span(self, column: str) -> tuple[float, float]:
+        """Return what a column runs from and to, without the rarest values at both ends."""
+        if column in self.names:
+            return 0.0, float(max(1, len(self.names[column]) - 1))
+        values = self.column(column)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return 0.0, 1.0
+        low, high = np.quantile(values, (0.02, 0.98)).tolist()
+        return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+    def ends(self, column: str) -> tuple[float, float]:
+        """Return the least and the greatest value of a column."""
+        values = self.column(column)
+        values = values[np.isfinite(values)]
+        return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+
+
+def within(ring_xy: Float64, points_xy: Float32) -> Bool:
+    """Return which points lie inside a polygon (not on its line), bool (n,).
+
+    Example:
+        >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
+        >>> within(square, np.array([[1, 1], [5, 1], [0, 2]], np.float32)).tolist()
+        [True, False, False]
+    """
+    import shapely
+
+    polygon = shapely.make_valid(shapely.Polygon(ring_xy))
+    shapely.prepare(polygon)
+    x, y = points_xy[:, 0].astype(np.float64), points_xy[:, 1].astype(np.float64)
+    return np.asarray(shapely.contains_xy(polygon, x, y), np.bool_)
+
+
+def area_px(ring_xy: Float64) -> float:
+    """Return the area of a polygon in square pixels; where it crosses itself, of what is inside."""
+    import shapely
+
+    return float(shapely.area(shapely.make_valid(shapely.Polygon(ring_xy))))
+
+
+def parse_filters(found: Sequence[Any]) -> Filters:
+    """Return filters from what a page sends: [column, low, high] each.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        filters = tuple(Filter(str(name), float(low), float(high)) for name, low, high in found)
+    except (TypeError, ValueError) as error:
+        raise InputError("A filter is a list of column, least and greatest value.") from error
+    return tuple(sorted(filters, key=lambda f: f.column))
+
+
+def _plain(value: Any) -> float | None:  # noqa: ANN401
+    return round(float(value), 4) if np.isfinite(value) else None

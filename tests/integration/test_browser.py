@@ -1,0 +1,307 @@
+"""The page in a real browser. Needs Chromium and Playwright; skipped where they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from urllib.parse import parse_qs
+
+import duckdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.io.images import write_labels
+from nucleate.io.slides import ArraySource
+from nucleate.labels import boxes_areas, trace
+from nucleate.types import Frame, Instances
+from nucleate.viewer.queue import Limits, Queue
+from nucleate.viewer.serving import bound, make_server
+from nucleate.viewer.shown import keep, open_shown
+from tests.conftest import painted
+from tests.synthetic import scattered
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+TOKEN = "for-tests"  # noqa: S105
+NO_OUTSIDE = [
+    "--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as ready:
+        launched = ready.chromium.launch(executable_path=CHROMIUM, args=NO_OUTSIDE)
+        yield launched
+        launched.close()
+
+
+@contextlib.contextmanager
+def serving(shown, queue=None):
+    """Serve in a thread; give the address."""
+    listening = bound(0)
+    server = make_server(shown, queue, listening, TOKEN)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}/"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Return what opens an address in a page that must not complain."""
+    complaints = []
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
+
+    def go(address):
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda line: complaints.append(line.text) if line.type == "error" else None,
+        )
+        page.goto(address)
+        page.wait_for_selector("body[data-ready=yes]")
+        return page
+
+    yield go
+    context.close()
+    assert not complaints
+
+
+def nuclei_of(labels, mpp=0.25):
+    """Return the nuclei of a label image, with their area."""
+    coords, offsets, boxes = trace(labels)
+    n = len(boxes)
+    areas = boxes_areas(labels, n)[1]
+    return Instances(
+        ids=np.arange(1, n + 1),
+        coords_xy=coords,
+        offsets=offsets,
+        boxes_xyxy=boxes.astype(np.float32),
+        scores=np.linspace(0.5, 1, n).astype(np.float32),
+        classes=np.zeros(n, np.int16),
+        frame=Frame(labels.shape[1], labels.shape[0], mpp),
+        features={"area_um2": (areas * mpp**2).astype(np.float32)},
+    )
+
+
+@pytest.fixture
+def result(tmp_path):
+    """Return a picture of 20 × 20 squares of different sizes, and the nuclei of it, as files."""
+    labels = np.zeros((800, 1000), np.int32)
+    for i in range(400):
+        y, x, edge = 40 * (i // 20) + 5, 50 * (i % 20) + 5, 10 + i % 20
+        labels[y : y + edge, x : x + edge] = i + 1
+    Image.fromarray(np.where(labels[..., None] > 0, 90, 220).astype(np.uint8).repeat(3, 2)).save(
+        tmp_path / "a.png"
+    )
+    keep(nuclei_of(labels), tmp_path / "a.nuclei.parquet", "a.png")
+    return tmp_path / "a.png", tmp_path / "a.nuclei.parquet", labels
+
+
+def count(page):
+    page.wait_for_timeout(400)
+    return int(page.inner_text("#count").replace(",", ""))
+
+
+def ask(parquet, where):
+    query = f"select count(*) from '{parquet}' where {where}"  # noqa: S608  # our own words
+    return duckdb.sql(query).fetchall()[0][0]
+
+
+def middle(page, xy):
+    """Return where a place of the picture is on the screen."""
+    return page.evaluate(
+        """([x, y]) => { const o = nucleate.panes()[0].overlay; const { box, scale } = o.seen();
+        const r = o.canvas.getBoundingClientRect();
+        return [r.left + (x - box[0]) * scale, r.top + (y - box[1]) * scale]; }""",
+        list(xy),
+    )
+
+
+def test_hover_and_click_tell_of_the_right_nucleus(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        assert count(page) == 400
+        page.evaluate("nucleate.go({centre: [500, 400], zoom: 2})")
+        page.wait_for_timeout(600)
+        row = 20 * 10 + 10  # the square at (505, 405)
+        page.mouse.move(*middle(page, (510, 410)))
+        page.wait_for_selector("#tip:not([hidden])")
+        page.wait_for_timeout(300)
+        assert page.inner_text("#tip").startswith(f"nucleus {row + 1}\n")
+        page.mouse.click(*middle(page, (510, 410)))
+        page.wait_for_selector("#nucleus:not([hidden])")
+        assert page.inner_text("#nucleus-id") == str(row + 1)
+        told = page.inner_text("#nucleus-facts")
+        assert "25" in told.split("area µm²")[1].split("\n")[0]  # 20 × 20 pixels of 0.25 um
+        page.mouse.move(*middle(page, (548, 438)))  # between squares
+        page.wait_for_selector("#tip", state="hidden")
+
+
+def test_a_slider_changes_the_count_to_what_the_table_says(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.select_option("#add-filter", "area_um2")
+        slider = page.locator("#filters input[type=range]").first
+        slider.evaluate("(s) => { s.value = 500; s.dispatchEvent(new Event('input')); }")
+        least = float(page.locator("#filters input[type=number]").first.input_value())
+        assert 10 < least < 40
+        assert count(page) == ask(parquet, f"area_um2 >= {least}::float") < 400
+        field = page.locator("#filters input[type=number]").last
+        field.fill("30")
+        field.press("Tab")
+        assert count(page) == ask(parquet, f"area_um2 between {least}::float and 30")
+        drawn = page.evaluate("[...nucleate.panes()[0].overlay.views.values()][0].count")
+        assert drawn == count(page)
+        page.get_by_label("Remove the filter of area_um2").click()
+        assert count(page) == 400
+
+
+def test_a_region_counts_what_duckdb_counts(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.keyboard.press("r")
+        for place in ((120, 90), (620, 90), (620, 530), (120, 530)):
+            page.mouse.click(*middle(page, place))
+            page.wait_for_timeout(350)  # two clicks are no double click
+        page.keyboard.press("Enter")
+        corners = page.evaluate("nucleate.panes()[0].overlay.ring")
+        (x0, y0), (x1, y1) = np.min(corners, 0), np.max(corners, 0)
+        assert (abs(np.array([x0, y0, x1, y1]) - [120, 90, 620, 530]) < 3).all()
+        where = f"x between {x0} and {x1} and y between {y0} and {y1}"
+        assert count(page) == ask(parquet, where) > 50
+        assert "mm²" in page.inner_text("#region")
+        with page.expect_download() as saved:
+            page.click("#save-geojson")
+        assert saved.value.suggested_filename == "a.geojson"
+        text = saved.value.path().read_text(encoding="utf-8")
+        assert text.count('"type": "Feature"') == ask(parquet, where)
+        with page.expect_download() as saved:
+            page.click("#save-png")
+        with Image.open(saved.value.path()) as drawn:
+            assert drawn.size[0] > 300
+        page.keyboard.press("Escape")
+        assert count(page) == 400
+
+
+def test_a_link_leads_back_to_the_view(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.select_option("#colour", "area_um2")
+        page.evaluate("nucleate.go({centre: [300, 200], zoom: 3})")
+        page.wait_for_timeout(700)
+        link = page.url
+        said = parse_qs(link.split("#")[1])
+        assert said["colour"] == ["area_um2"]
+        again = visit(link)
+        here = again.evaluate("nucleate.here()")
+        assert here["centre"] == pytest.approx([300, 200], abs=1)
+        assert here["zoom"] == pytest.approx(3, rel=0.01)
+        assert again.input_value("#colour") == "area_um2"
+
+
+def test_everything_can_be_done_from_the_keyboard(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        before = page.evaluate("nucleate.here()")
+        page.keyboard.press("+")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(900)
+        after = page.evaluate("nucleate.here()")
+        assert after["zoom"] > 1.2 * before["zoom"]
+        assert after["centre"][0] > before["centre"][0]
+        page.keyboard.press("n")
+        page.wait_for_selector("#nucleus:not([hidden])")
+        first = page.inner_text("#nucleus-id")
+        page.keyboard.press("n")
+        page.wait_for_timeout(300)
+        assert page.inner_text("#nucleus-id") != first
+        page.keyboard.press("o")
+        assert page.evaluate("nucleate.panes()[0].overlay.hidden")
+        page.keyboard.press("v")
+        assert count(page) < 400
+        page.keyboard.press("0")
+        page.wait_for_timeout(900)
+        assert page.evaluate("nucleate.here().zoom") == pytest.approx(before["zoom"], rel=0.02)
+
+
+def test_true_against_predicted_and_side_by_side(result, visit, tmp_path):
+    image, parquet, labels = result
+    true = labels.copy()
+    true[labels == 7] = 0  # one that is made up
+    true[780:790, 980:990] = 500  # one that is missed
+    write_labels(tmp_path / "true.tif", true, 0.25)
+    shown = open_shown([image, parquet], tmp_path / "true.tif", tmp_path, print)
+    with serving(shown) as address:
+        page = visit(address)
+        assert page.input_value("#colour") == "fate"
+        assert "spurious" in page.inner_text("#legend")
+        assert page.locator(".pane").count() == 1
+        page.select_option("#layout", "beside")
+        playwright.expect(page.locator(".pane")).to_have_count(2)
+        page.wait_for_timeout(500)
+        page.evaluate("nucleate.go({centre: [900, 700], zoom: 4})")
+        page.wait_for_timeout(600)
+        both = page.evaluate(
+            "nucleate.panes().map((p) => p.overlay.seen().box.map((v) => Math.round(v)))"
+        )
+        assert np.abs(np.subtract(*both)).max() <= 2  # they move together
+        kinds = page.evaluate(
+            "nucleate.panes().map((p) => [...[...p.overlay.views.values()][0].values])"
+        )
+        assert 4 in kinds[1]  # the missed one is in the view of the truth
+
+
+def test_a_picture_is_dropped_and_segmented(oracle, visit, tmp_path):
+    labels = scattered(256, 320, step=24, size=12)
+    Image.fromarray(painted(labels)).save(tmp_path / "dropped.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "scratch").mkdir()
+    queue = Queue(oracle, Limits(), tmp_path / "scratch", time.monotonic)
+    with serving([], queue) as address:
+        page = visit(address)
+        page.fill("#mpp", "0.25")
+        page.set_input_files("#file", str(tmp_path / "dropped.png"))
+        playwright.expect(page.locator("#status")).to_contain_text(" nuclei", timeout=20_000)
+        source = ArraySource(painted(labels), 0.25)
+        direct = find_nuclei(source, oracle, None, EngineOptions()).nuclei
+        assert count(page) == len(direct) == labels.max()
+        page.set_input_files("#file", str(tmp_path / "bad.png"))
+        playwright.expect(page.locator("#status")).to_contain_text("bad.png:", timeout=20_000)
+        assert "cannot be read" in page.inner_text("#status")
+    queue.close()
+
+
+def test_another_site_cannot_read(result, browser, tmp_path):
+    image, parquet, _ = result
+    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+        page = browser.new_page()
+        page.route(
+            "http://evil.example/", lambda r: r.fulfill(body="<p>hi", content_type="text/html")
+        )
+        page.goto("http://evil.example/")
+        told = page.evaluate(
+            """async (a) => { try { const r = await fetch(a + 'api/items'); return r.status; }
+            catch (e) { return 'refused'; } }""",
+            address,
+        )
+        assert told == "refused"
+        page.close()
