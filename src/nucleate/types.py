@@ -9,12 +9,13 @@ that is not said here is in the name: `_xy _yx _xyxy _px _um mpp` (micrometres p
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.errors import InputError
+from nucleate.errors import InputError, nearest, optional
 
 UInt8 = NDArray[np.uint8]
 Int8 = NDArray[np.int8]
@@ -29,6 +30,7 @@ Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a det
 DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
 MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
 INSTANCES = "instances"  # the head of detectors; all others are maps
+_SHOWN = 2_000  # nuclei that a notebook draws
 TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 
 
@@ -224,6 +226,77 @@ class Instances:
             },
             class_names=parts[0].class_names,
         )
+
+    def plot(self, image: UInt8 | None = None, column: str | None = None, axes: Any = None) -> Any:  # noqa: ANN401
+        """Draw all outlines with matplotlib (extra `train`).
+
+        Args:
+            image: uint8 (H, W, 3) of the size of `frame`, drawn below; None leaves it blank.
+            column: feature, or `score`, that outlines are coloured by; None gives all one colour.
+            axes: of matplotlib; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: there is no such feature.
+            NucleateError: matplotlib is not installed.
+
+        Example:
+            >>> Instances.empty(Frame(10, 10)).plot().get_xlim()
+            (np.float64(0.0), np.float64(10.0))
+        """
+        plt = optional("matplotlib.pyplot", "train")
+        collections = optional("matplotlib.collections", "train")
+        values = {"score": self.scores, **self.features}
+        if column is not None and column not in values:
+            raise InputError(f"There is no feature {column!r}. {nearest(column, list(values))}")
+        if axes is None:
+            axes = plt.subplots(layout="constrained")[1]
+        if image is not None:
+            axes.imshow(image, extent=(0, self.frame.width, self.frame.height, 0))
+        rings = np.split(self.coords_xy, self.offsets[1:-1]) if len(self) else []
+        drawn = collections.PolyCollection(rings, facecolors="none", edgecolors="#00a080")
+        drawn.set_linewidth(1.0)
+        if column is not None:
+            drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
+            drawn.set_edgecolor("face")
+            axes.figure.colorbar(drawn, ax=axes, label=column.replace("_", " "))
+        axes.add_collection(drawn)
+        axes.set(xlim=(0, self.frame.width), ylim=(self.frame.height, 0), aspect="equal")
+        return axes
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the outlines, and a table of the features."""
+        shown = self.take(np.arange(0, len(self), max(1, -(-len(self) // _SHOWN))))
+        rings = np.split(shown.coords_xy, shown.offsets[1:-1]) if len(shown) else []
+        path = " ".join("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in r) + "Z" for r in rings)
+        frame, some = (
+            self.frame,
+            f" ({len(shown):,} of them drawn)" if len(shown) < len(self) else "",
+        )
+        unit = "resolution unknown" if frame.mpp is None else f"{frame.mpp:g} µm per pixel"
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{escape(name)}</td>"
+            + "".join(f"<td>{q:.4g}</td>" for q in _quartiles(values))
+            + "</tr>"
+            for name, values in {**self.features, "score": self.scores}.items()
+        )
+        return (
+            f"<p><b>{len(self):,} nuclei</b>{some} on {frame.width:,} × {frame.height:,} pixels, "
+            f"{unit}</p><svg width='360' viewBox='0 0 {frame.width} {frame.height}' "
+            f"style='max-height:360px;border:1px solid #aaa'><path d='{path}' fill='none' "
+            f"stroke='#00a080' stroke-width='1.5' vector-effect='non-scaling-stroke'/></svg>"
+            "<details><summary>features</summary><table><tr><th></th><th>25 %</th><th>median</th>"
+            f"<th>75 %</th></tr>{rows}</table></details>"
+        )
+
+
+def _quartiles(values: NDArray[Any]) -> list[float]:
+    """Return the quartiles of what is finite; NaN where nothing is."""
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    return np.quantile(known, (0.25, 0.5, 0.75)).tolist() if len(known) else [np.nan] * 3
 
 
 @dataclass(frozen=True, slots=True)

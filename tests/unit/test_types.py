@@ -75,3 +75,41 @@ def test_sample_is_what_it_says(change, said):
     good = {"image": np.zeros((4, 4, 3), np.uint8), "labels": None, "name": "a", "group": "g"}
     with pytest.raises(InputError, match=said):
         Sample(**(good | change))
+
+
+def squares(n):
+    """Return n squares of 4 pixels in a row."""
+    corners = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.float32)
+    places = np.stack([10.0 * np.arange(n), np.zeros(n)], 1).astype(np.float32)
+    return Instances(
+        ids=np.arange(1, n + 1),
+        coords_xy=(places[:, None] + corners).reshape(-1, 2),
+        offsets=np.arange(0, 4 * n + 1, 4),
+        boxes_xyxy=np.concatenate([places, places + 4], 1),
+        scores=np.ones(n, np.float32),
+        classes=np.zeros(n, np.int16),
+        frame=Frame(10 * n + 10, 20, 0.25),
+        features={"area_um2": np.arange(n, dtype=np.float32), "<b>": np.full(n, np.nan, "f4")},
+    )
+
+
+def test_a_notebook_shows_outlines_and_features():
+    told = squares(5)._repr_html_()
+    assert "<b>5 nuclei</b> on 60 × 20 pixels" in told
+    assert told.count("M") == told.count("Z") == 5
+    assert "<td style='text-align:left'>&lt;b&gt;</td><td>nan</td>" in told
+    assert "<td style='text-align:left'>area_um2</td><td>1</td><td>2</td><td>3</td>" in told
+    many = squares(5_000)._repr_html_()
+    assert "5,000 nuclei</b> (1,667 of them drawn)" in many
+    assert "<b>0 nuclei</b>" in Instances.empty(Frame(5, 5))._repr_html_()
+
+
+def test_nuclei_are_plotted_where_they_are():
+    pytest.importorskip("matplotlib").use("agg")
+    axes = squares(3).plot(np.zeros((20, 40, 3), np.uint8), "area_um2")
+    drawn = axes.collections[0]
+    assert len(drawn.get_paths()) == 3
+    np.testing.assert_allclose(drawn.get_paths()[1].vertices[:2], [[10, 0], [14, 0]])
+    assert axes.get_ylim() == (20, 0)
+    with pytest.raises(InputError, match="no feature 'area'"):
+        squares(3).plot(column="area")
