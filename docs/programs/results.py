@@ -107,6 +107,7 @@ def page(results: dict[str, dict]) -> str:
         families.page(),
         fusion.page(),
         slides.page(),
+        viewer(),
     ]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
@@ -230,6 +231,27 @@ def streams() -> str:
         f"\n## Tiles, batches, streams\n\n`{found['command']}` (commit {found['commit']}): "
         f"{found['file']} of {found['model']}, {found['cores']} cores.\n\n"
         "| way | ms per megapixel | of the best |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def viewer() -> str:
+    """Return the section about the page in the browser."""
+    found = read("viewer.json")
+    if found is None:
+        return "\n## The page of nucleate view\n\nnot run\n"
+    rows = [
+        f"| {m['kind']} | {m['frames_per_second']:.0f} | {m['slowest_tenth_ms']:.0f} |"
+        for m in found["dragged"].values()
+    ]
+    return (
+        f"\n## The page of nucleate view\n\n`{found['command']}` (commit {found['commit']}): "
+        f"{found['nuclei']:,} nuclei, Chromium with software rendering. The table is opened in "
+        f"{found['seconds_to_open_the_table']} s, the command's start included; nuclei are there "
+        f"{found['seconds_from_load_to_first_paint']} s after the page has loaded; the server has "
+        f"needed {found['server_peak_mb']} MB at most.\n\n"
+        "| dragged over | frames per second | a tenth takes longer than, ms |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
     )
 
 
