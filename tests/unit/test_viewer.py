@@ -37,6 +37,9 @@ from nucleate.viewer.queue import KEPT, WAITING, Limits, Queue
 
 PORT = 8123
 TOKEN = "a-token"  # noqa: S105
+CLICKED = {
+    "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document",
+}  # fmt: skip
 
 
 def squares(places, edge=6, width=400, height=300, mpp=0.5, **features):
@@ -106,7 +109,9 @@ def test_far_away_there_is_heat(tmp_path):
     view = table.view((0, 0, 400, 300), (), "area_um2")
     assert view.kind == "heat"
     assert view.arrays["counts"].sum() == view.count == n
-    assert view.arrays["values"].max() < 60
+    assert np.nanmax(view.arrays["values"]) < 60
+    empty = view.arrays["counts"] == 0
+    assert (np.isnan(view.arrays["values"]) == empty).all()
     half = (Filter("roundness", 0, 0.5),)
     few = table.view((0, 0, 400, 300), half, None)
     assert few.kind == "points"
@@ -213,6 +218,10 @@ def test_truth_says_what_became_of_each(tmp_path):
     assert [found.facts(row)["fate"] for row in (0, 1)] == ["matched", "spurious"]
     assert [true.facts(row)["fate"] for row in (0, 1)] == ["matched", "missed"]
     assert true.facts(0)["area_um2"] == pytest.approx(36 * 0.25)
+    assert [true.facts(row)["id"] for row in (0, 1)] == [3, 7]
+    keep(squares([[1, 1]], width=50, area_um2=[9]), tmp_path / "b.nuclei.parquet", "")
+    with pytest.raises(InputError, match="50 × 300 pixels, but the picture has 400 × 300"):
+        open_shown([result], tmp_path / "b.nuclei.parquet", tmp_path, print)
 
 
 # ---- who may ask ----------------------------------------------------------------------------
@@ -256,6 +265,11 @@ def test_the_page_and_what_it_needs(guarded):
         (f"/{TOKEN}/api/items", {"origin": "null"}, 403),
         (f"/{TOKEN}/api/items", {"sec-fetch-site": "cross-site"}, 403),
         (f"/{TOKEN}/api/items", {"origin": f"http://127.0.0.1:{PORT}"}, 200),
+        (f"/{TOKEN}/", {**CLICKED}, 200),
+        (f"/{TOKEN}/", {**CLICKED, "sec-fetch-dest": "iframe"}, 403),
+        (f"/{TOKEN}/", {**CLICKED, "sec-fetch-mode": "no-cors"}, 403),
+        (f"/{TOKEN}/api/items", {**CLICKED}, 403),
+        (f"/{TOKEN}", {}, 200),
         (f"/{TOKEN}/static/../app.py", {}, 404),
         (f"/{TOKEN}/static/%2e%2e/app.py", {}, 404),
         (f"/{TOKEN}/static/..%2fapp.py", {}, 404),

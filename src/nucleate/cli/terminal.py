@@ -65,6 +65,7 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """Print a result."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # who waits for it may read it through a pipe
 
 
 def fail(text: str, code: int = 2) -> int:

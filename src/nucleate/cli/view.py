@@ -52,7 +52,7 @@ def view(
 
     with scratch_folder() as scratch:
         shown = open_shown(paths, truth, Path(scratch), say)
-        serve_until_stopped(shown, None, port, open_browser, show)
+        serve_until_stopped(shown, None, port, Path(scratch) if open_browser else None, show)
 
 
 def serve(
@@ -86,4 +86,4 @@ def serve(
         ready = load_model(model, device, backend, precision, threads)
         limits = Limits(megabytes, megapixels, seconds)
         queue = Queue(ready, limits, Path(scratch), time.monotonic)
-        serve_until_stopped(shown, queue, port, open_browser, show)
+        serve_until_stopped(shown, queue, port, Path(scratch) if open_browser else None, show)

@@ -24,7 +24,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-BODY_SECONDS = 60.0  # for a whole request to arrive
+BODY_SECONDS = 60.0  # for the body of a request to arrive
 BODY_BYTES = 1 << 20  # of anything but a picture
 
 
@@ -48,7 +48,8 @@ class Guard:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app, self._token = app, token
-        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        end = "" if port == 80 else f":{port}"  # browsers leave the usual port out
+        self._hosts = {f"127.0.0.1{end}", f"localhost{end}"}
         self._picture_bytes, self._seconds = picture_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401
@@ -62,6 +63,9 @@ class Guard:
         refused = self._refuse(scope, headers)
         if refused is not None:
             await _say(send, *refused)
+            return
+        if scope["path"] == f"/{self._token}":  # addresses on the page are relative to the slash
+            await _say(send, 307, "", (b"location", f"/{self._token}/".encode()))
             return
         body = await self._body(receive, self._most(scope["path"]))
         if isinstance(body, int):
@@ -86,12 +90,16 @@ class Guard:
         if headers.get("host", "") not in self._hosts:
             return 400, "This server answers to its own name only."
         origin = headers.get("origin")
-        site = headers.get("sec-fetch-site", "none")
-        if (origin is not None and origin.removeprefix("http://") not in self._hosts) or (
-            site not in ("none", "same-origin")
+        if origin is not None and origin.removeprefix("http://") not in self._hosts:
+            return 403, "Other sites may not ask."
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not (
+            scope["method"] == "GET"  # a link to the page, clicked in a mail: it opens, and no more
+            and scope["path"] == f"/{self._token}/"
+            and headers.get("sec-fetch-mode") == "navigate"
+            and headers.get("sec-fetch-dest") == "document"
         ):
             return 403, "Other sites may not ask."
-        first = scope["path"].split("/")[1]
+        first = scope["path"].lstrip("/").split("/")[0]
         if not secrets.compare_digest(first.encode(), self._token.encode()):
             return 404, "There is nothing here. Open the address that nucleate printed."
         length = headers.get("content-length", "0")
@@ -122,8 +130,8 @@ class Guard:
             return 408
 
 
-async def _say(send: Any, status: int, words: str) -> None:  # noqa: ANN401
-    own = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+async def _say(send: Any, status: int, words: str, *more: tuple[bytes, bytes]) -> None:  # noqa: ANN401
+    own = [*more, *((k.encode(), v.encode()) for k, v in HEADERS.items())]
     plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": [*plain, *own]})
     await send({"type": "http.response.body", "body": words.encode()})

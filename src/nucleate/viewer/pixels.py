@@ -42,7 +42,7 @@ class Pyramid:
         Raises:
             InputError: there is no such piece.
         """
-        scale = 2.0**level
+        scale = 2.0 ** min(max(level, 0), 32)
         x0, y0 = column * TILE_PX * scale, row * TILE_PX * scale
         if not (0 <= level < 32 and 0 <= x0 < self.source.width and 0 <= y0 < self.source.height):
             raise InputError(f"There is no piece {column}, {row} of level {level}.")

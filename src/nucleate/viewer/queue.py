@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import tempfile
 import threading
@@ -68,7 +69,7 @@ class Job:
 
 
 class OverTimeError(NucleateError):
-    """A picture takes longer than it may."""
+    """A picture takes longer than it may, or than the server lives."""
 
 
 class Queue:
@@ -87,7 +88,7 @@ class Queue:
         self.model, self.limits = model, limits
         self._scratch, self._clock = scratch, clock
         self._jobs: OrderedDict[int, Job] = OrderedDict()
-        self._next = 0
+        self._next, self._stopping = 0, False
         self._lock = threading.Lock()
         self._waiting: queue.Queue[tuple[int, bytes, float | None] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="segment", daemon=True)
@@ -129,8 +130,13 @@ class Queue:
             return self._jobs[number]
 
     def close(self) -> None:
-        """Finish after the picture that is being worked on."""
+        """Give up what waits and what is being worked on, and wait until that is over."""
+        self._stopping = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
         self._waiting.put(None)
+        self._thread.join()
 
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
@@ -160,6 +166,8 @@ class Queue:
 
         def progress(done: int, tiles: int) -> None:
             job.done, job.tiles = done, tiles
+            if self._stopping:
+                raise OverTimeError(f"{job.name}: the server has stopped. Start it again.")
             if self._clock() - begun > self.limits.seconds:
                 raise OverTimeError(
                     f"{job.name}: takes longer than {self.limits.seconds:g} s. Use "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
@@ -57,10 +60,18 @@ def serve_until_stopped(
     shown: list[Shown],
     queue: Queue | None,
     port: int,
-    open_browser: bool,
+    scratch: Path | None,
     say: Callable[[str], None],
 ) -> None:
     """Print the address, open the browser, and answer until Ctrl+C.
+
+    Args:
+        shown: what there is to see.
+        queue: takes pictures on, if any may be sent.
+        port: 0 for any.
+        scratch: folder that only this user can read, for a page that leads the browser on: in its
+            arguments, which all users of a machine can see, the token must not be. None opens none.
+        say: is told the address.
 
     Raises:
         ConfigError: the port cannot be used.
@@ -70,10 +81,13 @@ def serve_until_stopped(
     address = f"http://{_HOST}:{listening.getsockname()[1]}/{token}/"
     server = make_server(shown, queue, listening, token)
     say(address)
-    if open_browser:
-        webbrowser.open(address)
+    if scratch is not None:
+        way = scratch / "nucleate.html"
+        way.write_text(f'<meta http-equiv="refresh" content="0; url={address}">', "utf-8")
+        threading.Thread(target=webbrowser.open, args=[way.as_uri()], daemon=True).start()
     try:
-        server.run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            server.run(sockets=[listening])
     finally:
         listening.close()
         if queue is not None:

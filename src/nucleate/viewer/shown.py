@@ -128,7 +128,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown
 def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
     """Return the picture beside a result or beside its folder; else None, and what to do."""
     name = str(file.facts.get("source", ""))
-    if name and name == Path(name).name:  # a name, and no way to other folders
+    if name not in ("", "..") and name == Path(name).name:  # no way to other folders
         for folder in (file.path.parent, file.path.parent.parent):
             if (folder / name).exists():
                 return folder / name, ""
@@ -159,31 +159,35 @@ def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
     (name, table), *_ = shown.layers.items()
     if truth.name.endswith(_PARQUET):
         true = open_nuclei(truth)
+        height, width = true.frame.height, true.frame.width
     else:
         labels = read_labels(truth)
-        if labels.shape != (shown.frame.height, shown.frame.width):
-            raise InputError(
-                f"{truth}: {labels.shape[1]} × {labels.shape[0]} pixels, but the picture has "
-                f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
-            )
+        height, width = labels.shape
+    if (height, width) != (shown.frame.height, shown.frame.width):
+        raise InputError(
+            f"{truth}: {width} × {height} pixels, but the picture has "
+            f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
+        )
+    if not truth.name.endswith(_PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
     tell("comparing with the truth …")
     found = fates(_overlap(true, table.file))
     judged = {"fate": (found.pred, PRED_FATES)}
     shown.layers = {
-        name: Table(table.file, judged),
+        name if name != "truth" else "result": Table(table.file, judged),
         "truth": Table(true, {"fate": (found.truth, TRUTH_FATES)}),
     }
 
 
 def _traced(labels: Int32, frame: Frame) -> Instances:
     """Return a label image as nuclei, of each its largest piece, with the area as their feature."""
-    pieces, ids = compact(largest_pieces(labels))
+    small, ids = compact(labels)
+    pieces, kept = compact(largest_pieces(small))
     coords, offsets, boxes = trace(pieces)
     n = len(boxes)
     area = boxes_areas(pieces, n)[1] * (frame.mpp or 1.0) ** 2
     nuclei = Instances(
-        ids=ids,
+        ids=ids[kept - 1],
         coords_xy=coords,
         offsets=offsets,
         boxes_xyxy=boxes.astype(np.float32),

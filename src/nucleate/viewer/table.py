@@ -181,7 +181,8 @@ class Table:
             known = np.isfinite(own)
             weight = np.bincount(place[known], own[known], wide * high)
             number = np.bincount(place[known], minlength=wide * high)
-            values = (weight / np.maximum(number, 1)).astype(np.float32)
+            means = np.where(number > 0, weight / np.maximum(number, 1), np.nan)
+            values = means.astype(np.float32)
         return View("heat", len(rows), {"counts": counts, "values": values}, (wide, high))
 
     def outlines(self, rows: Int64) -> tuple[Float32, Any]:

@@ -15,7 +15,7 @@ const KEYS = [
 let item = null; // what the server told of the picture
 let panes = []; // {viewer, overlay}
 let layer = 0; // that is counted
-let filters = []; // [column, low, high]
+let filters = []; // [column, low, high]; an end that is null lets everything through
 let region = null; // corners, or null for the whole picture
 let drawing = null; // corners while a region is drawn
 let spans = new Map(); // "layer/column" -> {span, low, high}
@@ -24,6 +24,7 @@ let chosen = -1; // of the nuclei of the view, by N and P
 const number = (value) => (value === null || value === undefined ? "–" :
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
 const label = (name) => name.replaceAll("_", " ").replace(/\bum2\b/, "µm²").replace(/\bum\b/, "µm");
+const tried = (act) => (...given) => Promise.resolve(act(...given)).catch((error) => say(error.message));
 const say = (words) => { $("status").textContent = words; };
 
 function option(value, words = value) {
@@ -40,10 +41,16 @@ async function spanOf(which, column) {
 
 // ---- the picture ---------------------------------------------------------------------------
 
+function closePanes() {
+  for (const pane of panes) { pane.overlay.close(); pane.tracker.destroy(); pane.viewer.destroy(); pane.element.remove(); }
+  panes = [];
+}
+
 async function show(about, place = {}) {
-  for (const pane of panes) { pane.overlay.close(); pane.viewer.destroy(); pane.element.remove(); }
-  [item, panes, region, drawing, layer] = [about, [], null, null, 0];
-  filters = (place.filters ?? []).filter(([name]) => columns().includes(name));
+  closePanes();
+  [item, region, drawing, layer, told] = [about, null, null, 0, { row: -1 }];
+  asking++;
+  filters = (Array.isArray(place.filters) ? place.filters : []).filter((f) => Array.isArray(f) && sortable().includes(f[0]));
   $("nucleus").hidden = true;
   $("note").hidden = !item.note;
   $("note").textContent = item.note;
@@ -58,7 +65,8 @@ async function show(about, place = {}) {
   $("nuclei-controls").hidden = !item.layers.length;
   for (const select of [$("colour"), $("column"), $("add-filter")]) {
     const first = select === $("column") ? [] : [option("", select === $("colour") ? "nothing" : "a column …")];
-    select.replaceChildren(...first, ...columns().map((name) => option(name, label(name))));
+    const offered = select === $("add-filter") ? sortable() : columns();
+    select.replaceChildren(...first, ...offered.map((name) => option(name, label(name))));
   }
   $("colour").value = columns().includes(place.colour) ? place.colour : judged ? "fate" : "";
   $("column").value = columns().includes("area_um2") ? "area_um2" : columns()[0] ?? "";
@@ -75,9 +83,23 @@ function columns() {
   return [...found];
 }
 
+// columns that mean the same in all layers, and can be filtered by
+function sortable() {
+  return columns().filter((name) => {
+    const told = item.layers.map((about) => about.names[name]).filter(Boolean);
+    return told.length < 2 || String(told[0]) === String(told[1]);
+  });
+}
+
+const has = (which, name) => item.layers[which].numeric.includes(name) || name in item.layers[which].names;
+const holder = (name) => (has(layer, name) ? layer : item.layers.findIndex((_, i) => has(i, name)));
+// what the server is asked: a layer that lacks a column is not filtered by it
+const filtersOf = (which) => filters.filter(([name]) => has(which, name))
+  .map(([name, low, high]) => [name, low ?? -1e38, high ?? 1e38]);
+
 async function lay(place = {}) {
   const kept = place.centre ? place : here();
-  for (const pane of panes) { pane.overlay.close(); pane.viewer.destroy(); pane.element.remove(); }
+  closePanes();
   const layers = item.layers.map((_, i) => i);
   const layout = $("layout").value;
   const sets = layout === "beside" ? [[0], [1]] : layout === "together" ? [layers] : layout === "second" ? [[1]] : [layers.slice(0, 1)];
@@ -99,7 +121,7 @@ function makePane(layers, titled) {
   }
   const top = Math.ceil(Math.log2(Math.max(item.width, item.height, 1)));
   const viewer = OpenSeadragon({
-    element, showNavigationControl: false, animationTime: 0.4, minZoomImageRatio: 0.6, maxZoomPixelRatio: 16,
+    element, showNavigationControl: false, keyboardNavEnabled: false, animationTime: 0.4, minZoomImageRatio: 0.6, maxZoomPixelRatio: 16,
     visibilityRatio: 0.2, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, drawer: "canvas",
     imageSmoothingEnabled: false, silenceMultiImageWarnings: true,
     tileSources: {
@@ -114,22 +136,30 @@ function makePane(layers, titled) {
   const bar = element.appendChild(document.createElement("div"));
   bar.className = "bar";
   viewer.addHandler("update-viewport", () => drawBar(bar, overlay));
-  viewer.addHandler("canvas-click", (event) => { if (event.quick) click(overlay, event.position); });
+  viewer.addHandler("canvas-click", (event) => { if (event.quick) tried(click)(overlay, event.position); });
   viewer.addHandler("canvas-double-click", (event) => { if (drawing) { event.preventDefaultAction = true; closeRegion(); } });
   viewer.addHandler("viewport-change", keepPlace);
-  new OpenSeadragon.MouseTracker({
-    element: viewer.canvas, moveHandler: (event) => hover(overlay, event.position), leaveHandler: () => { $("tip").hidden = true; },
+  const tracker = new OpenSeadragon.MouseTracker({
+    element: viewer.canvas, moveHandler: (event) => hover(overlay, event.position), leaveHandler: () => { asking++; $("tip").hidden = true; },
   });
-  return { element, viewer, overlay };
+  return { element, viewer, overlay, tracker };
 }
 
-let following = false;
+// Panes move together: the one that was moved last leads; what it makes of the others is not led back.
+let led = [];
 function follow(i) {
-  if (following || panes.length < 2) return;
-  following = true;
+  if (panes.length < 2) return;
   const bounds = panes[i].viewer.viewport.getBounds();
-  panes.forEach((pane, k) => { if (k !== i) pane.viewer.viewport.fitBounds(bounds, true); });
-  following = false;
+  const same = led[i] && Math.abs(led[i].x - bounds.x) + Math.abs(led[i].y - bounds.y) + Math.abs(led[i].width - bounds.width) < 1e-6;
+  if (same) return;
+  panes.forEach((pane, k) => {
+    if (k === i) return;
+    const view = pane.viewer.viewport;
+    view.zoomTo(panes[i].viewer.viewport.getZoom(), null, true);
+    view.panTo(bounds.getCenter(), true);
+    led[k] = view.getBounds();
+  });
+  led[i] = null;
 }
 
 function here() {
@@ -157,19 +187,20 @@ function drawBar(bar, overlay) {
 
 // ---- colours, filters, counts --------------------------------------------------------------
 
+let styling = 0;
 async function restyle() {
+  const mine = ++styling;
   const column = $("colour").value;
-  for (const pane of panes) {
-    Object.assign(pane.overlay, { filters, column });
-    for (const which of pane.overlay.layers) {
-      const known = pane.overlay.columnOf(which);
-      const names = item.layers[which].names[known];
-      const span = known && !names ? (await spanOf(which, known)).span : null;
-      pane.overlay.scales.set(which, scale(known, names, span));
-    }
+  const scales = new Map();
+  for (let which = 0; which < item.layers.length; which++) {
+    const names = item.layers[which].names[column];
+    const known = has(which, column) ? column : "";
+    const span = known && !names ? (await spanOf(which, known)).span : null;
+    scales.set(which, scale(known, names, span));
   }
-  await legend(column);
-  await Promise.all(panes.map((pane) => pane.overlay.fetch(true)));
+  if (mine !== styling) return; // chosen anew meanwhile
+  for (const pane of panes) Object.assign(pane.overlay, { filtersOf, column, scales });
+  await Promise.all([legend(column), ...panes.map((pane) => pane.overlay.fetch(true))]);
   for (const pane of panes) pane.overlay.ring = ringShown();
   await count();
   keepPlace();
@@ -191,7 +222,10 @@ async function legend(column) {
     }
     return;
   }
-  const { span } = await spanOf(layer, column);
+  const mine = styling;
+  const { span } = await spanOf(holder(column), column);
+  if (mine !== styling) return;
+  box.replaceChildren();
   const bar = box.appendChild(document.createElement("canvas"));
   [bar.width, bar.height] = [280, 10];
   const ctx = bar.getContext("2d");
@@ -205,9 +239,9 @@ let counting = 0;
 async function count() {
   if (!item.layers.length) return;
   const mine = ++counting;
-  const column = $("column").value || null;
+  const column = has(layer, $("column").value) ? $("column").value : null;
   try {
-    const told = await api.select(item.id, layer, { filters, ring: region, column });
+    const told = await api.select(item.id, layer, { filters: filtersOf(layer), ring: region, column });
     if (mine !== counting) return; // a later question was asked meanwhile
     $("count").textContent = told.count.toLocaleString("en");
     $("count").title = `of ${told.of.toLocaleString("en")}`;
@@ -215,6 +249,7 @@ async function count() {
     $("region").textContent = `${region ? "Region" : "Whole picture"}: ${told.count.toLocaleString("en")} of ` +
       `${told.of.toLocaleString("en")} nuclei${area}`;
     $("clear").disabled = !region;
+    $("histogram").parentElement.hidden = !told.histogram;
     if (told.histogram) histogram(column, told);
   } catch (error) { say(error.message); }
 }
@@ -247,7 +282,7 @@ async function listFilters() {
   box.replaceChildren();
   for (const filter of filters) {
     const [column] = filter;
-    const { low, high, span } = await spanOf(layer, column);
+    const { low, high, span } = await spanOf(holder(column), column);
     const made = box.appendChild(document.createElement("div"));
     made.className = "filter";
     const head = made.appendChild(document.createElement("header"));
@@ -262,13 +297,25 @@ async function listFilters() {
       Object.assign(slider, { type: "range", min: 0, max: 1000, step: 1, ariaLabel: `${column} ${title}` });
       Object.assign(field, { type: "number", step: "any", ariaLabel: `${column} ${title}, number` });
       // the ends of the slider are the ends of the column; between them it runs over the usual values
-      const value = (t) => (t <= 0 ? low : t >= 1000 ? high : span[0] + ((span[1] - span[0]) * t) / 1000);
-      const place = (v) => (v <= low ? 0 : v >= high ? 1000 : Math.min(Math.max((1000 * (v - span[0])) / (span[1] - span[0]), 1), 999));
-      const put = () => { field.value = Number(filter[end].toPrecision(6)); };
+      const own = end === 1 ? low : high;
+      const value = (t) => (t <= 0 || t >= 1000 ? (t <= 0) === (end === 1) ? null : t <= 0 ? low : high :
+        Number((span[0] + ((span[1] - span[0]) * t) / 1000).toPrecision(6)));
+      const place = (v) => (v === null ? (end === 1 ? 0 : 1000) : v <= low ? 0 : v >= high ? 1000 :
+        Math.min(Math.max((1000 * (v - span[0])) / (span[1] - span[0]), 1), 999));
+      const put = () => {
+        [field.value, field.placeholder] = [filter[end] ?? "", number(own)];
+        slider.setAttribute("aria-valuetext", number(filter[end] ?? own));
+        say(filter[1] !== null && filter[2] !== null && filter[1] > filter[2] ? `${label(column)}: the least is above the greatest.` : "");
+      };
       slider.value = place(filter[end]);
       put();
       slider.oninput = () => { filter[end] = value(Number(slider.value)); put(); changed(); };
-      field.onchange = () => { filter[end] = Number(field.value); slider.value = place(filter[end]); changed(); };
+      field.onchange = () => {
+        filter[end] = field.value === "" ? null : Number(field.value);
+        slider.value = place(filter[end]);
+        put();
+        changed();
+      };
     }
   }
 }
@@ -277,7 +324,7 @@ let changing = 0;
 function changed() {
   clearTimeout(changing);
   count();
-  changing = setTimeout(restyle, 60);
+  changing = setTimeout(tried(restyle), 60);
 }
 
 // ---- one nucleus ---------------------------------------------------------------------------
@@ -292,7 +339,7 @@ let asking = 0;
 async function hover(overlay, position) {
   const found = overlay.at(...place(overlay, position));
   const tip = $("tip");
-  if (!found) { tip.hidden = true; told = { row: -1 }; return; }
+  if (!found) { asking++; tip.hidden = true; told = { row: -1 }; return; }
   const pane = overlay.canvas.parentElement;
   [tip.style.left, tip.style.top] = [`${pane.offsetLeft + position.x + 14}px`, `${position.y + 14}px`];
   if (found.row !== told.row || found.layer !== told.layer) {
@@ -329,8 +376,11 @@ function unchoose() {
   for (const pane of panes) { pane.overlay.marked = null; pane.overlay.paint(); }
 }
 
+let choosing = 0;
 async function choose(found) {
+  const mine = ++choosing;
   const facts = await api.nucleus(item.id, found.layer, found.row);
+  if (mine !== choosing) return;
   const rows = Object.entries(facts).filter(([name]) => name !== "outline" && name !== "id");
   $("nucleus-id").textContent = facts.id;
   $("nucleus-facts").replaceChildren(...rows.map(([name, value]) => {
@@ -403,13 +453,13 @@ function save(blob, name) {
 }
 
 async function saveGeojson() {
-  save(await api.geojson(item.id, layer, { filters, ring: region }), `${item.name}.geojson`);
+  save(await api.geojson(item.id, layer, { filters: filtersOf(layer), ring: region }), `${item.name}.geojson`);
 }
 
 async function savePng() {
   const { scale: zoom } = panes[0].overlay.seen();
   const shown = panes[0].overlay.hidden || !item.layers.length ? null : layer;
-  save(await api.png(item.id, { box: viewBox(), scale: 1 / zoom, layer: shown, filters }), `${item.name}.png`);
+  save(await api.png(item.id, { box: viewBox(), scale: 1 / zoom, layer: shown, filters: filtersOf(layer) }), `${item.name}.png`);
 }
 
 let keeping = 0;
@@ -464,7 +514,7 @@ async function send(file) {
 
 function takeDrops() {
   $("send").hidden = false;
-  $("file").onchange = () => { if ($("file").files.length) send($("file").files[0]); };
+  $("file").onchange = () => { const [file] = $("file").files; $("file").value = ""; if (file) send(file); };
   $("send").onsubmit = (event) => event.preventDefault();
   addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
@@ -488,7 +538,7 @@ function key(event) {
     o: () => { for (const pane of panes) { pane.overlay.hidden = !pane.overlay.hidden; pane.overlay.paint(); } },
     c: () => { const s = $("colour"); s.selectedIndex = (s.selectedIndex + 1) % s.length; restyle(); },
     r: startRegion, v: takeView, Enter: () => { if (drawing) closeRegion(); },
-    Escape: () => { unchoose(); setRegion(null); }, n: () => step(1), p: () => step(-1),
+    Escape: () => { unchoose(); setRegion(null); }, n: () => tried(step)(1), p: () => tried(step)(-1),
   };
   if (!field) {
     Object.assign(done, { ArrowLeft: () => pan(-80, 0), ArrowRight: () => pan(80, 0), ArrowUp: () => pan(0, -80), ArrowDown: () => pan(0, 80) });
@@ -506,24 +556,22 @@ async function start() {
   const listed = await api.items();
   $("item").replaceChildren(...listed.items.map((one) => option(one.id, one.name)));
   $("item-row").hidden = listed.items.length < 2;
-  $("item").onchange = async () => { await show(await api.item($("item").value)); await listFilters(); };
-  $("layout").onchange = () => lay();
-  $("colour").onchange = restyle;
+  $("item").onchange = tried(async () => { await show(await api.item($("item").value)); await listFilters(); });
+  $("layout").onchange = tried(async () => { await lay(); await listFilters(); });
+  $("colour").onchange = tried(restyle);
   $("column").onchange = count;
   $("opacity").oninput = () => { for (const pane of panes) { pane.overlay.opacity = Number($("opacity").value); pane.overlay.paint(); } };
-  $("add-filter").onchange = async () => {
+  $("add-filter").onchange = tried(async () => {
     const column = $("add-filter").value;
     $("add-filter").value = "";
     if (!column || filters.some(([name]) => name === column)) return;
-    const { low, high } = await spanOf(layer, column);
-    filters.push([column, low, high]);
+    filters.push([column, null, null]);
     await listFilters();
     changed();
-  };
+  });
   $("draw").onclick = startRegion;
   $("take-view").onclick = takeView;
   $("clear").onclick = () => setRegion(null);
-  const tried = (act) => () => act().catch((error) => say(error.message));
   $("save-geojson").onclick = tried(saveGeojson);
   $("save-png").onclick = tried(savePng);
   $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("The link is copied."); });

@@ -9,7 +9,7 @@ const SETTLE_MS = 90;
 
 export class Overlay {
   constructor(viewer, pane, item, layers) {
-    Object.assign(this, { viewer, item, layers, filters: [], column: "", opacity: 1, hidden: false });
+    Object.assign(this, { viewer, item, layers, filtersOf: () => [], column: "", opacity: 1, hidden: false });
     this.canvas = pane.appendChild(document.createElement("canvas"));
     this.views = new Map(); // layer -> what the server told
     this.drawn = null; // what is on the buffer, and where
@@ -46,7 +46,7 @@ export class Overlay {
     const asking = (this.asking = new AbortController());
     try {
       const found = await Promise.all(this.layers.map((layer) => api.view(
-        this.item.id, layer, wider, this.filters, this.columnOf(layer), asking.signal)));
+        this.item.id, layer, wider, this.filtersOf(layer), this.columnOf(layer), asking.signal)));
       this.views = new Map(this.layers.map((layer, i) => [layer, { ...found[i], box: wider }]));
       this.draw(wider, scale);
       this.onview?.(this.views);
@@ -61,6 +61,7 @@ export class Overlay {
   }
 
   draw(box, scale) {
+    if (this.closed) return;
     const ratio = window.devicePixelRatio || 1;
     const canvas = document.createElement("canvas");
     canvas.width = Math.ceil((box[2] - box[0]) * scale * ratio);
@@ -146,6 +147,7 @@ export class Overlay {
   }
 
   close() {
+    this.closed = true;
     clearTimeout(this.timer);
     this.asking?.abort();
   }
