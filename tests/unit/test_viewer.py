@@ -12,6 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from nucleate.errors import ConfigError, InputError
@@ -199,6 +200,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     image = picture(tmp_path / "a.png", 300, 300)
     with pytest.raises(InputError, match=r"400 × 300 pixels, and a\.png has 300 × 300"):
         open_shown([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match=r"a\.png has the same name"):
+        open_shown([image, picture(tmp_path / "other" / "a.png")], None, tmp_path, print)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \*.nuclei.parquet"):
         open_shown([tmp_path / "empty"], None, tmp_path, print)
@@ -300,6 +304,8 @@ def test_who_is_refused(guarded, path, headers, status):
         ("layers/0/select", {"filters": [["area_um2", 1]]}),
         ("layers/0/select", {"filters": [["wings", 1, 2]]}),
         ("layers/0/select", {"ring": [[0, 0], [1, 1], [1e999, 0]]}),
+        ("layers/0/select", {"ring": [[0, 0], [9, 9], [20, 20]]}),
+        ("layers/0/select", {"ring": [[-9, -9], [-1, -9], [-1, -1]]}),
         ("png", {"box": [0, 0, 1]}),
         ("png", {"box": [500, 500, 600, 600]}),
         ("png", {"box": [0, 0, 400, 300], "scale": "x"}),
@@ -420,7 +426,17 @@ def test_pictures_that_cannot_be(oracle, make_queue):
         queue.add("a.exe", b"", 0.25)
     bomb = png_bytes(np.zeros((2000, 2000, 3), np.uint8))
     assert len(bomb) < 50_000
+    shallow = io.BytesIO()
+    tifffile.imwrite(shallow, np.zeros((1500, 1500), np.uint8), compression="zlib")
+    piece = io.BytesIO()  # a small picture in one huge tile
+    small = np.zeros((16, 16, 3), np.uint8)
+    tifffile.imwrite(piece, small, tile=(2048, 2048), compression="zlib", photometric="rgb")
+    several = io.BytesIO()
+    np.savez(several, a=small, b=small)
     tells = {
+        queue.add("grey.tif", shallow.getvalue(), 0.25): "1500 × 1500 values",
+        queue.add("piece.tif", piece.getvalue(), 0.25): "in pieces of 2048 × 2048 × 3",
+        queue.add("several.npy", several.getvalue(), 0.25): "holds several arrays",
         queue.add("bomb.png", bomb, 0.25): "2000 × 2000 pixels are too many",
         queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as a picture",
         queue.add("mpp.png", png_bytes(np.full((64, 64, 3), 9, np.uint8)), None): "no resolution",

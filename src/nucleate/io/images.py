@@ -50,6 +50,8 @@ def read_image(path: PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, f
         pixels, mpp = _decode_tiff(path, data, most_pixels)
     elif suffix == ".npy":
         pixels, mpp = _decode_npy(path, data), None
+        if pixels.size > 4 * most_pixels:
+            raise InputError(f"{path}: {pixels.size:,} values are too many. Cut it into pieces.")
     elif suffix in PICTURES:
         pixels, mpp = _decode_pillow(path, data, most_pixels), None
     else:
@@ -224,12 +226,15 @@ def _has_colours(picture: Any) -> bool:  # noqa: ANN401
 
 def _decode_npy(path: PathLike, data: bytes) -> NDArray[np.generic]:
     try:
-        return np.load(io.BytesIO(data), allow_pickle=False)  # type: ignore[no-any-return]
+        found = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a hostile header raises anything
         raise InputError(
             f"{path}: cannot be read as a NumPy array ({_short(error)}). "
             "Save it with numpy.save, without Python objects."
         ) from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: holds several arrays. Save one, with numpy.save.")
+    return found
 
 
 def _decode_tiff(
@@ -242,10 +247,17 @@ def _decode_tiff(
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             series = file.series[0]
             page = series.keyframe
-            if math.prod(series.shape) > 4 * most_pixels:
+            most = max(  # of the picture, of a piece that is unpacked at once, of all bytes
+                page.imagewidth * page.imagelength,
+                math.prod(series.shape) // 4,
+                math.prod(page.chunks) // 4,
+                series.nbytes // 16,
+            )
+            if most > most_pixels:
                 raise InputError(
-                    f"{path}: {' × '.join(map(str, series.shape))} values are too many for a "
-                    "picture. Save it as a tiled pyramid, which is read piece by piece."
+                    f"{path}: {' × '.join(map(str, series.shape))} values, unpacked in pieces of "
+                    f"{' × '.join(map(str, page.chunks))}, are too many for a picture. Save it "
+                    "as a tiled pyramid, which is read piece by piece."
                 )
             expected = max(
                 (

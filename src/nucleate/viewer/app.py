@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from nucleate import __version__
-from nucleate.errors import InputError, NucleateError
+from nucleate.errors import InputError, NucleateError, explain_os_error
 from nucleate.io.exports import draw_outlines, feature_lines
 from nucleate.types import Float64, Instances
 from nucleate.viewer.pixels import TILE_PX, encode
@@ -43,13 +43,18 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     def told(_: Request, error: NucleateError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, status_code=400)
 
+    @app.exception_handler(OSError)
+    def unreadable(_: Request, error: OSError) -> JSONResponse:
+        words = explain_os_error(error, Path(error.filename or "a file").name)
+        return JSONResponse({"error": words}, status_code=500)
+
     def item(name: str) -> Shown:
         """Return what `3` or, of a dropped picture, `q3` is the name of."""
-        if name.startswith("q") and queue is not None and name[1:].isdigit():
+        if name.startswith("q") and queue is not None and name[1:].isdecimal():
             found = queue.job(int(name[1:])).shown
             if found is not None:
                 return found
-        elif name.isdigit() and int(name) < len(shown):
+        elif name.isdecimal() and int(name) < len(shown):
             return shown[int(name)]
         raise InputError(f"There is no picture {name!r} here.")
 
@@ -106,7 +111,9 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
         column = asked.get("column")
         rows = table.select(filters, ring)
         frame = item(name).frame
-        pixels = frame.width * frame.height if ring is None else area_px(ring)
+        pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
+        if pixels <= 0:
+            raise InputError("The region lies outside the picture, or has no area. Draw another.")
         told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
         if frame.mpp is not None:
             told["mm2"] = pixels * frame.mpp**2 / 1e6

@@ -71,8 +71,8 @@ class Pyramid:
                 part = block[box[1] : box[3], box[0] : box[2]]
             else:
                 wide, high = self.source.level_sizes[level]
-                ratio = wide / self.source.width, high / self.source.height
-                box = _within(box_xyxy, *ratio, (high, wide))
+                ratio = 1 / self.source.downsamples[level]
+                box = _within(box_xyxy, ratio, ratio, (high, wide))
                 try:
                     part = self.source.read(*box, level)
                 except RegionError:

@@ -65,8 +65,10 @@ def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: T
         for found in _expand(path):
             if found.name.endswith(_PARQUET):
                 results.setdefault(found.name.removesuffix(_PARQUET), []).append(found)
-            else:
-                sources[_stem(found)] = found
+            elif sources.setdefault(found.stem, found) != found:
+                raise ConfigError(
+                    f"{found}: {sources[found.stem]} has the same name. Show them one by one."
+                )
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
         raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
@@ -91,11 +93,6 @@ def _expand(path: Path) -> list[Path]:
             f"{path}: holds no *{_PARQUET}. Name a folder that nucleate segment wrote."
         )
     return found
-
-
-def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".zarr").removesuffix(".ome")
-    return name[: name.rfind(".")] if "." in name else name
 
 
 def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown:

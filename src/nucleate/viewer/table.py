@@ -17,7 +17,7 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.io.nuclei import NucleiFile
-from nucleate.types import Bool, Float32, Float64, Instances, Int64
+from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int64
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
 MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # what a browser draws while it is dragged
@@ -83,6 +83,7 @@ class Table:
         )
         self._starts = np.cumsum([0, *(len(part[0]) for part in parts)])
         self.centres_xy: Float32 = np.stack([x, y], axis=1).astype(np.float32)
+        self._boxes_xyxy = np.stack([left, top, right, bottom], axis=1).astype(np.float32)
         sides = [x - left, right - x, y - top, bottom - y]
         self._reach = float(max((side.max(initial=0) for side in sides), default=0.0))
         self._index()
@@ -158,7 +159,8 @@ class Table:
         x0, y0, x1, y1 = box
         reach = self._reach  # an outline may reach into the box from beside it
         rows = self.inside((x0 - reach, y0 - reach, x1 + reach, y1 + reach), filters)
-        rows = rows[: 4 * MOST_OUTLINES]
+        left, top, right, bottom = self._boxes_xyxy[rows].T
+        rows = rows[(left < x1) & (right > x0) & (top < y1) & (bottom > y0)]
         coords, offsets = self.outlines(rows)
         drawn = self._valued(rows, column) | {"coords_xy": coords, "offsets": offsets}
         return View("outlines", len(rows), drawn)
@@ -268,11 +270,18 @@ def within(ring_xy: Float64, points_xy: Float32) -> Bool:
     return np.asarray(shapely.contains_xy(polygon, x, y), np.bool_)
 
 
-def area_px(ring_xy: Float64) -> float:
-    """Return the area of a polygon in square pixels; where it crosses itself, of what is inside."""
+def area_px(ring_xy: Float64, frame: Frame) -> float:
+    """Return how much of a picture a polygon covers, in square pixels.
+
+    Example:
+        >>> area_px(np.array([[-4, 0], [4, 0], [4, 4], [-4, 4]], float), Frame(10, 3))
+        12.0
+    """
     import shapely
 
-    return float(shapely.area(shapely.make_valid(shapely.Polygon(ring_xy))))
+    polygon = shapely.make_valid(shapely.Polygon(ring_xy))
+    picture = shapely.box(0, 0, frame.width, frame.height)
+    return float(shapely.area(shapely.intersection(polygon, picture)))
 
 
 def parse_filters(found: Sequence[Any]) -> Filters:
