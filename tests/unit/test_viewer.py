@@ -411,6 +411,7 @@ def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
     job = waited(queue, number)
     assert (job.name, job.state, job.done) == ("a.png", "done", job.tiles)
     about = client.get(f"/{TOKEN}/api/items/q{number}").json()
+    assert client.get(f"/{TOKEN}/api/items").json()["items"] == [about]  # a reload finds it
     assert about["layers"][0]["count"] == 2
     found = next(iter(job.shown.layers.values()))
     direct = find_nuclei(ArraySource(painted(labels), 0.25), oracle, None, EngineOptions()).nuclei
@@ -480,8 +481,9 @@ def test_the_queue_has_an_end_and_forgets(oracle, make_queue):
     for number in numbers:
         waited(queue, number)
     late = [queue.add(f"late{i}.png", data, 0.25) for i in range(4)]
-    waited(queue, late[-1])
-    queue.add("last.png", data, 0.25)
+    last = queue.add("last.png", data, 0.25)
+    waited(queue, last)
     with pytest.raises(InputError, match="no picture 0 any more"):
         queue.job(first)
-    assert 1 + len(numbers) + len(late) > KEPT
+    queue.close()  # what is in hand is put away
+    assert [n for n, _ in queue.finished()] == [*numbers, *late, last][-KEPT:]

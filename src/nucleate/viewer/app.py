@@ -72,7 +72,10 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     def items() -> dict[str, Any]:
         return {
             "version": __version__,
-            "items": [_about(str(i), one) for i, one in enumerate(shown)],
+            "items": [
+                *(_about(str(i), one) for i, one in enumerate(shown)),
+                *(_about(f"q{n}", one) for n, one in (queue.finished() if queue else [])),
+            ],
             "takes_pictures": queue is not None,
         }
 

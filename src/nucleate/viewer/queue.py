@@ -111,12 +111,21 @@ class Queue:
                 raise InputError(f"{name}: {WAITING} pictures wait already. Try again.") from None
             self._next += 1
             self._jobs[number] = Job(name)
-            done = [n for n, job in self._jobs.items() if job.state in ("done", "failed")]
-            for old in done[: max(0, len(done) - KEPT)]:
+        return number
+
+    def finished(self) -> list[tuple[int, Shown]]:
+        """Return what there is to see, by number."""
+        with self._lock:
+            return [(n, job.shown) for n, job in self._jobs.items() if job.shown is not None]
+
+    def _forget(self) -> None:
+        """Let go of the oldest pictures that are finished, beyond those that stay."""
+        with self._lock:
+            over = [n for n, job in self._jobs.items() if job.state in ("done", "failed")]
+            for old in over[: max(0, len(over) - KEPT)]:
                 gone = self._jobs.pop(old)
                 for table in gone.shown.layers.values() if gone.shown is not None else ():
                     table.file.path.unlink(missing_ok=True)
-        return number
 
     def job(self, number: int) -> Job:
         """Return a picture that was taken on.
@@ -152,6 +161,7 @@ class Queue:
                 job.error, job.state = f"{job.name}: there is not enough memory.", "failed"
             except Exception as error:  # the next one must still be served
                 job.error, job.state = f"{job.name}: failed ({type(error).__name__}).", "failed"
+            self._forget()
 
     def _segment(self, job: Job, data: bytes, mpp: float | None, number: int) -> Shown:
         begun = self._clock()

@@ -512,16 +512,21 @@ async function send(file) {
   bar.hidden = true;
 }
 
+let sending = Promise.resolve();
+function sendAll(files) { // one after the other, also those of an earlier drop
+  for (const file of files) sending = sending.then(() => send(file));
+}
+
 function takeDrops() {
   $("send").hidden = false;
-  $("file").onchange = () => { const [file] = $("file").files; $("file").value = ""; if (file) send(file); };
+  $("file").onchange = () => { const files = [...$("file").files]; $("file").value = ""; sendAll(files); };
   $("send").onsubmit = (event) => event.preventDefault();
   addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
   addEventListener("drop", (event) => {
     event.preventDefault();
     $("drop").hidden = true;
-    if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+    sendAll([...event.dataTransfer.files]);
   });
 }
 
