@@ -189,7 +189,8 @@ def test_a_training_starts_from_the_encoder(tree, done, tmp_path):
     kept = load_file(out / "model" / "model.safetensors")
     for name, array in given.items():
         if "running" not in name and "num_batches" not in name:
-            np.testing.assert_allclose(kept[name], array, atol=1e-6, err_msg=name)
+            # a finished model's weights are rounded to 16 bits
+            np.testing.assert_allclose(kept[name], array, rtol=5e-4, atol=1e-6, err_msg=name)
     fresh = len(kept.keys() - given.keys())
     assert f"{len(given)} arrays (" in start
     assert f"{fresh} (" in start

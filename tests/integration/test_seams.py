@@ -1,6 +1,7 @@
 """The bundled model, tiled and untiled: the same nuclei."""
 
 import numpy as np
+import pytest
 
 import nucleate
 from nucleate import load_model
@@ -12,19 +13,26 @@ from nucleate.metrics.instance import matches
 from nucleate.metrics.matching import overlap
 
 
-def test_bundled_model_finds_the_same_nuclei_whatever_the_tiles():
+@pytest.mark.parametrize(
+    ("precision", "least_iou", "nuclei", "pixels"),
+    [("f32", 0.9, 0.004, 0.0002), ("int8", 0.5, 0.08, 0.01)],
+)
+def test_bundled_model_finds_the_same_nuclei_whatever_the_tiles(
+    precision, least_iou, nuclei, pixels
+):
+    """In integers, where single levels of grey differ between tiles, unsure nuclei come and go."""
     from pathlib import Path
 
     example = Path(nucleate.__file__).parent / "example" / "cmu-1-small-region.tif"
     image, mpp = nucleate.read_image(example)
-    model = load_model(device="cpu")
+    model = load_model(device="cpu", precision=precision)
     source = ArraySource(image[:500, 100:600], mpp)  # 1000 × 1000 at the model's resolution
     labels = []
     for tile in (512, 768, 2048):
-        nuclei = find_nuclei(source, model, None, EngineOptions(tile)).nuclei
-        labels.append(rasterise(nuclei.coords_xy, nuclei.offsets, (500, 500))[0])
+        found = find_nuclei(source, model, None, EngineOptions(tile)).nuclei
+        labels.append(rasterise(found.coords_xy, found.offsets, (500, 500))[0])
     for tiled in labels[:2]:
-        tp, fp, fn, _ = matches(overlap(labels[2], tiled), 0.9)
+        tp, fp, fn, _ = matches(overlap(labels[2], tiled), least_iou)
         assert tp > 300
-        assert fp + fn <= 0.004 * tp
-        assert np.mean((tiled > 0) != (labels[2] > 0)) < 0.0002
+        assert fp + fn <= nuclei * tp
+        assert np.mean((tiled > 0) != (labels[2] > 0)) < pixels
