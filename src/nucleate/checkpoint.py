@@ -1,4 +1,4 @@
-"""A model on disk: a folder with card.json, model.onnx, model.safetensors. No pickles."""
+"""A model on disk: card.json, model.onnx, model.safetensors, maybe model.int8.onnx. No pickles."""
 
 from __future__ import annotations
 

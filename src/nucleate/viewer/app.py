@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from nucleate import __version__
 from nucleate.errors import InputError, NucleateError, explain_os_error
 from nucleate.io.exports import draw_outlines, feature_lines
-from nucleate.types import Float64, Instances
+from nucleate.types import Float64, Instances, Int64
 from nucleate.viewer.pixels import TILE_PX, encode
 from nucleate.viewer.queue import Queue
 from nucleate.viewer.shown import Shown
@@ -63,6 +62,16 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
         if not 0 <= number < len(tables):
             raise InputError(f"There is no result {number} of picture {name!r}.")
         return tables[number]
+
+    def chosen(table: Table, asked: dict[str, Any]) -> tuple[Int64, Float64 | None]:
+        """Return the rows that a page has selected, and its region."""
+        ring = _ring(asked.get("ring"))
+        return table.select(parse_filters(asked.get("filters") or []), ring), ring
+
+    def taking() -> Queue:
+        if queue is None:
+            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
+        return queue
 
     @app.get("/")
     def page() -> FileResponse:
@@ -109,10 +118,8 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
 
     @app.post("/api/items/{name}/layers/{number}/select")
     def select(name: str, number: int, asked: Asked) -> dict[str, Any]:
-        table = layer(name, number)
-        filters, ring = parse_filters(asked.get("filters") or []), _ring(asked.get("ring"))
-        column = asked.get("column")
-        rows = table.select(filters, ring)
+        table, column = layer(name, number), asked.get("column")
+        rows, ring = chosen(table, asked)
         frame = item(name).frame
         pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
         if pixels <= 0:
@@ -131,9 +138,7 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     @app.post("/api/items/{name}/layers/{number}/geojson")
     def geojson(name: str, number: int, asked: Asked) -> StreamingResponse:
         table = layer(name, number)
-        filters, ring = parse_filters(asked.get("filters") or []), _ring(asked.get("ring"))
-        rows = table.select(filters, ring)
-        lines = feature_lines(table.nuclei(rows), table.file.id_space)
+        lines = feature_lines(table.nuclei(chosen(table, asked)[0]), table.file.id_space)
         return StreamingResponse(lines, media_type="application/geo+json")
 
     @app.post("/api/items/{name}/png")
@@ -149,15 +154,11 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     async def take(
         request: Request, name: Annotated[str, Query(max_length=500)], mpp: float | None = None
     ) -> dict[str, int]:
-        if queue is None:
-            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
-        return {"number": queue.add(name, await request.body(), mpp)}
+        return {"number": taking().add(name, await request.body(), mpp)}
 
     @app.get("/api/pictures/{number}")
     def state(number: int) -> dict[str, Any]:
-        if queue is None:
-            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
-        return queue.job(number).told()
+        return taking().job(number).told()
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
@@ -263,7 +264,7 @@ def _filters(text: str) -> Filters:
         found = json.loads(text)
     except ValueError as error:
         raise InputError("Filters are a list in JSON.") from error
-    return parse_filters(found if isinstance(found, Sequence) else [found])
+    return parse_filters(found)
 
 
 def _number(value: Any) -> float:  # noqa: ANN401

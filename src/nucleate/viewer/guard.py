@@ -24,6 +24,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+_OWN = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 BODY_SECONDS = 60.0  # for the body of a request to arrive
 BODY_BYTES = 1 << 20  # of anything but a picture
 
@@ -78,8 +79,7 @@ class Guard:
 
         async def sent(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                own = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *own]}
+                message = {**message, "headers": [*message.get("headers", []), *_OWN]}
             await send(message)
 
         inner = {**scope, "path": scope["path"].removeprefix(f"/{self._token}") or "/"}
@@ -131,7 +131,6 @@ class Guard:
 
 
 async def _say(send: Any, status: int, words: str, *more: tuple[bytes, bytes]) -> None:  # noqa: ANN401
-    own = [*more, *((k.encode(), v.encode()) for k, v in HEADERS.items())]
     plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": [*plain, *own]})
+    await send({"type": "http.response.start", "status": status, "headers": [*plain, *more, *_OWN]})
     await send({"type": "http.response.body", "body": words.encode()})

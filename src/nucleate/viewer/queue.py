@@ -6,7 +6,6 @@ import contextlib
 import queue
 import tempfile
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,9 +15,11 @@ from nucleate.errors import InputError, NucleateError
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.io.exports import PARQUET
 from nucleate.io.images import PICTURES, read_image
-from nucleate.types import Frame
-from nucleate.viewer.shown import Shown, from_picture, keep
+from nucleate.io.slides import ArraySource
+from nucleate.viewer.pixels import Pyramid
+from nucleate.viewer.shown import Shown, keep
 from nucleate.viewer.table import Table
 
 WAITING = 8  # pictures that may wait
@@ -87,7 +88,7 @@ class Queue:
     ) -> None:
         self.model, self.limits = model, limits
         self._scratch, self._clock = scratch, clock
-        self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._jobs: dict[int, Job] = {}
         self._next, self._stopping = 0, False
         self._lock = threading.Lock()
         self._waiting: queue.Queue[tuple[int, bytes, float | None] | None] = queue.Queue(WAITING)
@@ -172,7 +173,7 @@ class Queue:
                 image, stated = read_image(path, most_pixels=self.limits.megapixels * 1_000_000)
             except InputError as error:
                 raise InputError(str(error).replace(str(path), job.name)) from error
-        shown = from_picture(job.name, image, stated if mpp is None else mpp)
+        source = ArraySource(image, stated, job.name)
 
         def progress(done: int, tiles: int) -> None:
             job.done, job.tiles = done, tiles
@@ -184,11 +185,6 @@ class Queue:
                     "`nucleate segment`, which has no limit."
                 )
 
-        assert shown.pixels is not None  # noqa: S101  # from_picture gives them
-        source = shown.pixels.source
-        found = find_nuclei(source, self.model, mpp, EngineOptions(), progress)
-        file = keep(found.nuclei, self._scratch / f"{number}.nuclei.parquet", job.name)
-        frame = found.nuclei.frame
-        shown.frame = Frame(source.width, source.height, frame.mpp)
-        shown.layers = {self.model.card.name: Table(file)}
-        return shown
+        nuclei = find_nuclei(source, self.model, mpp, EngineOptions(), progress).nuclei
+        table = Table(keep(nuclei, self._scratch / f"{number}{PARQUET}", job.name))
+        return Shown(job.name, nuclei.frame, Pyramid(source), {self.model.card.name: table})

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.exports import label_rows
+from nucleate.io.exports import PARQUET, label_rows
 from nucleate.io.images import read_labels
 from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
-from nucleate.io.slides import ArraySource, Source, open_source
+from nucleate.io.slides import Source, open_source
 from nucleate.labels import boxes_areas, centroids_xy, compact, largest_pieces, trace
 from nucleate.metrics.errors import PRED_FATES, TRUTH_FATES, fates
 from nucleate.metrics.matching import Overlap
@@ -22,8 +22,6 @@ from nucleate.types import Frame, Instances, Int32
 from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
-_PARQUET = ".nuclei.parquet"
-_LABELS = ".labels.tif"
 Tell = Callable[[str], None]
 
 
@@ -63,8 +61,8 @@ def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: T
     results: dict[str, list[Path]] = {}
     for path in paths:
         for found in _expand(path):
-            if found.name.endswith(_PARQUET):
-                results.setdefault(found.name.removesuffix(_PARQUET), []).append(found)
+            if found.name.endswith(PARQUET):
+                results.setdefault(found.name.removesuffix(PARQUET), []).append(found)
             elif sources.setdefault(found.stem, found) != found:
                 raise ConfigError(
                     f"{found}: {sources[found.stem]} has the same name. Show them one by one."
@@ -87,11 +85,9 @@ def _expand(path: Path) -> list[Path]:
     """Return the files that one word of the command line stands for."""
     if not path.is_dir() or path.suffix.lower() == ".zarr":
         return [path]
-    found = sorted(path.glob(f"*{_PARQUET}"))
+    found = sorted(path.glob(f"*{PARQUET}"))
     if not found:
-        raise InputError(
-            f"{path}: holds no *{_PARQUET}. Name a folder that nucleate segment wrote."
-        )
+        raise InputError(f"{path}: holds no *{PARQUET}. Name a folder that nucleate segment wrote.")
     return found
 
 
@@ -138,12 +134,6 @@ def _frame(source: Source | None) -> Frame:
     return Frame(source.width, source.height, source.mpp, source.origin_xy)
 
 
-def from_picture(name: str, image: Any, mpp: float | None) -> Shown:  # noqa: ANN401
-    """Return a picture in memory, without nuclei yet."""
-    source = ArraySource(image, mpp, name)
-    return Shown(name, _frame(source), Pyramid(source), {})
-
-
 def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
     """Write nuclei into a file and open it."""
     with writer(path, nuclei, {"source": source}) as file:
@@ -154,7 +144,7 @@ def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
 def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
     """Put the truth beside a result, each nucleus with what became of it."""
     (name, table), *_ = shown.layers.items()
-    if truth.name.endswith(_PARQUET):
+    if truth.name.endswith(PARQUET):
         true = open_nuclei(truth)
         height, width = true.frame.height, true.frame.width
     else:
@@ -165,15 +155,14 @@ def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
             f"{truth}: {width} × {height} pixels, but the picture has "
             f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
         )
-    if not truth.name.endswith(_PARQUET):
+    if not truth.name.endswith(PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
     tell("comparing with the truth …")
     found = fates(_overlap(true, table.file))
-    judged = {"fate": (found.pred, PRED_FATES)}
-    shown.layers = {
-        name if name != "truth" else "result": Table(table.file, judged),
-        "truth": Table(true, {"fate": (found.truth, TRUTH_FATES)}),
-    }
+    judged = Table(true)
+    judged.add("fate", found.truth, TRUTH_FATES)
+    table.add("fate", found.pred, PRED_FATES)
+    shown.layers = {name if name != "truth" else "result": table, "truth": judged}
 
 
 def _traced(labels: Int32, frame: Frame) -> Instances:

@@ -8,7 +8,7 @@ that pass the filters.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -68,12 +68,9 @@ class Table:
 
     Args:
         file: open Parquet.
-        extra: further columns of whole numbers, such as `fate`, and what their numbers are called.
     """
 
-    def __init__(
-        self, file: NucleiFile, extra: Mapping[str, tuple[Any, tuple[str, ...]]] | None = None
-    ) -> None:
+    def __init__(self, file: NucleiFile) -> None:
         self.file, self.count = file, file.count
         self._lock = threading.Lock()
         parts = list(file.leaves(("x", "y", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax")))
@@ -89,10 +86,7 @@ class Table:
         self._index()
         self.names: dict[str, tuple[str, ...]] = {"class": file.class_names}
         self._columns: dict[str, Any] = {}
-        for name, (values, names) in (extra or {}).items():
-            self._columns[name], self.names[name] = np.asarray(values, np.float32), names
         self.numeric = [n for n in file.numeric_columns() if n not in ("x", "y", "class")]
-        self.columns = [*self.numeric, *self.names]
         self.mask = lru_cache(_KEPT_MASKS)(self._mask)
         self._group = lru_cache(_KEPT_GROUPS)(file.group)
 
@@ -110,13 +104,17 @@ class Table:
         self._order = np.argsort(cell, kind="stable")
         self._begin = np.searchsorted(cell[self._order], np.arange(self._wide * self._high + 1))
 
+    def add(self, name: str, values: Any, names: tuple[str, ...]) -> None:  # noqa: ANN401
+        """Add a column of whole numbers, such as `fate`, and what its numbers are called."""
+        self._columns[name], self.names[name] = np.asarray(values, np.float32), names
+
     def column(self, name: str) -> Float32:
         """Return a column as float32; what is missing is NaN.
 
         Raises:
             InputError: there is none of this name.
         """
-        if name not in self.columns:
+        if name not in self.numeric and name not in self.names:
             raise InputError(f"There is no column {name!r} in {self.file.path.name}.")
         with self._lock:
             if name not in self._columns:
@@ -240,17 +238,19 @@ class Table:
         """Return what a column runs from and to, without the rarest values at both ends."""
         if column in self.names:
             return 0.0, float(max(1, len(self.names[column]) - 1))
-        values = self.column(column)
-        values = values[np.isfinite(values)]
+        values = self._known(column)
         if not len(values):
             return 0.0, 1.0
         low, high = np.quantile(values, (0.02, 0.98)).tolist()
         return (low, high) if high > low else (low - 0.5, low + 0.5)
 
+    def _known(self, column: str) -> Float32:
+        values = self.column(column)
+        return values[np.isfinite(values)]
+
     def ends(self, column: str) -> tuple[float, float]:
         """Return the least and the greatest value of a column."""
-        values = self.column(column)
-        values = values[np.isfinite(values)]
+        values = self._known(column)
         return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
 
 
