@@ -153,8 +153,11 @@ class InitConfig(Strict):
     from_model: str | None = Field(None, alias="from")
     """Bundled model, model folder or run folder of the same family, arguments and heads; or the
     run of a pretext task, whose encoder is taken."""
-    imagenet: Literal["never", "if-reachable", "required"] = "never"
-    """Whether the encoder starts from published weights; the log says whether it did."""
+    imagenet: Annotated[str, Field(pattern=r"^(never|if-reachable|required|.+\.safetensors)$")] = (
+        "never"
+    )
+    """Whether the encoder starts from published weights: never, if-reachable, required, or from
+    a file of them (.safetensors); the log says whether it did."""
 
     @model_validator(mode="after")
     def _one_start(self) -> InitConfig:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nucleate.errors import ConfigError, optional
 from nucleate.models.edges import Enter, Finish, Leave, as_it_is
-from nucleate.models.imagenet import MEAN, SD, make_encoder
+from nucleate.models.imagenet import LEVELS, MEAN, SD, make_encoder
 from nucleate.models.network import Network
 
 
@@ -24,10 +24,20 @@ class EncoderUNet(Network):
         heads: names of the maps, in the order of the output.
         encoder: name in segmentation-models-pytorch (resnet34, efficientnet-b3, …), or in timm
             with the prefix tu- (tu-convnext_tiny, …).
-        decoder_widths: channels of the decoder, from the coarsest to the finest level.
+        levels: of the encoder, 2 to 5; the coarser ones are left out.
+        decoder_widths: channels of the decoder, from the coarsest to the finest level. With fewer
+            than `levels` it stops at a half or a quarter of the resolution, and the head unfolds
+            that (pixel shuffle): much faster.
+        mean: of pixels in 0..1, per channel, subtracted first.
+        sd: divides after that.
 
     Raises:
-        ConfigError: no such encoder.
+        ConfigError: no such encoder, or an argument out of range.
+
+    Example:
+        >>> net = EncoderUNet(["foreground"], "resnet18", 3, (32, 16)).eval()
+        >>> net(torch.zeros(1, 3, 33, 20))["foreground"].shape
+        torch.Size([1, 33, 20])
     """
 
     decoder_arguments = ("decoder_widths",)
@@ -36,22 +46,29 @@ class EncoderUNet(Network):
         self,
         heads: Sequence[str],
         encoder: str = "resnet34",
+        levels: int = LEVELS,
         decoder_widths: Sequence[int] = (256, 128, 64, 32, 16),
+        mean: Sequence[float] = MEAN,
+        sd: Sequence[float] = SD,
     ) -> None:
         super().__init__()
-        if not heads or len(decoder_widths) != 5:
-            raise ConfigError("encoder_unet: needs one head and five decoder_widths.")
+        unfolded = levels - len(decoder_widths)
+        if not heads or not 2 <= levels <= LEVELS or not 0 <= unfolded <= 2 or not decoder_widths:
+            raise ConfigError(
+                f"encoder_unet: needs one head, 2 to {LEVELS} levels and as many decoder_widths, "
+                "or one or two fewer."
+            )
         decoders: Any = optional("segmentation_models_pytorch.decoders.unet.decoder", "train")
         self.encoder_name = encoder
-        self.align_px = 32
-        self.enter = Enter(self.align_px, 1, MEAN, SD)
-        self.encoder = make_encoder(encoder)
+        self.align_px = 2**levels
+        self.enter = Enter(self.align_px, 1, mean, sd)
+        self.encoder = make_encoder(encoder, levels)
         self.decoder = decoders.UnetDecoder(
             encoder_channels=self.encoder.out_channels,
             decoder_channels=tuple(decoder_widths),
-            n_blocks=5,
+            n_blocks=len(decoder_widths),
         )
-        self.leave = Leave(decoder_widths[-1], heads)
+        self.leave = Leave(decoder_widths[-1], heads, 2**unfolded)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Return the picture, normalised, and the features of every level."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nucleate.errors import ConfigError, ModelError, optional
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, pixels in 0..1
+LEVELS = 5  # that published encoders have, from 1/2 to 1/32 of the picture's resolution
 
 
-def make_encoder(name: str) -> Any:  # noqa: ANN401
-    """Return an encoder of five levels with random weights.
+def make_encoder(name: str, levels: int = LEVELS) -> Any:  # noqa: ANN401
+    """Return an encoder with random weights.
+
+    Args:
+        name: as segmentation-models-pytorch has it, or timm with the prefix tu-.
+        levels: coarser ones are left out.
 
     Raises:
         ConfigError: no such encoder.
     """
     encoders: Any = optional("segmentation_models_pytorch.encoders", "train")
     try:
-        return encoders.get_encoder(name, in_channels=3, depth=5, weights=None)
+        return encoders.get_encoder(name, in_channels=3, depth=levels, weights=None)
     except (KeyError, RuntimeError, ValueError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())[:120]
         raise ConfigError(
@@ -28,12 +34,17 @@ def make_encoder(name: str) -> Any:  # noqa: ANN401
         ) from error
 
 
-def start_from_imagenet(network: nn.Module) -> None:
+def start_from_imagenet(network: nn.Module, file: str | Path | None = None) -> None:
     """Replace the weights of a network's encoder by published ones, trained on ImageNet.
+
+    Args:
+        network: of a family with such an encoder.
+        file: safetensors with the encoder's arrays, as timm and torchvision name them; None for
+            those of the hub, over the internet.
 
     Raises:
         ConfigError: the network has no such encoder.
-        ModelError: the weights cannot be reached.
+        ModelError: the weights cannot be reached, or are those of another encoder.
     """
     name = getattr(network, "encoder_name", None)
     if name is None:
@@ -41,13 +52,43 @@ def start_from_imagenet(network: nn.Module) -> None:
             f"init.imagenet: {type(network).__name__} has no encoder with published weights. "
             "Leave it away, or take linknet or encoder_unet."
         )
+    encoder: Any = network.encoder
+    published = _from_hub(name) if file is None else _from_file(name, Path(file))
+    own = encoder.state_dict()
+    strange = {k for k, v in own.items() if k not in published or published[k].shape != v.shape}
+    if strange:
+        raise ModelError(
+            f"init.imagenet: {file or 'the hub'} lacks {min(strange)} of {name} (and "
+            f"{len(strange) - 1} more arrays). Take the weights of this very encoder."
+        )
+    encoder.load_state_dict({key: published[key] for key in own})
+
+
+def _from_hub(name: str) -> dict[str, Tensor]:
     encoders: Any = optional("segmentation_models_pytorch.encoders", "train")
     try:
-        trained = encoders.get_encoder(name, in_channels=3, depth=5, weights="imagenet")
+        trained = encoders.get_encoder(name, in_channels=3, depth=LEVELS, weights="imagenet")
     except Exception as error:  # whatever the hub's client raises: no connection, no such file
         said = " ".join(str(error).split())[:120]
         raise ModelError(
             f"The ImageNet weights of {name} cannot be reached ({type(error).__name__}: {said}). "
-            "Set init.imagenet=never to start at random, or connect to the internet."
+            "Set init.imagenet=never to start at random, name a safetensors file of them, or "
+            "connect to the internet."
         ) from error
-    network.encoder.load_state_dict(trained.state_dict())  # type: ignore[union-attr]
+    state: dict[str, Tensor] = trained.state_dict()
+    return state
+
+
+def _from_file(name: str, path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        arrays: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"init.imagenet: {path} is not there or no safetensors file ({error}). Name the "
+            f"weights of {name}, or set init.imagenet=required to fetch them."
+        ) from error
+    prefix = "model." if name.startswith("tu-") else ""  # that timm's encoders are wrapped in
+    return {f"{prefix}{key}": array for key, array in arrays.items()}

@@ -23,8 +23,6 @@ from nucleate.io.files import sha256
 from nucleate.io.images import pixels_digest
 from nucleate.models import build, some_heads
 from nucleate.models.export import write_weights
-from nucleate.models.imagenet import start_from_imagenet
-from nucleate.models.network import Network
 from nucleate.pretrain.autoencoder import AutoEncoder
 from nucleate.pretrain.config import PretrainRecipe
 from nucleate.pretrain.corpus import Corpus, Tile, gather
@@ -35,6 +33,7 @@ from nucleate.pretrain.relative_position import RelativePosition
 from nucleate.pretrain.task import Examples, Pretraining
 from nucleate.run_folder import RunFolder
 from nucleate.train.loop import choose_device, fit
+from nucleate.train.start import imagenet_start
 from nucleate.types import EncoderCard
 
 _LARGEST_PX = 4096  # edge of a window
@@ -98,7 +97,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     )
     run = RunFolder(out)
     fresh = not resume or run.checkpoint("last") is None
-    said = _start(pretext.network, recipe) if fresh else ""
+    said = imagenet_start(pretext.network, recipe.init) if fresh else ""
     run.begin(recipe, corpus.split, resume)
     with run.alone():
         for line in left_out:
@@ -155,19 +154,6 @@ def _said(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:160].rstrip(".")
 
 
-def _start(network: Network, recipe: PretrainRecipe) -> str:
-    """Fill in the weights that the recipe starts from, and say which."""
-    if recipe.init.imagenet == "never":
-        return "Starts from random weights."
-    try:
-        start_from_imagenet(network)
-    except ModelError as error:
-        if recipe.init.imagenet == "required":
-            raise
-        return f"Starts from random weights: {error}"
-    return "The encoder starts from ImageNet weights."
-
-
 def _finish(
     recipe: PretrainRecipe,
     corpus: Corpus,
@@ -182,7 +168,7 @@ def _finish(
     pl.seed_everything(recipe.seed, verbose=False)
     first = make_pretext(recipe).network
     with contextlib.suppress(ModelError):  # without a connection: as it would start at random
-        _start(first, recipe)
+        imagenet_start(first, recipe.init)
     pretext = make_pretext(recipe)
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
     pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})

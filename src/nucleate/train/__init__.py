@@ -109,8 +109,9 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"heads: the decoder {recipe.decode.decoder!r} needs the head {missing!r}. Add it."
         )
-    starts = recipe.init.from_model is not None or recipe.init.imagenet == "required"
-    if recipe.model.arguments.get("norm") == "frozen" and not starts:
+    init = recipe.init
+    at_random = init.from_model is None and init.imagenet in ("never", "if-reachable")
+    if recipe.model.arguments.get("norm") == "frozen" and at_random:
         raise ConfigError(
             "model.arguments: frozen norms hold the statistics of published weights. Set "
             "init.imagenet=required, name a model by init.from, or take the norm batch or group."

@@ -15,10 +15,11 @@ from nucleate.checkpoint import (
     read_card,
     read_encoder_card,
 )
-from nucleate.config import Recipe
+from nucleate.config import InitConfig, Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
 from nucleate.inference.backends import read_weights
+from nucleate.io.files import sha256
 from nucleate.io.images import pixels_digest
 from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
@@ -114,15 +115,27 @@ def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
         if folder is not None:
             return _from_encoder(network, folder)
         return _from_model(network, init.from_model)
+    return imagenet_start(network, init), []
+
+
+def imagenet_start(network: Network, init: InitConfig) -> str:
+    """Fill in published weights as far as the recipe asks for them, and say which.
+
+    Raises:
+        ConfigError: the network has no encoder with published weights.
+        ModelError: weights that are required cannot be reached, or do not fit.
+    """
     if init.imagenet == "never":
-        return "Starts from random weights.", []
+        return "Starts from random weights."
+    file = Path(init.imagenet) if init.imagenet.endswith(".safetensors") else None
     try:
-        start_from_imagenet(network)
+        start_from_imagenet(network, file)
     except ModelError as error:
-        if init.imagenet == "required":
+        if init.imagenet != "if-reachable":
             raise
-        return f"Starts from random weights: {error}", []
-    return f"The encoder {network.encoder_name} starts from ImageNet weights.", []
+        return f"Starts from random weights: {error}"
+    which = f" ({file.name}, sha256 {sha256(file)[:12]})" if file else ""
+    return f"The encoder {network.encoder_name} starts from ImageNet weights{which}."
 
 
 def _from_model(network: Network, name: str) -> tuple[str, list[Any]]:
