@@ -145,6 +145,9 @@ class ModelConfig(Strict):
     """Keyword arguments of the family's class."""
 
 
+Imagenet = Annotated[str, Field(pattern=r"^(never|if-reachable|required|.+\.safetensors)$")]
+
+
 class InitConfig(Strict):
     """What the weights are before the first step."""
 
@@ -153,9 +156,7 @@ class InitConfig(Strict):
     from_model: str | None = Field(None, alias="from")
     """Bundled model, model folder or run folder of the same family, arguments and heads; or the
     run of a pretext task, whose encoder is taken."""
-    imagenet: Annotated[str, Field(pattern=r"^(never|if-reachable|required|.+\.safetensors)$")] = (
-        "never"
-    )
+    imagenet: Imagenet = "never"
     """Whether the encoder starts from published weights: never, if-reachable, required, or from
     a file of them (.safetensors); the log says whether it did."""
 

@@ -28,6 +28,9 @@ VARIANTS = [
     ("resunet", {}), ("resunet", {"upsampling": "bilinear", "stem": 4}),
     ("linknet", {}), ("linknet", {"activations": False}),
     ("encoder_unet", {}), ("encoder_unet", {"encoder": "tu-convnext_atto"}),
+    ("encoder_unet", {"encoder": "tu-tf_efficientnet_lite0", "levels": 4,
+                      "decoder_widths": (16, 12, 8)}),
+    ("encoder_unet", {"levels": 4, "decoder_widths": (16, 8), "mean": (0.5, 0.5, 0.5)}),
     ("encoder_fpn", {}), ("encoder_fpn", {"mean": (0, 0, 0), "sd": (1, 1, 1)}),
 ]  # fmt: skip
 PUBLISHED = [
@@ -121,6 +124,8 @@ def test_no_head_is_refused(family):
         ("unet", {"depth": 3}, "no 'depth'"),
         ("encoder_unet", {"encoder": "resnet35"}, "no encoder 'resnet35'"),
         ("encoder_unet", {"decoder_widths": (8, 8)}, "decoder_widths"),
+        ("encoder_unet", {"levels": 6}, "2 to 5 levels"),
+        ("encoder_unet", {"levels": 3, "decoder_widths": ()}, "decoder_widths"),
         ("mask_rcnn", {}, "one head, instances"),
     ],
 )

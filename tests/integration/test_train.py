@@ -352,6 +352,40 @@ def test_imagenet_weights_are_taken_where_they_can_be_reached(monkeypatch):
     assert (network.encoder.conv1.weight == 0.25).all()
 
 
+def test_imagenet_weights_from_a_file(tree, tmp_path):
+    """Of a hospital without internet, say: as timm publishes them, all levels, no prefix."""
+    import timm
+    from safetensors.torch import save_file
+
+    published = timm.create_model("tf_efficientnet_lite0")
+    file = tmp_path / "lite0.safetensors"
+    save_file(published.state_dict(), file)
+    model = (
+        "model={family: encoder_unet, arguments: {encoder: tu-tf_efficientnet_lite0, levels: 3, "
+        "decoder_widths: [16, 8]}}"
+    )
+    changes = [model, "train.steps=3", "train.precision=fp32", "train.lr=1e-12", "train.ema=0"]
+    recipe = load_recipe(tree / "tiny.yaml", [*changes, f"init.imagenet={file.as_posix()}"])
+    run = train_recipe(recipe, tree, tmp_path / "run")
+    assert "from ImageNet weights (lite0.safetensors, sha256 " in read_card(run).notes
+    stem = load_file(run / "model.safetensors")["encoder.model.conv_stem.weight"]
+    np.testing.assert_allclose(stem, published.state_dict()["conv_stem.weight"], atol=2e-3)
+    wrong = model.replace("lite0", "lite2")
+    recipe = load_recipe(tree / "tiny.yaml", [wrong, *changes[1:], f"init.imagenet={file}"])
+    with pytest.raises(ModelError, match=r"lite0\.safetensors lacks .*very encoder"):
+        train_recipe(recipe, tree, tmp_path / "wrong")
+    for bad in (tmp_path / "nowhere.safetensors", tree / "tiny.yaml"):
+        file = tmp_path / "bad.safetensors" if bad.is_file() else bad
+        if bad.is_file():
+            file.write_bytes(bad.read_bytes())
+        recipe = load_recipe(tree / "tiny.yaml", [*changes, f"init.imagenet={file}"])
+        with pytest.raises(ModelError, match="not there or no safetensors file"):
+            train_recipe(recipe, tree, tmp_path / "bad")
+        assert not (tmp_path / "bad").exists()
+    with pytest.raises(ConfigError, match="imagenet"):
+        load_recipe(tree / "tiny.yaml", ["init.imagenet=weights.pth"])
+
+
 def test_a_grid_shows_every_square_once_in_each_turn(tree):
     from nucleate.datasets.collect import collect
     from nucleate.train.crops import CropDataset, grid_centres

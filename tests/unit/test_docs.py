@@ -35,3 +35,22 @@ def test_readme_keeps_its_two_promises():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "\npip install . && nucleate demo\n" in text
     assert '\npip install ".[dev]" && pytest\n' in text
+
+
+def test_the_page_of_commands_has_them_all():
+    """Word for word it depends on the parser's version; names and help do not."""
+    from typer.main import get_command
+
+    def check(command, words):
+        for name, below in getattr(command, "commands", {}).items():
+            check(below, (*words, name))
+        if not hasattr(command, "commands"):
+            own = sections[" ".join(words)]
+            for option in command.params:
+                for each in option.opts:
+                    assert each in own or not each.startswith("-"), (words, each)
+                assert " ".join((option.help or "").split()) in " ".join(own.split()), words
+
+    page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    check(get_command(app), ("nucleate",))

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from nucleate import __version__
 from nucleate.cli import data, experiment, prepare, pretrain, run, stain, view
+from nucleate.cli.common import equip
 from nucleate.cli.terminal import fail, show
 from nucleate.errors import NucleateError, explain_os_error
 
@@ -41,6 +42,7 @@ for _command in (
 app.add_typer(data.app, name="data")
 app.add_typer(stain.app, name="stain")
 app.add_typer(pretrain.app, name="pretrain")
+equip(app)
 
 
 def version(wanted: bool) -> None:
@@ -68,7 +70,7 @@ def main() -> None:
     """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = get_command(app)(standalone_mode=False)
+        code = get_command(app)(prog_name="nucleate", standalone_mode=False)
     except NucleateError as error:
         code = fail(str(error))
     except KeyboardInterrupt:

@@ -7,15 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from nucleate.cli.terminal import say, show
+from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError, InputError, pick
 
 app = typer.Typer(
     help="Data sets: what there is, what is in them, and who is trained on.", no_args_is_help=True
 )
 
+
+def _names() -> list[str]:
+    from nucleate.datasets import DATASETS
+
+    return sorted(DATASETS)
+
+
 SourceArgument = Annotated[
-    str, typer.Argument(help="Name of a data set (see 'data list'), or a folder of your own.")
+    str,
+    typer.Argument(
+        help="Name of a data set (see 'data list'), or a folder of your own.",
+        autocompletion=_names,
+    ),
 ]
 RootArgument = Annotated[
     Path | None, typer.Argument(help="Folder or zip file of the named data set.")
@@ -28,9 +39,16 @@ OptionsOption = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the data sets that nucleate reads."""
+    """List the data sets that nucleate reads.
+
+    Example:
+      nucleate data list
+    """
+    from dataclasses import asdict
+
     from nucleate.datasets import DATASETS
 
+    answer(data_sets={name: asdict(dataset.card) for name, dataset in sorted(DATASETS.items())})
     for name, dataset in sorted(DATASETS.items()):
         card = dataset.card
         lines = [name, f"  {card.title}: {card.contents}"]
@@ -47,14 +65,19 @@ def list_() -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a data set.", autocompletion=_names)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("data"),
 ) -> None:
-    """Download a data set where that is possible, else say exactly how to get it."""
+    """Download a data set where that is possible, else say exactly how to get it.
+
+    Example:
+      nucleate data fetch monuseg
+    """
     from nucleate.datasets import DATASETS
     from nucleate.datasets.fetch import fetch as fetch_files
 
     files, by_hand = fetch_files(name, pick(DATASETS, name, "data set").card, out)
+    answer(files=files, by_hand=by_hand)
     for file in files:
         show(str(file))
     if by_hand:
@@ -75,7 +98,8 @@ def check(
 ) -> None:
     """Check counts, sizes, ids, orphans, duplicates, and patients in two parts.
 
-    Example: nucleate data check monuseg "MoNuSeg 2018 Training Data.zip"
+    Example:
+      nucleate data check monuseg "MoNuSeg 2018 Training Data.zip"
     """
     import json
     from dataclasses import asdict
@@ -93,6 +117,7 @@ def check(
         report.notes.append(freeze(entries, splits / "nuinsseg"))
     if out is not None:
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    answer(**asdict(report))
     groups = len({entry.group for entry in entries})
     show(f"{report.pictures} pictures of {groups} groups, {report.nuclei} nuclei annotated")
     if report.part:
@@ -119,7 +144,8 @@ def inspect(
 ) -> None:
     """Measure a data set and write a page to look at; needs the extra 'train'.
 
-    Example: nucleate data inspect cryonuseg CryoNuSeg -o report/
+    Example:
+      nucleate data inspect cryonuseg CryoNuSeg -o report/
     """
     from nucleate.datasets.inspect import inspect_entries
     from nucleate.datasets.inspect_page import write_report
@@ -134,6 +160,7 @@ def inspect(
         raise ConfigError(f"{split}: names none of these pictures. Give the split of these data.")
     found = inspect_entries(entries, card, parts)
     write_report(found, card, name, out)
+    answer(page=out / "index.html", pictures=found.pictures, nuclei=found.nuclei)
     show(f"{found.pictures} pictures, {found.nuclei} nuclei; look at {out / 'index.html'}")
 
 
@@ -147,13 +174,17 @@ def convert(
 ) -> None:
     """Write a data set in another form; label images stay exact.
 
-    Example: nucleate data convert consep CoNSeP --to coco -o consep-coco/
+    Example:
+      nucleate data convert consep CoNSeP --to coco -o consep-coco/
     """
+    from dataclasses import asdict
+
     from nucleate.datasets.convert import convert as convert_entries
 
     _, card, entries = _entries(source, root, options)
     keep_outside(out, Path(source) if root is None else root)
     tally = convert_entries(entries, out, to)
+    answer(out=out, **asdict(tally))
     show(f"{tally.pictures} pictures with {tally.nuclei} nuclei written to {out}")
     if tally.contested_px or tally.hidden:
         show(
@@ -180,7 +211,11 @@ def split(
         list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
     ] = None,
 ) -> None:
-    """Split the data of a recipe into files with a hash; no patient is in two parts."""
+    """Split the data of a recipe into files with a hash; no patient is in two parts.
+
+    Example:
+      nucleate data split recipes/laptop.yaml --scheme kfold -o splits/ --set data.root=data
+    """
     from nucleate.config import load_recipe
     from nucleate.datasets.collect import collect, list_recipe
     from nucleate.datasets.schemes import SchemeOptions, split_by
@@ -198,6 +233,13 @@ def split(
         raise ConfigError(f"{out}: is there already. Choose another -o, or remove it.")
     for path, part in made.items():
         write_split(path, part)
+    answer(
+        splits=[
+            {"file": path, "sha256": part.digest, "parts": part.parts}
+            for path, part in made.items()
+        ]
+    )
+    for path, part in made.items():
         sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
         show(f"{path}: {sizes}; sha256 {part.digest}")
         if part.mixes:
@@ -214,7 +256,8 @@ def slide(
 ) -> None:
     """Say what a slide holds: size, resolution, levels, other pictures, the scanner's notes.
 
-    Example: nucleate data slide slide.svs -o extras/
+    Example:
+      nucleate data slide slide.svs -o extras/
     """
     from nucleate.io.extras import read_extras
     from nucleate.io.files import atomic
@@ -224,6 +267,17 @@ def slide(
     source = found.source
     mpp = "unknown" if source.mpp is None else f"{source.mpp:.4g} um/px"
     levels = ", ".join(f"{down:g}" for down in source.downsamples)
+    answer(
+        name=source.name,
+        width=source.width,
+        height=source.height,
+        mpp=source.mpp,
+        downsamples=source.downsamples,
+        origin_xy=source.origin_xy,
+        associated={name: picture.shape[:2] for name, picture in found.associated.items()},
+        colour_profile_bytes=None if found.icc is None else len(found.icc),
+        metadata=found.metadata,
+    )
     show(f"{source.name}: {source.width} × {source.height} pixels, {mpp}, levels {levels}")
     show(f"begins at {source.origin_xy} of the file; read by {type(source).__name__}")
     for name, picture in found.associated.items():

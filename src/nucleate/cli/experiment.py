@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate.cli.options import ChangesOption, RecipeArgument
-from nucleate.cli.terminal import command_line, say, show
+from nucleate.cli.terminal import answer, command_line, say, show, show_table
 from nucleate.errors import ConfigError
 
 
@@ -33,7 +33,8 @@ def crossval(
     The recipe's `crossval` says how to split. `-m FOLDER` then is the ensemble of all folds, where
     they share a stain normaliser or have none.
 
-    Example: nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
+    Example:
+      nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
     """
     from nucleate.config import load_recipe
     from nucleate.crossval import CrossvalOptions, cross_validate
@@ -45,6 +46,7 @@ def crossval(
     folder = out or Path("runs") / f"{wanted.name}-cv"
     options = CrossvalOptions(resume, jobs, tta, command_line())
     found = cross_validate(wanted, Path(), folder, options, say)
+    answer(out=folder, **found)
     for key in ("out_of_fold", "out_of_fold_tta"):
         if key in found:
             _show_folds(key.replace("_", " "), found[key])
@@ -64,8 +66,11 @@ def quantise(
     Prints AJI and PQ on the pictures that the run has held out, and the seconds of the network
     alone per 1024 × 1024 pixels on one thread, in f32, bf16 and int8.
 
-    Example: nucleate quantise runs/laptop --set data.root=data
+    Example:
+      nucleate quantise runs/laptop --set data.root=data
     """
+    from dataclasses import asdict
+
     from nucleate.errors import optional
 
     for module in ("torch", "lightning", "nncf"):
@@ -73,6 +78,7 @@ def quantise(
     from nucleate.train.quantise import quantise as into_integers
 
     found, kept = into_integers(run, changes, most / 100)
+    answer(kept=kept, precisions=[asdict(measured) for measured in found])
     for m in found:
         show(f"{m.precision:5s} AJI {m.aji:.4f}  PQ {m.pq:.4f}  {m.seconds:.3f} s")
     lost = 100 * (found[0].aji - found[-1].aji)
@@ -93,9 +99,11 @@ def compare(
 ) -> None:
     """Hold results on the same pictures against each other, picture by picture.
 
-    Example: nucleate compare runs/a-cv runs/b-cv
+    Example:
+      nucleate compare runs/a-cv runs/b-cv
     """
-    from rich.console import Console
+    from dataclasses import asdict
+
     from rich.table import Table
 
     from nucleate.evaluate import read_scores
@@ -107,6 +115,7 @@ def compare(
     if not names:
         raise ConfigError("compare: --metrics is empty. Name some, or leave it away.")
     scores = [read_scores(folder) for folder in results]
+    compared: list[dict[str, Any]] = []
     for other, folder in zip(scores[1:], results[1:], strict=True):
         table = Table(title=f"{folder.name} - {results[0].name}")
         for column in ("metric", "first", "second", "change", "95 % interval", "p", "n"):
@@ -117,16 +126,17 @@ def compare(
                 known = ", ".join(other.metrics)
                 raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
             p = paired(scores[0].metrics[name], other.metrics[name], scores[0].groups)
+            compared.append({"first": results[0], "second": folder, "metric": name, **asdict(p)})
             table.add_row(
                 name, f"{p.a:.4f}", f"{p.b:.4f}", f"{p.difference:+.3f}",
                 f"{p.low:+.3f} to {p.high:+.3f}", f"{p.p:.4f}", str(p.n),
             )  # fmt: skip
-        Console(highlight=False).print(table)
+        show_table(table)
+    answer(compared=compared)
 
 
 def _show_folds(title: str, found: dict[str, Any]) -> None:
     """Print one row per fold, and mean ± SD."""
-    from rich.console import Console
     from rich.table import Table
 
     shown = ("aji", "pq", "dice", "count_error")
@@ -137,7 +147,7 @@ def _show_folds(title: str, found: dict[str, Any]) -> None:
         table.add_row(name, str(fold["pictures"]), *(f"{fold[m]:.4f}" for m in shown))
     over = found["over_folds"]
     table.add_row("mean ± SD", "", *(f"{over[m]['mean']:.4f} ± {over[m]['sd']:.4f}" for m in shown))
-    Console(highlight=False).print(table)
+    show_table(table)
 
 
 def report(
@@ -151,7 +161,8 @@ def report(
 ) -> None:
     """Show finished runs on one HTML page: curves, tables, errors, counting, cost.
 
-    Example: nucleate report runs/laptop runs/mtl-small -o report/
+    Example:
+      nucleate report runs/laptop runs/mtl-small -o report/
     """
     from nucleate.errors import optional
 
@@ -165,4 +176,5 @@ def report(
     if twice is not None:
         raise ConfigError(f"report: two runs are called {twice!r}. Rename one of the folders.")
     write_report([gather(run, Path(), root, say) for run in runs], out)
+    answer(page=out / "index.html")
     show(f"{out / 'index.html'}")

@@ -12,8 +12,22 @@ ChangesOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="key.path=value: change one value of the recipe; repeatable."),
 ]
+
+
+def _models() -> list[str]:
+    from nucleate.checkpoint import bundled_models
+
+    return list(bundled_models())
+
+
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Bundled model by name, model folder, or run folder.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Bundled model by name, model folder, or run folder.",
+        autocompletion=_models,
+    ),
 ]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU if PyTorch finds one.")

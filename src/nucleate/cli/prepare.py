@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from nucleate.cli.data import OptionsOption, keep_outside
-from nucleate.cli.terminal import say, show
+from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError
 
 
@@ -50,7 +50,8 @@ def prepare(
 ) -> None:
     """Normalise stain, mend labels, resample, augment and scale; write shards with a manifest.
 
-    Example: nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
+    Example:
+      nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
     """
     from nucleate.config import StainConfig, parse_option
     from nucleate.crafting import CraftOptions
@@ -86,6 +87,7 @@ def prepare(
     entries = list_entries(data, source, dict(parse_option(o) for o in options or []))
     parts = None if split is None else read_split(split)
     written = prepare_entries(entries, out, wanted, parts, say)
+    answer(out=out, pictures=written)
     show(f"{', '.join(f'{n} {part}' for part, n in written.items())} pictures written to {out}")
 
 

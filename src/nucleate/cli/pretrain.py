@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from nucleate.cli.options import ChangesOption, RecipeArgument
-from nucleate.cli.terminal import command_line, say, show
+from nucleate.cli.terminal import answer, command_line, say, show, show_table
 
 
 class _RecipeFirst(TyperGroup):
@@ -45,7 +45,8 @@ def pretrain(
 
     A training starts from it with init.from=runs/NAME.
 
-    Example: nucleate pretrain recipes/pretrain/relative-position-small.yaml --set data.root=data
+    Example:
+      nucleate pretrain recipes/pretrain/relative-position-small.yaml --set data.root=data
     """
     _need_torch()
     from nucleate.config import load_tree
@@ -54,7 +55,9 @@ def pretrain(
 
     wanted = load_tree(PretrainRecipe, recipe, changes)
     folder = out or Path("runs") / wanted.name
-    show(f"{pretrain_recipe(wanted, Path(), folder, resume)}")
+    encoder = pretrain_recipe(wanted, Path(), folder, resume)
+    answer(encoder=encoder)
+    show(f"{encoder}")
 
 
 @app.command("study")
@@ -79,7 +82,8 @@ def study(
 ) -> None:
     """Train from several starts with few and many labels, and compare; needs the extra 'train'.
 
-    Example: nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2
+    Example:
+      nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2
     """
     _need_torch()
     from nucleate.config import load_tree
@@ -90,6 +94,7 @@ def study(
     folder = out or Path("runs") / wanted.name
     options = StudyOptions(resume, jobs, final, ledger, command_line())
     found = run_study(recipe, changes or [], Path(), folder, options, say)
+    answer(out=folder, **found)
     for title, test in found["tests"].items():
         _show_test(title, test)
     show(f"written to {folder}")
@@ -105,7 +110,6 @@ def _need_torch() -> None:
 
 def _show_test(title: str, test: dict[str, Any]) -> None:
     """Print one row per share of the labels and start; SD is over seeds."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{title}, {test['pictures']} pictures")
@@ -119,4 +123,4 @@ def _show_test(title: str, test: dict[str, Any]) -> None:
             if gain is not None:
                 said = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
             table.add_row(f"{share} %", start, aji, said)
-    Console(highlight=False).print(table)
+    show_table(table)

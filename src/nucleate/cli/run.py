@@ -20,7 +20,7 @@ from nucleate.cli.options import (
     TileOption,
     TtaOption,
 )
-from nucleate.cli.terminal import Bar, command_line, say, show
+from nucleate.cli.terminal import Bar, answer, command_line, say, show, show_table
 from nucleate.errors import ConfigError
 
 
@@ -66,8 +66,9 @@ def segment(
 ) -> None:
     """Find all nuclei of pictures and slides; write tables, overlay, labels and GeoJSON.
 
-    Examples: nucleate segment tile.png --mpp 0.25 -o out/
-    or nucleate segment slides/*.svs -o out/ --resume
+    Examples:
+      nucleate segment tile.png --mpp 0.25 -o out/
+      nucleate segment slides/*.svs -o out/ --resume
     """
     from nucleate.inference.batch import expand_sources, segment_files
     from nucleate.inference.cluster import ModelSpec, connect
@@ -102,6 +103,7 @@ def segment(
                 check_memory(ready, engine, limit)
             say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
             summary = segment_files(found, out, ready, options, bar.say, bar.show)
+    answer(out=out, **summary)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
     show(f"{totals['nuclei']} nuclei in {finished} sources, written to {out}")
@@ -118,7 +120,11 @@ def demo(
         "nucleate-demo"
     ),
 ) -> None:
-    """Segment the bundled example with the bundled model, and say where to look."""
+    """Segment the bundled example with the bundled model, and say where to look.
+
+    Example:
+      nucleate demo -o somewhere/
+    """
     from nucleate.checkpoint import DEFAULT_MODEL
     from nucleate.inference.batch import segment_files
     from nucleate.inference.load import load_model
@@ -128,6 +134,7 @@ def demo(
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
         summary = segment_files([example], out, model, BatchOptions(), bar.say, bar.show)
+    answer(out=out, **summary)
     row = summary["sources"][0]
     show(
         f"Found {row['nuclei']} nuclei ({row['nuclei_per_mm2']:.0f} per mm², mean area "
@@ -166,12 +173,16 @@ def export(
 ) -> None:
     """Write the nuclei of a result for another program; coco holds all pictures in one file.
 
-    Examples: nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
-    or nucleate export out/ --to coco -o results.json --truth annotations.json
+    Examples:
+      nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
+      nucleate export out/ --to coco -o results.json --truth annotations.json
     """
+    from dataclasses import asdict
+
     from nucleate.io.results import export_results
 
     done = export_results(result, to, out, truth)
+    answer(file=out, **asdict(done))
     show(f"{done.nuclei} nuclei of {done.pictures} pictures written to {out}")
     if done.left_out:
         say(f"{done.left_out} pictures are not in {truth} and were left out")
@@ -191,8 +202,11 @@ def train(
 ) -> None:
     """Train a network by a recipe; needs the extra 'train'.
 
-    Example: nucleate train recipes/laptop.yaml --set data.root=data
+    Examples:
+      nucleate train recipes/laptop.yaml --set data.root=data
+      nucleate train recipes/laptop.yaml --resume
     """
+    from nucleate.checkpoint import read_card
     from nucleate.config import load_recipe
     from nucleate.errors import optional
 
@@ -201,8 +215,9 @@ def train(
     from nucleate.train import train_recipe
 
     wanted = load_recipe(recipe, changes)
-    folder = out or Path("runs") / wanted.name
-    show(f"{train_recipe(wanted, Path(), folder, resume)}")
+    model = train_recipe(wanted, Path(), out or Path("runs") / wanted.name, resume)
+    answer(model=model, metrics=read_card(model).metrics)
+    show(f"{model}")
 
 
 def evaluate(
@@ -233,8 +248,9 @@ def evaluate(
 ) -> None:
     """Score predictions against truth, or a model on a data set.
 
-    Examples: nucleate evaluate out/ truth/
-    or nucleate evaluate -m mtl-small --data monuseg --root MoNuSegTestData.zip
+    Examples:
+      nucleate evaluate out/ truth/
+      nucleate evaluate -m mtl-small --data cryonuseg --root CryoNuSeg -o scores/
     """
     from nucleate.checkpoint import weights_digest
     from nucleate.datasets.monuseg import is_official_test
@@ -278,14 +294,20 @@ def evaluate(
     )
     if out is not None:
         report.write(out)
+    answer(out=out, **report.content())
     _show_report(report)
 
 
 def doctor() -> None:
-    """Say what is installed, which engines and devices work, and what is missing."""
+    """Say what is installed, which engines and devices work, and what is missing.
+
+    Example:
+      nucleate doctor
+    """
     from nucleate.doctor import diagnose
 
     lines, healthy = diagnose()
+    answer(healthy=healthy, lines=lines)
     for line in lines:
         show(line)
     if not healthy:
@@ -294,7 +316,6 @@ def doctor() -> None:
 
 def _show_report(report: Any) -> None:  # noqa: ANN401
     """Print means with intervals and pooled values, and the number of pictures that count."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{len(report.pictures)} pictures")
@@ -309,8 +330,7 @@ def _show_report(report: Any) -> None:  # noqa: ANN401
             f"{pooled[name]:.4f}",
             str(m["n"]),
         )
-    console = Console(highlight=False)
-    console.print(table)
+    show_table(table)
     if report.coco is not None:
         columns = {
             f"{kind}, {limit} per picture": values
@@ -322,4 +342,4 @@ def _show_report(report: Any) -> None:  # noqa: ANN401
             table.add_column(column, justify="right")
         for name in next(iter(columns.values())):
             table.add_row(name, *(f"{100 * values[name]:.1f}" for values in columns.values()))
-        console.print(table)
+        show_table(table)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nucleate.cli.terminal import say, show
+from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError, InputError
 
 app = typer.Typer(
@@ -40,7 +40,8 @@ def select(
 ) -> None:
     """Rank pictures as reference, with the reason for each rejection.
 
-    Example: nucleate stain select training/images -o stain-reference/
+    Example:
+      nucleate stain select training/images -o stain-reference/
     """
     from nucleate.io.images import write_png
     from nucleate.stain.reference import Criteria, describe
@@ -63,6 +64,13 @@ def select(
     if len(ranking) > 24:  # the best, and the first of the rejected
         shown = ranking[:16] + [c for c in ranking[16:] if c.rejected][:8]
     write_png(out / "ranking.png", ranking_sheet([(c, _read(by_name[c.name])) for c in shown]))
+    answer(
+        ranking=out / "ranking.csv",
+        candidates=[
+            {"picture": by_name[c.name], "chosen": c.chosen, "rejected": c.rejected}
+            for c in ranking
+        ],
+    )
     for candidate in ranking:
         if candidate.chosen:
             show(f"{by_name[candidate.name]}")
@@ -91,7 +99,8 @@ def fit(
 ) -> None:
     """Fit a normaliser to reference pictures: to all that are named, or to the best k of them.
 
-    Example: nucleate stain fit reference.png --method macenko -o stain.json
+    Example:
+      nucleate stain fit reference.png --method macenko -o stain.json
     """
     from nucleate.stain.normalise import fit as fit_normaliser
     from nucleate.stain.normalise import write_normaliser
@@ -105,6 +114,7 @@ def fit(
         paths = [path for path in paths if path.stem in chosen]
     images = {path.stem: _read(path) for path in paths}
     write_normaliser(out, fit_normaliser(images, method, blend, space, as_published))
+    answer(file=out, method=method, references=list(images))
     show(f"{out}: {method}, reference {', '.join(images)}")
 
 
@@ -116,7 +126,8 @@ def apply(
 ) -> None:
     """Bring pictures to the colours of the reference; what is left as it is is said.
 
-    Example: nucleate stain apply images/ --stain stain.json -o normalised/
+    Example:
+      nucleate stain apply images/ --stain stain.json -o normalised/
     """
     from nucleate.errors import NucleateError
     from nucleate.io.images import write_png
@@ -138,6 +149,7 @@ def apply(
             continue
         if transform.note:
             say(f"{path}: {transform.note}")
+    answer(out=out, pictures=len(paths) - failed, failed=failed)
     show(f"{len(paths) - failed} pictures written to {out}")
     if failed:
         raise typer.Exit(3)
@@ -156,7 +168,8 @@ def preview(
 ) -> None:
     """Show pictures beside what each method makes of them.
 
-    Example: nucleate stain preview images/ -o stain-preview.png
+    Example:
+      nucleate stain preview images/ -o stain-preview.png
     """
     from nucleate.io.images import write_png
     from nucleate.stain.reference import describe
@@ -173,6 +186,7 @@ def preview(
     write_png(out, sheet)
     for note in notes:
         say(note)
+    answer(file=out, pictures=list(images), reference=reference, notes=notes)
     show(f"{out}: {len(images)} pictures, reference {reference}")
 
 

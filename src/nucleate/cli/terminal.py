@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from nucleate.inference.source_run import Progress
 
 _EVERY_S = 30.0  # between lines about how far a source is, where there is no bar
@@ -66,6 +71,43 @@ def show(text: str) -> None:
     """Print a result."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()  # who waits for it may read it through a pipe
+
+
+def show_table(table: Table) -> None:
+    """Print a table of results."""
+    from rich.console import Console
+
+    Console(highlight=False).print(table)
+
+
+_programs: list[TextIO] = []  # the stream that a program reads, where one does
+
+
+@contextlib.contextmanager
+def answering(stream: TextIO) -> Iterator[None]:
+    """Write answers to a stream in here."""
+    _programs.append(stream)
+    try:
+        yield
+    finally:
+        _programs.pop()
+
+
+def answer(**facts: Any) -> None:  # noqa: ANN401
+    """Give the result of a command to a program, as JSON, where --json asks for it.
+
+    People read the same through `show`. Paths and arrays become text and lists.
+    """
+    from nucleate.metrics.report import no_nan
+
+    for stream in _programs:
+        stream.write(f"{json.dumps(no_nan(facts), default=_plain, ensure_ascii=False)}\n")
+        stream.flush()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a path as text; of NumPy, what Python has."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def fail(text: str, code: int = 2) -> int:

@@ -15,7 +15,7 @@ from nucleate.cli.options import (
     PrecisionOption,
     ThreadsOption,
 )
-from nucleate.cli.terminal import say, show
+from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import optional
 
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
@@ -41,10 +41,11 @@ def view(
     Pictures and results of one name belong together; two results of one picture are shown side by
     side. Only what is named here can be reached, and only from this machine.
 
-    Examples: nucleate view out/
-    or nucleate view slide.svs out/slide.nuclei.parquet
-    or nucleate view tile.png a/tile.nuclei.parquet b/tile.nuclei.parquet
-    or nucleate view tile.png out/tile.nuclei.parquet --truth tile.labels.tif
+    Examples:
+      nucleate view out/
+      nucleate view slide.svs out/slide.nuclei.parquet
+      nucleate view tile.png a/tile.nuclei.parquet b/tile.nuclei.parquet
+      nucleate view tile.png out/tile.nuclei.parquet --truth tile.labels.tif
     """
     optional("fastapi", "view")
     from nucleate.viewer.serving import serve_until_stopped
@@ -52,7 +53,7 @@ def view(
 
     with scratch_folder() as scratch:
         shown = open_shown(paths, truth, Path(scratch), say)
-        serve_until_stopped(shown, None, port, Path(scratch) if open_browser else None, show)
+        serve_until_stopped(shown, None, port, Path(scratch) if open_browser else None, _announce)
 
 
 def serve(
@@ -73,7 +74,8 @@ def serve(
     One picture at a time; the others wait. Nothing is kept: the last few pictures stay in memory
     until the server stops.
 
-    Example: nucleate serve --megapixels 50
+    Example:
+      nucleate serve --megapixels 50
     """
     optional("fastapi", "view")
     from nucleate.inference.load import load_model
@@ -86,4 +88,9 @@ def serve(
         ready = load_model(model, device, backend, precision, threads)
         limits = Limits(megabytes, megapixels, seconds)
         queue = Queue(ready, limits, Path(scratch), time.monotonic)
-        serve_until_stopped(shown, queue, port, Path(scratch) if open_browser else None, show)
+        serve_until_stopped(shown, queue, port, Path(scratch) if open_browser else None, _announce)
+
+
+def _announce(address: str) -> None:
+    answer(address=address)
+    show(address)

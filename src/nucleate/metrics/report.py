@@ -199,13 +199,9 @@ class Report:
             for organ, rows in sorted(groups.items())
         }
 
-    def write(self, folder: Path) -> None:
-        """Write metrics.json and per_picture.csv into a folder.
-
-        Raises:
-            OutputError: the files cannot be written.
-        """
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Return everything that is known, as metrics.json holds it."""
+        return {
             "about": self.about,
             "pictures": len(self.pictures),
             "groups": len({p.group or p.name for p in self.pictures}),
@@ -228,7 +224,15 @@ class Report:
                 for p in self.pictures
             ],
         }
-        write_text(folder / "metrics.json", json.dumps(no_nan(content), indent=1) + "\n")
+
+    def write(self, folder: Path) -> None:
+        """Write metrics.json and per_picture.csv into a folder.
+
+        Raises:
+            OutputError: the files cannot be written.
+        """
+        content = json.dumps(no_nan(self.content()), indent=1)
+        write_text(folder / "metrics.json", content + "\n")
         text = io.StringIO()
         names = ["name", "organ", *METRICS, *(k for p in self.pictures for k in p.counts)]
         writer = csv.writer(text, lineterminator="\n")

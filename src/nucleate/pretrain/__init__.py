@@ -97,7 +97,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     )
     run = RunFolder(out)
     fresh = not resume or run.checkpoint("last") is None
-    said = imagenet_start(pretext.network, recipe.init) if fresh else ""
+    said = imagenet_start(pretext.network, recipe.init.imagenet) if fresh else ""
     run.begin(recipe, corpus.split, resume)
     with run.alone():
         for line in left_out:
@@ -168,7 +168,7 @@ def _finish(
     pl.seed_everything(recipe.seed, verbose=False)
     first = make_pretext(recipe).network
     with contextlib.suppress(ModelError):  # without a connection: as it would start at random
-        imagenet_start(first, recipe.init)
+        imagenet_start(first, recipe.init.imagenet)
     pretext = make_pretext(recipe)
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
     pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})

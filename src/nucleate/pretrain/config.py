@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nucleate.config import FitConfig, ModelConfig, SetConfig, Share, Strict
+from nucleate.config import FitConfig, Imagenet, ModelConfig, SetConfig, Share, Strict
 
 Mpp = Annotated[float, Field(gt=0.02, lt=20)]
 
@@ -69,7 +69,7 @@ class PretextConfig(Strict):
 class PretrainInit(Strict):
     """What the encoder is before the first step."""
 
-    imagenet: Literal["never", "if-reachable", "required"] = "never"
+    imagenet: Imagenet = "never"
 
 
 class PretrainRecipe(Strict):

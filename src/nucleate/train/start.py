@@ -15,7 +15,7 @@ from nucleate.checkpoint import (
     read_card,
     read_encoder_card,
 )
-from nucleate.config import InitConfig, Recipe
+from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
 from nucleate.inference.backends import read_weights
@@ -33,7 +33,7 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
 
     Raises:
         ConfigError: it has another network, or was trained or chosen on what is held out here.
-        ModelError: there is no such model.
+        ModelError: there is no such model, or no such file of weights.
     """
     cards: list[tuple[str, ModelCard | EncoderCard]] = [
         ("teacher.models", card) for card in teacher_cards(recipe)
@@ -42,6 +42,9 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
         folder = find_encoder(recipe.init.from_model)
         card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
         cards.append(("init.from", card))
+    if recipe.init.imagenet.endswith(".safetensors"):
+        network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+        start_from_imagenet(network, recipe.init.imagenet)
     for key, card in cards:
         leaked = _seen(card, data) or seen_pixels(card, held_out)
         if leaked is not None:
@@ -115,23 +118,26 @@ def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
         if folder is not None:
             return _from_encoder(network, folder)
         return _from_model(network, init.from_model)
-    return imagenet_start(network, init), []
+    return imagenet_start(network, init.imagenet), []
 
 
-def imagenet_start(network: Network, init: InitConfig) -> str:
-    """Fill in published weights as far as the recipe asks for them, and say which.
+def imagenet_start(network: Network, imagenet: str) -> str:
+    """Fill in published weights as far as the recipe's `init.imagenet` asks for them.
+
+    Returns:
+        A sentence that says which.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
         ModelError: weights that are required cannot be reached, or do not fit.
     """
-    if init.imagenet == "never":
+    if imagenet == "never":
         return "Starts from random weights."
-    file = Path(init.imagenet) if init.imagenet.endswith(".safetensors") else None
+    file = Path(imagenet) if imagenet.endswith(".safetensors") else None
     try:
         start_from_imagenet(network, file)
     except ModelError as error:
-        if init.imagenet != "if-reachable":
+        if imagenet != "if-reachable":
             raise
         return f"Starts from random weights: {error}"
     which = f" ({file.name}, sha256 {sha256(file)[:12]})" if file else ""

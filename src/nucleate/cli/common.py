@@ -1,0 +1,104 @@
+"""What every command has: --json, --quiet, --verbose, and examples that keep their lines."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from nucleate import __version__
+from nucleate.cli.terminal import answer, answering, command_line, say
+from nucleate.errors import NucleateError
+
+_COMMON = {
+    "as_json": typer.Option(
+        "--json", help="Print the result as one JSON object, and nothing else, on stdout."
+    ),
+    "quiet": typer.Option("--quiet", "-q", help="Say nothing but the result, and what went wrong."),
+    "verbose": typer.Option(
+        "--verbose",
+        "-v",
+        help="Say what runs it and how long it took; show where in the code an error arose.",
+    ),
+}
+
+
+def equip(app: typer.Typer) -> None:
+    """Give every command, those of groups too, the options that all have."""
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            equip(group.typer_instance)
+    for command in app.registered_commands:
+        if command.callback is not None:
+            # \b: the parser's word for a paragraph whose lines stay as they are
+            text = inspect.getdoc(command.callback) or ""
+            command.help = text.replace("\n\nExample", "\n\n\b\nExample")
+            command.callback = _told(command.callback)
+
+
+def _told(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that says as much, and in such words, as it is asked to."""
+
+    @functools.wraps(run)
+    def command(
+        *words: object,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        **options: object,
+    ) -> Any:  # noqa: ANN401
+        began = time.perf_counter()
+        if verbose:
+            say(
+                f"nucleate {__version__}, Python {platform.python_version()}, "
+                f"{os.cpu_count()} cores: {command_line()}"
+            )
+        try:
+            with contextlib.ExitStack() as stack:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                if as_json:
+                    stack.enter_context(answering(sys.stdout))
+                    stack.enter_context(contextlib.redirect_stdout(nowhere))
+                if quiet:
+                    stack.enter_context(contextlib.redirect_stderr(nowhere))
+                try:
+                    return run(*words, **options)
+                except NucleateError as error:
+                    answer(error=str(error))
+                    raise
+        except Exception:
+            if verbose:
+                traceback.print_exc()
+            raise
+        finally:
+            if verbose:
+                say(f"{time.perf_counter() - began:.1f} s")
+
+    # the parser reads the options off the signature
+    own = inspect.signature(run, eval_str=True)
+    common = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, option],
+        )
+        for name, option in _COMMON.items()
+    ]
+    command.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*own.parameters.values(), *common]
+    )
+    command.__annotations__ = {
+        **run.__annotations__,
+        **{each.name: each.annotation for each in common},
+    }
+    return command
