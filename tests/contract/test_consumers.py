@@ -115,6 +115,27 @@ def test_spatialdata_reads_shapes_and_table(tmp_path, result):
     np.testing.assert_allclose(moved.geometry.area, shapes.geometry.area * 0.25**2, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # squidpy's own
+def test_squidpy_finds_the_neighbours_that_nucleate_counts(tmp_path, result):
+    """Read as its tutorials do: the table of a SpatialData, with positions in obsm."""
+    import spatialdata
+    import squidpy
+
+    path, _ = result
+    export_results(path, "spatialdata", tmp_path / "a.zarr")
+    table = spatialdata.read_zarr(tmp_path / "a.zarr").tables["features"]
+    radius_px = 50 / 0.25
+    squidpy.gr.spatial_neighbors(table, radius=radius_px, coord_type="generic")
+    counted = np.asarray((table.obsp["spatial_connectivities"] > 0).sum(1)).ravel()
+    nuclei = open_nuclei(path).read()
+    assert counted.tolist() == nuclei.features["neighbours_50um"].tolist()
+    nearest = squidpy.gr.spatial_neighbors(table, n_neighs=1, coord_type="generic", copy=True)
+    distance = np.asarray(nearest.distances.max(1).todense()).ravel() * 0.25
+    assert (distance >= nuclei.features["nearest_um"] - 1e-3).all()  # a pair counts both ways
+    squidpy.gr.ripley(table, cluster_key="class", mode="L", n_simulations=10)
+    assert "class_ripley_L" in table.uns
+
+
 def test_annotation_store_has_the_documented_tables(tmp_path, result):
     path, _ = result
     export_results(path, "annotation-store", tmp_path / "a.db")

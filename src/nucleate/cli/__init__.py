@@ -27,6 +27,7 @@ for _command in (
     run.segment,
     run.demo,
     run.export,
+    run.package,
     view.view,
     view.serve,
     run.train,

@@ -14,7 +14,8 @@ ChangesOption = Annotated[
 ]
 
 
-def _models() -> list[str]:
+def model_names() -> list[str]:
+    """Return what the shell completes a model's name to."""
     from nucleate.checkpoint import bundled_models
 
     return list(bundled_models())
@@ -26,7 +27,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         help="Bundled model by name, model folder, or run folder.",
-        autocompletion=_models,
+        autocompletion=model_names,
     ),
 ]
 DeviceOption = Annotated[

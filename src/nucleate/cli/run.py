@@ -19,6 +19,7 @@ from nucleate.cli.options import (
     ThreadsOption,
     TileOption,
     TtaOption,
+    model_names,
 )
 from nucleate.cli.terminal import Bar, answer, command_line, say, show, show_table
 from nucleate.errors import ConfigError
@@ -188,6 +189,27 @@ def export(
         say(f"{done.left_out} pictures are not in {truth} and were left out")
     if truth is not None and done.without:
         say(f"{done.without} pictures of {truth} are not in {result}")
+
+
+def package(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Bundled model by name, model folder, or run folder.", autocompletion=model_names
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.zip).")],
+) -> None:
+    """Write a model as a package of bioimage.io, whose programs run its network.
+
+    Example:
+      nucleate package mtl-small -o mtl-small.zip
+    """
+    from nucleate.bioimageio import write_package
+
+    inside = write_package(model, out)
+    answer(file=out, inside=inside)
+    show(f"{out}: {', '.join(inside)}")
 
 
 def train(

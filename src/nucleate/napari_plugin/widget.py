@@ -1,0 +1,120 @@
+"""The widget "Find nuclei": an image layer in, layers of nuclei out, while napari goes on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from nucleate.checkpoint import DEFAULT_MODEL, bundled_models
+from nucleate.errors import InputError, NucleateError, optional
+from nucleate.napari_plugin.layers import LayerData, label_layer, outline_layer
+from nucleate.types import UInt8
+
+Image = Any  # napari.layers.Image, which has no types
+Drawn = Literal["labels", "outlines", "both"]
+
+
+def find_nuclei_widget() -> Any:  # noqa: ANN401
+    """Return the widget, as napari asks for it."""
+    magicgui: Any = optional("magicgui", "napari")
+    threading: Any = optional("napari.qt.threading", "napari")
+    qt: Any = optional("qtpy.QtCore", "napari")
+    layers: Any = optional("napari.layers", "napari")
+    types: Any = optional("napari.types", "napari")
+
+    def find(image: Any, mpp: float, model: str, draw: Drawn) -> Any:  # noqa: ANN401
+        worker = threading.create_worker(
+            find_nuclei, image, mpp, model, draw,
+            _start_thread=False, _ignore_errors=True, _connect={"errored": _tell},
+        )  # fmt: skip
+        qt.QTimer.singleShot(0, worker.start)  # once napari listens to what it returns
+        return worker
+
+    find.__annotations__ = {
+        "image": layers.Image,
+        "mpp": float,
+        "model": str,
+        "draw": Drawn,
+        "return": threading.FunctionWorker[list[types.LayerDataTuple]],
+    }
+    return magicgui.magicgui(
+        find,
+        call_button="Find nuclei",
+        mpp={
+            "label": "µm per pixel",
+            "min": 0.0,
+            "max": 20.0,
+            "step": 0.05,
+            "value": 0.0,
+            "tooltip": "0.25 for a 40x scan, 0.5 for 20x; 0: the scale of the layer",
+        },
+        model={"choices": list(bundled_models()), "value": DEFAULT_MODEL},
+        draw={"value": "labels"},
+    )
+
+
+def _tell(error: Exception) -> None:
+    """Show the sentence of a foreseen error; others are napari's to show."""
+    notifications: Any = optional("napari.utils.notifications", "napari")
+    if not isinstance(error, NucleateError):
+        raise error
+    notifications.show_error(str(error))
+
+
+def find_nuclei(
+    image: Image,
+    mpp: float = 0.0,
+    model: str = DEFAULT_MODEL,
+    draw: Drawn = "labels",
+) -> list[LayerData]:
+    """Find the nuclei of an image layer.
+
+    Args:
+        image: an RGB layer; of a pyramid, the finest level.
+        mpp: micrometres per pixel; 0 takes the layer's scale, where that is in micrometres.
+        model: bundled model by name, or the folder of one.
+        draw: labels, outlines, or both.
+
+    Returns:
+        Layers, as napari makes them of: data, options, kind.
+
+    Raises:
+        InputError: the layer is no RGB picture of 8 bits, or its resolution is unknown.
+        ModelError: there is no such model.
+    """
+    from nucleate.inference.engine import segment
+
+    resolution = mpp or _layer_mpp(image)
+    nuclei = segment(_pixels(image), model, resolution)
+    makers = {"labels": [label_layer], "outlines": [outline_layer]}
+    makers["both"] = [make for one in makers.values() for make in one]
+    return [make(nuclei, image.name) for make in makers[draw]]
+
+
+def _layer_mpp(image: Image) -> float:
+    """Return micrometres per pixel of a layer whose scale has a unit of length.
+
+    Raises:
+        InputError: it has none.
+    """
+    import pint
+
+    unit = image.units[-1]
+    try:
+        return float((1 * unit).to("micrometer").magnitude * image.scale[-1])
+    except pint.DimensionalityError as error:
+        raise InputError(
+            f"{image.name}: the layer's scale is in pixels, so its resolution is unknown. Set µm "
+            "per pixel: 0.25 for a 40x scan, 0.5 for 20x."
+        ) from error
+
+
+def _pixels(image: Image) -> UInt8:
+    data = image.data[0] if image.multiscale else image.data
+    if not image.rgb or data.dtype != np.uint8:
+        raise InputError(
+            f"{image.name}: is no RGB picture of 8 bits. Open it as such; the model reads the "
+            "colours of H&E."
+        )
+    return np.asarray(data)[..., :3]

@@ -1,0 +1,132 @@
+"""The plugin as napari meets it: manifest, layers, widget; drawn offscreen, without OpenGL."""
+
+import os
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from nucleate import segment
+from nucleate.errors import InputError
+from nucleate.io.nuclei import open_nuclei
+from nucleate.napari_plugin import layers, widget
+from tests.synthetic import tissue
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    Image = pytest.importorskip("napari.layers").Image
+    ViewerModel = pytest.importorskip("napari.components").ViewerModel
+    # PyQt's wheel needs libraries of the system
+    QApplication = pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError).QApplication
+
+PICTURE, _ = tissue(160, 200, 25)
+pytestmark = pytest.mark.filterwarnings("ignore")  # napari's own
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """Return the file of nuclei that `nucleate segment` writes."""
+    from PIL import Image as Pillow
+
+    from nucleate.inference.batch import segment_files
+    from nucleate.inference.load import load_model
+    from nucleate.inference.source_run import BatchOptions
+
+    folder = tmp_path_factory.mktemp("napari")
+    Pillow.fromarray(PICTURE).save(folder / "a.png")
+    options = BatchOptions(mpp=0.25, formats=())
+    segment_files([folder / "a.png"], folder / "out", load_model(), options, print, print)
+    return folder / "out" / "a.nuclei.parquet"
+
+
+def test_the_manifest_is_found_and_what_it_names_is_there():
+    from npe2 import PluginManifest
+
+    manifest = PluginManifest.from_distribution("nucleate")
+    manifest.validate_imports()
+    assert {c.id for c in manifest.contributions.commands} == {
+        "nucleate.find_nuclei", "nucleate.open_result", "nucleate.example",
+    }  # fmt: skip
+
+
+def test_a_result_opens_as_labels_with_features(result):
+    viewer = ViewerModel()
+    assert layers.reader("a.tif") is None
+    for data, options, kind in layers.reader(str(result))(str(result)):
+        viewer._add_layer_from_data(data, options, kind)
+    (layer,) = viewer.layers
+    found = open_nuclei(result).read()
+    assert set(np.unique(layer.data)) - {0} == set(found.ids)
+    assert layer.features["index"].tolist() == found.ids.tolist()
+    assert layer.features["area_um2"].tolist() == found.features["area_um2"].tolist()
+    assert tuple(layer.scale) == (0.25, 0.25)
+    assert {str(unit) for unit in layer.units} == {"micrometer"}
+
+
+def test_outlines_lie_on_the_labels(result):
+    found = open_nuclei(result).read()
+    data, options, kind = layers.outline_layer(found, "a")
+    viewer = ViewerModel()
+    viewer._add_layer_from_data(data, options, kind)
+    (layer,) = viewer.layers
+    assert layer.nshapes == len(found) > 5
+    drawn = layer.to_labels(PICTURE.shape[:2]) > 0
+    labels = layers.label_layer(found, "a")[0] > 0
+    assert (drawn & labels).sum() / (drawn | labels).sum() > 0.85  # napari draws borders too
+
+
+def test_the_widget_finds_what_segment_finds():
+    application = QApplication.instance() or QApplication([])
+    layer = Image(PICTURE, rgb=True, name="a")
+    form = widget.find_nuclei_widget()
+    form.image.choices = [layer]
+    form.mpp.value = 0.25
+    form.draw.value = "both"
+    assert list(form.model.choices) == ["mtl-base", "mtl-small"]
+    assert form.model.value == "mtl-small"
+    worker, came = form(), []
+    worker.returned.connect(came.append)
+    until = time.monotonic() + 60
+    while not came and time.monotonic() < until:
+        application.processEvents()
+        time.sleep(0.01)
+    (labels, _, _), (polygons, _, kind) = came[0]
+    expected = segment(PICTURE, mpp=0.25)
+    assert len(polygons) == len(expected) == labels.max()
+    assert kind == "shapes"
+
+
+def test_the_scale_of_a_layer_is_taken_where_it_has_a_unit():
+    layer = Image(PICTURE, rgb=True, name="a", scale=(250, 250), units=("nm", "nm"))
+    data, options, _ = widget.find_nuclei(layer)[0]
+    assert options["scale"] == (0.25, 0.25)
+    assert data.max() == len(segment(PICTURE, mpp=0.25))
+    with pytest.raises(InputError, match="scale is in pixels"):
+        widget.find_nuclei(Image(PICTURE, rgb=True, name="a"))
+
+
+@pytest.mark.parametrize(
+    "pixels", [PICTURE[..., 0], PICTURE / 255.0], ids=["one channel", "floats"]
+)
+def test_other_layers_are_refused_in_one_sentence(pixels):
+    layer = Image(pixels, rgb=pixels.ndim == 3, name="a")
+    with pytest.raises(InputError, match="no RGB picture of 8 bits"):
+        widget.find_nuclei(layer, 0.25)
+
+
+def test_what_is_too_large_names_another_way(monkeypatch):
+    found = segment(PICTURE, mpp=0.25)
+    monkeypatch.setattr(layers, "MOST_PIXELS", 100)
+    monkeypatch.setattr(layers, "MOST_OUTLINES", 3)
+    with pytest.raises(InputError, match="nucleate view"):
+        layers.label_layer(found, "a")
+    with pytest.raises(InputError, match="labels alone"):
+        layers.outline_layer(found, "a")
+
+
+def test_the_example_has_its_scale():
+    ((pixels, options, kind),) = layers.example()
+    assert (pixels.shape[2], kind) == (3, "image")
+    assert options["scale"] == pytest.approx((0.499, 0.499))
