@@ -26,6 +26,8 @@ _HOME = {
     "load_model": "nucleate.inference.load",
     "read_image": "nucleate.io.images",
     "read_labels": "nucleate.io.images",
+    "open_nuclei": "nucleate.io.nuclei",
+    "list_entries": "nucleate.datasets.collect",
     # measure
     "compare": "nucleate.metrics.report",
     # learn
@@ -37,10 +39,12 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from nucleate.config import load_recipe
+    from nucleate.datasets.collect import list_entries
     from nucleate.errors import NucleateError
     from nucleate.inference.engine import segment
     from nucleate.inference.load import load_model
     from nucleate.io.images import read_image, read_labels
+    from nucleate.io.nuclei import open_nuclei
     from nucleate.metrics.report import compare
     from nucleate.train import train_recipe
     from nucleate.types import Frame, Instances, ModelCard, Sample

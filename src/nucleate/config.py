@@ -298,9 +298,9 @@ class Recipe(Strict):
         return found
 
 
-def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
+def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     """Read the recipe of a training, as `load_tree` does."""
-    return load_tree(Recipe, path, changes)
+    return load_tree(Recipe, Path(path), changes)
 
 
 def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) -> Tree:

@@ -111,7 +111,7 @@ def segment(
     if totals["incomplete"]:
         say(f"{totals['incomplete']} sources have tiles that could not be read: see summary.json")
     if totals["failed"]:
-        say(f"{totals['failed']} sources failed; the reasons are in {out}/summary.json")
+        say(f"{totals['failed']} sources failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
 

@@ -192,8 +192,13 @@ def _group(entry: Entry, reader: str, title: str) -> str:
     return f"{title}:{entry.group}" if own else entry.group
 
 
-def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
-    """Return the entries of a data set; an unknown option is an error that names the nearest.
+def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = None) -> list[Entry]:
+    """Return the entries of a data set: name, patient, organ; pixels when they are asked for.
+
+    Args:
+        name: of the data set's reader, as `nucleate data list` names it.
+        root: its folder or zip file.
+        options: of the reader, for instance `mpp`, `group`, `annotation`.
 
     Raises:
         ConfigError: no such data set or option.
@@ -201,6 +206,7 @@ def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
     """
     import inspect
 
+    options = options or {}
     dataset = pick(DATASETS, name, "data set")
     known = [key for key in inspect.signature(dataset.entries).parameters if key != "root"]
     for key in options:
@@ -211,7 +217,7 @@ def list_entries(name: str, root: Path, options: dict[str, Any]) -> list[Entry]:
     for key in ("annotation", "annotations", "group"):
         if not isinstance(options.get(key), str | None):
             raise ConfigError(f"{key} = {options[key]!r}: must be text. Put it in quotes.")
-    return dataset.entries(root, **options)  # type: ignore[no-any-return]
+    return dataset.entries(Path(root), **options)  # type: ignore[no-any-return]
 
 
 def at_mpp(sample: Sample, mpp: float) -> Sample:
@@ -225,7 +231,7 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
     if sample.mpp is None:
         raise InputError(
             f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
-            "set in the recipe (0.25 for a 40x scan, 0.5 for 20x)."
+            "set, in the recipe or by --option mpp=… (0.25 for a 40x scan, 0.5 for 20x)."
         )
     ratio = grid_ratio(sample.mpp, mpp)
     if ratio == 1.0:

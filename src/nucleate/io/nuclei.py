@@ -219,8 +219,11 @@ class NucleiFile:
         return Instances.concatenate(list(self.groups()), self.frame)
 
 
-def open_nuclei(path: Path) -> NucleiFile:
-    """Open a file that `writer` wrote.
+def open_nuclei(path: str | Path) -> NucleiFile:
+    """Open a .nuclei.parquet; `read` gives all nuclei, `groups` one part after the other.
+
+    Args:
+        path: of the file, as `nucleate segment` writes it.
 
     Raises:
         InputError: missing, damaged, or not written by this version of nucleate.
@@ -228,6 +231,7 @@ def open_nuclei(path: Path) -> NucleiFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, a file was expected. Name a .nuclei.parquet.")
     try:
