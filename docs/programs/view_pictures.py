@@ -69,6 +69,7 @@ def main(data: Path) -> None:
             page.select_option("#colour", "area_um2")
             page.evaluate("nucleate.go({centre: [1060, 760], zoom: 1.6})")
             page.select_option("#add-filter", "area_um2")
+            page.click("#add")
             page.wait_for_timeout(1500)
             page.evaluate("nucleate.setRegion([[850, 560], [1180, 600], [1120, 900], [880, 880]])")
             page.keyboard.press("n")

@@ -157,6 +157,7 @@ def test_a_slider_changes_the_count_to_what_the_table_says(result, visit, tmp_pa
     with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         page.select_option("#add-filter", "area_um2")
+        page.click("#add")
         slider = page.locator("#filters input[type=range]").first
         slider.evaluate("(s) => { s.value = 500; s.dispatchEvent(new Event('input')); }")
         least = float(page.locator("#filters input[type=number]").first.input_value())
@@ -195,7 +196,11 @@ def test_a_region_counts_what_duckdb_counts(result, visit, tmp_path):
         with page.expect_download() as saved:
             page.click("#save-png")
         with Image.open(saved.value.path()) as drawn:
-            assert drawn.size[0] > 300
+            pane = page.locator(".pane").bounding_box()
+            assert abs(drawn.size[0] - pane["width"]) <= 1
+            shown = np.asarray(drawn.convert("RGB"))
+        lines = (shown == np.array([86, 180, 233])).all(-1).sum()  # outlines, in their colour
+        assert lines > 50 or len(np.unique(shown.reshape(-1, 3), axis=0)) > 500
         page.keyboard.press("Escape")
         assert count(page) == 400
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import struct
@@ -137,7 +138,7 @@ def test_unknown_column_and_row(table):
 def test_pieces_of_all_levels_make_up_the_picture():
     rng = np.random.default_rng(1)
     image = cv2.GaussianBlur(rng.integers(0, 256, (700, 1100, 3)).astype(np.uint8), (0, 0), 6)
-    pyramid = Pyramid(ArraySource(image))
+    pyramid = Pyramid(lambda: ArraySource(image))
     for level in range(5):
         wide, high = -(-1100 // 2**level), -(-700 // 2**level)
         whole = np.zeros((high, wide, 3), np.uint8)
@@ -306,10 +307,7 @@ def test_who_is_refused(guarded, path, headers, status):
         ("layers/0/select", {"ring": [[0, 0], [1, 1], [1e999, 0]]}),
         ("layers/0/select", {"ring": [[0, 0], [9, 9], [20, 20]]}),
         ("layers/0/select", {"ring": [[-9, -9], [-1, -9], [-1, -1]]}),
-        ("png", {"box": [0, 0, 1]}),
-        ("png", {"box": [500, 500, 600, 600]}),
-        ("png", {"box": [0, 0, 400, 300], "scale": "x"}),
-        ("png", {"box": [0, 0, 400, 300], "layer": 5}),
+        ("layers/5/select", {}),
     ],
 )
 def test_wrong_questions_get_one_sentence(guarded, path, body):
@@ -353,6 +351,71 @@ def test_a_slow_request_is_given_up():
     assert time.monotonic() - begun < 5
 
 
+@pytest.fixture
+def listening_server(tmp_path, monkeypatch):
+    """Return host and port of a real server that waits half a second for a request."""
+    import threading
+
+    from nucleate.viewer import serving
+
+    monkeypatch.setattr(serving, "ASK_S", 0.5)
+    shown = open_shown([picture(tmp_path / "a.png")], None, tmp_path, print)
+    listening = serving.bound(0)
+    server = serving.make_server(shown, None, listening, TOKEN)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield listening.getsockname()
+    server.should_exit = True
+    thread.join(10)
+    listening.close()
+
+
+def _status(address):
+    import http.client
+
+    asking = http.client.HTTPConnection(*address, timeout=10)
+    try:
+        asking.request("GET", f"/{TOKEN}/")
+        return asking.getresponse().status
+    finally:
+        asking.close()
+
+
+def test_silent_connections_do_not_lock_the_page(listening_server):
+    import socket
+
+    silent = [socket.create_connection(listening_server) for _ in range(80)]
+    until = time.monotonic() + 20
+    while _status(listening_server) != 200:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    for each in silent:
+        each.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            while each.recv(1000):
+                pass  # a refusal, then the end: it was hung up on
+        each.close()
+
+
+def test_who_asks_letter_by_letter_is_hung_up_on(listening_server):
+    import socket
+
+    with socket.create_connection(listening_server) as slow:
+        slow.settimeout(0.1)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: x")
+        began, heard = time.monotonic(), b"?"
+        while heard and time.monotonic() - began < 15:
+            try:
+                slow.sendall(b"x")
+                heard = slow.recv(1)
+            except TimeoutError:
+                continue
+            except OSError:
+                heard = b""
+        assert not heard
+        assert time.monotonic() - began < 10
+
+
 def test_region_export_is_what_was_selected(guarded):
     ring = [[0, 0], [200, 0], [200, 300], [0, 300]]
     asked = {"ring": ring, "filters": [["roundness", 0, 0.5]], "column": "area_um2"}
@@ -360,11 +423,45 @@ def test_region_export_is_what_was_selected(guarded):
     found = guarded.post(f"/{TOKEN}/api/items/0/layers/0/geojson", json=asked).json()
     assert len(found["features"]) == told["count"] == sum(told["histogram"]["counts"])
     assert told["mm2"] == pytest.approx(200 * 300 * 0.25 / 1e6)
-    asked = {"box": [0, 0, 100, 50], "scale": 0.5, "layer": 0}
-    drawn = guarded.post(f"/{TOKEN}/api/items/0/png", json=asked).content
-    image = np.asarray(Image.open(io.BytesIO(drawn)))
-    assert image.shape == (100, 200, 3)
-    assert (image != 230).any()
+
+
+def test_a_result_that_was_written_anew_is_said(tmp_path):
+    file = tmp_path / "a.nuclei.parquet"
+    table = Table(keep(many(50), file, "a.png"))
+    assert len(table.inside((0, 0, 400, 300))) == 50
+    keep(many(90), file, "a.png")
+    for ask in (
+        lambda: list(table.nuclei(np.arange(3))),
+        lambda: table.column("area_um2"),
+        lambda: Table.places.func(table),
+    ):
+        with pytest.raises(InputError, match="has changed since this page was opened"):
+            ask()
+
+
+def test_a_found_picture_that_does_not_fit_becomes_a_note(tmp_path):
+    keep(many(50), tmp_path / "a.nuclei.parquet", "a.png")
+    picture(tmp_path / "a.png", 300, 300)
+    shown = open_shown([tmp_path], None, tmp_path, print)
+    asked = TestClient(
+        Guard(make_app(shown, None), TOKEN, PORT), base_url=f"http://127.0.0.1:{PORT}"
+    )
+    told = asked.get(f"/{TOKEN}/api/items/0").json()
+    assert "a.png has 300 × 300" in told["note"]
+    assert not told["pixels"]
+    assert told["layers"][0]["count"] == 50
+
+
+def test_many_results_are_opened_when_they_are_looked_at(tmp_path):
+    for number in range(5):
+        keep(many(50), tmp_path / f"{number}.nuclei.parquet", f"{number}.png")
+        picture(tmp_path / f"{number}.png")
+    shown = open_shown([tmp_path], None, tmp_path, print)
+    assert len(shown) == 5
+    for one in shown:
+        (table,) = one.layers.values()
+        assert "source" not in vars(one.pixels)
+        assert "places" not in vars(table)
 
 
 # ---- pictures that are sent -----------------------------------------------------------------
@@ -440,7 +537,9 @@ def test_pictures_that_cannot_be(oracle, make_queue):
         queue.add("several.npy", several.getvalue(), 0.25): "holds several arrays",
         queue.add("bomb.png", bomb, 0.25): "2000 × 2000 pixels are too many",
         queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as a picture",
-        queue.add("mpp.png", png_bytes(np.full((64, 64, 3), 9, np.uint8)), None): "no resolution",
+        queue.add(
+            "mpp.png", png_bytes(np.full((64, 64, 3), 9, np.uint8)), None
+        ): "Fill in µm per pixel",
     }
     for number, words in tells.items():
         job = waited(queue, number)

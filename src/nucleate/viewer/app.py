@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import struct
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,15 +17,15 @@ from fastapi.staticfiles import StaticFiles
 
 from nucleate import __version__
 from nucleate.errors import InputError, NucleateError, explain_os_error
-from nucleate.io.exports import draw_outlines, feature_lines
-from nucleate.types import Float64, Instances, Int64
-from nucleate.viewer.pixels import TILE_PX, encode
+from nucleate.io.exports import feature_lines
+from nucleate.types import Float64, Int64
+from nucleate.viewer.pixels import TILE_PX
 from nucleate.viewer.queue import Queue
 from nucleate.viewer.shown import Shown
 from nucleate.viewer.table import Box, Filters, Table, View, area_px, parse_filters
 
 STATIC = Path(__file__).parent / "static"
-PNG_MEGAPIXELS = 64
+_LINES = 2_000  # of a file that are sent at once
 _RING_MOST = 20_000  # corners of a region
 Asked = Annotated[dict[str, Any], Body()]
 
@@ -86,11 +87,14 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
                 *(_about(f"q{n}", one) for n, one in (queue.finished() if queue else [])),
             ],
             "takes_pictures": queue is not None,
+            "most_bytes": 0 if queue is None else queue.limits.megabytes << 20,
         }
 
     @app.get("/api/items/{name}")
     def about(name: str) -> dict[str, Any]:
-        return _about(name, item(name))
+        found = item(name)
+        found.look()
+        return _about(name, found)
 
     @app.get("/api/items/{name}/tiles/{level}/{column}_{row}.jpg")
     def tile(name: str, level: int, column: int, row: int) -> Response:
@@ -139,16 +143,7 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     def geojson(name: str, number: int, asked: Asked) -> StreamingResponse:
         table = layer(name, number)
         lines = feature_lines(table.nuclei(chosen(table, asked)[0]), table.file.id_space)
-        return StreamingResponse(lines, media_type="application/geo+json")
-
-    @app.post("/api/items/{name}/png")
-    def png(name: str, asked: Asked) -> Response:
-        one = item(name)
-        box, scale = _box(asked.get("box")), max(0.05, _number(asked.get("scale", 1.0)))
-        number = asked.get("layer")
-        table = None if number is None else layer(name, int(_number(number)))
-        filters = parse_filters(asked.get("filters") or [])
-        return Response(_drawn(one, box, scale, table, filters), media_type="image/png")
+        return StreamingResponse(_joined(lines), media_type="application/geo+json")
 
     @app.post("/api/pictures")
     async def take(
@@ -186,6 +181,12 @@ def _about(name: str, one: Shown) -> dict[str, Any]:
     }
 
 
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield lines in blocks: to send each by itself would take longer than to write it."""
+    while block := b"".join(itertools.islice(lines, _LINES)):
+        yield block
+
+
 def pack(view: View) -> bytes:
     """Return a view as bytes: length of the head, head as JSON, then the arrays one by one.
 
@@ -208,29 +209,6 @@ def pack(view: View) -> bytes:
     for array in arrays.values():
         out.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return out.getvalue()
-
-
-def _drawn(one: Shown, box: Box, scale: float, table: Table | None, filters: Filters) -> bytes:
-    """Return a region as PNG, outlines drawn on it."""
-    x0, y0 = max(0.0, box[0]), max(0.0, box[1])
-    x1, y1 = min(box[2], float(one.frame.width)), min(box[3], float(one.frame.height))
-    if x1 - x0 < 1 or y1 - y0 < 1:
-        raise InputError("The region lies outside the picture. Move it.")
-    if (x1 - x0) * (y1 - y0) / scale**2 > PNG_MEGAPIXELS * 1e6:
-        raise InputError(f"The region is larger than {PNG_MEGAPIXELS} megapixels. Zoom in.")
-    if one.pixels is None:
-        size = int(np.ceil((y1 - y0) / scale)), int(np.ceil((x1 - x0) / scale)), 3
-        image = np.full(size, 255, np.uint8)
-    else:
-        image = one.pixels.read((x0, y0, x1, y1), scale)
-    if table is not None:
-        rows = table.inside((x0, y0, x1, y1), filters)
-        corner = np.array([x0, y0], np.float32)
-        found = Instances.concatenate(list(table.nuclei(rows)), one.frame)
-        if len(found):
-            found = replace(found, coords_xy=(found.coords_xy - corner) / np.float32(scale))
-        image = draw_outlines(image, found)
-    return encode(image, "PNG")
 
 
 def _box(text: Any) -> Box:  # noqa: ANN401
@@ -265,13 +243,3 @@ def _filters(text: str) -> Filters:
     except ValueError as error:
         raise InputError("Filters are a list in JSON.") from error
     return parse_filters(found)
-
-
-def _number(value: Any) -> float:  # noqa: ANN401
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{value!r} is no number.") from error
-    if not np.isfinite(number):
-        raise InputError(f"{value!r} is no number.")
-    return number

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -27,14 +28,23 @@ class Pyramid:
     of them is asked for. Reading is one at a time: not all readers can do more.
 
     Args:
-        source: the open picture.
+        opener: opens the picture, when it is first looked at.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, opener: Callable[[], Source]) -> None:
+        self._opener = opener
         self._lock = threading.Lock()
         self._coarse: UInt8 | None = None
         self.tile = lru_cache(_KEPT)(self._tile)
+
+    @cached_property
+    def source(self) -> Source:
+        """The open picture.
+
+        Raises:
+            InputError: it cannot be read, or is not the one that is meant.
+        """
+        return self._opener()
 
     def _tile(self, level: int, column: int, row: int) -> bytes:
         """Return a piece as JPEG; what cannot be read has the colour `UNREAD_RGB`.
@@ -48,7 +58,7 @@ class Pyramid:
             raise InputError(f"There is no piece {column}, {row} of level {level}.")
         x1 = min(x0 + TILE_PX * scale, self.source.width)
         y1 = min(y0 + TILE_PX * scale, self.source.height)
-        return encode(self.read((x0, y0, x1, y1), scale), "JPEG")
+        return encode(self.read((x0, y0, x1, y1), scale))
 
     def read(self, box_xyxy: tuple[float, float, float, float], scale: float) -> UInt8:
         """Return a region in pixels of `scale` level-0 pixels.
@@ -111,11 +121,10 @@ def _within(
     return left, top, right, bottom
 
 
-def encode(image: UInt8, form: str) -> bytes:
-    """Return a picture as the bytes of a `JPEG` or `PNG` file."""
+def encode(image: UInt8) -> bytes:
+    """Return a picture as the bytes of a JPEG file."""
     from PIL import Image
 
     out = io.BytesIO()
-    words = {"quality": 88} if form == "JPEG" else {"compress_level": 1}
-    Image.fromarray(image).save(out, form, **words)
+    Image.fromarray(image).save(out, "JPEG", quality=88)
     return out.getvalue()

@@ -174,6 +174,11 @@ class Queue:
             except InputError as error:
                 raise InputError(str(error).replace(str(path), job.name)) from error
         source = ArraySource(image, stated, job.name)
+        if mpp is None and stated is None:
+            raise InputError(
+                f"{job.name}: the file does not say how large a pixel is. Fill in µm per pixel: "
+                "0.25 for a 40x scan, 0.5 for 20x."
+            )
 
         def progress(done: int, tiles: int) -> None:
             job.done, job.tiles = done, tiles
@@ -187,4 +192,4 @@ class Queue:
 
         nuclei = find_nuclei(source, self.model, mpp, EngineOptions(), progress).nuclei
         table = Table(keep(nuclei, self._scratch / f"{number}{PARQUET}", job.name))
-        return Shown(job.name, nuclei.frame, Pyramid(source), {self.model.card.name: table})
+        return Shown(job.name, nuclei.frame, Pyramid(lambda: source), {self.model.card.name: table})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import socket
@@ -10,7 +11,9 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nucleate.errors import ConfigError
 from nucleate.viewer.app import make_app
@@ -19,7 +22,40 @@ from nucleate.viewer.queue import Queue
 from nucleate.viewer.shown import Shown
 
 _HOST = "127.0.0.1"
-_AT_ONCE = 64  # requests; more are refused
+_AT_ONCE = 64  # connections; more are refused
+ASK_S = 10.0  # for the head of a request; who takes longer is hung up on
+
+
+class Prompt(H11Protocol):
+    """HTTP for who asks at once: silent connections would otherwise lock everybody out."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on waiting as long as the head of a request is not whole."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        super().connection_lost(exc)
+        self._rest()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._rest()
+        elif self._late is None:
+            self._late = self.loop.call_later(ASK_S, self.transport.close)
+
+    def _rest(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 def bound(port: int) -> socket.socket:
@@ -51,7 +87,7 @@ def make_server(
     config = uvicorn.Config(
         guarded, log_level="error", access_log=False, lifespan="off", server_header=False,
         limit_concurrency=_AT_ONCE, timeout_keep_alive=15, timeout_graceful_shutdown=2,
-        proxy_headers=False, ws="none",
+        proxy_headers=False, ws="none", http=Prompt,
     )  # fmt: skip
     return uvicorn.Server(config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ class Shown:
     pixels: Pyramid | None
     layers: dict[str, Table]
     note: str = ""
+
+    def look(self) -> None:
+        """Open the picture; one that cannot be shown becomes a note, and its nuclei stay."""
+        try:
+            _ = self.pixels and self.pixels.source
+        except InputError as error:
+            self.pixels, self.note = None, str(error)
 
 
 def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell) -> list[Shown]:
@@ -95,27 +103,35 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown
     files = [open_nuclei(result) for result in results]
     if len(files) > 2:
         raise ConfigError(f"{stem}: {len(files)} results; two can be held against each other.")
-    note, source = "", None
+    note, named = "", path is not None
     if path is None:
         path, note = _picture_of(files[0])
-    if path is not None:
-        source = open_source(path)
-    frame = files[0].frame if files else _frame(source)
-    for file in files:
-        if source is not None and (file.frame.width, file.frame.height) != (
-            source.width,
-            source.height,
-        ):
-            raise InputError(
-                f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
-                f"{source.name} has {source.width} × {source.height}. Name the picture it is of."
-            )
+    pixels = None if path is None else Pyramid(partial(_open_fitting, path, files))
+    if pixels is not None and named:
+        _ = pixels.source  # what was asked for by name must be there; others are opened when seen
+    frame = files[0].frame if files else _frame(pixels)
     layers: dict[str, Table] = {}
     for file in files:
         tell(f"{file.path.name}: {file.count:,} nuclei")
         name = stem if len(files) == 1 else f"{file.path.parent.name}/{stem}"
         layers[name if name not in layers else f"{name} (2)"] = Table(file)
-    return Shown(stem, frame, None if source is None else Pyramid(source), layers, note)
+    return Shown(stem, frame, pixels, layers, note)
+
+
+def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
+    """Open the picture of some results.
+
+    Raises:
+        InputError: it cannot be read, or has another size than they say.
+    """
+    source = open_source(path)
+    for file in files:
+        if (file.frame.width, file.frame.height) != (source.width, source.height):
+            raise InputError(
+                f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
+                f"{source.name} has {source.width} × {source.height}. Name the picture it is of."
+            )
+    return source
 
 
 def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
@@ -128,9 +144,10 @@ def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
     return None, f"The picture {name or 'of this result'} is not here: name it on the command line."
 
 
-def _frame(source: Source | None) -> Frame:
-    if source is None:
+def _frame(pixels: Pyramid | None) -> Frame:
+    if pixels is None:
         raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+    source = pixels.source
     return Frame(source.width, source.height, source.mpp, source.origin_xy)
 
 

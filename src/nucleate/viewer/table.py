@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,67 @@ class View:
     bins_xy: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the nuclei of a file are, sorted into square cells, row by row of cells.
+
+    Attributes:
+        centres_xy: float32 (n, 2), in the order of the file.
+        boxes_xyxy: float32 (n, 4).
+        starts: int64 (groups + 1,), rows at which the file's row groups begin.
+        reach: how far a nucleus' box reaches from its centre, at most.
+        cell: edge of a cell, pixels.
+        wide: cells per row.
+        high: rows of cells.
+        order: int64 (n,), the nuclei cell by cell.
+        begin: int64 (cells + 1,), where each cell begins in `order`.
+    """
+
+    centres_xy: Float32
+    boxes_xyxy: Float32
+    starts: Int64
+    reach: float
+    cell: float
+    wide: int
+    high: int
+    order: Int64
+    begin: Int64
+
+
+def find_places(file: NucleiFile) -> Places:
+    """Read where the nuclei of a file are."""
+    parts = list(file.leaves(("x", "y", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax")))
+    x, y, left, top, right, bottom = (
+        np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, np.float32)
+        for i in range(6)
+    )
+    sides = [x - left, right - x, y - top, bottom - y]
+    frame = file.frame
+    area = max(1, frame.width) * max(1, frame.height)
+    cell = max(64.0, float(np.sqrt(area * _PER_CELL / max(1, file.count))))
+    wide, high = int(frame.width / cell) + 1, int(frame.height / cell) + 1
+    column = np.clip(np.floor(x / cell).astype(np.int64), 0, wide - 1)
+    row = np.clip(np.floor(y / cell).astype(np.int64), 0, high - 1)
+    order = np.argsort(row * wide + column, kind="stable")
+    return Places(
+        centres_xy=np.stack([x, y], axis=1).astype(np.float32),
+        boxes_xyxy=np.stack([left, top, right, bottom], axis=1).astype(np.float32),
+        starts=np.cumsum([0, *(len(part[0]) for part in parts)]),
+        reach=float(max((side.max(initial=0) for side in sides), default=0.0)),
+        cell=cell,
+        wide=wide,
+        high=high,
+        order=order,
+        begin=np.searchsorted((row * wide + column)[order], np.arange(wide * high + 1)),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return size and time of a file: it is the same as long as they are."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 class Table:
     """The nuclei of one file.
 
@@ -72,37 +134,36 @@ class Table:
 
     def __init__(self, file: NucleiFile) -> None:
         self.file, self.count = file, file.count
+        self._written = _stamp(file.path)
         self._lock = threading.Lock()
-        parts = list(file.leaves(("x", "y", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax")))
-        x, y, left, top, right, bottom = (
-            np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, np.float32)
-            for i in range(6)
-        )
-        self._starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-        self.centres_xy: Float32 = np.stack([x, y], axis=1).astype(np.float32)
-        self._boxes_xyxy = np.stack([left, top, right, bottom], axis=1).astype(np.float32)
-        sides = [x - left, right - x, y - top, bottom - y]
-        self._reach = float(max((side.max(initial=0) for side in sides), default=0.0))
-        self._index()
         self.names: dict[str, tuple[str, ...]] = {"class": file.class_names}
         self._columns: dict[str, Any] = {}
         self.numeric = [n for n in file.numeric_columns() if n not in ("x", "y", "class")]
         self.mask = lru_cache(_KEPT_MASKS)(self._mask)
-        self._group = lru_cache(_KEPT_GROUPS)(file.group)
+        self._group = lru_cache(_KEPT_GROUPS)(self._read_group)
 
-    def _index(self) -> None:
-        """Sort the nuclei into square cells, row by row of cells."""
-        frame = self.file.frame
-        area = max(1, frame.width) * max(1, frame.height)
-        self._cell = max(64.0, float(np.sqrt(area * _PER_CELL / max(1, self.count))))
-        self._wide = int(frame.width / self._cell) + 1
-        self._high = int(frame.height / self._cell) + 1
-        places = np.floor(self.centres_xy / self._cell).astype(np.int64)
-        column = np.clip(places[:, 0], 0, self._wide - 1)
-        row = np.clip(places[:, 1], 0, self._high - 1)
-        cell = row * self._wide + column
-        self._order = np.argsort(cell, kind="stable")
-        self._begin = np.searchsorted(cell[self._order], np.arange(self._wide * self._high + 1))
+    @cached_property
+    def places(self) -> Places:
+        """Where the nuclei are; read when it is first asked for."""
+        self._check_same()
+        return find_places(self.file)
+
+    @property
+    def centres_xy(self) -> Float32:
+        """Centres of mass, float32 (n, 2)."""
+        return self.places.centres_xy
+
+    def _check_same(self) -> None:
+        """Raise an `InputError` if the file was written anew since it was opened."""
+        if _stamp(self.file.path) != self._written:
+            raise InputError(
+                f"{self.file.path.name} has changed since this page was opened. Start nucleate "
+                "view again."
+            )
+
+    def _read_group(self, number: int) -> Instances:
+        self._check_same()
+        return self.file.group(number)
 
     def add(self, name: str, values: Any, names: tuple[str, ...]) -> None:  # noqa: ANN401
         """Add a column of whole numbers, such as `fate`, and what its numbers are called."""
@@ -118,6 +179,7 @@ class Table:
             raise InputError(f"There is no column {name!r} in {self.file.path.name}.")
         with self._lock:
             if name not in self._columns:
+                self._check_same()
                 self._columns[name] = np.asarray(self.file.column(name), np.float32)
             return self._columns[name]  # type: ignore[no-any-return]
 
@@ -131,16 +193,16 @@ class Table:
     def inside(self, box: Box, filters: Filters = ()) -> Int64:
         """Return the rows of the nuclei whose centre lies in a box (half-open) and that pass."""
         x0, y0, x1, y1 = box
-        left = int(np.clip(x0 // self._cell, 0, self._wide - 1))
-        right = int(np.clip(x1 // self._cell, 0, self._wide - 1))
-        top = int(np.clip(y0 // self._cell, 0, self._high - 1))
-        bottom = int(np.clip(y1 // self._cell, 0, self._high - 1))
+        left = int(np.clip(x0 // self.places.cell, 0, self.places.wide - 1))
+        right = int(np.clip(x1 // self.places.cell, 0, self.places.wide - 1))
+        top = int(np.clip(y0 // self.places.cell, 0, self.places.high - 1))
+        bottom = int(np.clip(y1 // self.places.cell, 0, self.places.high - 1))
         if x1 <= x0 or y1 <= y0 or not self.count:
             return np.zeros(0, np.int64)
-        along = (np.arange(top, bottom + 1) * self._wide)[:, None] + [left, right + 1]
-        spans = self._begin[along]  # cells of a row lie one after the other
-        rows = np.concatenate([self._order[a:b] for a, b in spans])
-        x, y = self.centres_xy[rows, 0], self.centres_xy[rows, 1]
+        along = (np.arange(top, bottom + 1) * self.places.wide)[:, None] + [left, right + 1]
+        spans = self.places.begin[along]  # cells of a row lie one after the other
+        rows = np.concatenate([self.places.order[a:b] for a, b in spans])
+        x, y = self.places.centres_xy[rows, 0], self.places.centres_xy[rows, 1]
         keep = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
         if filters:
             keep &= self.mask(filters)[rows]
@@ -152,12 +214,12 @@ class Table:
         if len(rows) > MOST_POINTS:
             return self._heat(box, rows, column)
         if len(rows) > MOST_OUTLINES:
-            arrays = {"centres_xy": self.centres_xy[rows]}
+            arrays = {"centres_xy": self.places.centres_xy[rows]}
             return View("points", len(rows), self._valued(rows, column) | arrays)
         x0, y0, x1, y1 = box
-        reach = self._reach  # an outline may reach into the box from beside it
+        reach = self.places.reach  # an outline may reach into the box from beside it
         rows = self.inside((x0 - reach, y0 - reach, x1 + reach, y1 + reach), filters)
-        left, top, right, bottom = self._boxes_xyxy[rows].T
+        left, top, right, bottom = self.places.boxes_xyxy[rows].T
         rows = rows[(left < x1) & (right > x0) & (top < y1) & (bottom > y0)]
         coords, offsets = self.outlines(rows)
         drawn = self._valued(rows, column) | {"coords_xy": coords, "offsets": offsets}
@@ -171,7 +233,7 @@ class Table:
         x0, y0, x1, y1 = box
         edge = max(x1 - x0, y1 - y0) / HEAT_BINS
         wide, high = int(np.ceil((x1 - x0) / edge)), int(np.ceil((y1 - y0) / edge))
-        at = np.floor((self.centres_xy[rows] - np.array([x0, y0], np.float32)) / edge)
+        at = np.floor((self.places.centres_xy[rows] - np.array([x0, y0], np.float32)) / edge)
         at = np.clip(at.astype(np.int64), 0, [wide - 1, high - 1])
         place = at[:, 1] * wide + at[:, 0]
         counts = np.bincount(place, minlength=wide * high).astype(np.float32)
@@ -196,9 +258,9 @@ class Table:
 
     def nuclei(self, rows: Int64) -> Iterator[Instances]:
         """Yield the nuclei of ascending rows, row group by row group."""
-        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        groups = np.searchsorted(self.places.starts, rows, side="right") - 1
         for number in np.unique(groups):
-            yield self._group(int(number)).take(rows[groups == number] - self._starts[number])
+            yield self._group(int(number)).take(rows[groups == number] - self.places.starts[number])
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return whatever is known of one nucleus.
@@ -224,7 +286,7 @@ class Table:
             low, high = ring_xy.min(axis=0), ring_xy.max(axis=0)
             box = (low[0], low[1], np.nextafter(high[0], np.inf), np.nextafter(high[1], np.inf))
             rows = self.inside(box, filters)
-            rows = rows[within(ring_xy, self.centres_xy[rows])]
+            rows = rows[within(ring_xy, self.places.centres_xy[rows])]
         return rows
 
     def histogram(self, rows: Int64, column: str) -> dict[str, Any]:

@@ -26,7 +26,6 @@ export const select = async (id, layer, asked) =>
   (await post(`api/items/${id}/layers/${layer}/select`, asked)).json();
 export const geojson = async (id, layer, asked) =>
   (await post(`api/items/${id}/layers/${layer}/geojson`, asked)).blob();
-export const png = async (id, asked) => (await post(`api/items/${id}/png`, asked)).blob();
 export const job = async (number) => (await get(`api/pictures/${number}`)).json();
 
 export async function view(id, layer, box, filters, colour, signal) {

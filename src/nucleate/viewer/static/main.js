@@ -2,6 +2,9 @@
 
 import * as api from "./api.js";
 import { named, ramp, scale } from "./colours.js";
+import { takeDrops } from "./drops.js";
+import { pictureOf, save } from "./files.js";
+import { draw as drawHistogram } from "./histogram.js";
 import { Overlay } from "./overlay.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,7 +22,7 @@ let filters = []; // [column, low, high]; an end that is null lets everything th
 let region = null; // corners, or null for the whole picture
 let drawing = null; // corners while a region is drawn
 let spans = new Map(); // "layer/column" -> {span, low, high}
-let chosen = -1; // of the nuclei of the view, by N and P
+let chosen = -1; // row of the nucleus that N or P came to
 
 const number = (value) => (value === null || value === undefined ? "–" :
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
@@ -132,7 +135,6 @@ function makePane(layers, titled) {
   viewer.canvas.setAttribute("aria-label", `Picture ${item.name}: move with the arrow keys, zoom with + and −`);
   const overlay = new Overlay(viewer, element, item, layers);
   overlay.onerror = (error) => say(error.message);
-  overlay.onview = () => { chosen = -1; };
   const bar = element.appendChild(document.createElement("div"));
   bar.className = "bar";
   viewer.addHandler("update-viewport", () => drawBar(bar, overlay));
@@ -256,25 +258,10 @@ async function count() {
 
 function histogram(column, told) {
   const canvas = $("histogram");
-  const ctx = canvas.getContext("2d");
-  const { edges, counts } = told.histogram;
-  const [low, high] = [edges[0], edges[edges.length - 1]];
-  const most = Math.max(...counts, 1);
-  const names = item.layers[layer].names[column];
-  ctx.clearRect(0, 0, canvas.width, canvas.height);
-  counts.forEach((n, i) => {
-    const high_px = (n / most) * 90;
-    ctx.fillStyle = names ? "#56b4e9" : ramp(i / (counts.length - 1));
-    ctx.fillRect((i * 280) / counts.length, 92 - high_px, 280 / counts.length - 0.6, high_px);
-  });
-  ctx.fillStyle = getComputedStyle(document.body).color;
-  ctx.font = "11px system-ui";
-  ctx.fillText(number(low), 0, 106);
-  const end = number(high);
-  ctx.fillText(end, 280 - ctx.measureText(end).width, 106);
+  const ends = drawHistogram(canvas, told.histogram, Boolean(item.layers[layer].names[column]), number);
   const words = `${label(column)}: mean ${number(told.mean)}, median ${number(told.median)}`;
   $("histogram-text").textContent = words;
-  canvas.setAttribute("aria-label", `Histogram of ${words}, from ${number(low)} to ${number(high)}`);
+  canvas.setAttribute("aria-label", `Histogram of ${words}, ${ends}`);
 }
 
 async function listFilters() {
@@ -401,9 +388,11 @@ async function step(by) {
   const overlay = panes[0]?.overlay;
   const view = overlay?.views.get(layer);
   if (!view || view.kind === "heat") { say("Zoom in to go from nucleus to nucleus."); return; }
-  if (!view.rows.length) { say("There are no nuclei here."); return; }
-  chosen = (chosen + by + view.rows.length) % view.rows.length;
-  await choose({ layer, row: view.rows[chosen] });
+  const rows = overlay.rowsSeen(layer);
+  if (!rows.length) { say("There are no nuclei here."); return; }
+  const at = rows.indexOf(chosen); // -1 before the first
+  chosen = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : (at + by + rows.length) % rows.length];
+  await choose({ layer, row: chosen });
 }
 
 // ---- the region ----------------------------------------------------------------------------
@@ -444,22 +433,12 @@ function takeView() {
 
 // ---- files, links --------------------------------------------------------------------------
 
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
 async function saveGeojson() {
   save(await api.geojson(item.id, layer, { filters: filtersOf(layer), ring: region }), `${item.name}.geojson`);
 }
 
 async function savePng() {
-  const { scale: zoom } = panes[0].overlay.seen();
-  const shown = panes[0].overlay.hidden || !item.layers.length ? null : layer;
-  save(await api.png(item.id, { box: viewBox(), scale: 1 / zoom, layer: shown, filters: filtersOf(layer) }), `${item.name}.png`);
+  save(await pictureOf(panes), `${item.name}.png`);
 }
 
 let keeping = 0;
@@ -487,47 +466,13 @@ function placeSaid() {
 
 // ---- pictures that are dropped -------------------------------------------------------------
 
-async function send(file) {
-  const bar = $("progress");
-  try {
-    say(`${file.name} is sent …`);
-    const job = await api.send(file, $("mpp").value);
-    for (;;) {
-      const state = await api.job(job);
-      bar.hidden = false;
-      if (state.tiles) bar.value = state.done / state.tiles; else bar.removeAttribute("value");
-      say(state.state === "waiting" ? `${state.name} waits for its turn …` : `${state.name} is segmented …`);
-      if (state.state === "failed") throw new Error(state.error);
-      if (state.state === "done") break;
-      await new Promise((done) => setTimeout(done, 250));
-    }
-    const about = await api.item(`q${job}`);
-    $("item").append(option(about.id, about.name));
-    $("item").value = about.id;
-    $("item-row").hidden = false;
-    await show(about);
-    await listFilters();
-    say(`${about.name}: ${about.layers[0].count.toLocaleString("en")} nuclei`);
-  } catch (error) { say(error.message); }
-  bar.hidden = true;
-}
-
-let sending = Promise.resolve();
-function sendAll(files) { // one after the other, also those of an earlier drop
-  for (const file of files) sending = sending.then(() => send(file));
-}
-
-function takeDrops() {
-  $("send").hidden = false;
-  $("file").onchange = () => { const files = [...$("file").files]; $("file").value = ""; sendAll(files); };
-  $("send").onsubmit = (event) => event.preventDefault();
-  addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    $("drop").hidden = true;
-    sendAll([...event.dataTransfer.files]);
-  });
+async function showDropped(about) {
+  $("item").append(option(about.id, about.name));
+  $("item").value = about.id;
+  $("item-row").hidden = false;
+  await show(about);
+  await listFilters();
+  say(`${about.name}: ${about.layers[0].count.toLocaleString("en")} nuclei`);
 }
 
 // ---- keys ----------------------------------------------------------------------------------
@@ -566,7 +511,7 @@ async function start() {
   $("colour").onchange = tried(restyle);
   $("column").onchange = count;
   $("opacity").oninput = () => { for (const pane of panes) { pane.overlay.opacity = Number($("opacity").value); pane.overlay.paint(); } };
-  $("add-filter").onchange = tried(async () => {
+  $("add").onclick = tried(async () => { // a button: arrow keys run through a list that is closed
     const column = $("add-filter").value;
     $("add-filter").value = "";
     if (!column || filters.some(([name]) => name === column)) return;
@@ -582,10 +527,10 @@ async function start() {
   $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("The link is copied."); });
   $("keys").innerHTML = KEYS.map(([keys, words]) => `<tr><td>${keys.split(" ").map((k) => `<kbd>${k}</kbd>`).join(" ")}</td><td>${words}</td></tr>`).join("");
   addEventListener("keydown", key, true);
-  if (listed.takes_pictures) takeDrops();
+  if (listed.takes_pictures) takeDrops(listed.most_bytes, say, showDropped);
   const said = placeSaid();
   const first = listed.items.find((one) => one.id === said.item) ?? listed.items[0];
-  if (first) { $("item").value = first.id; await show(first, said); await listFilters(); }
+  if (first) { $("item").value = first.id; await show(await api.item(first.id), said); await listFilters(); }
   else { $("nuclei-controls").hidden = true; say("Drop a picture to find its nuclei."); }
   document.body.dataset.ready = "yes";
 }

@@ -134,6 +134,16 @@ export class Overlay {
     if (this.frames.length > 240) this.frames.shift();
   }
 
+  // rows of the nuclei of a layer that are seen, from top to bottom
+  rowsSeen(layer) {
+    const { box } = this.seen();
+    const view = this.views.get(layer);
+    const within = (x, y) => x >= box[0] && x < box[2] && y >= box[1] && y < box[3];
+    return Array.from(view.rows).filter((_, i) => (view.kind === "points" ?
+      within(view.centres_xy[2 * i], view.centres_xy[2 * i + 1]) :
+      within(view.coords_xy[2 * view.offsets[i]], view.coords_xy[2 * view.offsets[i] + 1])));
+  }
+
   // -> {layer, row} under a place of the picture, or null
   at(x, y) {
     const { scale } = this.seen();

@@ -1,0 +1,44 @@
+// Pictures that are dropped on the page: sent one after the other, and waited for.
+
+import * as api from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+
+// `say` tells the person; `show` is given what the server tells of a picture that is done.
+export function takeDrops(mostBytes, say, show) {
+  let sending = Promise.resolve();
+  const sendAll = (files) => { // also behind those of an earlier drop
+    for (const file of files) sending = sending.then(() => send(file, mostBytes, say, show).catch((error) => say(error.message)));
+  };
+  $("send").hidden = false;
+  $("file").onchange = () => { const files = [...$("file").files]; $("file").value = ""; sendAll(files); };
+  $("send").onsubmit = (event) => event.preventDefault();
+  addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("drop").hidden = true;
+    sendAll([...event.dataTransfer.files]);
+  });
+}
+
+async function send(file, mostBytes, say, show) {
+  if (file.size > mostBytes) {
+    throw new Error(`${file.name} has ${Math.ceil(file.size / 2 ** 20)} MB; this page takes ${mostBytes / 2 ** 20}. Start it with a higher --megabytes.`);
+  }
+  const bar = $("progress");
+  try {
+    say(`${file.name} is sent …`);
+    const job = await api.send(file, $("mpp").value);
+    for (;;) {
+      const state = await api.job(job);
+      bar.hidden = false;
+      if (state.tiles) bar.value = state.done / state.tiles; else bar.removeAttribute("value");
+      say(state.state === "waiting" ? `${state.name} waits for its turn …` : `${state.name} is segmented …`);
+      if (state.state === "failed") throw new Error(state.error);
+      if (state.state === "done") break;
+      await new Promise((done) => setTimeout(done, 250));
+    }
+    await show(await api.item(`q${job}`));
+  } finally { bar.hidden = true; }
+}

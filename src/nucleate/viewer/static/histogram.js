@@ -1,0 +1,23 @@
+// The histogram of a column of what is selected.
+
+import { ramp } from "./colours.js";
+
+const [HIGH, WIDE] = [90, 280];
+
+// `words` says a number as text; `named`: the column has names, its bins no colours of the scale.
+export function draw(canvas, { edges, counts }, named, words) {
+  const ctx = canvas.getContext("2d");
+  const most = Math.max(...counts, 1);
+  ctx.clearRect(0, 0, canvas.width, canvas.height);
+  counts.forEach((n, i) => {
+    const high = (n / most) * HIGH;
+    ctx.fillStyle = named ? "#56b4e9" : ramp(i / (counts.length - 1));
+    ctx.fillRect((i * WIDE) / counts.length, HIGH + 2 - high, WIDE / counts.length - 0.6, high);
+  });
+  ctx.fillStyle = getComputedStyle(document.body).color;
+  ctx.font = "11px system-ui";
+  const [low, high] = [words(edges[0]), words(edges[edges.length - 1])];
+  ctx.fillText(low, 0, HIGH + 16);
+  ctx.fillText(high, WIDE - ctx.measureText(high).width, HIGH + 16);
+  return `from ${low} to ${high}`;
+}
