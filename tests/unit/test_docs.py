@@ -54,3 +54,23 @@ def test_the_page_of_commands_has_them_all():
     page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
     sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
     check(get_command(app), ("nucleate",))
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/tutorials").glob("*.md")), ids=lambda p: p.stem
+)
+def test_notebooks_are_those_of_the_tutorials_and_were_run(page):
+    import importlib.util
+
+    import nbformat
+
+    program = ROOT / "docs/programs/notebooks.py"
+    spec = importlib.util.spec_from_file_location("notebooks", program)
+    notebooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(notebooks)
+    wanted = notebooks.as_notebook(page.read_text(encoding="utf-8"))
+    kept = nbformat.read(ROOT / f"docs/notebooks/{page.stem}.ipynb", 4)
+    assert [cell.source for cell in kept.cells] == [cell.source for cell in wanted.cells]
+    code = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert not any(out.output_type == "error" for cell in code for out in cell.outputs)
