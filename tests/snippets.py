@@ -89,6 +89,7 @@ def make_world(folder: Path) -> Path:
             Image.fromarray(pixels if part == "images" else pixels.astype(np.uint16)).save(
                 path, quality=95
             )
+    shutil.copytree(folder / "mydata", folder / "heldout")
     data = folder / "data"
     cryonuseg.make(data / "CryoNuSeg")
     hovernet.consep(data / "CoNSeP")

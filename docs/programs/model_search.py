@@ -275,8 +275,7 @@ def page() -> str:
             "The same held-out patients, three times the steps or more, thresholds chosen on them. "
             "The first row is what the search was led to; a finer first level, which looked dear "
             "there, is worth its time here. EfficientNet-Lite was expected to gain 1 to 2 points "
-            "by its start from ImageNet: it learns in a third of the steps, and ends where the "
-            "others end."
+            "by its start from ImageNet: it is ahead for the first thousand steps, and ends below."
         ),
         "",
         "| network | start | taught by | heads | stain | seed | steps | AJI | PQ |",

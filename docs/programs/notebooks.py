@@ -117,7 +117,11 @@ def _links(text: str) -> str:
 def _lay_out(data: Path, folder: Path) -> None:
     """Put what the pages name where they name it."""
     (folder / "data").symlink_to(data)
-    (folder / "mydata").symlink_to(data / "TNBC")
+    for path in (data / "TNBC").rglob("*.*"):
+        place = "heldout" if path.name.startswith(("10_", "11_")) else "mydata"
+        part = folder / place / path.parent.name
+        part.mkdir(parents=True, exist_ok=True)
+        (part / path.name).symlink_to(path)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     slide = data / "slides/aperio_svs/CMU-1-Small-Region.svs"
     shutil.copy(slide, folder / slide.name)

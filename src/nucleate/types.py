@@ -170,6 +170,14 @@ class Instances:
     def __len__(self) -> int:
         return int(self.ids.shape[0])
 
+    def __repr__(self) -> str:
+        frame = self.frame
+        unit = "" if frame.mpp is None else f", {frame.mpp:g} um/px"
+        return (
+            f"Instances({len(self)} nuclei on {frame.width} × {frame.height} pixels{unit}; "
+            f"features: {', '.join(self.features) or 'none'})"
+        )
+
     @classmethod
     def empty(cls, frame: Frame) -> Instances:
         """Return the table of no nuclei in `frame`."""
@@ -256,11 +264,10 @@ class Instances:
         if image is not None:
             axes.imshow(image, extent=(0, self.frame.width, self.frame.height, 0))
         rings = np.split(self.coords_xy, self.offsets[1:-1]) if len(self) else []
-        drawn = collections.PolyCollection(rings, facecolors="none", edgecolors="#00a080")
-        drawn.set_linewidth(1.0)
+        colour = {"edgecolors": "#00a080"} if column is None else {}  # none: that of the column
+        drawn = collections.PolyCollection(rings, facecolors="none", linewidths=1.0, **colour)
         if column is not None:
             drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
-            drawn.set_edgecolor("face")
             axes.figure.colorbar(drawn, ax=axes, label=column.replace("_", " "))
         axes.add_collection(drawn)
         axes.set(xlim=(0, self.frame.width), ylim=(self.frame.height, 0), aspect="equal")

@@ -37,7 +37,7 @@ def test_segment_writes_everything(tmp_path, nucleate):
     }  # fmt: skip
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["sources"][0]["nuclei"] == summary["totals"]["nuclei"] > 5
-    assert f"{summary['totals']['nuclei']} nuclei in 1 sources" in out
+    assert f"{summary['totals']['nuclei']} nuclei in 1 source" in out
     assert summary["model"]["licence"] == "CC-BY-NC-SA-4.0"
     assert read_labels(tmp_path / "out" / "a.labels.tif").shape == (160, 200)
 
@@ -67,7 +67,7 @@ def test_one_bad_source_does_not_stop_the_others(tmp_path, nucleate):
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     code, _, err = nucleate("segment", tmp_path / "in", "--mpp", 0.25, "-o", tmp_path / "out")
     assert code == 3
-    assert "1 sources failed" in err
+    assert "1 source failed" in err
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"]
     assert [row["status"] for row in rows] == ["done", "failed"]
     assert "b.png" in rows[1]["error"]
@@ -325,6 +325,18 @@ def test_xml_with_entities_is_refused_by_evaluate(tmp_path, nucleate):
     code, _, err = nucleate("evaluate", tmp_path / "p.xml", tmp_path / "t.npy")
     assert code == 2
     assert "p.xml: the XML defines entities" in err
+
+
+def test_evaluate_gives_the_reader_its_options(tmp_path, nucleate):
+    folder.make(tmp_path / "mine")
+    words = ("evaluate", "-m", "mtl-small", "--root", tmp_path / "mine", "--mpp", 0.25, "--json")
+    groups = json.loads(nucleate(*words)[1])["groups"]
+    code, out, err = nucleate(*words, "--option", "group=^(p)")
+    assert code == 0, err
+    assert json.loads(out)["groups"] == 1 < groups
+    code, _, err = nucleate("evaluate", "out", "truth", "--option", "mpp=1")
+    assert code == 2
+    assert "--option goes with --model" in err
 
 
 def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):

@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatc
     monkeypatch.setattr("nucleate.io.tiff.is_large", lambda _: True)
     code, out, err = nucleate("segment", path, "-o", tmp_path / "out", "--tile-px", "1024")
     assert code == 3
-    assert "nuclei in 1 sources" in out
+    assert "nuclei in 1 source" in out
     assert "tiles could not be read" in err
     row = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"][0]
     assert row["status"] == "incomplete"
@@ -266,7 +266,7 @@ def test_a_slide_of_glass_has_no_nuclei(tmp_path, nucleate):
     write_slide(tmp_path / "a.tif", 11_000, 9_500, tissue_block(), covered=np.zeros((4, 4), bool))
     code, out, _ = nucleate("segment", tmp_path / "a.tif", "-o", tmp_path / "out")
     assert code == 0
-    assert "0 nuclei in 1 sources" in out
+    assert "0 nuclei in 1 source" in out
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "a.nuclei.parquet", "a.overview.png", "summary.json",
     }  # fmt: skip

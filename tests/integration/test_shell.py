@@ -85,7 +85,7 @@ def test_quiet_says_the_result_alone(tmp_path, nucleate):
     words = ("segment", tmp_path / "a.png", "--mpp", 0.25, "-o", tmp_path / "out")
     code, out, err = nucleate(*words, "-q")
     assert (code, err) == (0, "")
-    assert "nuclei in 1 sources" in out
+    assert "nuclei in 1 source" in out
     code, out, err = nucleate("segment", "nowhere.png", "-o", "out", "-q")
     assert (code, out) == (2, "")
     assert err.startswith("nucleate: nowhere.png")

@@ -113,3 +113,27 @@ def test_nuclei_are_plotted_where_they_are():
     assert axes.get_ylim() == (20, 0)
     with pytest.raises(InputError, match="no feature 'area'"):
         squares(3).plot(column="area")
+
+
+@pytest.mark.parametrize("column", [None, "area_um2"])
+def test_every_outline_of_a_plot_has_a_colour(column):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.float32)
+    nuclei = Instances(
+        ids=np.array([1, 2]), coords_xy=np.concatenate([square, square + 5]),
+        offsets=np.array([0, 4, 8]), boxes_xyxy=np.array([[0, 0, 4, 4], [5, 5, 9, 9]], np.float32),
+        scores=np.ones(2, np.float32), classes=np.zeros(2, np.int16), frame=Frame(10, 10, 0.25),
+        features={"area_um2": np.array([1.0, 2.0], np.float32)},
+    )  # fmt: skip
+    axes = nuclei.plot(column=column)
+    axes.figure.canvas.draw()
+    (drawn,) = axes.collections
+    colours = drawn.get_edgecolor()
+    assert len(colours) == (1 if column is None else 2)
+    assert (colours[:, 3] == 1).all()
+    assert len(np.unique(colours, axis=0)) == len(colours)
+    pixels = np.asarray(axes.figure.canvas.buffer_rgba())[..., :3].reshape(-1, 3)
+    assert (pixels == np.rint(255 * colours[0, :3]).astype(np.uint8)).all(1).any()
+    assert repr(nuclei) == "Instances(2 nuclei on 10 × 10 pixels, 0.25 um/px; features: area_um2)"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nucleate.cli.options import OptionsOption
 from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError, InputError, pick
 
@@ -30,10 +31,6 @@ SourceArgument = Annotated[
 ]
 RootArgument = Annotated[
     Path | None, typer.Argument(help="Folder or zip file of the named data set.")
-]
-OptionsOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", help="key=value for the reader: mpp, group, annotation, …"),
 ]
 
 

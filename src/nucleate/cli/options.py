@@ -55,3 +55,7 @@ MppOption = Annotated[
         "Without it, what each file states."
     ),
 ]
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="key=value for the data's reader: mpp, group, annotation, …"),
+]

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from nucleate.cli.data import OptionsOption, keep_outside
+from nucleate.cli.data import keep_outside
+from nucleate.cli.options import OptionsOption
 from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError
 

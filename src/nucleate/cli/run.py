@@ -14,6 +14,7 @@ from nucleate.cli.options import (
     DeviceOption,
     ModelOption,
     MppOption,
+    OptionsOption,
     PrecisionOption,
     RecipeArgument,
     ThreadsOption,
@@ -21,7 +22,7 @@ from nucleate.cli.options import (
     TtaOption,
     model_names,
 )
-from nucleate.cli.terminal import Bar, answer, command_line, say, show, show_table
+from nucleate.cli.terminal import Bar, answer, command_line, counted, say, show, show_table
 from nucleate.errors import ConfigError
 
 
@@ -92,26 +93,28 @@ def segment(
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume)
     found = expand_sources(sources, out)
     spec = ModelSpec(model, device, backend, precision, threads, tta)
+    many = counted(len(found), "source")
     with Bar() as bar:
         if scheduler is not None or slurm is not None:
             with connect(scheduler, slurm, spec, say) as workers:
                 ready = workers.model()
-                say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+                say(f"{many}, model {ready.card.name}, {ready.backend.about}")
                 summary = segment_files(found, out, ready, options, bar.say, bar.show, workers)
         else:
             ready = spec.load()
             if limit is not None:
                 check_memory(ready, engine, limit)
-            say(f"{len(found)} sources, model {ready.card.name}, {ready.backend.about}")
+            say(f"{many}, model {ready.card.name}, {ready.backend.about}")
             summary = segment_files(found, out, ready, options, bar.say, bar.show)
     answer(out=out, **summary)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
-    show(f"{totals['nuclei']} nuclei in {finished} sources, written to {out}")
+    show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}, written to {out}")
     if totals["incomplete"]:
-        say(f"{totals['incomplete']} sources have tiles that could not be read: see summary.json")
+        say(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
     if totals["failed"]:
-        say(f"{totals['failed']} sources failed; the reasons are in {out.rstrip('/')}/summary.json")
+        failed = counted(totals["failed"], "source")
+        say(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
 
@@ -184,7 +187,7 @@ def export(
 
     done = export_results(result, to, out, truth)
     answer(file=out, **asdict(done))
-    show(f"{done.nuclei} nuclei of {done.pictures} pictures written to {out}")
+    show(f"{done.nuclei} nuclei of {counted(done.pictures, 'picture')} written to {out}")
     if done.left_out:
         say(f"{done.left_out} pictures are not in {truth} and were left out")
     if truth is not None and done.without:
@@ -254,6 +257,7 @@ def evaluate(
     root: Annotated[
         Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
     ] = None,
+    options: OptionsOption = None,
     mpp: MppOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per_picture.csv.")
@@ -273,6 +277,7 @@ def evaluate(
     Examples:
       nucleate evaluate out/ truth/
       nucleate evaluate -m mtl-small --data cryonuseg --root CryoNuSeg -o scores/
+      nucleate evaluate -m mtl-small --root mydata --mpp 0.25 --option "group=^([0-9]+)_"
     """
     from nucleate.checkpoint import weights_digest
     from nucleate.datasets.monuseg import is_official_test
@@ -280,6 +285,8 @@ def evaluate(
     from nucleate.run_folder import git_commit
 
     if model is None:
+        if options:
+            raise ConfigError("evaluate: --option goes with --model and --root. Leave it away.")
         if pred is None or truth is None:
             raise ConfigError(
                 "evaluate: name the predictions and the truth, or use --model and "
@@ -293,12 +300,14 @@ def evaluate(
     else:
         if root is None or pred is not None:
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
+        from nucleate.config import parse_option
         from nucleate.datasets.collect import list_entries
         from nucleate.inference.combine import with_tta
         from nucleate.inference.load import load_model
         from nucleate.inference.pipeline import EngineOptions
 
-        entries = list_entries(data, root, {} if mpp is None else {"mpp": mpp})
+        parsed = dict(parse_option(option) for option in options or [])
+        entries = list_entries(data, root, parsed if mpp is None else {**parsed, "mpp": mpp})
         if any(entry.test_only for entry in entries):
             check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)

@@ -110,6 +110,16 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, in the singular where it is one.
+
+    Example:
+        >>> counted(1, "source"), counted(2, "source")
+        ('1 source', '2 sources')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def fail(text: str, code: int = 2) -> int:
     """Say what went wrong, in one line, and return the exit code."""
     sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")

@@ -94,3 +94,4 @@ def serve(
 def _announce(address: str) -> None:
     answer(address=address)
     show(address)
+    say("Ctrl+C stops it.")

@@ -307,7 +307,8 @@ class _Batch:
 
     def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
         self.first_error = self.first_error or error
-        self._tell(f"{PurePath(source).name}: failed: {error}")
+        name = f"{PurePath(source).name}: "
+        self._tell(f"failed: {name}{str(error).removeprefix(name)}")
         return {"source": str(source), "status": "failed", "error": str(error)}
 
 
