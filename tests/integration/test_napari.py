@@ -1,8 +1,10 @@
 """The plugin as napari meets it: manifest, layers, widget; drawn offscreen, without OpenGL."""
 
 import os
-import time
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +15,10 @@ from nucleate.io.nuclei import open_nuclei
 from nucleate.napari_plugin import layers, widget
 from tests.synthetic import tissue
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     Image = pytest.importorskip("napari.layers").Image
     ViewerModel = pytest.importorskip("napari.components").ViewerModel
-    # PyQt's wheel needs libraries of the system
-    QApplication = pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError).QApplication
 
 PICTURE, _ = tissue(160, 200, 25)
 pytestmark = pytest.mark.filterwarnings("ignore")  # napari's own
@@ -78,24 +77,14 @@ def test_outlines_lie_on_the_labels(result):
 
 
 def test_the_widget_finds_what_segment_finds():
-    application = QApplication.instance() or QApplication([])
-    layer = Image(PICTURE, rgb=True, name="a")
-    form = widget.find_nuclei_widget()
-    form.image.choices = [layer]
-    form.mpp.value = 0.25
-    form.draw.value = "both"
-    assert list(form.model.choices) == ["mtl-base", "mtl-small"]
-    assert form.model.value == "mtl-small"
-    worker, came = form(), []
-    worker.returned.connect(came.append)
-    until = time.monotonic() + 60
-    while not came and time.monotonic() < until:
-        application.processEvents()
-        time.sleep(0.01)
-    (labels, _, _), (polygons, _, kind) = came[0]
-    expected = segment(PICTURE, mpp=0.25)
-    assert len(polygons) == len(expected) == labels.max()
-    assert kind == "shapes"
+    pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError)  # it needs libraries of the system
+    program = Path(__file__).with_name("napari_widget.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tests.integration.{program.stem}"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+    )  # fmt: skip
+    assert "as it should be" in done.stdout, done.stderr
 
 
 def test_the_scale_of_a_layer_is_taken_where_it_has_a_unit():

@@ -35,6 +35,7 @@ class EncoderUNet(Network):
         ConfigError: no such encoder, or an argument out of range.
 
     Example:
+        >>> import torch
         >>> net = EncoderUNet(["foreground"], "resnet18", 3, (32, 16)).eval()
         >>> net(torch.zeros(1, 3, 33, 20))["foreground"].shape
         torch.Size([1, 33, 20])
