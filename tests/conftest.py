@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def nucleate(monkeypatch, capsys):
         return stopped.value.code, out.out, out.err
 
     return run
+
+
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a test that is marked `alone` in a process of its own, and nothing else there."""
+    if pyfuncitem.get_closest_marker("alone") is None or os.environ.get("NUCLEATE_ALONE"):
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath, capture_output=True, text=True,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+             "NUCLEATE_ALONE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return True
 
 
 def pytest_collection_modifyitems(items):

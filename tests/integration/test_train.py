@@ -604,6 +604,7 @@ def test_senseless_settings_are_refused_before_the_run(tree, tmp_path, changes, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.alone  # late in a long process it was ended by a signal; by itself it never was
 def test_a_detector_from_recipe_to_nuclei(tree, tmp_path):
     """Trained, killed, resumed, loaded by every engine, evaluated: like any other family."""
     content = {
