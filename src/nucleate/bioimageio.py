@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from nucleate import __version__
-from nucleate.checkpoint import CARD, ONNX, find_model, read_card, trusted_file
+from nucleate.checkpoint import CARD, EXAMPLE, ONNX, OPSET, find_model, read_card, trusted_file
 from nucleate.errors import ModelError
 from nucleate.inference.engine import segment
 from nucleate.inference.load import load_model
@@ -32,8 +32,6 @@ from nucleate.io.slides import open_source
 from nucleate.types import INSTANCES, ModelCard, UInt8
 
 _FORMAT = "0.5.3"
-_OPSET = 17  # of the ONNX files, see models.export
-_EXAMPLE = Path(__file__).parent / "example" / "cmu-1-small-region.tif"
 _EXAMPLE_AT = (170, 40)  # µm from the corner of the example: where tissue is
 _EDGE_PX = 512
 
@@ -137,7 +135,7 @@ def _describe(card: ModelCard, heads: list[str]) -> dict[str, Any]:
         "inputs": [image],
         "outputs": outputs,
         "weights": {
-            "onnx": {"source": ONNX, "sha256": card.files[ONNX], "opset_version": _OPSET}
+            "onnx": {"source": ONNX, "sha256": card.files[ONNX], "opset_version": OPSET}
         },
     }  # fmt: skip
 
@@ -207,7 +205,7 @@ The weights are {card.licence}, as these data ask for. {card.notes}
 
 def _example(card: ModelCard) -> UInt8:
     """Return tissue at the model's resolution."""
-    source = open_source(_EXAMPLE)
+    source = open_source(EXAMPLE)
     slide = Slide(source, float(source.mpp or card.mpp))
     x, y = (round(place / card.mpp) for place in _EXAMPLE_AT)
     return slide.read((x, y, x + _EDGE_PX, y + _EDGE_PX), card.mpp)

@@ -14,6 +14,8 @@ from nucleate.stain.normalise import Normaliser
 from nucleate.types import EncoderCard, ModelCard
 
 BUNDLED = Path(__file__).parent / "weights"
+EXAMPLE = Path(__file__).parent / "example" / "cmu-1-small-region.tif"  # the bundled picture
+OPSET = 17  # of ONNX files
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"

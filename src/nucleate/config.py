@@ -405,6 +405,19 @@ def parse_option(text: str) -> tuple[str, Any]:
     return key, _parse_yaml(value, f"--option {text!r}")
 
 
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """Return what `--option`, given any number of times, says.
+
+    Raises:
+        ConfigError: one of them is not `key=value`.
+
+    Example:
+        >>> parse_options(["mpp=0.25", "types=4"]), parse_options(None)
+        ({'mpp': 0.25, 'types': 4}, {})
+    """
+    return dict(parse_option(text) for text in texts or [])
+
+
 def _apply(content: dict[str, Any], change: str) -> None:
     """Set one value of the tree from `key.path=value`."""
     key, found, text = change.partition("=")

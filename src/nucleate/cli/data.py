@@ -230,17 +230,16 @@ def split(
         raise ConfigError(f"{out}: is there already. Choose another -o, or remove it.")
     for path, part in made.items():
         write_split(path, part)
+        sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
+        show(f"{path}: {sizes}; sha256 {part.digest}")
+        if part.mixes:
+            say(f"{path}: {part.mixes}")
     answer(
         splits=[
             {"file": path, "sha256": part.digest, "parts": part.parts}
             for path, part in made.items()
         ]
     )
-    for path, part in made.items():
-        sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
-        show(f"{path}: {sizes}; sha256 {part.digest}")
-        if part.mixes:
-            say(f"{path}: {part.mixes}")
 
 
 @app.command()
@@ -297,7 +296,7 @@ def keep_outside(out: Path, source: Path | None) -> None:
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:
     """Return name, card and entries of a named data set, or of a folder of one's own."""
-    from nucleate.config import parse_option
+    from nucleate.config import parse_options
     from nucleate.datasets import DATASETS
     from nucleate.datasets.collect import list_entries
 
@@ -311,5 +310,5 @@ def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple
                 f"{source}: is neither a folder nor the name of a data set. See nucleate data list."
             )
     card = pick(DATASETS, name, "data set").card
-    parsed = dict(parse_option(option) for option in options or [])
+    parsed = parse_options(options)
     return name, card, list_entries(name, place or Path(), parsed)

@@ -54,7 +54,7 @@ def prepare(
     Example:
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
     """
-    from nucleate.config import StainConfig, parse_option
+    from nucleate.config import StainConfig, parse_options
     from nucleate.crafting import CraftOptions
     from nucleate.datasets.collect import list_entries
     from nucleate.datasets.splits import read_split
@@ -85,7 +85,7 @@ def prepare(
         maps=tuple(name.strip() for name in maps.split(",") if name.strip()),
     )
     keep_outside(out, source)
-    entries = list_entries(data, source, dict(parse_option(o) for o in options or []))
+    entries = list_entries(data, source, parse_options(options))
     parts = None if split is None else read_split(split)
     written = prepare_entries(entries, out, wanted, parts, say)
     answer(out=out, pictures=written)

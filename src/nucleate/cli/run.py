@@ -129,15 +129,14 @@ def demo(
     Example:
       nucleate demo -o somewhere/
     """
-    from nucleate.checkpoint import DEFAULT_MODEL
+    from nucleate.checkpoint import DEFAULT_MODEL, EXAMPLE
     from nucleate.inference.batch import segment_files
     from nucleate.inference.load import load_model
     from nucleate.inference.source_run import BatchOptions
 
-    example = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
-        summary = segment_files([example], out, model, BatchOptions(), bar.say, bar.show)
+        summary = segment_files([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
     answer(out=out, **summary)
     row = summary["sources"][0]
     show(
@@ -300,13 +299,13 @@ def evaluate(
     else:
         if root is None or pred is not None:
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
-        from nucleate.config import parse_option
+        from nucleate.config import parse_options
         from nucleate.datasets.collect import list_entries
         from nucleate.inference.combine import with_tta
         from nucleate.inference.load import load_model
         from nucleate.inference.pipeline import EngineOptions
 
-        parsed = dict(parse_option(option) for option in options or [])
+        parsed = parse_options(options)
         entries = list_entries(data, root, parsed if mpp is None else {**parsed, "mpp": mpp})
         if any(entry.test_only for entry in entries):
             check_ledger(ledger)
@@ -325,7 +324,7 @@ def evaluate(
     )
     if out is not None:
         report.write(out)
-    answer(out=out, **report.content())
+    answer(report.content, out=out)
     _show_report(report)
 
 

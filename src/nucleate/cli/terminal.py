@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -93,15 +93,20 @@ def answering(stream: TextIO) -> Iterator[None]:
         _programs.pop()
 
 
-def answer(**facts: Any) -> None:  # noqa: ANN401
+def answer(more: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:  # noqa: ANN401
     """Give the result of a command to a program, as JSON, where --json asks for it.
 
     People read the same through `show`. Paths and arrays become text and lists.
-    """
-    from nucleate.metrics.report import no_nan
 
+    Args:
+        more: gives further facts that take long to work out: it is called for a program only.
+        facts: the result.
+    """
     for stream in _programs:
-        stream.write(f"{json.dumps(no_nan(facts), default=_plain, ensure_ascii=False)}\n")
+        from nucleate.metrics.report import no_nan
+
+        told = json.dumps(no_nan({**facts, **more()}), default=_plain, ensure_ascii=False)
+        stream.write(f"{told}\n")
         stream.flush()
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from nucleate.checkpoint import OPSET
 from nucleate.io.files import atomic
 from nucleate.models.network import Network
 from nucleate.types import detects, output_names
@@ -102,7 +103,7 @@ def export_onnx(
                 input_names=["image"],
                 output_names=deployed.names,
                 dynamic_axes={"image": free, **dict.fromkeys(deployed.names, out)},
-                opset_version=17,
+                opset_version=OPSET,
                 dynamo=False,
                 training=TrainingMode.EVAL if fold else TrainingMode.PRESERVE,
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nucleate.checkpoint import EXAMPLE
 from nucleate.errors import InputError
 from nucleate.io.images import read_image
 from nucleate.io.nuclei import open_nuclei
@@ -17,7 +18,6 @@ from nucleate.types import Instances
 LayerData = tuple[Any, dict[str, Any], str]  # what napari makes a layer of: data, options, kind
 MOST_OUTLINES = 20_000  # polygons that napari draws without a long wait
 MOST_PIXELS = 1 << 29  # of a label image in memory: 2 GiB
-_EXAMPLE = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"
 
 
 def label_layer(nuclei: Instances, name: str) -> LayerData:
@@ -84,7 +84,7 @@ def read_result(path: str | list[str]) -> list[LayerData]:
 
 def example() -> list[LayerData]:
     """Return the bundled picture as a layer, in micrometres."""
-    image, mpp = read_image(_EXAMPLE)
+    image, mpp = read_image(EXAMPLE)
     return [(image, {"name": "CMU-1", "rgb": True, **_scale(mpp)}, "image")]
 
 

@@ -87,8 +87,11 @@ def find_nuclei(
 
     resolution = mpp or _layer_mpp(image)
     nuclei = segment(_pixels(image), model, resolution)
-    makers = {"labels": [label_layer], "outlines": [outline_layer]}
-    makers["both"] = [make for one in makers.values() for make in one]
+    makers = {
+        "labels": [label_layer],
+        "outlines": [outline_layer],
+        "both": [label_layer, outline_layer],
+    }
     return [make(nuclei, image.name) for make in makers[draw]]
 
 
