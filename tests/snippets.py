@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
+import yaml
 from PIL import Image
 
-from tests.data import cryonuseg, hovernet, monuseg
+from tests.data import cryonuseg, hovernet, monuseg, tnbc
 from tests.synthetic import tissue
 
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w-]+\.yaml)\b")
+_TRAIN = {
+    "steps": 20, "validate_every": 10, "batch": 2, "warmup_steps": 2, "workers": 0,
+    "precision": "fp32", "device": "cpu",
+}  # fmt: skip
+_PRETEXT = {
+    "relative_position": {"patch_px": 32, "gap_px": 4, "jitter_px": 2, "width": 8},
+    "multiscale": {"view_px": 32, "width": 8},
+    "autoencoder": {"window_px": 64, "width": 8},
+}
+_DETECTOR = {"encoder": "resnet18", "proposals": [100, 60], "detections": 30, "regions": 32}
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ def commands(text: str) -> list[list[str]]:
 def _expanded(quoted: str) -> list[str]:
     word = "".join(shlex.split(quoted))
     if "*" in quoted and not re.search("[\"']", quoted):
-        return sorted(map(str, Path().glob(word))) or [word]
+        return sorted(glob.glob(word)) or [word]
     return [word]
 
 
@@ -78,9 +91,10 @@ def make_world(folder: Path) -> Path:
         "scans/three.tif",
         "more/two.svs",
         "CMU-1-Small-Region.svs",
+        "data/slides/aperio_svs/CMU-1-Small-Region.svs",
     ):
-        (folder / name).parent.mkdir(exist_ok=True)
-        _cut(example, folder / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _corner(example, folder / name)
     for number, name in enumerate(("01_1", "01_2", "02_1", "03_1", "04_1", "05_1")):
         image, labels = tissue(128, 128, 12, 70 + number)
         for part, pixels, suffix in (("images", image, "jpg"), ("labels", labels, "png")):
@@ -93,11 +107,16 @@ def make_world(folder: Path) -> Path:
     data = folder / "data"
     cryonuseg.make(data / "CryoNuSeg")
     hovernet.consep(data / "CoNSeP")
-    for name, names in (
-        ("MoNuSeg 2018 Training Data", monuseg.TRAIN),
-        ("MoNuSegTestData", monuseg.TEST),
+    tnbc.make(folder / "TNBC")  # as published; the recipes read it as a folder
+    shutil.copytree(folder / "mydata", data / "TNBC")
+    for seed, (name, names) in enumerate(
+        (
+            ("MoNuSeg 2018 Training Data", monuseg.TRAIN),
+            ("extra7", monuseg.EXTRA),
+            ("MoNuSegTestData", monuseg.TEST),
+        )
     ):
-        monuseg.make(folder / "zip" / name, names)
+        monuseg.make(folder / "zip" / name, names, first_seed=10 * seed)
         shutil.make_archive(str(data / "MoNuSeg" / name), "zip", folder / "zip", name)
     shutil.rmtree(folder / "zip")
     for name in ("CryoNuSeg", "CoNSeP"):
@@ -105,10 +124,38 @@ def make_world(folder: Path) -> Path:
     for archive in (data / "MoNuSeg").iterdir():
         shutil.copy(archive, folder)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
+    for path in (folder / "recipes").rglob("*.yaml"):
+        path.write_text(shortened(path.read_text(encoding="utf-8")), encoding="utf-8")
     return folder
 
 
-def _cut(example: Path, path: Path) -> None:
+def shortened(text: str) -> str:
+    """Return a recipe as YAML, cut to 20 steps of a tiny network; what is none stays as it is."""
+    recipe: dict[str, Any] = yaml.safe_load(text)
+    if "starts" in recipe:  # a study: two starts, all pictures, one seed
+        recipe |= {"starts": dict([*recipe["starts"].items()][:2]), "fractions": [1], "seeds": [1]}
+    elif "train" not in recipe:
+        return text
+    else:
+        recipe["train"] |= _TRAIN
+        recipe["data"]["validation"] = 0.4
+        model = recipe.get("model", {})
+        if model.get("family") == "mtl" and "init" not in recipe:
+            model["arguments"] |= {"widths": [8, 12], "blocks": 1}
+        elif model.get("family") == "mask_rcnn":
+            model["arguments"] |= _DETECTOR
+        if "pretext" in recipe:
+            recipe["data"] |= {"tile_px": 128, "tiles_per_slide": 2}
+            recipe["pretext"]["arguments"] |= _PRETEXT[recipe["pretext"]["task"]]
+            recipe["examples"] = 8
+        else:
+            recipe["train"]["crop_px"] = 64
+        if "crossval" in recipe:
+            recipe["crossval"] = {"folds": 3, "validation": 0.5}
+    return yaml.safe_dump(recipe, sort_keys=False)
+
+
+def _corner(example: Path, path: Path) -> None:
     """Write a part of the bundled example as a tiled TIFF that states its resolution."""
     pixels = tifffile.imread(example)[:384, :384]
     tifffile.imwrite(

@@ -8,6 +8,7 @@ from nucleate.labels import trace
 from tests.synthetic import tissue
 
 TRAIN = ("TCGA-A7-A13E-01Z-00-DX1", "TCGA-B0-5711-01Z-00-DX1", "TCGA-18-5592-01Z-00-DX1")
+EXTRA = ("TCGA-BC-A217-01Z-00-DX1", "TCGA-F9-A8NY-01Z-00-DX1")
 TEST = ("TCGA-2Z-A9J9-01A-01-TS1",)
 
 
@@ -24,10 +25,10 @@ def xml_of(outlines) -> str:
     )
 
 
-def make(root, names=TRAIN, size=128):
+def make(root, names=TRAIN, size=128, first_seed=0):
     """Write the tree and return name -> labels."""
     truth = {}
-    for seed, name in enumerate(names):
+    for seed, name in enumerate(names, first_seed):
         image, labels = tissue(size, size, 14, seed)
         xy, offsets, _ = trace(labels)
         outlines = [xy[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)]

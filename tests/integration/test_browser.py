@@ -243,6 +243,22 @@ def test_everything_can_be_done_from_the_keyboard(result, visit, tmp_path):
         assert page.evaluate("nucleate.panes()[0].overlay.hidden")
         page.keyboard.press("v")
         assert count(page) < 400
+        page.keyboard.press("Escape")
+        page.focus("#draw")
+        page.keyboard.press("Enter")
+        corners = []
+        for arrow in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+            page.keyboard.press(arrow)
+            page.wait_for_timeout(700)
+            page.keyboard.press("Space")
+            corners.append(page.evaluate("nucleate.here().centre"))
+        page.keyboard.press("Backspace")
+        page.keyboard.press("Enter")
+        drawn = page.evaluate("nucleate.panes()[0].overlay.ring")
+        assert np.allclose(drawn, corners[:3], atol=1)
+        (x0, y0), (x1, y1) = np.min(drawn, 0), np.max(drawn, 0)
+        around = ask(parquet, f"x between {x0} and {x1} and y between {y0} and {y1}")
+        assert 0 < count(page) < around  # a triangle
         page.keyboard.press("0")
         page.wait_for_timeout(900)
         assert page.evaluate("nucleate.here().zoom") == pytest.approx(before["zoom"], rel=0.02)

@@ -285,7 +285,8 @@ def slide(
         with atomic(out / f"{file.stem}.icc") as temporary:
             temporary.write_bytes(found.icc)
     for key, value in sorted(found.metadata.items()):
-        show(f"  {key} = {' '.join(value.split())[:120]}")
+        if not key.startswith("openslide."):  # said above, or said twice; --json has all
+            show(f"  {key} = {' '.join(value.split())[:120]}")
 
 
 def keep_outside(out: Path, source: Path | None) -> None:

@@ -55,8 +55,7 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
             "Ruifrok and Johnston."
         ),
         plots(_colour_plots(found)),
-        heading("By organ"),
-        _organs(found),
+        *_organs(found),
         heading("Bias between parts"),
         _bias(found),
         heading("Outliers"),
@@ -167,19 +166,21 @@ def _colour_plots(found: Inspection) -> list[str]:
     return [
         plot("Intensities on tissue", "level", "share", levels),
         plot("Mean stain of each picture", "haematoxylin (OD)", "eosin (OD)", stains),
-        *_by_organ(found, "haematoxylin", "Haematoxylin by organ"),
-        *_by_organ(found, "eosin", "Eosin by organ"),
-        *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre"),
+        *_by_organ(found, "haematoxylin", "Haematoxylin by organ", least=2),
+        *_by_organ(found, "eosin", "Eosin by organ", least=2),
+        *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre", least=2),
     ]
 
 
-def _by_organ(found: Inspection, metric: str, title: str, key: str = "organ") -> list[str]:
-    """Return a plot of a metric's values per organ, or nothing where there is none to show."""
+def _by_organ(
+    found: Inspection, metric: str, title: str, key: str = "organ", least: int = 1
+) -> list[str]:
+    """Return a plot of a metric's values per organ, or nothing where there are too few groups."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in found.rows:
         if row[metric] is not None:
             groups[row[key] or "not stated"].append(row[metric])
-    if not groups or (key != "organ" and len(groups) < 2):
+    if len(groups) < least:
         return []
     names = sorted(groups, key=lambda name: float(np.median(groups[name])))
 
@@ -202,13 +203,16 @@ def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
     )
 
 
-def _organs(found: Inspection) -> str:
+def _organs(found: Inspection) -> list[str]:
+    """Return the table of organs, or nothing where the data set names none."""
+    if not any(row["organ"] for row in found.rows):
+        return []
     head = ["organ", "pictures", *map(_plain, METRICS)]
     body = [
         [organ, row["pictures"], *(_number(row[metric]) for metric in METRICS)]
         for organ, row in found.organs.items()
     ]
-    return quiet("Means over pictures.") + table(head, body)
+    return [heading("By organ"), quiet("Means over pictures.") + table(head, body)]
 
 
 def _bias(found: Inspection) -> str:

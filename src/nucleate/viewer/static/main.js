@@ -12,7 +12,9 @@ const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAA
 const KEYS = [
   ["arrows", "move"], ["+ −", "zoom"], ["0", "whole picture"], ["1", "one pixel per pixel"],
   ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
-  ["R", "draw a region; Enter closes it"], ["V", "take the view as region"], ["Esc", "whole picture"],
+  ["R", "draw a region: click, or"], ["Space", "a corner in the middle of the view"],
+  ["Backspace", "takes the last corner back"], ["Enter", "closes the region"],
+  ["V", "take the view as region"], ["Esc", "whole picture"],
 ];
 
 let item = null; // what the server told of the picture
@@ -348,11 +350,7 @@ async function hover(overlay, position) {
 
 async function click(overlay, position) {
   const at = place(overlay, position);
-  if (drawing) {
-    drawing.push(at);
-    for (const pane of panes) { pane.overlay.ring = drawing; pane.overlay.paint(); }
-    return;
-  }
+  if (drawing) { setCorners([...drawing, at]); return; }
   const found = overlay.at(...at);
   if (found) await choose(found);
   else unchoose();
@@ -400,11 +398,18 @@ async function step(by) {
 const ringShown = () => (region ? Object.assign([...region], { closed: true }) : drawing);
 
 function startRegion() {
-  drawing = drawing ? null : [];
-  $("draw").setAttribute("aria-pressed", String(Boolean(drawing)));
-  if (drawing) { region = null; say("Click corners; Enter or a double click closes the region, Esc leaves it."); }
-  else say("");
+  $("draw").setAttribute("aria-pressed", String(!drawing));
+  if (drawing) { say(""); setCorners(null); return; }
+  region = null;
+  panes[0].viewer.canvas.focus(); // keys are for the picture now, not for the button
+  say("Click corners, or move the cross with the arrows and press Space; Enter or a double click closes the region, Esc leaves it.");
+  setCorners([]);
+}
+
+function setCorners(corners) {
+  drawing = corners;
   for (const pane of panes) { pane.overlay.ring = ringShown(); pane.overlay.paint(); }
+  if (corners?.length) say(`${corners.length} corner${corners.length > 1 ? "s" : ""}`);
 }
 
 function closeRegion() {
@@ -487,14 +492,15 @@ function key(event) {
     "0": () => view.goHome(), "1": () => { const { centre } = here(); go(panes[0].viewer, { centre, zoom: 1 }); },
     o: () => { for (const pane of panes) { pane.overlay.hidden = !pane.overlay.hidden; pane.overlay.paint(); } },
     c: () => { const s = $("colour"); s.selectedIndex = (s.selectedIndex + 1) % s.length; restyle(); },
-    r: startRegion, v: takeView, Enter: () => { if (drawing) closeRegion(); },
+    r: startRegion, v: takeView, Enter: closeRegion,
+    " ": () => setCorners([...drawing, here().centre]), Backspace: () => setCorners(drawing.slice(0, -1)),
     Escape: () => { unchoose(); setRegion(null); }, n: () => tried(step)(1), p: () => tried(step)(-1),
   };
   if (!field) {
     Object.assign(done, { ArrowLeft: () => pan(-80, 0), ArrowRight: () => pan(80, 0), ArrowUp: () => pan(0, -80), ArrowDown: () => pan(0, 80) });
   }
   const act = done[event.key] ?? done[event.key.toLowerCase()];
-  if (!act || (event.key === "Enter" && !drawing)) return;
+  if (!act || (["Enter", " ", "Backspace"].includes(event.key) && !drawing)) return;
   event.preventDefault();
   event.stopPropagation();
   act();

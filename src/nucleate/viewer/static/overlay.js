@@ -130,6 +130,11 @@ export class Overlay {
     ctx.setTransform(zoom, 0, 0, zoom, -box[0] * zoom, -box[1] * zoom);
     if (this.marked) line(ctx, this.marked, scale, true, []);
     if (this.ring) line(ctx, this.ring, scale, this.ring.closed, [8 / scale, 5 / scale]);
+    if (this.ring && !this.ring.closed) { // where the next corner comes, from the keyboard
+      const [x, y, arm] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 9 / scale];
+      line(ctx, [[x - arm, y], [x + arm, y]], scale, false, []);
+      line(ctx, [[x, y - arm], [x, y + arm]], scale, false, []);
+    }
     this.frames.push(performance.now());
     if (this.frames.length > 240) this.frames.shift();
   }
