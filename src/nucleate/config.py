@@ -183,6 +183,8 @@ class HeadConfig(Strict):
     """Key of `nucleate.losses.LOSSES` -> weight."""
     background: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Weight of the pixels outside of nuclei, relative to those inside."""
+    soft_px: NonNegative = 0.0
+    """Standard deviation of the Gaussian that smooths the target: rims are less sure."""
 
 
 class FitConfig(Strict):
@@ -221,8 +223,9 @@ class TrainConfig(FitConfig):
     """How long and how, and on what crops."""
 
     crop_px: Positive = 256
-    sampling: Literal["random", "grid"] = "random"
-    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
+    sampling: Literal["random", "grid", "touching"] = "random"
+    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order, or
+    every other one lies around a nucleus that touches another."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
     """Losses of the heads are summed as they are, or with learned weights."""
     keep: Literal["best", "last"] = "best"
