@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from typer.main import get_command
 
 from nucleate.cli import app
+from nucleate.cli.common import leaves
 
 PAGE = Path(__file__).parents[1] / "reference" / "commands.md"
 WIDTH = 100
@@ -19,20 +19,13 @@ WIDTH = 100
 def main() -> None:
     """Write the page."""
     text = "# Every command and option\n\nWritten by `docs/programs/commands.py`.\n"
-    for words, command in _leaves(get_command(app), ("nucleate",)):
-        name = " ".join(words)
+    for words, command in leaves(get_command(app)):
+        name = " ".join(("nucleate", *words))
         context = command.make_context(name, [], resilient_parsing=True)
         context.terminal_width = context.max_content_width = WIDTH
         told = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         text += f"\n## {name}\n\n```text\n{told}\n```\n"
     PAGE.write_text(text, encoding="utf-8")
-
-
-def _leaves(command: Any, words: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
-    below = getattr(command, "commands", None)
-    if below is None:
-        return [(words, command)]
-    return [leaf for name, sub in below.items() for leaf in _leaves(sub, (*words, name))]
 
 
 if __name__ == "__main__":

@@ -11,20 +11,14 @@ from PIL import Image
 from typer.main import get_command
 
 from nucleate.cli import app
+from nucleate.cli.common import leaves
 from tests.data import cryonuseg
 from tests.synthetic import tissue
 
 IMAGE, _ = tissue(160, 200, 25)
 
 
-def _leaves(command, words=()):
-    below = getattr(command, "commands", None)
-    if below is None:
-        return [(words, command)]
-    return [leaf for name, sub in below.items() for leaf in _leaves(sub, (*words, name))]
-
-
-LEAVES = _leaves(get_command(app))
+LEAVES = leaves(get_command(app))
 
 
 @pytest.mark.parametrize(("words", "command"), LEAVES, ids=["-".join(leaf[0]) for leaf in LEAVES])

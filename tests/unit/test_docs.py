@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nucleate.cli import app
+from nucleate.cli.common import leaves
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,19 +42,14 @@ def test_the_page_of_commands_has_them_all():
     """Word for word it depends on the parser's version; names and help do not."""
     from typer.main import get_command
 
-    def check(command, words):
-        for name, below in getattr(command, "commands", {}).items():
-            check(below, (*words, name))
-        if not hasattr(command, "commands"):
-            own = sections[" ".join(words)]
-            for option in command.params:
-                for each in option.opts:
-                    assert each in own or not each.startswith("-"), (words, each)
-                assert " ".join((option.help or "").split()) in " ".join(own.split()), words
-
     page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
     sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
-    check(get_command(app), ("nucleate",))
+    for words, command in leaves(get_command(app)):
+        own = sections[" ".join(("nucleate", *words))]
+        for option in command.params:
+            for each in option.opts:
+                assert each in own or not each.startswith("-"), (words, each)
+            assert " ".join((option.help or "").split()) in " ".join(own.split()), words
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,21 @@ def equip(app: typer.Typer) -> None:
             command.callback = _told(command.callback)
 
 
+def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
+    """Return every command below a parser's command, and the words that lead to it.
+
+    Example:
+        >>> from nucleate.cli import app
+        >>> from typer.main import get_command
+        >>> ("data", "check") in [words for words, _ in leaves(get_command(app))]
+        True
+    """
+    below = getattr(command, "commands", None)
+    if below is None:
+        return [(words, command)]
+    return [leaf for name, sub in below.items() for leaf in leaves(sub, (*words, name))]
+
+
 def _told(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that says as much, and in such words, as it is asked to."""
 
