@@ -206,7 +206,7 @@ class FitConfig(Strict):
     """Steps between validations; also between checkpoints."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Processes that make crops."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads of the network on the CPU; 0 takes all cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -222,7 +222,7 @@ class FitConfig(Strict):
 class TrainConfig(FitConfig):
     """How long and how, and on what crops."""
 
-    crop_px: Positive = 256
+    crop_px: Annotated[int, Field(gt=0, le=8192)] = 256
     sampling: Literal["random", "grid", "touching"] = "random"
     """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order, or
     every other one lies around a nucleus that touches another."""
@@ -353,9 +353,13 @@ def parse_tree(kind: type[Tree], content: dict[str, Any], owner: str) -> Tree:
         if first["type"] == "missing":
             raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
         raise ConfigError(
-            f"{owner}: {where} = {repr(first['input'])[:80]}: {first['msg'].lower()}.{more} "
+            f"{owner}: {where} = {repr(first['input'])[:80]}: {_lower(first['msg'])}.{more} "
             "Change the value."
         ) from error
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def check_arguments(
@@ -380,7 +384,7 @@ def check_arguments(
             ).validate_python(value)
         except ValidationError as error:
             raise ConfigError(
-                f"{owner}: {name} = {str(value)[:60]}: {error.errors()[0]['msg'].lower()}. "
+                f"{owner}: {name} = {str(value)[:60]}: {_lower(error.errors()[0]['msg'])}. "
                 "Change the value."
             ) from error
 

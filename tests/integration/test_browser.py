@@ -205,6 +205,45 @@ def test_a_region_counts_what_duckdb_counts(result, visit, tmp_path):
         assert count(page) == 400
 
 
+def test_what_is_counted_is_what_is_shown(result, visit, tmp_path):
+    image, parquet, labels = result
+    other = tmp_path / "b.png"
+    Image.fromarray(np.full((*labels.shape, 3), 200, np.uint8)).save(other)
+    with serving(open_shown([image, parquet, other], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.evaluate("nucleate.setRegion([[100, 100], [500, 100], [500, 500], [100, 500]])")
+        assert 0 < count(page) < 400
+        page.keyboard.press("r")  # a new region begins: the old one counts no more
+        assert count(page) == 400
+        assert "Whole picture" in page.inner_text("#region")
+        page.keyboard.press("r")
+        assert page.evaluate("nucleate.panes()[0].overlay.ring") is None
+        page.keyboard.press("r")
+        for _ in range(3):  # on a line
+            page.keyboard.press("Space")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(600)
+        page.keyboard.press("Enter")
+        assert count(page) == 400
+        assert "not on a line" in page.inner_text("#status")
+        assert page.evaluate("nucleate.panes()[0].overlay.ring") is None
+        page.keyboard.press("r")
+        page.keyboard.press("Space")
+        page.focus("#take-view")
+        page.keyboard.press("Enter")  # of a button, not of the region
+        assert len(page.evaluate("nucleate.panes()[0].overlay.ring")) == 4
+        page.keyboard.press("r")
+        page.keyboard.press("Space")
+        # an answer that comes late is not shown over what was chosen after it
+        page.route("**/api/items/1", lambda r: (page.wait_for_timeout(600), r.continue_()))
+        page.select_option("#item", label="b")
+        page.select_option("#item", label="a")
+        page.wait_for_timeout(1500)
+        assert page.evaluate("document.getElementById('item').selectedOptions[0].text") == "a"
+        assert count(page) == 400
+        assert page.get_attribute("#draw", "aria-pressed") == "false"
+
+
 def test_a_link_leads_back_to_the_view(result, visit, tmp_path):
     image, parquet, _ = result
     with serving(open_shown([image, parquet], None, tmp_path, print)) as address:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from nucleate.datasets.collect import list_entries
 from nucleate.datasets.convert import convert
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import ConfigError, InputError, OutputError
 from nucleate.features import no_nuclei
 from nucleate.inference.batch import BatchOptions, segment_files
 from nucleate.io.exports import PARQUET
@@ -119,6 +120,64 @@ def test_a_type_that_the_truth_lacks_becomes_its_most_frequent(tmp_path, result)
     (tmp_path / "t.json").write_text(json.dumps(content))
     export_results(out, "coco", tmp_path / "r.json", tmp_path / "t.json")
     assert {one["category_id"] for one in json.loads((tmp_path / "r.json").read_text())} == {4}
+
+
+def test_a_result_does_not_replace_what_it_is_made_of(tmp_path, result):
+    out, _ = result
+    parquet, truth = out / f"p_0{PARQUET}", tmp_path / "t.json"
+    truth.write_text("{}")
+    before = {path: path.read_bytes() for path in (parquet, out / "summary.json", truth)}
+    for source, to, target, beside in (
+        (parquet, "csv", parquet, None),
+        (out, "coco", out / "summary.json", None),
+        (parquet, "coco", truth, truth),
+    ):
+        with pytest.raises(ConfigError, match="would replace this source"):
+            export_results(source, to, target, beside)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_regular_file_stays(tmp_path, result):
+    out, _ = result
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no regular file"):
+        export_results(out / f"p_0{PARQUET}", "csv", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mpp": 0}, {"mpp": -1}, {"mpp": float("nan")}, {"mpp": "a"}, {"width": 0},
+        {"height": -3}, {"width": 10**12}, {"class_names": []}, {"origin_xy": [1]},
+    ],
+)  # fmt: skip
+def test_facts_that_cannot_be_are_refused(tmp_path, result, wrong):
+    out, _ = result
+    table = pyarrow.parquet.read_table(out / f"p_0{PARQUET}")
+    metadata = table.schema.metadata
+    metadata[b"nucleate"] = json.dumps({**json.loads(metadata[b"nucleate"]), **wrong}).encode()
+    path = tmp_path / f"x{PARQUET}"
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(InputError, match="was not written by this version"):
+        open_nuclei(path)
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("to", ["coco", "annotation-store", "spatialdata"])
+def test_a_class_without_a_name_is_refused(tmp_path, result, to, statistics):
+    out, _ = result
+    table = pyarrow.parquet.read_table(out / f"p_0{PARQUET}")
+    at = table.column_names.index("class")
+    beyond = pyarrow.array(np.full(len(table), 9, np.int16))
+    path = tmp_path / f"x{PARQUET}"
+    pyarrow.parquet.write_table(
+        table.set_column(at, "class", beyond), path, write_statistics=statistics
+    )
+    with pytest.raises(InputError, match="was not written by this version"):
+        export_results(path, to, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 def test_bad_input_is_one_sentence_and_no_file(tmp_path, result):

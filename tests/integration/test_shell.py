@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.main import get_command
 
 from nucleate.cli import app
 from nucleate.cli.common import leaves
-from tests.data import cryonuseg
+from tests.data import cryonuseg, folder
 from tests.synthetic import tissue
 
 IMAGE, _ = tissue(160, 200, 25)
@@ -72,6 +73,55 @@ def test_errors_are_json_too_and_the_sentence_stays(nucleate):
     assert code == 2
     assert "no such file" in json.loads(out)["error"]
     assert err.startswith("nucleate: nowhere.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "tells"),
+    [
+        ("segment -o out", "Missing argument"),
+        ("segment a.png -o out --mpp abc", "unable to parse string as a number"),
+        ("segment a.png -o out --threads 100000000", "1024"),
+        ("segment a.png -o out --scheduler foo", "tcp://HOST:PORT"),
+        ("evaluate a b --tta", "--tta go with --model"),
+        ("evaluate -m mtl-small --root x --mpp 0.25 --option mpp=0.5", "say the same"),
+        ("evaluate a b -o a.png", "a.png: is a file"),
+        ("prepare data ready --stain macenko --stain-file s.json", "Choose one"),
+        ("data split r.yaml -o splits --folds 3", "--scheme kfold"),
+        ("stain fit a.png -o a.png", "would replace this source"),
+        ("stain preview a.png -o a.png", "would replace this source"),
+        ("data check folder images -o images/check.json", "inside of the data"),
+    ],
+)
+def test_what_contradicts_itself_is_one_sentence(words, tells, tmp_path, monkeypatch, nucleate):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(IMAGE).save("a.png")
+    folder.make(tmp_path / "images", 1)
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = nucleate(*words.split(), "--json")
+    assert code == 2
+    assert tells in err
+    assert err.count("\n") == 1
+    assert json.loads(out)["error"] in err
+    assert sorted(tmp_path.rglob("*")) == before
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), IMAGE)
+
+
+def test_quiet_still_says_what_failed(tmp_path, nucleate):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    words = ("segment", tmp_path / "a.png", tmp_path / "b.png", "--mpp", 0.25)
+    code, _, err = nucleate(*words, "-o", tmp_path / "out", "-q")
+    assert code == 3
+    assert "1 source failed" in err
+    code, _, err = nucleate("segment", tmp_path / "b.png", "--mpp", 0.25, "-o", tmp_path / "out")
+    assert code == 2
+    assert err.count("b.png") == 1  # said once
+    assert nucleate("stain", "fit", tmp_path / "a.png", "-o", tmp_path / "s.json")[0] == 0
+    words = ("stain", "apply", tmp_path / "a.png", tmp_path / "b.png", "--stain")
+    code, out, err = nucleate(*words, tmp_path / "s.json", "-o", tmp_path / "n", "-q", "--json")
+    assert code == 3
+    assert "b.png" in err
+    assert list(json.loads(out)["failed"]) == [str(tmp_path / "b.png")]
 
 
 def test_quiet_says_the_result_alone(tmp_path, nucleate):

@@ -586,3 +586,26 @@ def test_the_queue_has_an_end_and_forgets(oracle, make_queue):
         queue.job(first)
     queue.close()  # what is in hand is put away
     assert [n for n, _ in queue.finished()] == [*numbers, *late, last][-KEPT:]
+
+
+def test_what_fails_does_not_push_out_what_there_is_to_see(oracle, make_queue):
+    queue = make_queue(oracle)
+    good = queue.add("good.png", png_bytes(painted(np.zeros((64, 64), np.int32))), 0.25)
+    waited(queue, good)
+    for i in range(KEPT + 1):
+        assert waited(queue, queue.add(f"{i}.png", b"none", 0.25)).state == "failed"
+    assert queue.job(good).state == "done"
+
+
+def test_a_picture_that_is_begun_at_once_is_known(oracle, make_queue, monkeypatch):
+    """The worker may be faster than whoever hands the picture over."""
+    queue = make_queue(oracle)
+    put = queue._waiting.put_nowait
+
+    def slowly(item):
+        put(item)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(queue._waiting, "put_nowait", slowly)
+    number = queue.add("a.png", png_bytes(painted(np.zeros((64, 64), np.int32))), 0.25)
+    assert waited(queue, number).state == "done"

@@ -72,6 +72,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = get_command(app)(prog_name="nucleate", standalone_mode=False)
+        if code == 130:  # the parser makes an exit of what interrupts it
+            raise KeyboardInterrupt
     except NucleateError as error:
         code = fail(str(error))
     except KeyboardInterrupt:

@@ -16,8 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate import __version__
-from nucleate.cli.terminal import answer, answering, command_line, say
-from nucleate.errors import NucleateError
+from nucleate.cli.terminal import answering, command_line, hushed, say
 
 _COMMON = {
     "as_json": typer.Option(
@@ -79,17 +78,13 @@ def _told(run: Callable[..., Any]) -> Callable[..., Any]:
             )
         try:
             with contextlib.ExitStack() as stack:
-                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 if as_json:
+                    nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                     stack.enter_context(answering(sys.stdout))
                     stack.enter_context(contextlib.redirect_stdout(nowhere))
                 if quiet:
-                    stack.enter_context(contextlib.redirect_stderr(nowhere))
-                try:
-                    return run(*words, **options)
-                except NucleateError as error:
-                    answer(error=str(error))
-                    raise
+                    stack.enter_context(hushed())
+                return run(*words, **options)
         except Exception:
             if verbose:
                 traceback.print_exc()

@@ -113,6 +113,7 @@ def check(
     if name == "nuinsseg" and report.part:
         report.notes.append(freeze(entries, splits / "nuinsseg"))
     if out is not None:
+        keep_outside(out, Path(source) if root is None else root)
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     answer(**asdict(report))
     groups = len({entry.group for entry in entries})
@@ -203,7 +204,7 @@ def split(
             "nuinsseg. Without it, one part for validation is drawn."
         ),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Number of folds of kfold.")] = 5,
+    folds: Annotated[int | None, typer.Option(help="Number of folds of kfold; 5.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
     ] = None,
@@ -218,12 +219,14 @@ def split(
     from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
+    if folds is not None and scheme != "kfold":
+        raise ConfigError("data split: --folds goes with --scheme kfold. Leave it away, or say so.")
     wanted = load_recipe(recipe, changes)
     if scheme is None:
         made = {out: collect(wanted.data, Path()).split}
     else:
         entries, _, _ = list_recipe(wanted.data, Path())
-        how = SchemeOptions(folds, wanted.data.validation, wanted.data.split_seed)
+        how = SchemeOptions(folds or 5, wanted.data.validation, wanted.data.split_seed)
         splits = split_by(scheme, list(entries.values()), how)
         made = {out / f"{name}.json": split for name, split in splits.items()}
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

@@ -43,7 +43,9 @@ PrecisionOption = Annotated[
         "faster where the CPU has it."
     ),
 ]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all cores.")]
+ThreadsOption = Annotated[
+    int, typer.Option(min=0, max=1024, help="Threads of the CPU; 0: all cores.")
+]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")

@@ -64,6 +64,8 @@ def prepare(
     from nucleate.types import check_mpp
 
     method = stain
+    if stain_file is not None and stain != "none":
+        raise ConfigError("prepare: --stain and --stain-file are two ways to fit. Choose one.")
     if stain_file is not None:
         method = read_normaliser(stain_file).method
     if method not in ("none", *METHODS):

@@ -22,7 +22,16 @@ from nucleate.cli.options import (
     TtaOption,
     model_names,
 )
-from nucleate.cli.terminal import Bar, answer, command_line, counted, say, show, show_table
+from nucleate.cli.terminal import (
+    Bar,
+    answer,
+    command_line,
+    counted,
+    say,
+    show,
+    show_table,
+    warn,
+)
 from nucleate.errors import ConfigError
 
 
@@ -111,10 +120,10 @@ def segment(
     finished = totals["done"] + totals["incomplete"]
     show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}, written to {out}")
     if totals["incomplete"]:
-        say(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
+        warn(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
     if totals["failed"]:
         failed = counted(totals["failed"], "source")
-        say(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
+        warn(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
 
@@ -251,8 +260,9 @@ def evaluate(
         str | None, typer.Option("--model", "-m", help="Evaluate a model instead of files.")
     ] = None,
     data: Annotated[
-        str, typer.Option(help="With --model: name of the data set's reader, see 'data list'.")
-    ] = "folder",
+        str | None,
+        typer.Option(help="With --model: reader of the data set, see 'data list'; else folder."),
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
     ] = None,
@@ -281,11 +291,16 @@ def evaluate(
     from nucleate.checkpoint import weights_digest
     from nucleate.datasets.monuseg import is_official_test
     from nucleate.evaluate import check_ledger, evaluate_files, evaluate_model, log_test_use
+    from nucleate.io.files import check_folder
     from nucleate.run_folder import git_commit
 
+    if out is not None:
+        check_folder(out)
     if model is None:
-        if options:
-            raise ConfigError("evaluate: --option goes with --model and --root. Leave it away.")
+        if options or data is not None or tta:
+            raise ConfigError(
+                "evaluate: --option, --data and --tta go with --model and --root. Leave them away."
+            )
         if pred is None or truth is None:
             raise ConfigError(
                 "evaluate: name the predictions and the truth, or use --model and "
@@ -306,13 +321,16 @@ def evaluate(
         from nucleate.inference.pipeline import EngineOptions
 
         parsed = parse_options(options)
-        entries = list_entries(data, root, parsed if mpp is None else {**parsed, "mpp": mpp})
+        if mpp is not None and "mpp" in parsed:
+            raise ConfigError("evaluate: --mpp and --option mpp say the same. Leave one away.")
+        reader = data or "folder"
+        entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
         if any(entry.test_only for entry in entries):
             check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)
         ready = with_tta(ready) if tta else ready
         report = evaluate_model(ready, entries, say, EngineOptions(tile_px))
-        report.about["data"] = {"reader": data, "root": root.name}
+        report.about["data"] = {"reader": reader, "root": root.name}
         name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
         digest = weights_digest(ready.card)
         names = [entry.name for entry in entries]

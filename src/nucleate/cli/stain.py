@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nucleate.cli.terminal import answer, say, show
-from nucleate.errors import ConfigError, InputError
+from nucleate.cli.terminal import answer, say, show, warn
+from nucleate.errors import InputError
+from nucleate.io.files import keep_apart
 
 app = typer.Typer(
     help="Stain normalisation: choose a reference, fit to it, apply it, look at it.",
@@ -113,6 +114,7 @@ def fit(
         chosen = {c.name for c in ranking if c.chosen}
         paths = [path for path in paths if path.stem in chosen]
     images = {path.stem: _read(path) for path in paths}
+    keep_apart(out, *paths)
     write_normaliser(out, fit_normaliser(images, method, blend, space, as_published))
     answer(file=out, method=method, references=list(images))
     show(f"{out}: {method}, reference {', '.join(images)}")
@@ -134,24 +136,27 @@ def apply(
     from nucleate.stain.normalise import read_normaliser
 
     normaliser = read_normaliser(stain)
-    paths = _pictures(sources, to=out)
-    failed = 0
+    paths = _pictures(sources)
+    for path in paths:
+        keep_apart(out / f"{path.stem}.png", path)
+    reasons: dict[str, str] = {}
     for path in paths:
         try:
             image = _read(path)
             transform = normaliser.adapt(image)
             write_png(out / f"{path.stem}.png", transform.apply(image))
         except NucleateError as error:
-            if len(paths) == 1:
+            reasons[str(path)] = str(error)
+            if len(reasons) == len(paths):
                 raise
-            say(str(error))
-            failed += 1
+            warn(str(error))
             continue
         if transform.note:
             say(f"{path}: {transform.note}")
-    answer(out=out, pictures=len(paths) - failed, failed=failed)
-    show(f"{len(paths) - failed} pictures written to {out}")
-    if failed:
+    written = len(paths) - len(reasons)
+    answer(out=out, pictures=written, failed=reasons)
+    show(f"{written} pictures written to {out}")
+    if reasons:
         raise typer.Exit(3)
 
 
@@ -180,6 +185,7 @@ def preview(
     if reference is None:
         ranking = rank(describe(path.stem, _read(path)) for path in paths)
         reference = next(path for path in paths if path.stem == ranking[0].name)
+    keep_apart(out, reference, *paths)
     step = max(1, len(paths) // count)
     images = {path.stem: _read(path) for path in paths[::step][:count]}
     sheet, notes = preview_sheet(images, reference.stem, _read(reference))
@@ -190,15 +196,13 @@ def preview(
     show(f"{out}: {len(images)} pictures, reference {reference}")
 
 
-def _pictures(sources: list[str], to: Path | None = None, for_fitting: bool = False) -> list[Path]:
+def _pictures(sources: list[str], for_fitting: bool = False) -> list[Path]:
     """Return the pictures of files, folders and globs."""
     from nucleate.datasets.monuseg import is_official_test
     from nucleate.inference.batch import expand_sources
 
     paths = [Path(path) for path in expand_sources(sources)]
     for path in paths:
-        if to is not None and path.resolve() == (to / f"{path.stem}.png").resolve():
-            raise ConfigError(f"{path}: a result would replace this source. Choose another -o.")
         if for_fitting and is_official_test(path.stem):
             raise InputError(
                 f"{path}: is an official test picture, on which nothing is fitted or selected. "

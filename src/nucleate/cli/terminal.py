@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 import time
@@ -67,6 +68,28 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+_unhushed: list[TextIO] = []  # stderr of a command that is to be quiet
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Say nothing in here but the result, and what went wrong."""
+    _unhushed.append(sys.stderr)
+    try:
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+        ):
+            yield
+    finally:
+        _unhushed.pop()
+
+
+def warn(text: str) -> None:
+    """Say what went wrong, also where a command is to be quiet."""
+    (_unhushed[-1] if _unhushed else sys.stderr).write(f"{text}\n")
+
+
 def show(text: str) -> None:
     """Print a result."""
     sys.stdout.write(f"{text}\n")
@@ -126,8 +149,12 @@ def counted(number: int, what: str) -> str:
 
 
 def fail(text: str, code: int = 2) -> int:
-    """Say what went wrong, in one line, and return the exit code."""
-    sys.stderr.write(f"nucleate: {' '.join(text.split())}\n")
+    """Say what went wrong, in one line, to a program as JSON too, and return the exit code."""
+    line = " ".join(text.split())
+    sys.stderr.write(f"nucleate: {line}\n")
+    if "--json" in sys.argv:
+        with answering(sys.stdout):
+            answer(error=line)
     return code
 
 

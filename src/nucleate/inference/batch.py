@@ -172,6 +172,7 @@ def segment_files(
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
         is_new = not mirror.folder.exists()
         batch = _Batch(model, options, folder, mirror, tell, progress)
+        batch.alone = len(sources) == 1
         try:
             rows = batch.here(sources) if cluster is None else batch.there(sources, cluster)
             if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
@@ -214,6 +215,7 @@ class _Batch:
         self._model, self._options, self._scratch, self._out = model, options, scratch, out
         self._tell, self._progress = tell, progress
         self.first_error: NucleateError | None = None
+        self.alone = False  # its failure is that of the whole, which is raised
 
     def here(self, sources: Sequence[Path | str]) -> list[dict[str, Any]]:
         """Segment one source after the other in this process."""
@@ -308,7 +310,8 @@ class _Batch:
     def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
         self.first_error = self.first_error or error
         name = f"{PurePath(source).name}: "
-        self._tell(f"failed: {name}{str(error).removeprefix(name)}")
+        if not self.alone:
+            self._tell(f"failed: {name}{str(error).removeprefix(name)}")
         return {"source": str(source), "status": "failed", "error": str(error)}
 
 

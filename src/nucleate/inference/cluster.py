@@ -6,6 +6,7 @@ Dask sends code and arguments as pickles: its scheduler must be reachable by peo
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ from nucleate.types import Maps, ModelCard, UInt8
 
 _RESOURCE = "GPU"
 _LOCK = threading.Lock()
+
+_ADDRESS = re.compile(r"(?:\w+://)?\S+:\d{1,5}|inproc://\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,11 @@ class connect:  # noqa: N801  # a context manager, used as a function
     def __enter__(self) -> Cluster:
         distributed: Any = optional("distributed", "cluster")
         address: Any = self._scheduler
+        if address is not None and not _ADDRESS.fullmatch(address):
+            raise ConfigError(
+                f"--scheduler {address!r}: is no address. Write it as tcp://HOST:PORT, as 'dask "
+                "scheduler' prints it."
+            )
         if self._profile is not None:
             address = start_slurm(read_profile(self._profile))
             self._open.append(address)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from nucleate.errors import InputError, OutputError, explain_os_error
+from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
 
@@ -39,6 +40,8 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
+        raise OutputError(f"{path}: is no regular file, and stays as it is. Choose another name.")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +54,33 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def keep_apart(out: Path, *inputs: Path | None) -> None:
+    """Raise a `ConfigError` if a result would replace one of the files that it is made from.
+
+    Example:
+        >>> keep_apart(Path("b.csv"), Path("a.parquet"), None)
+    """
+    for source in inputs:
+        if source is not None and out.resolve() == source.resolve():
+            raise ConfigError(f"{out}: the result would replace this source. Choose another -o.")
+
+
+def check_folder(path: Path) -> None:
+    """Check that a folder for results can be made: what takes long is not to find out at its end.
+
+    Raises:
+        OutputError: there is a file where a folder is needed, or it cannot be written to.
+    """
+    place = next((p for p in (path, *path.parents) if p.exists()), path)
+    if place.exists() and not place.is_dir():
+        raise OutputError(f"{place}: is a file, but results need a folder. Choose another -o.")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(explain_os_error(error, path)) from error
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ _COORDINATES = (
     "pixels of level 0, x to the right and y down from the corner of the picture; the picture "
     "begins at origin_xy of the file's level 0"
 )
+_LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
 _OWN = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
 
 
@@ -61,6 +62,9 @@ def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instan
     """Return the nuclei of a table that `to_table` made."""
     if not len(table):
         return replace(Instances.empty(frame), class_names=class_names)
+    classes = _numpy(table["class"])
+    if classes.min() < 0 or classes.max() >= len(class_names):
+        raise ValueError("a class without a name")
     coords, offsets = _from_wkb(table["geometry"])
     box = table["bbox"].combine_chunks()
     sides = [_numpy(box.field(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -70,7 +74,7 @@ def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instan
         offsets=offsets,
         boxes_xyxy=np.stack(sides, axis=1).astype(np.float32).reshape(-1, 4),
         scores=_numpy(table["score"]),
-        classes=_numpy(table["class"]),
+        classes=classes,
         frame=frame,
         features={n: _numpy(table[n]) for n in table.column_names if n not in _OWN},
         class_names=class_names,
@@ -165,6 +169,12 @@ class NucleiFile:
                 raise
             raise InputError(f"{self.path}: is damaged. Segment again.") from error
 
+    def checked(self) -> Iterator[Any]:
+        """Yield the rows as `tables` does, after their contents were looked at."""
+        for table in self.tables():
+            self._nuclei(table)
+            yield table
+
     def _nuclei(self, table: Any) -> Instances:  # noqa: ANN401
         import shapely
 
@@ -238,6 +248,7 @@ def open_nuclei(path: str | Path) -> NucleiFile:
         with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
             facts = json.loads(file.schema_arrow.metadata[_FACTS])
             count = file.metadata.num_rows
+            most = _largest_class(file.metadata)
     except pa.ArrowException as error:
         raise InputError(f"{path}: is damaged, or no Parquet file. Segment again.") from error
     except OSError as error:
@@ -248,10 +259,28 @@ def open_nuclei(path: str | Path) -> NucleiFile:
         names = tuple(str(name) for name in facts["class_names"])
         width, height = int(facts["width"]), int(facts["height"])
         x, y = facts["origin_xy"]
-        frame = Frame(width, height, facts["mpp"], (int(x), int(y)))
+        mpp = None if facts["mpp"] is None else float(facts["mpp"])
+        if min(width, height) < 1 or max(width, height) > _LARGEST or most >= len(names):
+            raise ValueError("a picture of no size, or classes without a name")
+        if mpp is not None and not 0 < mpp < np.inf:
+            raise ValueError("a resolution that is none")
+        frame = Frame(width, height, mpp, (int(x), int(y)))
     except (ValueError, LookupError, TypeError) as error:
         raise _foreign(path) from error
     return NucleiFile(path, frame, names, facts, count)
+
+
+def _largest_class(metadata: Any) -> int:  # noqa: ANN401
+    """Return the largest class of a file's nuclei as its statistics have it, 0 without any."""
+    if not metadata.num_row_groups:
+        return 0
+    first = metadata.row_group(0)
+    paths = [first.column(i).path_in_schema for i in range(first.num_columns)]
+    told = [
+        metadata.row_group(i).column(paths.index("class")).statistics
+        for i in range(metadata.num_row_groups)
+    ]
+    return max((int(s.max) for s in told if s is not None and s.has_min_max), default=0)
 
 
 class Writer:

@@ -12,7 +12,7 @@ from typing import Any
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.io.coco import CocoFile, detection, read_coco
 from nucleate.io.exports import EXPORTERS, PARQUET
-from nucleate.io.files import atomic, read_text
+from nucleate.io.files import atomic, keep_apart, read_text
 from nucleate.io.nuclei import NucleiFile, open_nuclei
 
 
@@ -53,6 +53,7 @@ def export_results(result: Path, to: str, out: Path, truth: Path | None = None) 
     if to != "coco" and truth is not None:
         raise ConfigError(f"--truth goes with --to coco, not with {to}. Leave it away.")
     files = _files(result)
+    keep_apart(out, result / "summary.json", truth, *(found.path for found in files))
     if to == "coco":
         return write_coco(files, result, out, truth)
     exporter = EXPORTERS[to]

@@ -106,6 +106,8 @@ def write_spatialdata(path: Path, found: NucleiFile) -> None:
 
     if not found.count:
         raise InputError(f"{found.path}: SpatialData cannot hold no nuclei at all. Use csv.")
+    for _ in found.checked():  # what reads it here is not our own reader
+        pass
     frame = geopandas.read_parquet(found.path).set_index("id").drop(columns="bbox", errors="ignore")
     mpp = found.frame.mpp or 1.0
     shapes = ShapesModel.parse(
@@ -141,10 +143,11 @@ def write_annotation_store(path: Path, found: NucleiFile) -> None:
         OutputError: the file cannot be written.
     """
     with atomic(path) as temporary:
+        temporary.touch()  # where this fails the system says why, which SQLite does not
         base = sqlite3.connect(temporary, isolation_level="DEFERRED")
         try:
             _make_store(base)
-            for table in found.tables():
+            for table in found.checked():
                 _fill_store(base, table, found.class_names, found.id_space)
             base.commit()
         except sqlite3.Error as error:  # a full disk is none of the system's own errors here

@@ -106,12 +106,13 @@ class Queue:
             raise InputError(f"{name}: is no picture known here. Known: {' '.join(PICTURES)}")
         with self._lock:
             number = self._next
+            self._jobs[number] = Job(name)  # before it is waited for: it may be begun at once
             try:
                 self._waiting.put_nowait((number, data, mpp))
             except queue.Full:
+                del self._jobs[number]
                 raise InputError(f"{name}: {WAITING} pictures wait already. Try again.") from None
             self._next += 1
-            self._jobs[number] = Job(name)
         return number
 
     def finished(self) -> list[tuple[int, Shown]]:
@@ -122,8 +123,11 @@ class Queue:
     def _forget(self) -> None:
         """Let go of the oldest pictures that are finished, beyond those that stay."""
         with self._lock:
-            over = [n for n, job in self._jobs.items() if job.state in ("done", "failed")]
-            for old in over[: max(0, len(over) - KEPT)]:
+            over = []
+            for state in ("done", "failed"):  # what failed does not push out what there is to see
+                ended = [n for n, job in self._jobs.items() if job.state == state]
+                over += ended[: max(0, len(ended) - KEPT)]
+            for old in over:
                 gone = self._jobs.pop(old)
                 for table in gone.shown.layers.values() if gone.shown is not None else ():
                     table.file.path.unlink(missing_ok=True)
@@ -151,7 +155,7 @@ class Queue:
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
             number, data, mpp = item
-            job = self._jobs[number]
+            job = self.job(number)
             job.state = "running"
             try:
                 job.shown = self._segment(job, data, mpp, number)

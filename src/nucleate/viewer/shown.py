@@ -112,7 +112,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown
     frame = files[0].frame if files else _frame(pixels)
     layers: dict[str, Table] = {}
     for file in files:
-        tell(f"{file.path.parent.name}/{file.path.name}: {file.count:,} nuclei")
+        tell(f"{file.path}: {file.count:,} nuclei")
         name = stem if len(files) == 1 else f"{file.path.parent.name}/{stem}"
         layers[name if name not in layers else f"{name} (2)"] = Table(file)
     return Shown(stem, frame, pixels, layers, note)

@@ -24,7 +24,7 @@ let filters = []; // [column, low, high]; an end that is null lets everything th
 let region = null; // corners, or null for the whole picture
 let drawing = null; // corners while a region is drawn
 let spans = new Map(); // "layer/column" -> {span, low, high}
-let chosen = -1; // row of the nucleus that N or P came to
+let chosen = -1; // row of the nucleus that N and P go on from
 
 const number = (value) => (value === null || value === undefined ? "–" :
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
@@ -51,10 +51,15 @@ function closePanes() {
   panes = [];
 }
 
+let showing = 0;
 async function show(about, place = {}) {
+  showing++;
   closePanes();
-  [item, region, drawing, layer, told] = [about, null, null, 0, { row: -1 }];
+  [item, region, drawing, layer, told, chosen] = [about, null, null, 0, { row: -1 }, -1];
   asking++;
+  choosing++; // an answer about the picture before comes too late
+  $("draw").setAttribute("aria-pressed", "false");
+  say("");
   filters = (Array.isArray(place.filters) ? place.filters : []).filter((f) => Array.isArray(f) && sortable().includes(f[0]));
   $("nucleus").hidden = true;
   $("note").hidden = !item.note;
@@ -255,7 +260,11 @@ async function count() {
     $("clear").disabled = !region;
     $("histogram").parentElement.hidden = !told.histogram;
     if (told.histogram) histogram(column, told);
-  } catch (error) { say(error.message); }
+  } catch (error) {
+    if (mine !== counting) return;
+    if (region) setRegion(null); // what was not counted is not kept
+    say(error.message);
+  }
 }
 
 function histogram(column, told) {
@@ -366,6 +375,7 @@ async function choose(found) {
   const mine = ++choosing;
   const facts = await api.nucleus(item.id, found.layer, found.row);
   if (mine !== choosing) return;
+  chosen = found.layer === layer ? found.row : -1;
   const rows = Object.entries(facts).filter(([name]) => name !== "outline" && name !== "id");
   $("nucleus-id").textContent = facts.id;
   $("nucleus-facts").replaceChildren(...rows.map(([name, value]) => {
@@ -389,8 +399,8 @@ async function step(by) {
   const rows = overlay.rowsSeen(layer);
   if (!rows.length) { say("There are no nuclei here."); return; }
   const at = rows.indexOf(chosen); // -1 before the first
-  chosen = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : (at + by + rows.length) % rows.length];
-  await choose({ layer, row: chosen });
+  const row = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : (at + by + rows.length) % rows.length];
+  await choose({ layer, row });
 }
 
 // ---- the region ----------------------------------------------------------------------------
@@ -398,9 +408,9 @@ async function step(by) {
 const ringShown = () => (region ? Object.assign([...region], { closed: true }) : drawing);
 
 function startRegion() {
-  $("draw").setAttribute("aria-pressed", String(!drawing));
-  if (drawing) { say(""); setCorners(null); return; }
-  region = null;
+  if (drawing) { setRegion(null); return; }
+  setRegion(null); // what is counted and saved is what is shown
+  $("draw").setAttribute("aria-pressed", "true");
   panes[0].viewer.canvas.focus(); // keys are for the picture now, not for the button
   say("Click corners, or move the cross with the arrows and press Space; Enter or a double click closes the region, Esc leaves it.");
   setCorners([]);
@@ -414,8 +424,13 @@ function setCorners(corners) {
 
 function closeRegion() {
   const corners = drawing?.filter(([x, y], i, all) => !i || x !== all[i - 1][0] || y !== all[i - 1][1]) ?? [];
-  setRegion(corners.length >= 3 ? corners : null);
-  if (corners.length < 3) say("A region needs three corners.");
+  const area = corners.reduce((sum, [x, y], i) => {
+    const [u, v] = corners[(i + 1) % corners.length];
+    return sum + (x * v - u * y) / 2;
+  }, 0);
+  const wide = corners.length >= 3 && Math.abs(area) >= 1;
+  setRegion(wide ? corners : null);
+  if (!wide) say("A region needs three corners that are not on a line.");
 }
 
 function setRegion(ring) {
@@ -500,7 +515,8 @@ function key(event) {
     Object.assign(done, { ArrowLeft: () => pan(-80, 0), ArrowRight: () => pan(80, 0), ArrowUp: () => pan(0, -80), ArrowDown: () => pan(0, 80) });
   }
   const act = done[event.key] ?? done[event.key.toLowerCase()];
-  if (!act || (["Enter", " ", "Backspace"].includes(event.key) && !drawing)) return;
+  const pressed = event.target.closest("button, summary, a") && ["Enter", " "].includes(event.key);
+  if (!act || pressed || (["Enter", " ", "Backspace"].includes(event.key) && !drawing)) return;
   event.preventDefault();
   event.stopPropagation();
   act();
@@ -512,7 +528,13 @@ async function start() {
   const listed = await api.items();
   $("item").replaceChildren(...listed.items.map((one) => option(one.id, one.name)));
   $("item-row").hidden = listed.items.length < 2;
-  $("item").onchange = tried(async () => { await show(await api.item($("item").value)); await listFilters(); });
+  $("item").onchange = tried(async () => {
+    const mine = ++showing;
+    const about = await api.item($("item").value);
+    if (mine !== showing) return; // another one was chosen, or dropped, meanwhile
+    await show(about);
+    await listFilters();
+  });
   $("layout").onchange = tried(async () => { await lay(); await listFilters(); });
   $("colour").onchange = tried(restyle);
   $("column").onchange = count;
