@@ -183,8 +183,6 @@ class HeadConfig(Strict):
     """Key of `nucleate.losses.LOSSES` -> weight."""
     background: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Weight of the pixels outside of nuclei, relative to those inside."""
-    soft_px: NonNegative = 0.0
-    """Standard deviation of the Gaussian that smooths the target: rims are less sure."""
 
 
 class FitConfig(Strict):
@@ -223,9 +221,8 @@ class TrainConfig(FitConfig):
     """How long and how, and on what crops."""
 
     crop_px: Annotated[int, Field(gt=0, le=8192)] = 256
-    sampling: Literal["random", "grid", "touching"] = "random"
-    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order, or
-    every other one lies around a nucleus that touches another."""
+    sampling: Literal["random", "grid"] = "random"
+    """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
     """Losses of the heads are summed as they are, or with learned weights."""
     keep: Literal["best", "last"] = "best"

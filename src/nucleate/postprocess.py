@@ -11,7 +11,7 @@ import numpy as np
 from nucleate.errors import ConfigError, nearest, pick
 from nucleate.labels import boxes_areas, compact, largest_pieces
 from nucleate.mask_nms import mask_nms
-from nucleate.types import OFFSET_PX, TYPE, Float32, Int16, Int32, Layer, Maps
+from nucleate.types import TYPE, Float32, Int16, Int32, Layer, Maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,46 +109,6 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     return drop_small(labels, thresholds["min_area"])
 
 
-def centre_votes(maps: Maps, thresholds: dict[str, float]) -> Int32:
-    """Let every pixel of the foreground vote for the centre of its nucleus, and join voters.
-
-    1. Foreground: probability above `foreground`.
-    2. Votes: each of its pixels votes for the place to which its offsets lead; votes are counted
-       per pixel and smoothed by a Gaussian of `smooth` pixels.
-    3. Centres: the highest places within 2 pixels that have more than `votes`.
-    4. A pixel belongs to the centre that is nearest to the place that it voted for.
-
-    Args:
-        maps: `foreground`, `offset_x` and `offset_y`, float32 (H, W) in 0..1.
-        thresholds: `foreground`, `votes`, `smooth`, `min_area`.
-
-    Returns:
-        int32 (H, W), 0 background, 1..n nuclei, each one 4-connected piece.
-
-    References:
-        Cheng et al. 2020, doi:10.1109/CVPR42600.2020.01249 (centres, and pixels that join them).
-    """
-    inside = maps["foreground"] > thresholds["foreground"]
-    high, wide = inside.shape
-    y, x = np.nonzero(inside)
-    scale = 2 * OFFSET_PX
-    to_x = np.rint(x + (maps["offset_x"][inside] - 0.5) * scale).astype(np.int64).clip(0, wide - 1)
-    to_y = np.rint(y + (maps["offset_y"][inside] - 0.5) * scale).astype(np.int64).clip(0, high - 1)
-    counts = np.bincount(to_y * wide + to_x, minlength=high * wide)
-    votes = counts.reshape(high, wide).astype(np.float32)
-    if thresholds["smooth"] > 0:
-        votes = cv2.GaussianBlur(votes, (0, 0), thresholds["smooth"])
-    around = cv2.dilate(votes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    centres = (votes >= around) & (votes > thresholds["votes"])
-    labels = np.zeros(inside.shape, np.int32)
-    if centres.any():
-        _, nearest_centre = cv2.distanceTransformWithLabels(
-            (~centres).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
-        )
-        labels[inside] = nearest_centre[to_y, to_x]
-    return drop_small(largest_pieces(labels), thresholds["min_area"])
-
-
 def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
     """Take every 4-connected piece of the foreground for a nucleus, as S2 counts them.
 
@@ -221,17 +181,6 @@ DECODERS: dict[str, Decoder] = {
             "min_area": (20.0, 30.0, 45.0, 60.0),
         },
         decode=one_layer(watershed),
-    ),
-    "centre_votes": Decoder(
-        heads=("foreground", "offset_x", "offset_y"),
-        defaults={"foreground": 0.5, "votes": 1.0, "smooth": 2.0, "min_area": 30.0},
-        grid={
-            "foreground": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
-            "votes": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0),
-            "smooth": (1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
-            "min_area": (20.0, 30.0, 45.0, 60.0),
-        },
-        decode=one_layer(centre_votes),
     ),
     "components": Decoder(
         heads=("foreground",),

@@ -14,7 +14,7 @@ import numpy as np
 
 from nucleate.errors import ConfigError, pick
 from nucleate.labels import boxes_areas, compact, distance_inside
-from nucleate.types import OFFSET_PX, TYPE, Bool, Float32, Int16, Int32
+from nucleate.types import TYPE, Bool, Float32, Int16, Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,40 +125,6 @@ def numbered(labels: Int32) -> Float32:
     return compact(labels)[0].astype(np.float32)  # exact below 2**24 nuclei per crop
 
 
-def offset_x(labels: Int32) -> Float32:
-    """Return how far the centroid of a pixel's nucleus lies to its right, 0.5 for not at all.
-
-    1 is `OFFSET_PX` pixels or more to the right, 0 as far to the left; 0.5 outside of nuclei.
-
-    References:
-        Neven et al. 2019, doi:10.1109/CVPR.2019.00904 (offsets to centres).
-
-    Example:
-        >>> (offset_x(np.array([[0, 1, 1, 1]], np.int32)) * 64 - 32).tolist()
-        [[0.0, 1.0, 0.0, -1.0]]
-    """
-    return _offsets(labels, 1)
-
-
-def offset_y(labels: Int32) -> Float32:
-    """Return how far the centroid of a pixel's nucleus lies below it: `offset_x` turned.
-
-    Example:
-        >>> (offset_y(np.array([[1], [1], [1]], np.int32)) * 64 - 32).tolist()
-        [[1.0], [0.0], [-1.0]]
-    """
-    return _offsets(labels, 0)
-
-
-def _offsets(labels: Int32, axis: int) -> Float32:
-    compacted, _ = compact(labels)
-    place = np.indices(labels.shape, np.float64)[axis]
-    flat = compacted.ravel()
-    centre = np.bincount(flat, place.ravel()) / np.maximum(np.bincount(flat), 1)
-    offset = np.where(compacted > 0, centre[compacted] - place, 0) / (2 * OFFSET_PX)
-    return np.clip(0.5 + offset, 0, 1).astype(np.float32)
-
-
 HEADS: dict[str, Head] = {
     "foreground": Head(foreground, "probability that a pixel belongs to a nucleus"),
     "distance": Head(distance, "distance to the outside of the nucleus, peak 1 in each"),
@@ -166,8 +132,6 @@ HEADS: dict[str, Head] = {
         distance_in_picture, "distance to the outside of the nucleus, peak 1 in the picture"
     ),
     "boundary": Head(boundary, "probability that a pixel is on the inner rim of a nucleus"),
-    "offset_x": Head(offset_x, "how far the centre of the nucleus lies to the right"),
-    "offset_y": Head(offset_y, "how far the centre of the nucleus lies below"),
     "instances": Head(numbered, "nuclei one by one: box, score and mask of each"),
 }
 

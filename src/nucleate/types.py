@@ -32,7 +32,6 @@ MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
 INSTANCES = "instances"  # the head of detectors; all others are maps
 _SHOWN = 2_000  # nuclei that a notebook draws
 TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
-OFFSET_PX = 32.0  # that the maps offset_x and offset_y reach to either side
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,7 +336,7 @@ def test_evaluate_gives_the_reader_its_options(tmp_path, nucleate):
     assert json.loads(out)["groups"] == 1 < groups
     code, _, err = nucleate("evaluate", "out", "truth", "--option", "mpp=1")
     assert code == 2
-    assert "--option goes with --model" in err
+    assert "--option, --data and --tta go with --model" in err
 
 
 def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):

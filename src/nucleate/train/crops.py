@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +11,6 @@ from torch.utils.data import Dataset
 
 from nucleate.augment import random_crop
 from nucleate.config import Recipe
-from nucleate.datasets.inspect import touching
-from nucleate.labels import boxes_areas, compact
 from nucleate.targets import encode
 from nucleate.types import Sample
 
@@ -44,12 +41,6 @@ class CropDataset(Dataset[Crop]):
             for number, sample in enumerate(samples)
             for centre in grid_centres(sample.image.shape[:2], recipe.train.crop_px)
         ]
-        self.touching = [
-            (number, centre)
-            for number, sample in enumerate(samples)
-            if recipe.train.sampling == "touching"
-            for centre in touching_centres(sample)
-        ]
 
     def __getitem__(self, index: int) -> Crop:
         train = self.recipe.train
@@ -59,31 +50,16 @@ class CropDataset(Dataset[Crop]):
             # a third word that is not 0: another stream of chance than the crops'
             order = np.random.default_rng((self.recipe.seed, turn, 1)).permutation(len(self.cells))
             number, centre = self.cells[order[place]]
-        elif train.sampling == "touching" and rng.random() < 0.5:
-            number, (x, y) = self.touching[int(rng.integers(len(self.touching)))]
-            moved = rng.uniform(-train.crop_px / 4, train.crop_px / 4, 2)
-            centre = x + float(moved[0]), y + float(moved[1])
         else:
             number, centre = int(np.searchsorted(self.cumulated, rng.random(), "right")), None
         sample = self.samples[number]
         image, labels, ignore = random_crop(sample, train.crop_px, self.recipe.augment, rng, centre)
         targets = encode(labels, list(self.recipe.maps), sample.classes)
-        for head, config in self.recipe.heads.items():
-            if config.soft_px:
-                targets[head] = cv2.GaussianBlur(targets[head], (0, 0), config.soft_px)
         return Crop(
             torch.from_numpy(image),
             {name: torch.from_numpy(target) for name, target in targets.items()},
             torch.from_numpy(ignore),
         )
-
-
-def touching_centres(sample: Sample) -> list[tuple[float, float]]:
-    """Return the middles (x, y) of the boxes of nuclei that touch another."""
-    labels = np.zeros((1, 1), np.int32) if sample.labels is None else compact(sample.labels)[0]
-    boxes, _ = boxes_areas(labels, int(labels.max(initial=0)))
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return [(float(x), float(y)) for x, y in middles[touching(labels)]]
 
 
 def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]:
