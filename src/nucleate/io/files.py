@@ -40,10 +40,10 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
-        raise OutputError(f"{path}: is no regular file, and stays as it is. Choose another name.")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
+            raise OutputError(f"{path}: is no regular file, and stays so. Choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as handle:
@@ -73,10 +73,10 @@ def check_folder(path: Path) -> None:
     Raises:
         OutputError: there is a file where a folder is needed, or it cannot be written to.
     """
-    place = next((p for p in (path, *path.parents) if p.exists()), path)
-    if place.exists() and not place.is_dir():
-        raise OutputError(f"{place}: is a file, but results need a folder. Choose another -o.")
     try:
+        place = next((p for p in (path, *path.parents) if p.exists()), Path())
+        if not place.is_dir():
+            raise OutputError(f"{place}: is a file, but results need a folder. Choose another -o.")
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
