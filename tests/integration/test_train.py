@@ -169,6 +169,16 @@ def test_damaged_checkpoint_is_named(run, tmp_path):
         copy.checkpoint("last")
 
 
+def test_too_little_memory_is_one_sentence(tree, tmp_path, monkeypatch):
+    import torch
+
+    from nucleate import losses
+
+    monkeypatch.setitem(losses.LOSSES, "mse", lambda s, t, w: s.sum() + torch.zeros(10**16).sum())
+    with pytest.raises(TrainingError, match=r"not enough memory .* Lower train\.batch"):
+        train_recipe(load_recipe(tree / "tiny.yaml"), tree, tmp_path / "run")
+
+
 def test_loss_that_is_not_finite_stops_with_its_parts(tree, tmp_path, monkeypatch):
     from nucleate import losses
 

@@ -128,9 +128,9 @@ def _try_network(recipe: Recipe) -> None:
     """
     train = recipe.train
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments).train()
-    crops = torch.zeros(min(train.batch, 2), 3, train.crop_px, train.crop_px, dtype=torch.uint8)
     half = train.precision != "fp32"
     try:
+        crops = torch.zeros(min(train.batch, 2), 3, train.crop_px, train.crop_px, dtype=torch.uint8)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             if isinstance(network, MaskRCNN):
                 nothing = torch.zeros(crops.shape[0], *crops.shape[2:])

@@ -219,7 +219,7 @@ def fit(
         callbacks: of Lightning, before the rows are written.
 
     Raises:
-        TrainingError: interrupted, or a checkpoint is damaged.
+        TrainingError: interrupted, a checkpoint is damaged, or there is not enough memory.
     """
     config = learner.config
     last = run.checkpoint("last")
@@ -257,12 +257,27 @@ def fit(
             scores = dict.fromkeys((f"hp/{name}" for name in learner.told), 0.0)  # filled in later
             trainer.logger.log_hyperparams(flat(recipe.model_dump(mode="json")), scores)
         numbers = DataLoader(Numbers(validation), batch_size=None)
-        trainer.fit(learner, loader, numbers, ckpt_path=last, weights_only=True)
+        try:
+            trainer.fit(learner, loader, numbers, ckpt_path=last, weights_only=True)
+        except (MemoryError, RuntimeError) as error:
+            if not _lacks_memory(error):
+                raise
+            raise TrainingError(
+                f"There is not enough memory on {device} for {config.batch} examples at a time. "
+                "Lower train.batch, or show less of a picture at once (train.crop_px); --resume "
+                "goes on from the last checkpoint."
+            ) from error
     if trainer.interrupted or trainer.global_step < config.steps:
         raise TrainingError(
             f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
             "last checkpoint. Go on with the same command and --resume."
         )
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    said = str(error)  # of a GPU, and of the CPU
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in said for words in known)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
