@@ -20,7 +20,8 @@ from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
-from nucleate.io.slides import ArraySource, Source
+from nucleate.io.slides import ArraySource
+from nucleate.io.source import Source
 from nucleate.labels import paint
 from nucleate.metrics.classes import Typed, compare_classes
 from nucleate.metrics.coco import Records, average_precision

@@ -11,7 +11,8 @@ from PIL import ImageCms
 from nucleate.errors import InputError
 from nucleate.io.extras import read_extras
 from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource, OpenSlideSource, RegionError, open_source
+from nucleate.io.slides import ArraySource, OpenSlideSource, open_source
+from nucleate.io.source import RegionError
 from nucleate.io.tiff import TiffSource
 from tests.synthetic import tissue
 from tests.synthetic_slide import Block, mirrored, write_slide

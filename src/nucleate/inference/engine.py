@@ -20,7 +20,8 @@ from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
 from nucleate.inference.stitch import stitch
 from nucleate.inference.tiling import plan
 from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource, RegionError, Source, open_source
+from nucleate.io.slides import ArraySource, open_source
+from nucleate.io.source import RegionError, Source
 from nucleate.labels import centroids_xy
 from nucleate.stain.normalise import Normaliser, Transform
 from nucleate.types import Frame, Instances, Maps, ModelCard, UInt8, check_mpp

@@ -29,7 +29,7 @@ from nucleate.inference.backends import Model
 from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out
 from nucleate.inference.tiling import Tile
 from nucleate.io.grids import Grid, Slide
-from nucleate.io.slides import RegionError
+from nucleate.io.source import RegionError
 from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds
 from nucleate.stain.normalise import Transform

@@ -22,7 +22,7 @@ from nucleate.io.files import atomic
 from nucleate.io.grids import Slide
 from nucleate.io.images import write_label_rows, write_png
 from nucleate.io.nuclei import NucleiFile
-from nucleate.io.slides import Source
+from nucleate.io.source import Source
 from nucleate.io.stores import write_annotation_store, write_ome_zarr, write_spatialdata
 from nucleate.labels import paint
 from nucleate.types import Instances, Int32, UInt8

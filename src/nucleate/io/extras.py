@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.io.slides import OpenSlideSource, Source, open_source
+from nucleate.io.slides import OpenSlideSource, open_source
+from nucleate.io.source import Source
 from nucleate.types import UInt8
 
 

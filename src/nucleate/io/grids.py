@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nucleate.io.slides import RegionError, Source
+from nucleate.io.source import RegionError, Source
 from nucleate.types import SAME_MPP, Float64, Int64, UInt8, grid_ratio
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open

@@ -9,7 +9,7 @@ import numpy as np
 
 from nucleate.errors import InputError, optional
 from nucleate.io.images import plausible_mpp
-from nucleate.io.slides import REMEDY, RegionError, whole_ratio
+from nucleate.io.source import REMEDY, RegionError, whole_ratio
 from nucleate.types import UInt8
 
 _UNITS = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}

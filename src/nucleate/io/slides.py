@@ -1,65 +1,20 @@
-"""Sources of pixels: anything from a small picture to a slide, read region by region."""
+"""A file → a source of pixels: anything from a small picture to a slide."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.io.images import PICTURES, plausible_mpp, read_image
+from nucleate.io.source import REMEDY, RegionError, Source, whole_ratio
 from nucleate.types import UInt8
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".zarr")
 _BIG_TIFF_BYTES = 256 << 20  # a TIFF above this size is read region by region where possible
-REMEDY = "The file is damaged or is no slide: copy it again, or convert it to a tiled TIFF."
-
-
-class RegionError(InputError):
-    """One region of a slide cannot be read; others may be."""
-
-
-def whole_ratio(edge: int, level_edge: int) -> float:
-    """Return a downsample without what comes of sizes that were cut to whole pixels.
-
-    Args:
-        edge: of level 0, in pixels.
-        level_edge: of the level.
-
-    Example:
-        >>> whole_ratio(10_000, 624), whole_ratio(10_000, 4_000), whole_ratio(9_000, 2_000)
-        (16.0, 2.5, 4.5)
-    """
-    ratio = edge / level_edge
-    whole = max(1, round(ratio))
-    return float(whole) if abs(edge / whole - level_edge) < 1.5 else ratio
-
-
-class Source(Protocol):
-    """Pixels of one picture at one or several resolutions (levels), on demand."""
-
-    name: str
-    width: int
-    """Of level 0, in pixels, as all sizes and positions that are not said to be of a level."""
-    height: int
-    mpp: float | None
-    origin_xy: tuple[int, int]
-    """Where the corner of this picture lies in the file's level 0."""
-    downsamples: tuple[float, ...]
-    """Of each level: level-0 pixels per pixel; the first is 1."""
-    level_sizes: tuple[tuple[int, int], ...]
-    """Width and height of each level, in its pixels."""
-
-    def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside a level, in its pixels.
-
-        Raises:
-            RegionError: this region cannot be read.
-            InputError: nothing can be read any more.
-        """
-        ...
 
 
 class ArraySource:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.io.images import tiff_mpp
-from nucleate.io.slides import REMEDY, RegionError, whole_ratio
+from nucleate.io.source import REMEDY, RegionError, whole_ratio
 from nucleate.types import UInt8
 
 _LARGE_PIXELS = 1 << 26  # from 8192 squared on, a TIFF is read region by region

@@ -23,7 +23,8 @@ from nucleate.datasets.monuseg import is_official_test
 from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.inference.batch import find_sources
-from nucleate.io.slides import Source, open_source
+from nucleate.io.slides import open_source
+from nucleate.io.source import Source
 from nucleate.pretrain.config import CorpusConfig, FolderConfig
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Int32, UInt8, check_mpp, grid_ratio

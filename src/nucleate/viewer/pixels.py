@@ -12,7 +12,7 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.io.grids import UNREAD_RGB, Slide
-from nucleate.io.slides import RegionError, Source
+from nucleate.io.source import RegionError, Source
 from nucleate.types import UInt8
 
 TILE_PX = 512

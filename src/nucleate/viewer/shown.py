@@ -15,7 +15,8 @@ from nucleate.errors import ConfigError, InputError
 from nucleate.io.exports import PARQUET, label_rows
 from nucleate.io.images import read_labels
 from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
-from nucleate.io.slides import Source, open_source
+from nucleate.io.slides import open_source
+from nucleate.io.source import Source
 from nucleate.labels import boxes_areas, centroids_xy, compact, largest_pieces, trace
 from nucleate.metrics.errors import PRED_FATES, TRUTH_FATES, fates
 from nucleate.metrics.matching import Overlap
