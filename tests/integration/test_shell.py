@@ -88,7 +88,9 @@ def test_errors_are_json_too_and_the_sentence_stays(nucleate):
         ("prepare data ready --stain macenko --stain-file s.json", "Choose one"),
         ("data split r.yaml -o splits --folds 3", "--scheme kfold"),
         ("stain fit a.png -o a.png", "would replace this source"),
+        ("stain fit images/images a.png -k 1 -o a.png", "would replace this source"),
         ("stain preview a.png -o a.png", "would replace this source"),
+        ("stain preview images/images --reference a.png -o a.png", "would replace this source"),
         ("data check folder images -o images/check.json", "inside of the data"),
     ],
 )

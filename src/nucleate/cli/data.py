@@ -107,13 +107,14 @@ def check(
     from nucleate.io.files import write_text
 
     name, card, entries = _entries(source, root, options)
+    if out is not None:
+        keep_outside(out, Path(source) if root is None else root)
     report = check_entries(entries, card)
     if name == "shards":
         report.problems += damaged_shards(Path(source) if root is None else root)
     if name == "nuinsseg" and report.part:
         report.notes.append(freeze(entries, splits / "nuinsseg"))
     if out is not None:
-        keep_outside(out, Path(source) if root is None else root)
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     answer(**asdict(report))
     groups = len({entry.group for entry in entries})
@@ -226,7 +227,9 @@ def split(
         made = {out: collect(wanted.data, Path()).split}
     else:
         entries, _, _ = list_recipe(wanted.data, Path())
-        how = SchemeOptions(folds or 5, wanted.data.validation, wanted.data.split_seed)
+        how = SchemeOptions(
+            5 if folds is None else folds, wanted.data.validation, wanted.data.split_seed
+        )
         splits = split_by(scheme, list(entries.values()), how)
         made = {out / f"{name}.json": split for name, split in splits.items()}
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

@@ -109,12 +109,12 @@ def fit(
     from nucleate.stain.reference import select as rank
 
     paths = _pictures(sources, for_fitting=True)
+    keep_apart(out, *paths)
     if references is not None:
         ranking = rank((describe(path.stem, _read(path)) for path in paths), references)
         chosen = {c.name for c in ranking if c.chosen}
         paths = [path for path in paths if path.stem in chosen]
     images = {path.stem: _read(path) for path in paths}
-    keep_apart(out, *paths)
     write_normaliser(out, fit_normaliser(images, method, blend, space, as_published))
     answer(file=out, method=method, references=list(images))
     show(f"{out}: {method}, reference {', '.join(images)}")
@@ -182,10 +182,10 @@ def preview(
     from nucleate.stain.sheet import preview_sheet
 
     paths = _pictures(sources)
+    keep_apart(out, reference, *paths)
     if reference is None:
         ranking = rank(describe(path.stem, _read(path)) for path in paths)
         reference = next(path for path in paths if path.stem == ranking[0].name)
-    keep_apart(out, reference, *paths)
     step = max(1, len(paths) // count)
     images = {path.stem: _read(path) for path in paths[::step][:count]}
     sheet, notes = preview_sheet(images, reference.stem, _read(reference))

@@ -171,10 +171,9 @@ def segment_files(
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
         is_new = not mirror.folder.exists()
-        batch = _Batch(model, options, folder, mirror, tell, progress)
-        batch.alone = len(sources) == 1
+        batch = _Batch(sources, model, options, folder, mirror, tell, progress)
         try:
-            rows = batch.here(sources) if cluster is None else batch.there(sources, cluster)
+            rows = batch.here() if cluster is None else batch.there(cluster)
             if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
                 raise batch.first_error
             summary = _summary(rows, model, options)
@@ -205,6 +204,7 @@ class _Batch:
 
     def __init__(
         self,
+        sources: Sequence[Path | str],
         model: Model,
         options: BatchOptions,
         scratch: Path,
@@ -212,14 +212,14 @@ class _Batch:
         tell: Callable[[str], None],
         progress: Callable[[Path, Progress], None],
     ) -> None:
+        self._sources = sources
         self._model, self._options, self._scratch, self._out = model, options, scratch, out
         self._tell, self._progress = tell, progress
         self.first_error: NucleateError | None = None
-        self.alone = False  # its failure is that of the whole, which is raised
 
-    def here(self, sources: Sequence[Path | str]) -> list[dict[str, Any]]:
+    def here(self) -> list[dict[str, Any]]:
         """Segment one source after the other in this process."""
-        return [self._one(source) for source in sources]
+        return [self._one(source) for source in self._sources]
 
     def _one(self, source: Path | str) -> dict[str, Any]:
         try:
@@ -247,13 +247,13 @@ class _Batch:
             raise
         return self._finish(run)
 
-    def there(self, sources: Sequence[Path | str], cluster: Cluster) -> list[dict[str, Any]]:
+    def there(self, cluster: Cluster) -> list[dict[str, Any]]:
         """Segment the regions of all sources on a cluster, as its workers get free."""
         rows: dict[int, dict[str, Any]] = {}
         under_way: dict[int, tuple[Run, Progress]] = {}
 
         def begun() -> Iterator[tuple[int, Run]]:
-            for i, source in enumerate(sources):
+            for i, source in enumerate(self._sources):
                 try:
                     run = self._begin(source)
                 except NucleateError as error:
@@ -310,7 +310,7 @@ class _Batch:
     def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
         self.first_error = self.first_error or error
         name = f"{PurePath(source).name}: "
-        if not self.alone:
+        if len(self._sources) > 1:  # the failure of the only one is raised
             self._tell(f"failed: {name}{str(error).removeprefix(name)}")
         return {"source": str(source), "status": "failed", "error": str(error)}
 

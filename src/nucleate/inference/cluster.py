@@ -36,7 +36,6 @@ from nucleate.types import Maps, ModelCard, UInt8
 
 _RESOURCE = "GPU"
 _LOCK = threading.Lock()
-
 _ADDRESS = re.compile(r"(?:\w+://)?\S+:\d{1,5}|inproc://\S+")
 
 
