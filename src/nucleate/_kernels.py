@@ -41,56 +41,81 @@ def boxes_areas(labels, n):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def flood(levels, markers, mask):  # type: ignore[no-untyped-def]
+def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
     """Marker-controlled watershed by a bucket queue: low levels first, first in first out.
 
-    `levels` uint8 (H, W), `markers` int32 (H, W), `mask` bool (H, W). Ties are broken by age, as
-    in Meyer's algorithm; pixels have four neighbours. The result is that of a priority queue.
+    `levels` uint8 (H, W), `markers` int32 (H, W), `pieces` int32 (H, W) the 4-connected pieces 1..n
+    of the mask. Ties are broken by age, as in Meyer's algorithm; pixels have four neighbours. The
+    result is that of a priority queue. Water does not leave its piece, so each is flooded by
+    itself, which keeps memory near, and one of a single marker belongs to that.
     """
     height, width = levels.shape
     wide = width + 2  # a border of pixels that are not free: no neighbour needs to be looked for
-    labels = np.full((height + 2) * wide, -1, np.int32)
-    level_of = np.zeros((height + 2) * wide, np.uint8)
+    only = np.zeros(n + 1, np.int32)
+    several = np.zeros(n + 1, np.bool_)
+    ends = np.zeros(n + 2, np.int64)
+    for y in range(height):
+        for x in range(width):
+            piece, marker = pieces[y, x], markers[y, x]
+            if piece > 0 and marker > 0:
+                if only[piece] != 0 and only[piece] != marker:
+                    several[piece] = True
+                only[piece] = marker
+                ends[piece + 1] += 1
+    for i in range(n + 1):
+        ends[i + 1] = ends[i] + (ends[i + 1] if several[i] else 0)
+    begins = ends[:-1].copy()
+    seeds = np.empty(ends[n + 1], np.int64)  # of each piece with several markers, row by row
+    labels = np.zeros((height + 2) * wide, np.int32)  # -1 is free
+    level_of = np.empty((height + 2) * wide, np.uint8)
     following = np.empty((height + 2) * wide, np.int32)
+    for y in range(height):
+        for x in range(width):
+            piece, at = pieces[y, x], (y + 1) * wide + x + 1
+            if not several[piece]:
+                labels[at] = only[piece]
+                continue
+            level_of[at] = levels[y, x]
+            labels[at] = -1
+            if markers[y, x] > 0:
+                labels[at] = markers[y, x]
+                seeds[begins[piece]] = at
+                begins[piece] += 1
     head = np.full(257, -1, np.int32)
     head[256] = 0  # ends the search
     tail = np.full(257, -1, np.int32)
-    for y in range(height):
-        for x in range(width):
-            if mask[y, x]:
-                at, level = (y + 1) * wide + x + 1, levels[y, x]
-                labels[at], level_of[at] = markers[y, x], level
-                if markers[y, x] > 0:
-                    following[at] = -1
-                    if head[level] < 0:
-                        head[level] = at
-                    else:
-                        following[tail[level]] = at
-                    tail[level] = at
     sides = (-wide, -1, 1, wide)
-    level = 0
-    while True:
-        while head[level] < 0:
-            level += 1
-        if level == 256:
-            break
-        at = head[level]
-        head[level] = following[at]
-        lowest = level
-        for side in sides:
-            there = at + side
-            if labels[there] == 0:
-                labels[there] = labels[at]
-                raised = int(level_of[there])
-                following[there] = -1
-                if head[raised] < 0:
-                    head[raised] = there
-                else:
-                    following[tail[raised]] = there
-                tail[raised] = there
-                lowest = min(lowest, raised)
-        level = lowest
-    return np.maximum(labels.reshape(height + 2, wide)[1:-1, 1:-1], 0)
+    for piece in np.flatnonzero(several):
+        level = 256
+        for at in seeds[ends[piece] : ends[piece + 1]]:
+            raised = int(level_of[at])
+            following[at] = -1
+            if head[raised] < 0:
+                head[raised] = at
+            else:
+                following[tail[raised]] = at
+            tail[raised] = at
+            level = min(level, raised)
+        while True:
+            while head[level] < 0:
+                level += 1
+            if level == 256:
+                break
+            at = head[level]
+            head[level] = following[at]
+            for side in sides:
+                there = at + side
+                if labels[there] < 0:
+                    labels[there] = labels[at]
+                    raised = int(level_of[there])
+                    following[there] = -1
+                    if head[raised] < 0:
+                        head[raised] = there
+                    else:
+                        following[tail[raised]] = there
+                    tail[raised] = there
+                    level = min(level, raised)
+    return labels.reshape(height + 2, wide)[1:-1, 1:-1].copy()
 
 
 @_compiled
@@ -126,70 +151,72 @@ def sums(labels, values, n):  # type: ignore[no-untyped-def]
 
 @_compiled
 def uneven(labels, n):  # type: ignore[no-untyped-def]
-    """Return bool (n,): labels 1..n that are not one 4-connected piece without a hole.
+    """Return bool (n,): labels 1..n that are there, but not one 4-connected piece without a hole.
 
     A hole is what an 8-connected ring encloses. Two by two pixels tell the number of pieces less
-    that of holes (Gray 1971, doi:10.1109/T-C.1971.223289); a walk from the first pixel tells
-    whether there is one piece.
+    that of holes (Gray 1971, doi:10.1109/T-C.1971.223289); a walk round the first pixel's piece
+    that meets every crack between the label and others tells that there is no other piece.
     """
     height, width = labels.shape
     wide = width + 2
     padded = np.zeros((height + 2, wide), np.int32)
     padded[1:-1, 1:-1] = labels
     corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), where pieces are 8-connected
-    areas = np.zeros(n + 1, np.int64)
+    cracks = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
     for y in range(height + 1):
+        a, c = np.int32(0), np.int32(0)
         for x in range(width + 1):
-            a, b = padded[y, x], padded[y, x + 1]
-            c, d = padded[y + 1, x], padded[y + 1, x + 1]
-            if d > 0:
-                if areas[d] == 0:
+            b, d = padded[y, x + 1], padded[y + 1, x + 1]
+            if not a == b == c == d:
+                if first[d] == 0:
                     first[d] = (y + 1) * wide + x + 1
-                areas[d] += 1
-            if a == b and c == d and a == c:
-                continue
-            for k in range(4):
-                i = (a, b, c, d)[k]
-                if i == 0 or (k > 0 and i == a) or (k > 1 and i == b) or (k > 2 and i == c):
-                    continue  # nothing, or counted already
-                same = (a == i) + (b == i) + (c == i) + (d == i)
-                if same == 1:
-                    corners[i] += 1
-                elif same == 3:
-                    corners[i] -= 1
-                elif same == 2 and (a == d or b == c) and a != b and a != c:
-                    corners[i] -= 2
+                if b != d:
+                    cracks[b] += 1
+                    cracks[d] += 1
+                if c != d:
+                    cracks[c] += 1
+                    cracks[d] += 1
+                for k in range(4):
+                    i = (a, b, c, d)[k]
+                    if i == 0 or (k > 0 and i == a) or (k > 1 and i == b) or (k > 2 and i == c):
+                        continue  # nothing, or counted already
+                    same = (a == i) + (b == i) + (c == i) + (d == i)
+                    if same == 1:
+                        corners[i] += 1
+                    elif same == 3:
+                        corners[i] -= 1
+                    elif same == 2 and (a == d or b == c) and a != b and a != c:
+                        corners[i] -= 2
+            a, c = b, d
     flat = padded.ravel()
-    seen = np.zeros(flat.shape, np.bool_)
-    waiting = np.empty(max(areas.max(), 1), np.int64)
+    step = (1, wide, -1, -wide)  # east, south, west, north
     out = np.zeros(n, np.bool_)
     for i in range(1, n + 1):
-        reached = 0
-        if areas[i] > 0:
-            waiting[0], count, reached = first[i], 1, 1
-            seen[first[i]] = True
-            while count > 0:
-                count -= 1
-                at = waiting[count]
-                for side in (-wide, -1, 1, wide):
-                    there = at + side
-                    if flat[there] == i and not seen[there]:
-                        seen[there] = True
-                        waiting[count] = there
-                        count += 1
-                        reached += 1
-        out[i - 1] = reached != areas[i] or corners[i] != 4
+        if cracks[i] == 0:
+            continue  # not there
+        at, way, met = first[i], 0, 0  # the piece is on the right hand
+        while met == 0 or at != first[i] or way != 0:
+            met += 1
+            if flat[at + step[way]] != i:
+                way = (way + 1) % 4
+            else:
+                at += step[way]
+                if flat[at + step[way - 1]] == i:
+                    at += step[way - 1]
+                    way = (way + 3) % 4
+        out[i - 1] = met != cracks[i] or corners[i] != 4
     return out
 
 
 @_compiled
-def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]
-    """Walk round the first 4-connected piece of each id; return vertices (m, 2) and offsets.
+def trace(labels, boxes):  # type: ignore[no-untyped-def]
+    """Walk round the first 4-connected piece of each label 1..n; return vertices (m, 2), offsets.
 
-    The walk follows the cracks between pixels, clockwise, and emits the middle of each crack:
-    the contour that marching squares draws at one half. Runs of equal direction are shortened to
-    their ends. Every pixel centre of the piece lies inside, every other one outside.
+    `boxes` (n, 4) are those of the labels. The walk follows the cracks between pixels, clockwise,
+    and emits the middle of each crack: the contour that marching squares draws at one half. Runs
+    of equal direction are shortened to their ends. Every pixel centre of the piece lies inside,
+    every other one outside.
     """
     height, width = labels.shape
     step_y = np.array([0, 1, 0, -1])  # directions: 0 east, 1 south, 2 west, 3 north
@@ -199,12 +226,15 @@ def trace(labels, ids, start_yx):  # type: ignore[no-untyped-def]
     left_y = np.array([-1, 0, 0, -1])  # and on the left hand
     left_x = np.array([0, 0, -1, -1])
     out = np.empty((1024, 2), np.float32)
-    offsets = np.zeros(len(ids) + 1, np.int64)
+    offsets = np.zeros(len(boxes) + 1, np.int64)
     used = 0
-    for k in range(len(ids)):
-        wanted, y, x, way = ids[k], start_yx[k, 0], start_yx[k, 1], 0
+    for k in range(len(boxes)):
+        wanted, y, x, way = k + 1, boxes[k, 1], boxes[k, 0], 0
+        while x < boxes[k, 2] and labels[y, x] != wanted:
+            x += 1
         first_y, first_x, begin = y, x, used
-        while True:
+        there = x < boxes[k, 2]  # a label that is not there has no outline
+        while there:
             if used + 2 > len(out):
                 larger = np.empty((2 * len(out), 2), np.float32)
                 larger[:used] = out[:used]

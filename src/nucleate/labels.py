@@ -136,10 +136,7 @@ def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
 
     count = int(labels.max(initial=0))
     boxes, _ = boxes_areas(labels, count)
-    starts = np.empty((count, 2), np.int64)
-    for i, (x0, y0, x1, _) in enumerate(boxes):
-        starts[i] = y0, x0 + int(np.argmax(labels[y0, x0:x1] == i + 1))
-    xy, offsets = _kernels.trace(labels, np.arange(1, count + 1, dtype=np.int64), starts)
+    xy, offsets = _kernels.trace(labels, boxes)
     return xy, offsets, boxes
 
 

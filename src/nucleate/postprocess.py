@@ -105,7 +105,8 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     seeds = inside & (distance > thresholds["marker"])
     _, markers = cv2.connectedComponents(seeds.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     levels = np.rint(255 * (1 - distance)).astype(np.uint8)
-    labels = largest_pieces(_kernels.flood(levels, markers.astype(np.int32), inside))
+    count, pieces = cv2.connectedComponents(inside.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    labels = largest_pieces(_kernels.flood(levels, markers, pieces, count - 1))
     return drop_small(labels, thresholds["min_area"])
 
 
@@ -142,11 +143,10 @@ def drop_small(labels: Int32, min_area: float) -> Int32:
         >>> drop_small(np.array([[1, 0, 2, 2]], np.int32), 2).tolist()
         [[0, 0, 1, 1]]
     """
-    count = int(labels.max(initial=0))
-    _, areas = boxes_areas(labels, count)
-    table = np.zeros(count + 1, np.int32)
-    table[1:] = np.where(areas >= max(min_area, 1), np.arange(1, count + 1), 0)
-    return compact(table[labels])[0]
+    _, areas = boxes_areas(labels, int(labels.max(initial=0)))
+    kept = areas >= max(min_area, 1)
+    table = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+    return table.take(labels)
 
 
 def mean_score(labels: Int32, foreground: Float32) -> Float32:

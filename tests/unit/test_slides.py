@@ -49,6 +49,20 @@ def test_tiff_is_read_region_by_region_as_openslide_reads_it(tmp_path, block, om
     np.testing.assert_array_equal(own.read(0, 0, 575, 475, 1), tifffile.imread(path, level=1))
 
 
+def test_beyond_the_picture_it_is_mirrored_as_often_as_needed():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        high, wide = rng.integers(1, 40, 2).tolist()
+        image = rng.integers(0, 256, (high, wide, 3), dtype=np.uint8)
+        x0, y0 = rng.integers(-60, 60, 2).tolist()
+        x1, y1 = x0 + int(rng.integers(1, 120)), y0 + int(rng.integers(1, 120))
+        columns, rows = np.arange(x0, x1) % (2 * wide), np.arange(y0, y1) % (2 * high)
+        columns = np.where(columns < wide, columns, 2 * wide - 1 - columns)
+        rows = np.where(rows < high, rows, 2 * high - 1 - rows)
+        found = Slide(ArraySource(image), 0.25).read((x0, y0, x1, y1), 0.25)
+        np.testing.assert_array_equal(found, image[rows][:, columns])
+
+
 def test_a_large_tiff_is_read_in_pieces_and_a_small_one_whole(tmp_path, block):
     write_slide(tmp_path / "large.tif", 9000, 8000, block)
     write_slide(tmp_path / "small.tif", 900, 800, block)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from nucleate.io.source import RegionError, Source
-from nucleate.types import SAME_MPP, Float64, Int64, UInt8, grid_ratio
+from nucleate.types import SAME_MPP, Float64, UInt8, grid_ratio
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
 UNREAD_RGB = (150, 90, 140)  # as tissue is: whoever looks for it finds out that it cannot be read
@@ -178,21 +178,14 @@ class Slide:
     def _mirrored(self, x0: int, y0: int, x1: int, y1: int, grid: Grid) -> UInt8:
         """Return read pixels of a region that may reach beyond the picture, mirrored there."""
         width, height = self._read_size(grid)
-        columns, rows = _mirror(np.arange(x0, x1), width), _mirror(np.arange(y0, y1), height)
-        left, top = int(columns.min()), int(rows.min())
-        right, bottom = int(columns.max()) + 1, int(rows.max()) + 1
-        region = self.source.read(left, top, right, bottom, grid.level)
-        if region.shape[:2] == (y1 - y0, x1 - x0):
-            return np.ascontiguousarray(region)
-        return np.ascontiguousarray(region[rows - top][:, columns - left])
-
-
-def _mirror(index: Int64, length: int) -> Int64:
-    """Return indices folded into 0..length - 1, as mirrors at both ends do.
-
-    Example:
-        >>> _mirror(np.arange(-2, 5), 3).tolist()
-        [1, 0, 0, 1, 2, 2, 1]
-    """
-    folded = index % (2 * length)
-    return np.where(folded < length, folded, 2 * length - 1 - folded)
+        left, right = max(0, min(x0, 2 * width - x1)), min(width, max(x1, -x0))
+        top, bottom = max(0, min(y0, 2 * height - y1)), min(height, max(y1, -y0))
+        region = np.ascontiguousarray(self.source.read(left, top, right, bottom, grid.level))
+        if (left, top, right, bottom) == (x0, y0, x1, y1):
+            return region
+        above, before = max(0, -y0), max(0, -x0)
+        after = max(0, y1 - height), before, max(0, x1 - width)
+        padded = cv2.copyMakeBorder(region, above, *after, cv2.BORDER_REFLECT)
+        y0, y1 = y0 - top + above, y1 - top + above
+        x0, x1 = x0 - left + before, x1 - left + before
+        return np.ascontiguousarray(padded[y0:y1, x0:x1])
