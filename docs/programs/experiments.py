@@ -16,7 +16,7 @@ NAMES = {
     "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
     "component_count_error": "counting error of 4-connected pieces",
 }  # fmt: skip
-ELSEWHERE = ("laptop", "mtl-small", "mtl-ablation")  # have results of their own
+ELSEWHERE = ("laptop", "mtl-small", "mtl-base", "mtl-ablation")  # have results of their own
 SHOWN = ("aji", "pq", "dice", "iou", "count_error")
 
 
@@ -79,7 +79,8 @@ def overview(found: list[dict], known: dict[str, dict]) -> str:
         if not mine:
             lines.append(line([name, "not run", "", "", "", *("–" for _ in SHOWN)]))
     lines.append(
-        "\n`laptop` and `mtl-small` have their own [results](index.md); `mtl-ablation` is below.\n"
+        "\n`laptop`, `mtl-small` and `mtl-base` have their own [results](index.md); `mtl-ablation` is "
+        "below.\n"
     )
     return "\n".join(lines)
 

@@ -46,14 +46,14 @@ class Model:
 class OpenVinoBackend:
     """ONNX on the CPU. Compiled models are not shared between threads; calls are serialised.
 
-    In int8 the file says what is computed in integers; the rest is f32.
+    In int8 the file says what is computed in integers; the rest is bf16, as far as the CPU has it.
     """
 
     def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
         import openvino
 
         settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" else "bf16",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # two processes would pin themselves to the same cores
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
