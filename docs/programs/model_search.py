@@ -147,6 +147,18 @@ SEARCH = (
         "deeper", "three blocks per level instead of two: half again the time", 0.4,
         ("model.arguments.blocks=3",),
     ),
+    *(
+        Hypothesis(
+            f"MoNuSeg alone, {method}", f"colours are brought to one reference: {why}", expected,
+            ("data.sets=[{name: monuseg, path: MoNuSeg/MoNuSeg 2018 Training Data.zip}]",
+             f"stain.method={method}"),
+        )
+        for method, why, expected in (
+            ("vahadane", "the best on other organs in the ablation of normalisers", 0.5),
+            ("histogram", "the best on TNBC there", 0.3),
+            ("macenko", "the usual one", 0.3),
+        )
+    ),
 )  # fmt: skip
 
 
