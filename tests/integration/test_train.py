@@ -488,7 +488,7 @@ def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
     model = train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "pupil")
     base, other = (load_file(m / "model.safetensors") for m in (run / "model", model))
     assert any(not np.array_equal(base[k], other[k]) for k in base)
-    assert "lean by 1.0 towards what tiny say" in read_card(model).notes
+    assert "lean by 1.0 towards the maps of tiny" in read_card(model).notes
     assert any(entry.get("through") == "tiny" for entry in read_card(model).training_data)
 
 

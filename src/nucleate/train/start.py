@@ -107,7 +107,7 @@ def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
     cards = teacher_cards(recipe)
     if cards:
         names = ", ".join(card.name for card in cards)
-        said += f" Targets lean by {recipe.teacher.weight} towards what {names} say."
+        said += f" Targets lean by {recipe.teacher.weight} towards the maps of {names}."
     return said, trained_on + [entry for card in cards for entry in _through(card)]
 
 
