@@ -122,25 +122,34 @@ def seams(folder: Path) -> dict[str, Any]:
         print(tile, exact[tile], flush=True)
     slide = folder / "tissue.tif"
     write_slide(slide, edge, edge, tissue_block(), covered=some_blocks(edge, 6))
-    tables = {}
-    for tile in (512, 1024, 2048):
-        out = folder / f"model-{tile}"
-        segment(slide, "-o", out, "--tile-px", tile)
-        tables[tile] = open_nuclei(out / "tissue.nuclei.parquet").read()
-        print(tile, len(tables[tile]), flush=True)
+    small = folder / "small.tif"
+    write_slide(small, 2000, 2000, tissue_block())
     model = {
+        precision: tile_sizes(folder / precision, slide, small, precision)
+        for precision in ("f32", "int8")
+    }
+    return {"edge": edge, "truth": len(truth), "oracle": exact, "model": model}
+
+
+def tile_sizes(folder: Path, slide: Path, small: Path, precision: str) -> dict[str, Any]:
+    """Return how far results of the bundled model agree, one tile size against another."""
+    from nucleate.io.nuclei import open_nuclei
+
+    def found(path: Path, tile: int) -> Any:
+        out = folder / f"{path.stem}-{tile}"
+        segment(path, "-o", out, "--tile-px", tile, "--precision", precision)
+        return open_nuclei(out / f"{path.stem}.nuclei.parquet").read()
+
+    tables = {tile: found(slide, tile) for tile in (512, 1024, 2048)}
+    pairs = {
         f"{a} and {b}": agreement(tables[a], tables[b])
         for a, b in ((512, 1024), (512, 2048), (1024, 2048))
     }
-    small = folder / "small.tif"
-    write_slide(small, 2000, 2000, tissue_block())
-    segment(small, "-o", folder / "whole", "--tile-px", 2048)
-    one = open_nuclei(folder / "whole" / "small.nuclei.parquet").read()
+    whole = found(small, 2048)
     for tile in (512, 1024):
-        segment(small, "-o", folder / f"small-{tile}", "--tile-px", tile)
-        other = open_nuclei(folder / f"small-{tile}" / "small.nuclei.parquet").read()
-        model[f"2000², {tile} and untiled"] = agreement(one, other)
-    return {"edge": edge, "truth": len(truth), "oracle": exact, "model": model}
+        pairs[f"2000², {tile} and untiled"] = agreement(whole, found(small, tile))
+    print(precision, pairs, flush=True)
+    return pairs
 
 
 def agreement(one: Any, other: Any) -> dict[str, Any]:

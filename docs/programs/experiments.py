@@ -79,8 +79,8 @@ def overview(found: list[dict], known: dict[str, dict]) -> str:
         if not mine:
             lines.append(line([name, "not run", "", "", "", *("–" for _ in SHOWN)]))
     lines.append(
-        "\n`laptop`, `mtl-small` and `mtl-base` have their own [results](index.md); `mtl-ablation` is "
-        "below.\n"
+        "\n`laptop`, `mtl-small` and `mtl-base` have their own [results](index.md); "
+        "`mtl-ablation` is below.\n"
     )
     return "\n".join(lines)
 

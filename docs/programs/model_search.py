@@ -300,9 +300,9 @@ def page() -> str:
             "One change at a time, equal steps, the same held-out patients of MoNuSeg's training "
             "pictures; each prediction was written down before its run. The base is the mean of "
             f"two seeds, which are {apart:.1f} points apart: less says nothing. Seconds: bf16, one "
-            f"thread, 1024 × 1024 pixels, of one run, of another from '{LATER}' on, and of a third, "
-            "without the change of colours, for the last three. The code of offsets, soft rims and "
-            "touching nuclei is in commit 906855e: it gained nothing, and went."
+            f"thread, 1024 × 1024 pixels, of one run, of another from '{LATER}' on, and of a "
+            "third, without the change of colours, for the last three. The code of offsets, soft "
+            "rims and touching nuclei is in commit 906855e: it gained nothing, and went."
         ),
         "",
         "| variant | because | expected | AJI | against the base | PQ | AJI on TNBC, unseen | s |",

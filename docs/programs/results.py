@@ -32,8 +32,8 @@ Written by `docs/programs/results.py` from the `metrics.json` files beside it. M
 in parentheses the 95 % percentile bootstrap interval over pictures (10,000 resamples). One training
 run each: the interval says nothing about [other seeds](#other-seeds-and-data-from-elsewhere).
 
-What is `mtl-base` now was called `mtl-small` until commit f275106: tables and rows of earlier commits
-still say so.
+What is `mtl-base` now was called `mtl-small` until commit f275106: tables and rows of earlier
+commits still say so.
 """
 
 

@@ -41,12 +41,14 @@ def seams(found: dict[str, Any]) -> list[str]:
     lines += [f"| {t} | {row['nuclei']} | {row['wrong']} |" for t, row in found["oracle"].items()]
     lines += [
         "\nThe bundled model, one tile size against another (the same: IoU above 0.9):\n",
-        "| tiles | nuclei | the same |",
-        "|---|---|---|",
+        "| tiles | precision | nuclei | the same |",
+        "|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {row['nuclei'][0]} and {row['nuclei'][1]} | {100 * row['share']:.3f} % |"
-        for name, row in found["model"].items()
+        f"| {name} | {precision} | {row['nuclei'][0]} and {row['nuclei'][1]} "
+        f"| {100 * row['share']:.3f} % |"
+        for precision, rows in found["model"].items()
+        for name, row in rows.items()
     ]
     return lines
 
