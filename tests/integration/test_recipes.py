@@ -1,12 +1,14 @@
 """Every shipped recipe loads, and trains for two steps on a generated tree of its data."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.checkpoint import read_encoder_card
+from nucleate.checkpoint import find_model, read_card, read_encoder_card, write_card
 from nucleate.config import load_recipe, load_tree, parse_recipe, parse_tree
 from nucleate.models import build
 from nucleate.pretrain import make_pretext, pretrain_recipe
@@ -40,6 +42,13 @@ def test_recipe_is_complete_and_consistent(path):
     check_recipe(recipe)
 
 
+def _stranger(name: str, copy: Path) -> str:
+    """Copy a bundled model, as if it knew no picture: the generated ones bear real names."""
+    shutil.copytree(find_model(name), copy)
+    write_card(copy, replace(read_card(copy), training_data=[]))
+    return str(copy)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_trains_for_two_steps(path, tmp_path):
     """As it stands but for the size of pictures, crops and widths."""
@@ -69,9 +78,13 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
         tree["model"]["arguments"]["widths"] = widths
     if tree["init"]["imagenet"] != "never":
         tree["init"]["imagenet"] = "never"  # nothing is downloaded in a test
+    tree["teacher"]["models"] = [
+        _stranger(name, tmp_path / f"teacher-{name}") for name in tree["teacher"]["models"]
+    ]
     small = parse_recipe(tree, path.name)
     model = load_model(train_recipe(small, tmp_path, tmp_path / "run"))
     assert (model.card.family, model.card.heads) == (recipe.model.family, list(recipe.maps))
+    assert ("maps of" in model.card.notes) == bool(recipe.teacher.models)
     assert len(segment(tissue(64, 64, 4)[0], model, mpp=recipe.data.mpp)) >= 0
 
 
