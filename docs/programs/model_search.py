@@ -49,6 +49,7 @@ class Hypothesis:
 
 
 BASE, AGAIN, LATER = "half resolution, 16 wide", "another seed", "the base, later"
+MONUSEG = "data.sets=[{name: monuseg, path: MoNuSeg/MoNuSeg 2018 Training Data.zip}]"
 WIDE = ("model.arguments.widths=[32,64,128,256]",)
 QUARTER = (*WIDE, "model.arguments.stem=4")
 SEARCH = (
@@ -90,7 +91,7 @@ SEARCH = (
         "MoNuSeg alone",
         "other data sets draw other rims: what helps to find hurts to outline",
         -0.5,
-        ("data.sets=[{name: monuseg, path: MoNuSeg/MoNuSeg 2018 Training Data.zip}]",),
+        (MONUSEG,),
     ),
     Hypothesis(
         "foreground by cross-entropy alone",
@@ -109,7 +110,7 @@ SEARCH = (
         "MoNuSeg alone, stronger stain",
         "to be held against MoNuSeg alone on TNBC, which neither has seen: another laboratory",
         -0.5,
-        ("data.sets=[{name: monuseg, path: MoNuSeg/MoNuSeg 2018 Training Data.zip}]",
+        (MONUSEG,
          "augment.stain=0.5"),
     ),
     Hypothesis(
@@ -150,7 +151,7 @@ SEARCH = (
     *(
         Hypothesis(
             f"MoNuSeg alone, {method}", f"colours are brought to one reference: {why}", expected,
-            ("data.sets=[{name: monuseg, path: MoNuSeg/MoNuSeg 2018 Training Data.zip}]",
+            (MONUSEG,
              f"stain.method={method}"),
         )
         for method, why, expected in (
