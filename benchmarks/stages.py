@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from skimage.segmentation import watershed as reference_watershed
 
-from nucleate import _kernels, load_model
+from nucleate import load_model
 from nucleate.features import measure
 from nucleate.io.images import read_image
-from nucleate.labels import largest_pieces, rasterise, trace
+from nucleate.labels import flood, largest_pieces, rasterise, trace
 from nucleate.postprocess import DECODERS, flat
 
 ROOT = Path(__file__).parents[1]
@@ -36,12 +36,6 @@ def seconds(call, repeat=7):
         call()
         times.append(time.perf_counter() - begun)
     return statistics.median(times)
-
-
-def flooded(levels, markers, inside):
-    """Return the watershed, as the decoder calls it."""
-    count, pieces = cv2.connectedComponents(inside.view(np.uint8), connectivity=4)
-    return _kernels.flood(levels, markers, pieces, count - 1)
 
 
 def main():
@@ -78,7 +72,7 @@ def main():
         "trace outlines": seconds(lambda: trace(labels)),
         "measure features": seconds(lambda: measure(labels, tile, xy, offsets, 0.25)),
         "draw outlines back": seconds(lambda: rasterise(xy, offsets, labels.shape)),
-        "flood alone": seconds(lambda: flooded(levels, markers, inside)),
+        "flood alone": seconds(lambda: flood(levels, markers, inside)),
         "flood, scikit-image": seconds(lambda: reference_watershed(levels, markers, mask=inside)),
         "largest pieces alone": seconds(lambda: largest_pieces(labels)),
     }

@@ -85,37 +85,32 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
     head[256] = 0  # ends the search
     tail = np.full(257, -1, np.int32)
     sides = (-wide, -1, 1, wide)
-    # how a pixel is queued is written out twice: a function for it halves the speed
+    near = np.empty(4, np.int64)
     for piece in np.flatnonzero(several):
-        level = 256
-        for at in seeds[ends[piece] : ends[piece + 1]]:
-            raised = int(level_of[at])
-            following[at] = -1
-            if head[raised] < 0:
-                head[raised] = at
-            else:
-                following[tail[raised]] = at
-            tail[raised] = at
-            level = min(level, raised)
+        level, fresh = 256, seeds[ends[piece] : ends[piece + 1]]
         while True:
+            for at in fresh:
+                raised = int(level_of[at])
+                following[at] = -1
+                if head[raised] < 0:
+                    head[raised] = at
+                else:
+                    following[tail[raised]] = at
+                tail[raised] = at
+                level = min(level, raised)
             while head[level] < 0:
                 level += 1
             if level == 256:
                 break
-            at = head[level]
+            at, reached = head[level], 0
             head[level] = following[at]
             for side in sides:
                 there = at + side
                 if labels[there] < 0:
                     labels[there] = labels[at]
-                    raised = int(level_of[there])
-                    following[there] = -1
-                    if head[raised] < 0:
-                        head[raised] = there
-                    else:
-                        following[tail[raised]] = there
-                    tail[raised] = there
-                    level = min(level, raised)
+                    near[reached] = there
+                    reached += 1
+            fresh = near[:reached]
     return labels.reshape(height + 2, wide)[1:-1, 1:-1].copy()
 
 
@@ -152,7 +147,7 @@ def sums(labels, values, n):  # type: ignore[no-untyped-def]
 
 @_compiled
 def uneven(labels, n):  # type: ignore[no-untyped-def]
-    """Return bool (n,): labels 1..n that are there, but not one 4-connected piece without a hole.
+    """Return bool (n,): labels 1..n that are not one 4-connected piece without a hole.
 
     A hole is what an 8-connected ring encloses. Two by two pixels tell the number of pieces less
     that of holes (Gray 1971, doi:10.1109/T-C.1971.223289); a walk round the first pixel's piece
@@ -192,7 +187,7 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
             a, c = b, d
     flat = padded.ravel()
     step = (1, wide, -1, -wide)  # east, south, west, north
-    out = np.zeros(n, np.bool_)
+    out = np.ones(n, np.bool_)
     for i in range(1, n + 1):
         if cracks[i] == 0:
             continue  # not there

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from nucleate.errors import ConfigError, nearest, pick
-from nucleate.labels import boxes_areas, compact, largest_pieces
+from nucleate.labels import boxes_areas, compact, flood, largest_pieces
 from nucleate.mask_nms import mask_nms
 from nucleate.types import TYPE, Float32, Int16, Int32, Layer, Maps
 
@@ -96,8 +96,6 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
         >>> watershed(maps, dict(foreground=0.5, marker=0.6, smooth=0, min_area=1)).tolist()
         [[0, 1, 1, 1, 1, 2, 2, 2, 0]]
     """
-    from nucleate import _kernels
-
     inside = maps["foreground"] > thresholds["foreground"]
     distance = np.clip(maps["distance"], 0.0, 1.0)
     if thresholds["smooth"] > 0:
@@ -105,8 +103,7 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     seeds = inside & (distance > thresholds["marker"])
     _, markers = cv2.connectedComponents(seeds.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     levels = np.rint(255 * (1 - distance)).astype(np.uint8)
-    count, pieces = cv2.connectedComponents(inside.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    labels = largest_pieces(_kernels.flood(levels, markers, pieces, count - 1))
+    labels = largest_pieces(flood(levels, markers, inside))
     return drop_small(labels, thresholds["min_area"])
 
 
