@@ -37,10 +37,10 @@ BackendOption = Annotated[
     Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "f32", "bf16", "int8"],
+    Literal["auto", "f32", "bf16", "f16", "int8"],
     typer.Option(
         help="auto: int8 where the model has it, else f32; f32: the same result everywhere; bf16: "
-        "faster where the CPU has it."
+        "faster where the CPU has it; f16: for GPUs."
     ),
 ]
 ThreadsOption = Annotated[

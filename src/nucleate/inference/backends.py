@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,12 +14,13 @@ from nucleate.checkpoint import (
     trusted_file,
 )
 from nucleate.errors import ModelError, optional
+from nucleate.postprocess import needed
 from nucleate.types import EncoderCard, Maps, ModelCard, UInt8, detects, output_names
 
 if TYPE_CHECKING:
     from nucleate.models.network import Network
 
-Precision = Literal["f32", "bf16", "int8"]
+Precision = Literal["f32", "bf16", "f16", "int8"]
 
 
 class Backend(Protocol):
@@ -99,12 +101,28 @@ def _stacked(found: list[Maps]) -> Maps:
 
 
 class TorchBackend:
-    """A PyTorch network on CPU or GPU."""
+    """A PyTorch network on CPU or GPU.
 
-    def __init__(self, network: Network, device: str, precision: Precision) -> None:
+    f32 is f32: on a GPU, PyTorch would round the inputs of convolutions to 10 bits (TF32).
+
+    Args:
+        network: with its weights, on the device.
+        device: "cpu" or "cuda".
+        precision: of the convolutions; the weights stay f32.
+        maps: which maps to return; None for all.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        device: str,
+        precision: Precision,
+        maps: Sequence[str] | None = None,
+    ) -> None:
         torch: Any = optional("torch", "train")
         self._torch, self._device = torch, device
-        self._half = precision == "bf16"
+        self._half = {"bf16": torch.bfloat16, "f16": torch.float16}.get(precision)
+        self._maps = maps
         self._network = network.eval()
         name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         self.about = f"PyTorch {torch.__version__} on {name}, {precision}"
@@ -129,18 +147,21 @@ class TorchBackend:
                 f"{folder}: the weights do not fit the network of the card. Fetch the model again."
             ) from error
         network.to(torch.device(device)).to(memory_format=torch.channels_last)
-        return cls(network, device, precision)
+        maps = None if detects(card.heads) else needed(card.decoder, card.heads)
+        return cls(network, device, precision, maps)
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
         torch = self._torch
         with (
             torch.inference_mode(),
-            torch.autocast(self._device, torch.bfloat16, enabled=self._half),
+            torch.autocast(self._device, self._half, enabled=self._half is not None),
+            torch.backends.cudnn.flags(allow_tf32=False),
         ):
             pictures = torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
             maps = self._network.maps(pictures.permute(0, 3, 1, 2))
-        return {head: m.cpu().numpy() for head, m in maps.items()}
+        wanted = maps if self._maps is None else {head: maps[head] for head in self._maps}
+        return {head: m.cpu().numpy() for head, m in wanted.items()}
 
 
 def read_weights(

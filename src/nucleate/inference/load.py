@@ -37,7 +37,7 @@ def load_model(
         device: auto takes a CUDA device where PyTorch finds one, else the CPU.
         backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
         precision: auto takes int8 where the model has it and runs on OpenVINO, else f32; f32 gives
-            the same result everywhere; bf16 is faster where the CPU has it.
+            the same result everywhere; bf16 is faster where the CPU has it; f16 is for GPUs.
         threads: of the CPU; 0 takes all cores.
 
     Raises:
@@ -60,8 +60,12 @@ def load_model(
     if backend == "torch" or (backend == "auto" and device == "cuda"):
         if precision == "int8":
             raise ModelError("int8 runs on OpenVINO only. Use --backend openvino --device cpu.")
+        if precision == "f16" and device == "cpu":
+            raise ModelError("f16 is for GPUs. Use --precision bf16 or f32 on the CPU.")
         chosen: Precision = "f32" if precision == "auto" else precision
         return Model(card, TorchBackend.load(folder, card, device, chosen, threads))
+    if precision == "f16":
+        raise ModelError("f16 is for GPUs. Use --precision bf16, int8 or f32 on the CPU.")
     if precision == "auto":
         precision = "int8" if INT8 in card.files else "f32"
     if precision == "int8" and INT8 not in card.files:

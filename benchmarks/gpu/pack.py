@@ -1,0 +1,115 @@
+"""Prepare what a machine with a GPU and without internet needs: wheels and validation images.
+
+    python benchmarks/gpu/pack.py [--data ../shared/data]
+
+Writes `.gpu/`, which git ignores; copy it together with the tracked files. Prints what it is made
+of, with sizes, and fails if all of it together is larger than 60 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+PACK = ROOT / ".gpu"
+LIMIT_MIB = 60
+WHEELS = (
+    "annotated-types", "defusedxml", "faster-coco-eval", "lapx", "openslide-bin",
+    "openslide-python", "pydantic", "pydantic-core", "roifile", "segmentation-models-pytorch",
+    "shapely", "typing-inspection",
+)  # fmt: skip
+PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2014", "1")
+VALIDATION = (  # the six MoNuSeg images that the bundled models' training held out
+    "TCGA-21-5784", "TCGA-AR-A1AS", "TCGA-AY-A8YK", "TCGA-B0-5711", "TCGA-G2-A2EK", "TCGA-G9-6336",
+)  # fmt: skip
+
+
+def fetch_wheels(folder: Path, python: str) -> None:
+    """Download the wheels that a machine with `python` (like 3.12) needs, without dependencies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    tags = [f"--platform=manylinux{'' if tag in ('2014', '1') else '_'}{tag}_x86_64" for tag in PLATFORMS]
+    core = _needed_core(folder, python, tags)
+    names = [f"pydantic-core=={core}" if name == "pydantic-core" else name for name in WHEELS]
+    _download(folder, python, tags, names)
+
+
+def _download(folder: Path, python: str, tags: list[str], names: list[str]) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+         f"--python-version={python}", "--implementation=cp", *tags, "-d", str(folder), *names],
+        check=True,
+    )  # fmt: skip
+
+
+def _needed_core(folder: Path, python: str, tags: list[str]) -> str:
+    """Return the one version of pydantic-core that the newest pydantic works with."""
+    import re
+    import zipfile
+
+    _download(folder, python, tags, ["pydantic"])
+    wheel = next(folder.glob("pydantic-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("METADATA"))
+        found = re.search(r"pydantic-core==([\w.]+)", archive.read(name).decode())
+    if found is None:
+        raise SystemExit(f"{wheel.name}: names no version of pydantic-core. Fix pack.py.")
+    return found[1]
+
+
+def write_images(folder: Path, data: Path) -> None:
+    """Write the validation images as JPEG of quality 95, their ground truth as 16-bit PNG."""
+    from nucleate.datasets.collect import list_entries
+
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip"
+    for entry in list_entries("monuseg", archive, {}):
+        if not entry.name.startswith(VALIDATION):
+            continue
+        sample = entry.read()
+        if sample.labels is None:
+            raise SystemExit(f"{entry.name}: has no ground truth. Copy the data set again.")
+        bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f"{entry.name}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(str(folder / f"{entry.name}.labels.png"), sample.labels.astype(np.uint16))
+
+
+def carried() -> dict[str, float]:
+    """Return what would travel and its size in MiB: `.gpu`, file by file, and all tracked files."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    files = [ROOT / name for name in tracked if name and (ROOT / name).is_file()]
+    sizes = {"tracked files": sum(path.stat().st_size for path in files) / 2**20}
+    for path in sorted(PACK.rglob("*")):
+        if path.is_file():
+            sizes[path.relative_to(ROOT).as_posix()] = path.stat().st_size / 2**20
+    return sizes
+
+
+def main() -> None:
+    """Pack, and say what there is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--python", default="3.12", help="Version on the machine with the GPU.")
+    options = parser.parse_args()
+    fetch_wheels(PACK / "wheels", options.python)
+    write_images(PACK / "images", options.data)
+    sizes = carried()
+    for name, size in sizes.items():
+        print(f"{size:7.2f} MiB  {name}")
+    total = sum(sizes.values())
+    print(f"{total:7.2f} MiB  in all")
+    if total > LIMIT_MIB:
+        raise SystemExit(f"{total:.1f} MiB are more than {LIMIT_MIB}. Remove files from .gpu/.")
+
+
+if __name__ == "__main__":
+    main()
