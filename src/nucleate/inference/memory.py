@@ -42,7 +42,7 @@ def parse_bytes(text: str) -> int:
 def give_back() -> None:
     """Return to the system what was freed but is kept for later, where glibc is what keeps it.
 
-    Stages of a slide that follow each other need not add up. A few milliseconds.
+    Stages of a slide that follow each other need not add up. Too slow for every small image.
     """
     gc.collect()
     try:

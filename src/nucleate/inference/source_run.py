@@ -186,7 +186,8 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
         begin_job(place.regions, job, tissue)
         out.push(place.regions.name)
     run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
-    give_back()
+    if is_slide:
+        give_back()
     return run
 
 
@@ -202,7 +203,8 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         found = open_nuclei(place.parquet)
         notes.append("was there already")
     else:
-        give_back()
+        if place.is_slide:
+            give_back()
         place.out.pull(place.regions.name)  # what other machines have written
         like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
         facts = {"source": run.path.name, "job": run.job}
@@ -211,7 +213,8 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
             raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
         found = open_nuclei(place.regions / _COLLECTED)
         notes += _notes(run, told)
-    give_back()
+    if place.is_slide:
+        give_back()
     files = place.files()
     if not found.count and "spatialdata" in files:
         del files["spatialdata"]

@@ -176,15 +176,32 @@ def _tiles(bands: Iterable[Int32]) -> Iterator[Int32]:
 
 
 def write_png(path: Path, image: UInt8) -> None:
-    """Write an RGB picture as PNG.
+    """Write an RGB image as PNG; run lengths instead of a search: faster, and smaller for tissue.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    from PIL import Image
+    import cv2
 
+    how = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    _, packed = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), how)
     with atomic(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+        temporary.write_bytes(packed.tobytes())
+
+
+def write_jpeg(path: Path, image: UInt8) -> None:
+    """Write an RGB image as JPEG of quality 90, colours at full resolution: lines stay sharp.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import cv2
+
+    how = [cv2.IMWRITE_JPEG_QUALITY, 90,
+           cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
+    _, packed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), how)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.tobytes())
 
 
 def _decode_pillow(

@@ -1,0 +1,191 @@
+"""Whole commands, as people type them, on one core: docs/results/commands.json.
+
+    python benchmarks/commands.py DATA VENVS [--rounds 5] [--minutes 20]
+
+DATA is the folder that the bundled models' recipes call `data.root`; VENVS holds the virtual
+environment of StarDist with weights trained for `--minutes` (see peers/run.py), made if missing.
+A folder of 14 images and one of a single image are segmented in turns by each way; the seconds per
+image are (14 - 1) / 13 of the difference, so that start-up does not count. Beside them: the same
+model within one process, and a slide of 64 megapixels against the network alone for that area.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))
+
+from benchmarks.timing import cpu_name  # noqa: E402
+from nucleate.datasets.collect import list_entries  # noqa: E402
+from nucleate.run_folder import git_commit  # noqa: E402
+
+OUT = ROOT / "docs" / "results" / "commands.json"
+TILES, MODEL, MPP, SLIDE_PX, NETWORK_PX = 14, "mtl-small", 0.25, 8192, 1536
+DEFAULT, LABELS = "nucleate, all default formats", "nucleate, labels"
+IN_PROCESS = """
+import json, sys, time
+from pathlib import Path
+from PIL import Image
+from nucleate import load_model, segment
+from nucleate.labels import paint
+model = load_model(sys.argv[2], device="cpu", threads=1)
+images = [np.asarray(Image.open(path)) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
+paint(segment(images[0], model, 0.25), images[0].shape[:2])
+begun = time.perf_counter()
+for image in images:
+    paint(segment(image, model, 0.25), image.shape[:2])
+print((time.perf_counter() - begun) / len(images))
+"""
+NETWORK = """
+import sys, time
+from PIL import Image
+from nucleate import load_model
+model = load_model(sys.argv[2], device="cpu", threads=1)
+tile = np.asarray(Image.open(sys.argv[1]))
+edge = int(sys.argv[3])
+batch = np.ascontiguousarray(np.tile(tile, (2, 2, 1))[None, :edge, :edge])
+model.backend(batch)
+begun = time.perf_counter()
+for _ in range(5):
+    model.backend(batch)
+print((time.perf_counter() - begun) / 5 / (edge * edge / 1e6))
+"""
+
+
+def on_cores(command: list[object], cores: int) -> tuple[float, str]:
+    """Run a command on the first `cores` cores; return its wall time in seconds and its output."""
+    mine = set(sorted(os.sched_getaffinity(0))[:cores])
+    threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS",
+               "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}  # fmt: skip
+    begun = time.perf_counter()
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, mine), env=os.environ | threads,
+    )  # fmt: skip
+    return time.perf_counter() - begun, done.stdout
+
+
+def segmenting(source: Path, out: Path, *more: object) -> list[object]:
+    """Return the words of `nucleate segment`."""
+    shutil.rmtree(out, ignore_errors=True)
+    return [sys.executable, "-m", "nucleate", "segment", source, "-o", out, "-m", MODEL,
+            "--device", "cpu", *more]  # fmt: skip
+
+
+def folders(data: Path, scratch: Path) -> dict[int, Path]:
+    """Write 14 images of MoNuSeg's training part into a folder, and the first one into another."""
+    archive = data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip"
+    made = {TILES: scratch / "many", 1: scratch / "one"}
+    for count, folder in made.items():
+        folder.mkdir()
+        for entry in list_entries("monuseg", archive, {})[:count]:
+            bgr = cv2.cvtColor(entry.read().image, cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / f"{entry.name}.png"), bgr)
+    return made
+
+
+def stardist(data: Path, venvs: Path, minutes: float) -> tuple[Path, Path]:
+    """Return StarDist's Python and its trained weights, made where they are missing."""
+    from run import PEERS, environment, trained_stardist
+
+    from nucleate.checkpoint import find_model, read_card
+    from nucleate.config import Recipe
+    from nucleate.datasets.collect import collect
+
+    venv = venvs / "StarDist"
+    reason = environment(venv, PEERS["StarDist"])
+    if reason is not None:
+        raise SystemExit(f"StarDist cannot be installed: {reason}")
+    recipe = Recipe.model_validate(read_card(find_model(MODEL)).recipe)
+    there = collect(recipe.data.model_copy(update={"root": str(data)}), Path())
+    parts = {part: there.read(part, recipe.data.mpp) for part in ("train", "validation")}
+    return venv / "bin" / "python", trained_stardist(venv, parts, minutes)
+
+
+def per_image(rounds: int, images: dict[int, Path], ways: dict[str, Any]) -> dict[str, list[float]]:
+    """Return way -> seconds per image of each round, start-up taken out."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, words in ways.items():
+            many, one = (on_cores(words(images[n]), 1)[0] for n in (TILES, 1))
+            seconds[name].append((many - one) / (TILES - 1))
+            print(name, f"{seconds[name][-1]:.3f} s per image, start-up {one:.1f} s", flush=True)
+    return seconds
+
+
+def slide(rounds: int, scratch: Path, one: Path, tile: Path) -> dict[str, Any]:
+    """Time a slide of 64 megapixels with labels on one core and on two, and the network alone."""
+    from tests.synthetic_slide import tissue_block, write_slide
+
+    path = scratch / "slide.tif"
+    write_slide(path, SLIDE_PX, SLIDE_PX, tissue_block(), mpp=MPP)
+    megapixels = SLIDE_PX * SLIDE_PX / 1e6
+    found: dict[str, list[float]] = {"one core": [], "two cores": [], "network alone": []}
+    for _ in range(rounds):
+        for name, cores in (("one core", 1), ("two cores", 2)):
+            words = ("--formats", "labels", "--threads", cores)
+            start = on_cores(segmenting(one, scratch / "out", "--mpp", MPP, *words), cores)[0]
+            spent = on_cores(segmenting(path, scratch / "out", *words), cores)[0]
+            found[name].append((spent - start) / megapixels)
+        told = on_cores([sys.executable, "-c", NETWORK, tile, MODEL, NETWORK_PX], 1)[1]
+        found["network alone"].append(float(told.split()[-1]))
+        print({name: round(values[-1], 4) for name, values in found.items()}, flush=True)
+    return {"megapixels": round(megapixels, 1), "seconds_per_megapixel": found}
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure and write."""
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        images = folders(options.data, scratch)
+        python, weights = stardist(options.data, options.venvs, options.minutes)
+        out = scratch / "out"
+        files = ROOT / "benchmarks" / "peers" / "stardist_files.py"
+        ways = {
+            DEFAULT: lambda i: segmenting(i, out, "--mpp", MPP),
+            LABELS: lambda i: segmenting(i, out, "--mpp", MPP, "--formats", "labels"),
+            "StarDist, labels": lambda i: [python, files, i, out, weights],
+        }
+        seconds = per_image(options.rounds, images, ways)
+        process = [
+            float(on_cores([sys.executable, "-c", IN_PROCESS, images[TILES], MODEL], 1)[1])
+            for _ in range(options.rounds)
+        ]
+        seconds["nucleate, in one process"] = process
+        tile = sorted(images[1].glob("*.png"))[0]
+        whole = slide(options.rounds, scratch, images[1], tile)
+    told = {
+        "command": "python benchmarks/commands.py DATA VENVS",
+        "commit": git_commit(),
+        "cpu": cpu_name(),
+        "rounds": options.rounds,
+        "stardist_minutes": options.minutes,
+        "seconds_per_image": {name: [round(v, 4) for v in vs] for name, vs in seconds.items()},
+        "slide": whole,
+    }
+    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for name, values in seconds.items():
+        print(f"{name}: {median(values):.3f} s per image", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("venvs", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    main(parser.parse_args())
