@@ -81,6 +81,24 @@ def test_a_worker_dies_and_nothing_is_missing(tmp_path, slides, workers):
     assert _same(tmp_path / "out", alone, "small") > 150
 
 
+@pytest.mark.parametrize("threads", [2, 8])
+def test_threads_of_one_worker_share_a_model(tmp_path, slides, threads):
+    from distributed import LocalCluster
+
+    sources, alone = slides
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None,
+            silence_logs=50,
+        ) as cluster,
+        connect(cluster.scheduler_address, None, ModelSpec("mtl-small", "cpu", threads=1)) as pool,
+    ):  # fmt: skip
+        summary = segment_files(sources, tmp_path / "out", pool.model(), OPTIONS, cluster=pool)
+    assert [row.get("error", "") for row in summary["sources"]] == ["", ""]
+    assert _same(tmp_path / "out", alone, "large") > 250
+    assert _same(tmp_path / "out", alone, "small") > 150
+
+
 def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
     sources, alone = slides
     broken = tmp_path / "broken.tif"

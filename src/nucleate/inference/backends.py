@@ -13,7 +13,7 @@ from nucleate.checkpoint import (
     WEIGHTS,
     trusted_file,
 )
-from nucleate.errors import ModelError, optional
+from nucleate.errors import InputError, ModelError, optional
 from nucleate.postprocess import needed
 from nucleate.types import EncoderCard, Maps, ModelCard, UInt8, detects, output_names
 
@@ -32,7 +32,11 @@ class Backend(Protocol):
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3).
 
-        Of a detector: name -> float32 (B, n, …), see `nucleate.types.DETECTED`.
+        Of a detector: name -> float32 (B, n, …), see `nucleate.types.DETECTED`. Any number of
+        threads may call at the same time.
+
+        Raises:
+            InputError: H or W is no multiple of the network's stride, see `check_size`.
         """
         ...
 
@@ -45,8 +49,29 @@ class Model:
     backend: Backend
 
 
+def check_size(batch: UInt8, align_px: int) -> None:
+    """Check the height and width of a batch; every engine does before it runs.
+
+    Args:
+        batch: images, uint8 (B, H, W, 3).
+        align_px: stride of the network: what H and W are multiples of, in pixels.
+
+    Raises:
+        InputError: they are not.
+
+    Example:
+        >>> check_size(np.zeros((1, 32, 48, 3), np.uint8), 16)
+    """
+    height, width = batch.shape[1:3]
+    if height % align_px or width % align_px:
+        raise InputError(
+            f"The network takes images whose height and width are multiples of {align_px} pixels, "
+            f"not {height} × {width}. Crop or pad them, or call segment(), which takes any size."
+        )
+
+
 class OpenVinoBackend:
-    """ONNX on the CPU. Compiled models are not shared between threads; calls are serialised.
+    """ONNX on the CPU. Each thread has a request of its own; the engine does one after the other.
 
     In int8 the file says what is computed in integers; the rest is bf16, as far as the CPU has it.
     """
@@ -68,7 +93,8 @@ class OpenVinoBackend:
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
                 "Run 'nucleate doctor', and fetch the model again."
             ) from error
-        self._detects = detects(card.heads)
+        self._align_px, self._detects = card.align_px, detects(card.heads)
+        self._own = threading.local()
         there = set().union(*(out.names for out in self._compiled.outputs))
         # a head that is only learned from is not in the file
         self._names = [name for name in output_names(card.heads) if name in there]
@@ -77,12 +103,15 @@ class OpenVinoBackend:
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        check_size(batch, self._align_px)
         if self._detects:  # finds another number in each picture
             return _stacked([self._run(picture[None]) for picture in batch])
         return self._run(batch)
 
     def _run(self, batch: UInt8) -> Maps:
-        results = self._compiled(batch)
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        results = self._own.request.infer(batch, share_inputs=True)  # outputs are copies
         return {name: np.asarray(results[name]) for name in self._names}
 
 
@@ -152,6 +181,7 @@ class TorchBackend:
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        check_size(batch, self._network.align_px)
         torch = self._torch
         with (
             torch.inference_mode(),

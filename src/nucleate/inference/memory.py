@@ -54,18 +54,19 @@ def give_back() -> None:
 def estimate(model: Model, options: EngineOptions) -> int:
     """Return the bytes that a run will hold at most: an estimate, which a probe is run for.
 
-    What the network takes per pixel is measured on a blank tile of 512 × 512 pixels; whatever else
-    a tile needs on its way is counted. It does not depend on the slide.
+    What the network takes per pixel is measured on a blank tile of about 512 × 512 pixels; whatever
+    else a tile needs on its way is counted. It does not depend on the slide.
     """
     import psutil
 
     process = psutil.Process()
-    model.backend(np.full((1, _PROBE_PX, _PROBE_PX, 3), 255, np.uint8))  # what is loaded once
+    once = _PROBE_PX + -_PROBE_PX % model.card.align_px
+    model.backend(np.full((1, once, once, 3), 255, np.uint8))  # what is loaded once
     before = process.memory_info().rss
-    twice = 2 * _PROBE_PX
+    twice = 2 * once
     maps = model.backend(np.full((1, twice, twice, 3), 255, np.uint8))
     grown = max(0, process.memory_info().rss - before)
-    network = grown / (twice**2 - _PROBE_PX**2)  # bytes per pixel
+    network = grown / (twice**2 - once**2)  # bytes per pixel
     said = sum(m.nbytes for m in maps.values()) / twice**2
     pixels = options.tile_px**2
     under_way = options.readers + 2 * options.batch + max(options.decoders, 1) + 2

@@ -99,7 +99,7 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
     with tempfile.TemporaryDirectory() as folder:
         folded, small = Path(folder) / ONNX, Path(folder) / INT8
         export_onnx(network, needed(card.decoder, card.heads), card.align_px, folded, fold=True)
-        seen = [crops[i].image.numpy() for i in range(CROPS)]
+        seen = [_aligned(crops[i].image.numpy(), card.align_px) for i in range(CROPS)]
         small.write_bytes(_in_integers(folded, seen))
         _level(small, card, folded, seen)
         found = [
@@ -117,6 +117,17 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
         files[INT8] = sha256(run.model / INT8)
     write_card(run.model, replace(card, files=files, metrics={**card.metrics, "precisions": told}))
     return found, kept
+
+
+def _aligned(image: UInt8, align_px: int) -> UInt8:
+    """Return an image whose height and width are the next multiples, mirrored beyond its edges.
+
+    Example:
+        >>> _aligned(np.zeros((30, 33, 3), np.uint8), 16).shape
+        (32, 48, 3)
+    """
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, -height % align_px), (0, -width % align_px), (0, 0)), "symmetric")
 
 
 def _in_integers(path: Path, crops: list[UInt8]) -> bytes:
@@ -202,7 +213,8 @@ def _measure(path: Path, card: ModelCard, precision: Precision, held_out: list[A
     backend = OpenVinoBackend(path, card, precision, threads=0)
     means = evaluate_model(Model(card, backend), held_out).means()
     alone = OpenVinoBackend(path, card, precision, threads=1)
-    picture = np.random.default_rng(0).integers(0, 256, (1, _TIMED_PX, _TIMED_PX, 3), np.uint8)
+    edge = _TIMED_PX + -_TIMED_PX % card.align_px
+    picture = np.random.default_rng(0).integers(0, 256, (1, edge, edge, 3), np.uint8)
     seconds = []
     for _ in range(5):
         begun = time.perf_counter()
