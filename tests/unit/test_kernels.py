@@ -1,0 +1,47 @@
+"""The cache of compiled loops: what cannot be written or read there stops nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+LABELS = """
+import numpy as np
+from nucleate.labels import boxes_areas
+print(boxes_areas(np.array([[0, 1], [1, 1]], np.int32), 1)[1].tolist())
+"""
+FULL = """
+import resource  # no file of more than 64 bytes: what a full disk does to a cache, an empty file fits
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+"""
+
+
+def _areas(cache, first=""):
+    done = subprocess.run(
+        [sys.executable, "-c", first + LABELS],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_cache_that_is_full_is_done_without(tmp_path):
+    pytest.importorskip("resource")
+    assert _areas(tmp_path, FULL) == "[3]"
+    assert [path for path in tmp_path.rglob("*.nb*") if path.stat().st_size] == []
+
+
+def test_a_cache_that_cannot_be_read_is_done_without(tmp_path):
+    assert _areas(tmp_path) == "[3]"
+    (index,) = tmp_path.rglob("*.nbi")
+    index.unlink()
+    index.mkdir()
+    assert _areas(tmp_path) == "[3]"
+
+
+def test_a_cache_that_is_a_file_is_done_without(tmp_path):
+    (tmp_path / "cache").touch()
+    assert _areas(tmp_path / "cache") == "[3]"
