@@ -10,9 +10,14 @@ The public API on one screen; nothing is imported before it is used.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# OpenVINO and NNCF send usage data to their maker, and write ~/intel, through this package: they do
+# when they are imported, from a child process. Where it cannot be imported they keep quiet.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 _HOME = {
     # types

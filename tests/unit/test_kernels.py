@@ -12,7 +12,7 @@ from nucleate.labels import boxes_areas
 print(boxes_areas(np.array([[0, 1], [1, 1]], np.int32), 1)[1].tolist())
 """
 FULL = """
-import resource  # no file of more than 64 bytes: what a full disk does to a cache, an empty file fits
+import resource  # files of at most 64 bytes: a full disk, too, takes empty files
 resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 """
 

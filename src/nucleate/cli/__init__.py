@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,9 +72,26 @@ def _terminated(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _keep_out_of_home() -> None:
+    """Let matplotlib list its fonts beside what is compiled; Lightning imports it unasked.
+
+    Where that folder cannot be written, the list is in a temporary one until the end.
+    """
+    compiled = Path(__file__).parents[1] / "__pycache__"
+    if "MPLCONFIGDIR" in os.environ:
+        return
+    if os.access(compiled, os.W_OK):
+        place = compiled / "matplotlib"
+    else:
+        place = Path(tempfile.mkdtemp(prefix="nucleate-"))
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = str(place)
+
+
 def main() -> None:
     """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminated)
+    _keep_out_of_home()
     try:
         code = get_command(app)(prog_name="nucleate", standalone_mode=False)
         if code == 130:  # the parser makes an exit of what interrupts it

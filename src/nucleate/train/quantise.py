@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -132,7 +131,6 @@ def _aligned(image: UInt8, align_px: int) -> UInt8:
 
 def _in_integers(path: Path, crops: list[UInt8]) -> bytes:
     """Return an ONNX file with what quantises and restores every tensor around convolutions."""
-    os.environ.setdefault("NNCF_CI", "1")  # it would tell its maker that it is used
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a GPU is not needed
     onnx: Any = optional("onnx", "train")
     nncf: Any = optional("nncf", "train")
