@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))
 
 from benchmarks.timing import cpu_name  # noqa: E402
+
 from nucleate.datasets.collect import list_entries  # noqa: E402
 from nucleate.run_folder import git_commit  # noqa: E402
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 # what inference is fast by; others are on every CPU or of no use here
-_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+)
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:

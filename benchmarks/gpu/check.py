@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from PIL import Image
+from tests.synthetic_slide import Block, mirrored, write_slide
 
 from nucleate import load_model, segment
 from nucleate.checkpoint import DEFAULT_MODEL, EXAMPLE, bundled_models
@@ -26,7 +27,6 @@ from nucleate.metrics.instance import matches
 from nucleate.metrics.matching import overlap
 from nucleate.metrics.report import compare
 from nucleate.types import Int32, UInt8
-from tests.synthetic_slide import Block, mirrored, write_slide
 
 if TYPE_CHECKING:
     from benchmarks.gpu.run import Findings
@@ -89,7 +89,7 @@ def engines_and_tiles(found: Findings) -> None:
             })  # fmt: skip
 
 
-def _mean(values: Any) -> float:  # noqa: ANN401
+def _mean(values: Any) -> float:
     return round(float(np.mean(list(values))), 5)
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
 from benchmarks.gpu.check import example
+from tests.synthetic_slide import Block, mirrored, write_slide
+
 from nucleate import load_model
 from nucleate.checkpoint import DEFAULT_MODEL, bundled_models, find_model, read_card
 from nucleate.inference.backends import read_weights
@@ -22,7 +23,6 @@ from nucleate.inference.batch import segment_files
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.source_run import BatchOptions
 from nucleate.models import build
-from tests.synthetic_slide import Block, mirrored, write_slide
 
 if TYPE_CHECKING:
     from benchmarks.gpu.run import Findings
@@ -43,7 +43,9 @@ def network(found: Findings) -> None:
         net.load_state_dict(read_weights(find_model(name), card))
         net.eval().to(found.device)
         wide = net.to(memory_format=torch.channels_last)
-        precisions = {"f32": None, "bf16": torch.bfloat16} | ({"f16": torch.float16} if cuda else {})
+        precisions = {"f32": None, "bf16": torch.bfloat16} | (
+            {"f16": torch.float16} if cuda else {}
+        )
         for precision, kind in precisions.items():
             for batch in (1, 4, 16, 64) if cuda else (1,):
                 _network(found, f"{name}, {precision}, batch {batch}", _eager(wide, kind), batch)
@@ -63,7 +65,7 @@ def network(found: Findings) -> None:
             found.put("network", "seconds to compile", round(time.perf_counter() - begun, 1))
 
 
-def _eager(net: Any, kind: torch.dtype | None, channels_last: bool = True) -> Step:  # noqa: ANN401
+def _eager(net: Any, kind: torch.dtype | None, channels_last: bool = True) -> Step:
     def step(batch: torch.Tensor) -> object:
         image = batch.permute(0, 3, 1, 2)
         image = image if channels_last else image.contiguous()
@@ -73,7 +75,7 @@ def _eager(net: Any, kind: torch.dtype | None, channels_last: bool = True) -> St
     return step
 
 
-def _graphed(net: Any, kind: torch.dtype, size: int) -> Step:  # noqa: ANN401
+def _graphed(net: Any, kind: torch.dtype, size: int) -> Step:
     """Record the network once as a CUDA graph, and play it again for each batch."""
     held = torch.zeros((size, TILE, TILE, 3), dtype=torch.uint8, device="cuda")
     eager = _eager(net, kind)

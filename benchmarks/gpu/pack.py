@@ -35,7 +35,10 @@ def fetch_wheels(folder: Path, python: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):
         old.unlink()
-    tags = [f"--platform=manylinux{'' if tag in ('2014', '1') else '_'}{tag}_x86_64" for tag in PLATFORMS]
+    tags = [
+        f"--platform=manylinux{'' if tag in ('2014', '1') else '_'}{tag}_x86_64"
+        for tag in PLATFORMS
+    ]
     core = _needed_core(folder, python, tags)
     names = [f"pydantic-core=={core}" if name == "pydantic-core" else name for name in WHEELS]
     _download(folder, python, tags, names)

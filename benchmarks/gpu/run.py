@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--started", type=float, default=time.time(), help="Unix time.")
-    parser.add_argument("--parts", default="check,resume,network,slides", help="Which, comma-separated.")
+    parser.add_argument(
+        "--parts", default="check,resume,network,slides", help="Which, comma-separated."
+    )
     options = parser.parse_args()
     end = options.started + options.seconds
     found = Findings(options.out / "gpu.json", options.device, options.started, end)

@@ -18,4 +18,6 @@ if __name__ == "__main__":
     for path in sorted(images.glob("*.png")):
         image = normalize(np.asarray(Image.open(path)), 1, 99.8, axis=(0, 1, 2))
         labels, _ = model.predict_instances(image, verbose=False)
-        tifffile.imwrite(out / f"{path.stem}.labels.tif", labels.astype(np.int32), compression="zlib")
+        tifffile.imwrite(
+            out / f"{path.stem}.labels.tif", labels.astype(np.int32), compression="zlib"
+        )
