@@ -32,6 +32,7 @@ from nucleate.errors import ConfigError, TrainingError
 from nucleate.evaluate import describe, predictions
 from nucleate.inference.combine import with_tta
 from nucleate.inference.load import load_model
+from nucleate.io.exports import LABELS
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import write_labels
 from nucleate.jobs import run_apart
@@ -213,7 +214,7 @@ def _predict(
         for found in predictions(model, [entries[n] for n in sorted(split.parts["test"])]):
             mine.append(found.score)
             if not tta:
-                path = out / "predictions" / f"{files[found.score.name]}.labels.tif"
+                path = out / "predictions" / f"{files[found.score.name]}{LABELS}"
                 write_labels(path, found.labels, found.sample.mpp)
         means = Report(mine).means()
         run = RunFolder(out / name)

@@ -18,6 +18,7 @@ from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
+from nucleate.io.exports import LABELS, OWN_IMAGES
 from nucleate.io.files import read_text, write_text
 from nucleate.io.images import LABEL_IMAGES, read_labels
 from nucleate.io.slides import ArraySource
@@ -300,9 +301,8 @@ def _files(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder. Check the path.")
     files = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
-    labels = [
-        f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(".overlay.png")
-    ]
+    shown = tuple(ending for ending in OWN_IMAGES if ending != LABELS)
+    labels = [f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(shown)]
     outlines = [f for f in files if _outline_reader(f)]
     stems = [_stem(f) for f in labels]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)

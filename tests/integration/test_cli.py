@@ -13,7 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nucleate.io.images import read_labels
+from nucleate.io.exports import OWN_IMAGES
+from nucleate.io.images import read_labels, write_labels
 from tests.data import folder, monuseg
 from tests.synthetic import tissue
 from tests.unit.test_annotations import BOMB
@@ -294,6 +295,18 @@ def test_evaluate_takes_what_segment_writes(tmp_path, nucleate):
     code, _, err = nucleate("evaluate", tmp_path / "out", tmp_path / "truth")
     assert code == 0
     assert "AJI 1.000" in err
+
+
+def test_evaluate_leaves_out_every_image_that_segment_writes(tmp_path, nucleate):
+    for end in (*OWN_IMAGES, ".nuclei.csv"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / f"a{end}").write_bytes(b"")
+    write_labels(tmp_path / "out" / "a.labels.tif", LABELS, 0.25)
+    (tmp_path / "truth").mkdir()
+    np.save(tmp_path / "truth" / "a.npy", LABELS)
+    code, _, err = nucleate("evaluate", tmp_path / "out", tmp_path / "truth")
+    assert code == 0, err
+    assert "a: AJI 1.000" in err
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,22 @@ def test_every_metric_agrees_with_its_definition(truth, pred):
     assert _same(pixel.confusion(truth, pred).dice, slow.dice(truth, pred))
 
 
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        (np.array([[0, -1]]), "Renumber"),
+        (np.array([[0.0, 1.0]]), "integer type"),
+        (np.array([[False, True]]), "connected components"),
+    ],
+    ids=["negative", "floats", "mask"],
+)
+def test_what_is_no_label_image_is_refused(array, remedy):
+    good = np.array([[0, 1]])
+    for pair in ((array, good), (good, array)):
+        with pytest.raises(InputError, match=remedy):
+            compare(*pair)
+
+
 def test_a_tie_of_iou_is_broken_by_shared_pixels():
     """Nucleus 2 overlaps both predictions at IoU 1/8; the one that shares two pixels counts."""
     truth = [[0] * 7, [0, 0, 0, 2, 0, 0, 0], [0, 2, 2, 0, 0, 0, 0], [0] * 6 + [1],

@@ -17,7 +17,7 @@ from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
 from nucleate.inference.regions import run_regions
 from nucleate.inference.source_run import BatchOptions, Progress, Run, abandon, begin, finish
-from nucleate.io.exports import EXPORTERS, PARQUET
+from nucleate.io.exports import EXPORTERS, OVERVIEW, OWN_IMAGES, PARQUET
 from nucleate.io.files import write_text
 from nucleate.io.images import PICTURES
 from nucleate.io.remote import Mirror, fetch, find_remote, is_url
@@ -25,10 +25,6 @@ from nucleate.io.slides import SLIDES, dicom_series, is_zarr
 
 if TYPE_CHECKING:
     from nucleate.inference.cluster import Cluster
-
-_OWN = (  # what ends the names of results that are pictures
-    ".overlay.png", ".labels.tif", ".overview.png", ".labels.ome.zarr", ".spatialdata.zarr",
-)  # fmt: skip
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
@@ -86,7 +82,7 @@ def _is_source(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return (
         name.lower().endswith(PICTURES + SLIDES)
-        and not name.endswith(_OWN)
+        and not name.endswith(OWN_IMAGES)
         and not any(part.startswith(".") for part in parts)
         and not any(part.lower().endswith(".zarr") for part in parts[:-1])
     )
@@ -125,7 +121,7 @@ def expand_sources(
             raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
     if out is not None and not is_url(out):
         here = [path for path in found if isinstance(path, Path)]
-        endings = [PARQUET, ".overview.png", *(exporter.suffix for exporter in EXPORTERS.values())]
+        endings = [PARQUET, OVERVIEW, *(exporter.suffix for exporter in EXPORTERS.values())]
         results = {(Path(out) / f"{p.stem}{end}").resolve() for p in here for end in endings}
         for path in here:
             if path.resolve() in results:

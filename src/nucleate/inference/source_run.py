@@ -34,7 +34,7 @@ from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.regions import Finished, Region, is_finished, plan_regions
 from nucleate.inference.tiling import Tile
 from nucleate.inference.tissue import Survey, Tissue, survey
-from nucleate.io.exports import EXPORTERS, PARQUET
+from nucleate.io.exports import EXPORTERS, OVERVIEW, PARQUET
 from nucleate.io.grids import Slide
 from nucleate.io.images import write_png
 from nucleate.io.nuclei import NucleiFile, open_nuclei
@@ -102,7 +102,7 @@ class Place:
 
     def overview(self) -> dict[str, str]:
         """Return the name of the overview of a slide."""
-        return {"overview": f"{self.stem}.overview.png"} if self.is_slide else {}
+        return {"overview": f"{self.stem}{OVERVIEW}"} if self.is_slide else {}
 
 
 @dataclass(slots=True)

@@ -28,6 +28,8 @@ from nucleate.labels import paint
 from nucleate.types import Instances, Int32, UInt8
 
 PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
+LABELS, OVERLAY, OVERVIEW = ".labels.tif", ".overlay.png", ".overview.png"
+OWN_IMAGES = (LABELS, OVERLAY, OVERVIEW, ".labels.ome.zarr", ".spatialdata.zarr")  # never sources
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
 CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
@@ -222,8 +224,8 @@ def _write_annotation_store(found: NucleiFile, source: Source | None, path: Path
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "labels": Exporter(".labels.tif", write_label_image, usual=True),
-    "overlay": Exporter(".overlay.png", write_overlay, usual=True, needs_source=True),
+    "labels": Exporter(LABELS, write_label_image, usual=True),
+    "overlay": Exporter(OVERLAY, write_overlay, usual=True, needs_source=True),
     "csv": Exporter(".nuclei.csv", write_csv, usual=True),
     "geojson": Exporter(".geojson", write_geojson, usual=True),
     "geojson.gz": Exporter(".geojson.gz", write_geojson),

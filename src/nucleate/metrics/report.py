@@ -15,7 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from nucleate.errors import InputError
 from nucleate.io.files import write_text
+from nucleate.io.images import as_labels
 from nucleate.metrics import instance, pixel
 from nucleate.metrics.classes import per_class
 from nucleate.metrics.errors import fates
@@ -74,13 +76,14 @@ def compare(
         radius_px: how far a centroid may be off to count as detected.
 
     Raises:
-        InputError: the shapes differ.
+        InputError: the shapes differ, or one is no label image: a mask, negative, or not integer.
 
     Example:
         >>> labels = np.array([[1, 1, 0, 2]], np.int32)
         >>> compare(labels, labels).metrics["pq"]
         1.0
     """
+    truth, pred = _labels("truth", truth), _labels("pred", pred)
     table = overlap(truth, pred, ignore)
     if ignore is not None:
         truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
@@ -105,6 +108,17 @@ def compare(
         zip(("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"), near, strict=True)
     )
     return PictureScore(name, organ, counts)
+
+
+def _labels(side: str, given: Int32) -> Int32:
+    """Return a label image as int32, or say why the array is none."""
+    array = np.asarray(given)
+    if array.dtype == bool:
+        raise InputError(
+            f"{side}: is a mask, in which nuclei that touch are one. Label its connected "
+            "components first, for instance by scipy.ndimage.label."
+        )
+    return as_labels(side, array)
 
 
 def ratios(c: dict[str, float]) -> dict[str, float]:
