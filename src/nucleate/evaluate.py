@@ -17,56 +17,49 @@ from nucleate.errors import InputError
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
-from nucleate.io.exports import LABELS, OWN_IMAGES
+from nucleate.io.annotated import annotation_files, common_mpp, read_pair
 from nucleate.io.files import read_text, write_text
-from nucleate.io.images import LABEL_IMAGES, read_labels
 from nucleate.io.slides import ArraySource
 from nucleate.io.source import Source
 from nucleate.labels import paint
 from nucleate.metrics.classes import Typed, compare_classes
 from nucleate.metrics.coco import Records, average_precision
-from nucleate.metrics.report import DETECTION_RADIUS_UM, METRICS, PictureScore, Report, compare
+from nucleate.metrics.report import (
+    DETECTION_RADIUS_UM,
+    METRICS,
+    NEED_MPP,
+    PictureScore,
+    Report,
+    compare,
+)
 from nucleate.postprocess import complete_thresholds
 from nucleate.run_folder import git_commit
-from nucleate.types import (
-    MIN_SCORE,
-    Float64,
-    Instances,
-    Int32,
-    Int64,
-    Sample,
-    check_mpp,
-    detects,
-)
+from nucleate.types import MIN_SCORE, Instances, Int32, Sample, check_mpp, detects
 
 LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
-
-_OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
-    ".geojson": read_geojson,
-    ".geojson.gz": read_geojson,
-    ".xml": read_aperio_xml,
-}
 
 
 def evaluate_files(
     pred: Path,
     truth: Path,
     tell: Callable[[str], None] = lambda _: None,
-    mpp: float = 0.25,
+    mpp: float | None = None,
 ) -> Report:
     """Compare predicted with true annotations, paired by name.
 
     Args:
-        pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT) or outlines (GeoJSON, XML).
-        truth: likewise; label images, or outlines if the predictions are label images.
-        tell: is given one line per picture.
-        mpp: micrometres per pixel, for the radius of detection (3 um).
+        pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT), outlines (GeoJSON, XML) or
+            results (.nuclei.parquet).
+        truth: likewise; one side has to be label images or results.
+        tell: is given one line per picture, and one if metrics are omitted.
+        mpp: micrometres per pixel, for the radius of detection (3 um); None takes what the files
+            state. Where neither is known, `f1_detection` is omitted.
 
     Raises:
-        InputError: nothing to compare, a prediction without truth or the reverse, other sizes.
+        InputError: nothing to compare, a prediction without truth or the reverse, other sizes, or
+            resolutions that differ by more than 5 %.
     """
-    predicted, true = _files(pred), _files(truth)
+    predicted, true = annotation_files(pred), annotation_files(truth)
     if pred.is_file() and truth.is_file():
         predicted, true = {truth.stem: pred}, {truth.stem: truth}
     alone = sorted(predicted.keys() ^ true.keys())
@@ -76,20 +69,28 @@ def evaluate_files(
             f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
             "partner). Give both folders the same file names."
         )
-    radius = DETECTION_RADIUS_UM / check_mpp(mpp)
-    scores = []
+    scores, unknown = [], []
+    about: dict[str, Any] = {"prediction": str(pred), "truth": str(truth)}
     for name in sorted(true):
-        truth_labels, pred_labels = _read_pair(true[name], predicted[name])
+        resolution = common_mpp(true[name], predicted[name], mpp)
+        truth_labels, pred_labels = read_pair(true[name], predicted[name])
         if truth_labels.shape != pred_labels.shape:
             raise InputError(
                 f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
                 f"the truth {true[name].name} is {truth_labels.shape[1]} × "
                 f"{truth_labels.shape[0]}. Compare pictures of one size."
             )
+        radius = None if resolution is None else DETECTION_RADIUS_UM / resolution
         score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
         scores.append(score)
+        unknown += [name] if resolution is None else []
         _tell(tell, score)
-    return Report(scores, {"prediction": str(pred), "truth": str(truth)})
+    if unknown:
+        omitted = ", ".join(NEED_MPP)
+        why = "no file states the resolution. Give it by --mpp"
+        tell(f"{omitted}: omitted for {len(unknown)} of {len(true)} images, since {why}.")
+        about["omitted"] = {"metrics": list(NEED_MPP), "images": unknown, "why": why}
+    return Report(scores, about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +233,11 @@ def read_scores(folder: Path) -> Scores:
         names = bare if len(set(bare)) == len(bare) else names
         metrics = {
             metric: {
-                name: float("nan") if row[metric] is None else float(row[metric])
+                name: float("nan") if (found := _value(row, metric)) is None else float(found)
                 for name, row in zip(names, rows, strict=True)
             }
             for metric in METRICS
+            if metric not in NEED_MPP or any(metric in row for row in rows)
         }
         groups = {n: str(r.get("group") or n) for n, r in zip(names, rows, strict=True)}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
@@ -247,6 +249,11 @@ def read_scores(folder: Path) -> Scores:
     if len(groups) < len(rows):
         raise InputError(f"{path}: names a picture twice. Evaluate again.")
     return Scores(metrics, groups)
+
+
+def _value(row: dict[str, Any], metric: str) -> float | None:
+    """Return a metric of a picture; those that need a resolution may be lacking."""
+    return row.get(metric) if metric in NEED_MPP else row[metric]
 
 
 def check_ledger(ledger: Path) -> list[dict[str, str]]:
@@ -292,56 +299,6 @@ def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: 
     writer.writeheader()
     writer.writerows([*rows, row])
     write_text(ledger, text.getvalue())
-
-
-def _files(path: Path) -> dict[str, Path]:
-    """Return stem -> file for the annotations of a folder, or of one file."""
-    if path.is_file():
-        return {_stem(path): path}
-    if not path.is_dir():
-        raise InputError(f"{path}: there is no such file or folder. Check the path.")
-    files = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
-    shown = tuple(ending for ending in OWN_IMAGES if ending != LABELS)
-    labels = [f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(shown)]
-    outlines = [f for f in files if _outline_reader(f)]
-    stems = [_stem(f) for f in labels]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: two label images are named {twice!r}. Remove one of them.")
-    # where one result is there as both, the label image counts: it is exact
-    found = {_stem(f): f for f in [*outlines, *labels]}
-    if not found:
-        raise InputError(
-            f"{path}: holds no annotation. Known: {' '.join((*LABEL_IMAGES, *_OUTLINES))}"
-        )
-    return found
-
-
-def _stem(file: Path) -> str:
-    name = file.name.removesuffix(".gz")
-    name = name[: name.rfind(".")] if "." in name else name
-    return name.removesuffix(".labels")
-
-
-def _outline_reader(file: Path) -> Callable[[Path], tuple[Float64, Int64]] | None:
-    name = file.name.lower()
-    return next((read for suffix, read in _OUTLINES.items() if name.endswith(suffix)), None)
-
-
-def _read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32]:
-    """Return the labels of two files; outlines are drawn at the size of the other side."""
-    readers = {file: _outline_reader(file) for file in (truth, pred)}
-    labels = {file: read_labels(file) for file, read in readers.items() if read is None}
-    if not labels:
-        raise InputError(
-            f"{truth}: both sides are outlines, so the size of the picture is unknown. "
-            "Give one side as a label image."
-        )
-    height, width = next(iter(labels.values())).shape
-    for file, read in readers.items():
-        if read is not None:
-            labels[file] = draw(read(file), (height, width))
-    return labels[truth], labels[pred]
 
 
 def _tell(tell: Callable[[str], None], score: PictureScore) -> None:

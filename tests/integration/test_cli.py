@@ -292,9 +292,78 @@ def test_evaluate_takes_what_segment_writes(tmp_path, nucleate):
     assert code == 0
     assert "1.0000" in out
     (tmp_path / "out" / "a.labels.tif").unlink()  # now from the outlines
-    code, _, err = nucleate("evaluate", tmp_path / "out", tmp_path / "truth")
-    assert code == 0
-    assert "AJI 1.000" in err
+    files = tmp_path / "out" / "a.geojson", tmp_path / "truth" / "a.npy"
+    for sides in (files, (tmp_path / "out", tmp_path / "truth")):
+        code, out, err = nucleate("evaluate", *sides)
+        assert code == 0
+        assert "AJI 1.000" in err
+        assert "f1_detection" in out  # the result states the resolution
+
+
+def _shifted(folder, name, labels=LABELS, by=9, mpp=None):
+    """Write labels and the same a few pixels off: near at 0.25 um/px, far at 0.5."""
+    for side, image in (("t", labels), ("p", np.roll(labels, by, 1))):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        write_labels(folder / side / f"{name}.tif", image, mpp)
+    return folder / "p", folder / "t"
+
+
+def test_detection_takes_the_resolution_that_files_state(tmp_path, nucleate):
+    one = np.zeros((64, 64), np.int32)
+    one[20:30, 20:30] = 1
+    found = {}
+    for mpp in (0.25, 0.5):
+        sides = _shifted(tmp_path / str(mpp), "a", one, mpp=mpp)
+        code, out, err = nucleate("evaluate", *sides, "--json")
+        assert code == 0, err
+        found[mpp] = json.loads(out)["mean"]["f1_detection"]["mean"]
+    assert found == {0.25: 1.0, 0.5: 0.0}
+
+
+def test_without_a_resolution_detection_is_omitted(tmp_path, nucleate):
+    sides = _shifted(tmp_path, "a")
+    code, out, err = nucleate("evaluate", *sides, "-o", tmp_path / "none")
+    assert code == 0, err
+    assert "f1_detection" not in out
+    assert err.count("f1_detection: omitted for 1 of 1") == 1
+    content = json.loads((tmp_path / "none" / "metrics.json").read_text())
+    assert "f1_detection" not in {*content["mean"], *content["pooled"], *content["per_picture"][0]}
+    assert content["about"]["omitted"]["metrics"] == ["f1_detection"]
+    assert "detection" not in (tmp_path / "none" / "per_picture.csv").read_text()
+    code, out, err = nucleate("evaluate", *sides, "-o", tmp_path / "given", "--mpp", 0.25)
+    assert (code, "omitted" in err, "f1_detection" in out) == (0, False, True)
+    code, _, err = nucleate("compare", tmp_path / "given", tmp_path / "none")
+    assert code == 0, err
+    words = ("--metrics", "f1_detection")
+    code, _, err = nucleate("compare", tmp_path / "given", tmp_path / "none", *words)
+    assert (code, "'f1_detection'" in err) == (2, True)
+    _shifted(tmp_path, "b", mpp=0.25)  # one image that states it among others that do not
+    code, out, err = nucleate("evaluate", *sides, "--json", "-o", tmp_path / "mixed")
+    assert json.loads(out)["mean"]["f1_detection"]["n"] == 1
+    assert "omitted for 1 of 2" in err
+    code, _, err = nucleate("compare", tmp_path / "mixed", tmp_path / "mixed", *words)
+    assert code == 0, err
+
+
+def test_resolutions_that_contradict_each_other_are_refused(tmp_path, nucleate):
+    pred, truth = _shifted(tmp_path, "a", mpp=0.25)
+    code, _, err = nucleate("evaluate", pred, truth, "--mpp", 0.5)
+    assert code == 2
+    assert all(said in err for said in ("0.25 um/px", "--mpp", "0.5"))
+    write_labels(truth / "a.tif", LABELS, 0.5)
+    code, _, err = nucleate("evaluate", pred, truth)
+    assert code == 2
+    assert all(said in err for said in ("0.25 um/px", "0.5"))
+    write_labels(truth / "a.tif", LABELS, 0.26)  # within 5 %
+    assert nucleate("evaluate", pred, truth)[0] == 0
+    (truth / "a.tif").unlink()
+    square = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((2, 2), (9, 2), (9, 9), (2, 9)))
+    (truth / "a.xml").write_text(
+        f'<Annotations MicronsPerPixel="0.5"><Annotation><Regions><Region><Vertices>{square}'
+        "</Vertices></Region></Regions></Annotation></Annotations>"
+    )
+    code, _, err = nucleate("evaluate", pred, truth)
+    assert (code, "a.xml" in err) == (2, True)
 
 
 def test_evaluate_leaves_out_every_image_that_segment_writes(tmp_path, nucleate):

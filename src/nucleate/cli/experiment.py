@@ -122,8 +122,8 @@ def compare(
             left = column == "metric"
             table.add_column(column, justify="left" if left else "right", no_wrap=True)
         for name in names:
-            if name not in other.metrics:
-                known = ", ".join(other.metrics)
+            known = ", ".join(m for m in other.metrics if m in scores[0].metrics)
+            if name not in other.metrics or name not in scores[0].metrics:
                 raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
             p = paired(scores[0].metrics[name], other.metrics[name], scores[0].groups)
             compared.append({"first": results[0], "second": folder, "metric": name, **asdict(p)})

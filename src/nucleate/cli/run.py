@@ -308,7 +308,7 @@ def evaluate(
             )
         if root is not None:
             raise ConfigError("evaluate: --root goes with --model. Leave it away, or name a model.")
-        report = evaluate_files(pred, truth, say, 0.25 if mpp is None else mpp)
+        report = evaluate_files(pred, truth, say, mpp)
         name, digest = pred.name, "files"
         names = [picture.name for picture in report.pictures]
     else:

@@ -363,6 +363,24 @@ def tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
     return None
 
 
+def stated_tiff_mpp(path: Path) -> float | None:
+    """Return the resolution that a TIFF file states; its pixels stay unread.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return tiff_mpp(file)
+    except Exception as error:  # parsers of hostile bytes raise anything; all mean the same
+        raise InputError(
+            f"{path}: cannot be read as TIFF ({_short(error)}). "
+            "The file is damaged or is not what its ending says: export it again."
+        ) from error
+
+
 def plausible_mpp(value: object) -> float | None:
     """Return `value` as micrometres per pixel if a microscope can have it (0.02 to 20), or None.
 

@@ -35,6 +35,9 @@ METRICS = (
 )  # fmt: skip
 
 
+NEED_MPP = ("f1_detection",)  # metrics with a length in micrometres
+
+
 @dataclass(frozen=True, slots=True)
 class PictureScore:
     """One picture: its summable counts; every ratio follows from them.
@@ -63,7 +66,7 @@ def compare(
     ignore: Bool | None = None,
     name: str = "",
     organ: str | None = None,
-    radius_px: float = DETECTION_RADIUS_PX,
+    radius_px: float | None = DETECTION_RADIUS_PX,
 ) -> PictureScore:
     """Score a predicted label image against the true one.
 
@@ -73,7 +76,7 @@ def compare(
         ignore: bool (H, W); these pixels count as background in both.
         name: of the picture.
         organ: of the picture.
-        radius_px: how far a centroid may be off to count as detected.
+        radius_px: how far a centroid may be off to count as detected; None omits detection.
 
     Raises:
         InputError: the shapes differ, or one is no label image: a mask, negative, or not integer.
@@ -101,8 +104,10 @@ def compare(
         counts |= {f"tp_{label}": tp, f"fp_{label}": fp, f"fn_{label}": fn}
         if label == "50":
             counts["iou_sum"] = iou_sum
-    tp, fp, fn = instance.detection(instance.centroids(truth), instance.centroids(pred), radius_px)
-    counts |= {"tp_detection": tp, "fp_detection": fp, "fn_detection": fn}
+    if radius_px is not None:
+        points = instance.centroids(truth), instance.centroids(pred)
+        tp, fp, fn = instance.detection(*points, radius_px)
+        counts |= {"tp_detection": tp, "fp_detection": fp, "fn_detection": fn}
     near, counts["hd95_px"] = pixel.boundary_scores(truth, pred)
     counts |= dict(
         zip(("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"), near, strict=True)
@@ -124,6 +129,7 @@ def _labels(side: str, given: Int32) -> Int32:
 def ratios(c: dict[str, float]) -> dict[str, float]:
     """Return every metric from (summed) counts; NaN where it is not defined.
 
+    `f1_detection` is omitted where its counts are: the resolution was unknown.
     `count_error` is |predicted - true| / true nuclei; `component_count_error` the same of the
     4-connected pieces of the foreground, in which touching nuclei are one: as S2 counts.
     """
@@ -143,6 +149,7 @@ def ratios(c: dict[str, float]) -> dict[str, float]:
         **{
             f"f1_{k}": instance.f1(int(c[f"tp_{k}"]), int(c[f"fp_{k}"]), int(c[f"fn_{k}"]))
             for k in ("50", "70", "detection")
+            if f"tp_{k}" in c
         },
         "boundary_f": pixel.boundary_f(
             *(int(c[k]) for k in ("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"))
@@ -180,6 +187,12 @@ class Report:
     about: dict[str, Any] = field(default_factory=dict)
     coco: dict[str, dict[str, dict[str, float]]] | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """Metrics that at least one picture has."""
+        has = {name for picture in self.pictures for name in picture.metrics}
+        return [name for name in METRICS if name in has or not self.pictures]
+
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each metric the mean over pictures, its 95 % interval, and how many count.
 
@@ -189,7 +202,10 @@ class Report:
         """
         rows = [picture.metrics for picture in self.pictures]
         groups = [p.group or p.name for p in self.pictures]
-        return {name: mean_interval([row[name] for row in rows], groups) for name in METRICS}
+        return {
+            name: mean_interval([row.get(name, math.nan) for row in rows], groups)
+            for name in self.names
+        }
 
     def pooled(self) -> dict[str, float]:
         """Return each metric of the counts summed over all pictures; HD95 cannot be pooled."""
@@ -208,7 +224,10 @@ class Report:
         return {
             organ: {
                 "pictures": len(rows),
-                **{name: mean_interval([r[name] for r in rows])["mean"] for name in METRICS},
+                **{
+                    name: mean_interval([r.get(name, math.nan) for r in rows])["mean"]
+                    for name in self.names
+                },
             }
             for organ, rows in sorted(groups.items())
         }
@@ -248,7 +267,7 @@ class Report:
         content = json.dumps(no_nan(self.content()), indent=1)
         write_text(folder / "metrics.json", content + "\n")
         text = io.StringIO()
-        names = ["name", "organ", *METRICS, *(k for p in self.pictures for k in p.counts)]
+        names = ["name", "organ", *self.names, *(k for p in self.pictures for k in p.counts)]
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(dict.fromkeys(names))
         for p in self.pictures:
