@@ -3,6 +3,7 @@
 python docs/programs/families.py EVALUATED …
 
 EVALUATED are folders of `nucleate evaluate -m MODEL --data … -o EVALUATED`, on the same pictures.
+On official test images add `--ledger docs/results/test-uses.csv`.
 Time and memory are measured here: the bundled example, one thread, OpenVINO, a process per model.
 """
 

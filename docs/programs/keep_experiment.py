@@ -3,7 +3,8 @@
 python docs/programs/keep_experiment.py runs/NAME [EVALUATED …]
 
 The pictures that a run was not trained on are predicted anew, as `nucleate report` does. EVALUATED
-are folders of `nucleate evaluate -m runs/NAME … -o EVALUATED`, for other data (official tests).
+are folders of `nucleate evaluate -m runs/NAME … -o EVALUATED`, for other data; official tests
+add `--ledger docs/results/test-uses.csv`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ python docs/programs/seeds.py EVALUATED …
 
 EVALUATED are folders of `nucleate evaluate -m MODEL --data … -o EVALUATED`, of trainings that
 differ in their seed alone. Rows are the data sets.
+On official test images add `--ledger docs/results/test-uses.csv`.
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: 
     """Append one row to the ledger of uses of official test pictures.
 
     Args:
-        ledger: CSV file; it is begun where there is none.
+        ledger: CSV file; a new one is started where there is none.
         name: what was evaluated: a model, or a folder of predictions.
         digest: SHA-256 of the model's weights, "files" for predictions.
         report: what came out.

@@ -434,7 +434,18 @@ def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):
     assert len(rows) == 3
     assert rows[0].startswith("date,commit,model,sha256")
     assert "--root m" in rows[1]  # no folder of this machine
-    assert "written down" in err
+    assert "recorded in" in err
+
+
+def test_without_a_ledger_test_pictures_leave_no_file_behind(tmp_path, nucleate, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for side in ("p", "t"):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / f"{monuseg.TEST[0]}.npy", LABELS)
+    code, _, err = nucleate("evaluate", tmp_path / "p", tmp_path / "t")
+    assert code == 0, err
+    assert "--ledger" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p", "t"]
 
 
 def test_split_and_train_from_the_command_line(tmp_path, nucleate, monkeypatch):

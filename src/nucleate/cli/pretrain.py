@@ -77,8 +77,8 @@ def study(
         bool, typer.Option("--final", help="Also score the official test pictures, at the end.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option(help="Where uses of official test pictures are written down.")
-    ] = Path("docs/results/test-uses.csv"),
+        Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
+    ] = None,
 ) -> None:
     """Train from several starts with few and many labels, and compare; needs the extra 'train'.
 

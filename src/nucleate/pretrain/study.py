@@ -61,15 +61,15 @@ class StudyOptions:
     Attributes:
         resume: go on with what the folder holds; finished runs stay.
         jobs: trainings at a time.
-        final: also score the official test pictures, and write these uses down.
-        ledger: where they are written down.
+        final: also score the official test pictures.
+        ledger: CSV file that gets a row for each of these uses; None: no file is written.
         command: that repeats it, for the summary.
     """
 
     resume: bool = False
     jobs: int = 1
     final: bool = False
-    ledger: Path = Path("docs/results/test-uses.csv")
+    ledger: Path | None = None
     command: str = ""
 
 
@@ -119,7 +119,7 @@ def run_study(
     plan = plan_study(file, changes, base)
     recipe = plan.recipe
     official = any(e.test_only for entries in plan.tests.values() for e in entries)
-    if options.final and official:
+    if options.final and official and options.ledger is not None:
         check_ledger(options.ledger)
     skipped = _unreachable(plan)
     for start, why in skipped.items():
@@ -382,7 +382,7 @@ def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bo
         model = model or load_model(run)
         report = evaluate_model(model, entries)
         report.about.update(data={"root": title}, commit=git_commit())
-        if official:
+        if official and options.ledger is not None:
             name = f"{plan.recipe.name}: {run.name}"
             log_test_use(options.ledger, name, weights_digest(model.card), report, options.command)
         report.write(folder)
