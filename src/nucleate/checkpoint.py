@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleate.errors import ModelError, nearest
+from nucleate.fingerprints import is_fingerprints
 from nucleate.io.files import read_text, sha256, write_text
 from nucleate.stain.normalise import Normaliser
 from nucleate.types import EncoderCard, ModelCard
@@ -90,8 +91,7 @@ def read_encoder_card(folder: Path) -> EncoderCard:
         "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
         "recipe": isinstance(card.recipe, dict) and isinstance(card.recipe.get("pretext"), dict),
         "metrics": isinstance(card.metrics, dict),
-        "training_data": isinstance(card.training_data, list)
-        and all(isinstance(e, dict) and _names_groups(e) for e in card.training_data),
+        "training_data": _names_data(card.training_data),
     }
     wrong = next((name for name, fine in good.items() if not fine), None)
     if wrong is not None:
@@ -99,15 +99,24 @@ def read_encoder_card(folder: Path) -> EncoderCard:
     return card
 
 
+def _names_data(entries: object) -> bool:
+    """Return whether what a card says of its training data can be used."""
+    return isinstance(entries, list) and all(
+        isinstance(e, dict) and _names_groups(e) for e in entries
+    )
+
+
 def _names_groups(entry: dict[str, Any]) -> bool:
     """Return whether what an entry says of patients and pictures can be used."""
     groups = entry.get("groups", {"train": [], "validation": []})
-    lists = [entry.get("pixels", [])]
+    prints = entry.get("fingerprints", {})
     if not isinstance(groups, dict) or not {"train", "validation"} <= groups.keys():
         return False
-    lists += groups.values()
-    return all(
-        isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists
+    return (
+        isinstance(prints, dict)
+        and all(isinstance(names, list) for names in (*groups.values(), *prints.values()))
+        and all(isinstance(name, str) for names in groups.values() for name in names)
+        and all(is_fingerprints(text) for texts in prints.values() for text in texts)
     )
 
 
@@ -154,6 +163,7 @@ def _demands(card: ModelCard) -> dict[str, bool]:
         "arguments": isinstance(card.arguments, dict),
         "thresholds": isinstance(card.thresholds, dict),
         "files": isinstance(card.files, dict),
+        "training_data": _names_data(card.training_data),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from nucleate.datasets.entry import Entry
 from nucleate.datasets.splits import bare_name
 from nucleate.errors import InputError
+from nucleate.fingerprints import seen_as
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
@@ -22,6 +23,7 @@ from nucleate.io.files import read_text, write_text
 from nucleate.io.slides import ArraySource
 from nucleate.io.source import Source
 from nucleate.labels import paint
+from nucleate.leaks import seen_in_file
 from nucleate.metrics.classes import Typed, compare_classes
 from nucleate.metrics.coco import Records, average_precision
 from nucleate.metrics.report import (
@@ -82,6 +84,7 @@ def evaluate_files(
             )
         radius = None if resolution is None else DETECTION_RADIUS_UM / resolution
         score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
+        score = replace(score, seen=seen_in_file(predicted[name]))
         scores.append(score)
         unknown += [name] if resolution is None else []
         _tell(tell, score)
@@ -113,11 +116,15 @@ class Prediction:
 
 
 def predictions(
-    model: Model, entries: Iterable[Entry], options: EngineOptions | None = None
+    model: Model,
+    entries: Iterable[Entry],
+    options: EngineOptions | None = None,
+    own_names: bool = True,
 ) -> Iterator[Prediction]:
     """Yield what the engine that users run finds in each picture, and its score.
 
-    Everything is compared on the grid of the data set's own pictures.
+    Everything is compared on the grid of the data set's own pictures. Images that the model saw
+    in training are marked in their scores; `own_names` as in `seen_as`.
 
     Raises:
         InputError: a picture cannot be read, has no labels, or has no resolution.
@@ -140,7 +147,8 @@ def predictions(
                 radius,
             )
             score = replace(score, counts=score.counts | kinds)
-        score = replace(score, group=entry.group)
+        seen = seen_as(model.card, entry.group, sample.image, own_names)
+        score = replace(score, group=entry.group, seen=seen)
         yield Prediction(sample, nuclei, labels, score, candidates)
 
 
@@ -167,14 +175,17 @@ def evaluate_model(
     tell: Callable[[str], None] = lambda _: None,
     options: EngineOptions | None = None,
     each: Callable[[Prediction], None] = lambda _: None,
+    own_names: bool = True,
 ) -> Report:
     """Score a model on the pictures of a data set; `each` is given every prediction.
+
+    Images that the model saw in training are marked; `own_names` as in `fingerprints.seen_as`.
 
     Raises:
         InputError: a picture cannot be read, has no labels, or has no resolution.
     """
     scores, records = [], Records()
-    for found in predictions(model, entries, options):
+    for found in predictions(model, entries, options, own_names):
         scores.append(found.score)
         if found.sample.labels is not None:
             records.add(found.sample.labels, found.sample.ignore, found.candidates)
@@ -206,10 +217,12 @@ class Scores:
     Attributes:
         metrics: metric -> picture -> value; NaN where it is not defined.
         groups: picture -> patient or slide; the picture itself where none is known.
+        seen: image that the model saw in training -> how, and what shows it.
     """
 
     metrics: dict[str, dict[str, float]]
     groups: dict[str, str]
+    seen: dict[str, str]
 
 
 def read_scores(folder: Path) -> Scores:
@@ -227,8 +240,9 @@ def read_scores(folder: Path) -> Scores:
     files = (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
     path = next((file for file in files if file.is_file()), files[0])
     try:
-        rows = json.loads(read_text(path))["per_picture"]
-        names = [str(row["name"]) for row in rows]
+        content = json.loads(read_text(path))
+        rows = content["per_picture"]
+        names = whole = [str(row["name"]) for row in rows]
         bare = [bare_name(name) for name in names]
         names = bare if len(set(bare)) == len(bare) else names
         metrics = {
@@ -240,6 +254,8 @@ def read_scores(folder: Path) -> Scores:
             if metric not in NEED_MPP or any(metric in row for row in rows)
         }
         groups = {n: str(r.get("group") or n) for n, r in zip(names, rows, strict=True)}
+        marked = content.get("seen_in_training", {})  # an older result has none
+        seen = {n: str(marked[w]) for n, w in zip(names, whole, strict=True) if w in marked}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
             RecursionError) as error:  # fmt: skip
         raise InputError(
@@ -248,7 +264,7 @@ def read_scores(folder: Path) -> Scores:
         ) from error
     if len(groups) < len(rows):
         raise InputError(f"{path}: names a picture twice. Evaluate again.")
-    return Scores(metrics, groups)
+    return Scores(metrics, groups, seen)
 
 
 def _value(row: dict[str, Any], metric: str) -> float | None:

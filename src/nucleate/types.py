@@ -337,7 +337,8 @@ class ModelCard:
         align_px: tile origins and sizes are multiples of this.
         halo_px: context that a tile reads around its core.
         classes: names of the nucleus classes, in order of their number.
-        training_data: one entry per data set: name, images, nuclei, licence, citation.
+        training_data: one entry per data set: name, images, nuclei, licence, citation; and one
+            with the groups (patients) and fingerprints of the images trained and chosen on.
         licence: of the weights (SPDX expression), as the training data allow.
         metrics: results on the validation images.
         files: file name -> SHA-256.
@@ -385,7 +386,7 @@ class EncoderCard:
         task: key of `nucleate.pretrain.PRETEXTS`.
         mpp: micrometres per pixel that it was trained at.
         training_data: one entry per data set or folder: name, images, licence, citation; and one
-            with the groups (patients) and `pixels` (digests of pictures) that were looked at,
+            with the groups (patients) and the fingerprints of the images that were looked at,
             without labels.
         licence: of the weights (SPDX expression), as the pictures allow.
         metrics: how well the task is solved on held-out pictures, and what guessing gives.

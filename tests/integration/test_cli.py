@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nucleate.checkpoint import find_model, read_card, write_card
+from nucleate.fingerprints import fingerprints
 from nucleate.io.exports import OWN_IMAGES
-from nucleate.io.images import read_labels, write_labels
+from nucleate.io.images import read_image, read_labels, write_labels
 from tests.data import folder, monuseg
 from tests.synthetic import tissue
 from tests.unit.test_annotations import BOMB
@@ -407,6 +411,61 @@ def test_xml_with_entities_is_refused_by_evaluate(tmp_path, nucleate):
     code, _, err = nucleate("evaluate", tmp_path / "p.xml", tmp_path / "t.npy")
     assert code == 2
     assert "p.xml: the XML defines entities" in err
+
+
+def _seen_model(tmp_path, image):
+    """Return a copy of the bundled model whose card lists an image and a patient."""
+    shutil.copytree(find_model("mtl-small"), tmp_path / "model")
+    card = read_card(tmp_path / "model")
+    own = {
+        "groups": {"train": ["TCGA-AA-0001"], "validation": []},
+        "fingerprints": {"train": [fingerprints(image)], "validation": []},
+    }
+    write_card(tmp_path / "model", replace(card, training_data=[own]))
+    return tmp_path / "model"
+
+
+def test_scores_on_what_a_model_was_trained_on_are_marked(tmp_path, nucleate):
+    folder.make(tmp_path / "mine")
+    names = sorted(p.stem for p in (tmp_path / "mine" / "images").iterdir())
+    model = _seen_model(tmp_path, read_image(tmp_path / "mine" / "images" / f"{names[0]}.png")[0])
+    with Image.open(tmp_path / "mine" / "images" / f"{names[0]}.png") as image:
+        image.save(tmp_path / "mine" / "images" / f"{names[0]}.jpg", quality=75)
+    (tmp_path / "mine" / "images" / f"{names[0]}.png").unlink()
+    words = ("evaluate", "--root", tmp_path / "mine", "--mpp", 0.25)
+    code, _, err = nucleate(*words, "-m", model, "-q", "-o", tmp_path / "a")
+    assert code == 0, err
+    assert "1 of 3 images were seen in training" in err
+    content = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert content["seen_in_training"] == {names[0]: "trained on: its pixels"}
+    code, _, err = nucleate(*words, "-m", "mtl-small", "-o", tmp_path / "b")
+    assert "seen in training" not in err
+    code, out, err = nucleate("compare", tmp_path / "b", tmp_path / "a", "--json")
+    assert code == 0, err
+    assert f"{tmp_path / 'a'}: 1 of 3" in err
+    assert list(json.loads(out)["seen_in_training"]) == [str(tmp_path / "a")]
+
+
+def test_files_of_a_result_are_looked_up_in_the_card_of_its_model(tmp_path, nucleate, monkeypatch):
+    """By pixels where the image can be found, by the patient in its name without it."""
+    monkeypatch.chdir(tmp_path)  # where the model is found by its name
+    for seed, name in enumerate(("known", "TCGA-AA-0001-01Z", "other")):
+        _png(Path("in") / f"{name}.png", tissue(128, 128, 20, seed=seed)[0])
+    model = _seen_model(tmp_path, read_image(tmp_path / "in" / "known.png")[0])
+    model.rename("mtl-small")
+    nucleate("segment", "in", "-m", "mtl-small", "--mpp", 0.25, "-o", "out", "--formats", "labels")
+    Path("truth").mkdir()
+    for file in Path("out").glob("*.labels.tif"):
+        shutil.copy(file, "truth")
+    code, out, err = nucleate("evaluate", "out", "truth", "--json")
+    assert code == 0, err
+    assert "2 of 3 images were seen in training" in err
+    assert json.loads(out)["seen_in_training"] == {
+        "TCGA-AA-0001-01Z": "trained on: its patient", "known": "trained on: its pixels",
+    }  # fmt: skip
+    shutil.rmtree("in")
+    out = nucleate("evaluate", "out", "truth", "--json")[1]
+    assert list(json.loads(out)["seen_in_training"]) == ["TCGA-AA-0001-01Z"]
 
 
 def test_evaluate_gives_the_reader_its_options(tmp_path, nucleate):

@@ -254,7 +254,8 @@ def test_damaged_encoders_are_refused(tree, done, tmp_path):
         {"mpp": "x"}, {"files": {}}, {"recipe": {}}, {"training_data": [1]},
         {"training_data": [{"groups": []}]}, {"training_data": [{"groups": {"train": []}}]},
         {"training_data": [{"groups": {"train": [[]], "validation": []}}]},
-        {"training_data": [{"pixels": 3}]},
+        {"training_data": [{"fingerprints": 3}]},
+        {"training_data": [{"fingerprints": {"train": ["x"]}}]},
     ):  # fmt: skip
         card.write_text(json.dumps({**json.loads(good), **change}))
         with pytest.raises(ModelError, match="makes no sense"):

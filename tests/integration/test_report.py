@@ -38,6 +38,20 @@ def runs(tmp_path_factory):
     return root
 
 
+def test_the_page_warns_of_images_that_were_trained_on(runs, tmp_path):
+    from dataclasses import replace
+
+    run = gather(runs / "one", runs, None)
+    write_report([run], tmp_path / "as-it-is")
+    assert "Warning:" not in (tmp_path / "as-it-is" / "index.html").read_text()
+    first, *others = run.pictures
+    score = replace(first.score, seen="trained on: its pixels")
+    write_report([replace(run, pictures=[replace(first, score=score), *others])], tmp_path)
+    assert f"1 of {len(run.pictures)} images were seen" in (tmp_path / "index.html").read_text()
+    told = json.loads((tmp_path / "report.json").read_text())["one"]
+    assert told["seen_in_training"][score.name] == "trained on: its pixels"
+
+
 def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
     found = [gather(runs / name, runs, None) for name in ("one", "cv")]
     write_report(found, tmp_path)

@@ -448,9 +448,28 @@ def test_starting_from_a_model_that_saw_what_is_held_out_is_refused(run, tree, t
         train_recipe(recipe, tree, tmp_path / "next")
 
 
+def test_copies_of_what_a_model_saw_are_refused(run, tree, tmp_path):
+    """Renamed and re-encoded: the fingerprints in the card tell."""
+    from PIL import Image
+
+    other = tmp_path / "other" / "data"
+    folder.make(other)
+    for path in sorted((other / "images").iterdir()):
+        with Image.open(path) as image:
+            image.save(other / "images" / f"copy{path.stem[1]}.jpg", quality=75)
+        path.unlink()
+    for path in sorted((other / "labels").iterdir()):
+        path.rename(path.with_name(f"copy{path.name[1]}{path.suffix}"))
+    recipe = load_recipe(
+        tree / "tiny.yaml", [f"init={{from: {run.as_posix()}}}", "data.sets.0.title=Other"]
+    )
+    with pytest.raises(ConfigError, match=r"tiny was trained or chosen on copy\d"):
+        train_recipe(recipe, other.parent, tmp_path / "next")
+
+
 def test_what_the_first_model_saw_travels_on(run, tree, tmp_path):
     other = tmp_path / "other"
-    folder.make(other / "data", 6)
+    folder.make(other / "data", 6, 192)  # other pixels than those of the first model
     for path in [*(other / "data" / "images").iterdir(), *(other / "data" / "labels").iterdir()]:
         path.rename(path.with_name(f"q{path.name[1:]}"))
     recipe = load_recipe(tree / "tiny.yaml", [

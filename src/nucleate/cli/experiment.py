@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate.cli.options import ChangesOption, RecipeArgument
-from nucleate.cli.terminal import answer, command_line, say, show, show_table
+from nucleate.cli.terminal import answer, command_line, say, show, show_table, warn
 from nucleate.errors import ConfigError
 
 
@@ -108,6 +108,7 @@ def compare(
 
     from nucleate.evaluate import read_scores
     from nucleate.metrics.paired import paired
+    from nucleate.metrics.report import seen_note
 
     if len(results) < 2:
         raise ConfigError("compare: name two results at least.")
@@ -132,7 +133,10 @@ def compare(
                 f"{p.low:+.3f} to {p.high:+.3f}", f"{p.p:.4f}", str(p.n),
             )  # fmt: skip
         show_table(table)
-    answer(compared=compared)
+    seen = {str(f): s.seen for f, s in zip(results, scores, strict=True) if s.seen}
+    answer(compared=compared, seen_in_training=seen)
+    for where, images in seen.items():
+        warn(f"warning: {where}: {seen_note(images, len(scores[0].groups))}")
 
 
 def _show_folds(title: str, found: dict[str, Any]) -> None:

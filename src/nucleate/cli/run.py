@@ -292,6 +292,7 @@ def evaluate(
     from nucleate.datasets.monuseg import is_official_test
     from nucleate.evaluate import check_ledger, evaluate_files, evaluate_model, log_test_use
     from nucleate.io.files import check_folder
+    from nucleate.metrics.report import seen_note
     from nucleate.run_folder import git_commit
 
     if out is not None:
@@ -315,7 +316,7 @@ def evaluate(
         if root is None or pred is not None:
             raise ConfigError("evaluate: with --model name the data by --root, and no files.")
         from nucleate.config import parse_options
-        from nucleate.datasets.collect import list_entries
+        from nucleate.datasets.collect import OWN_DATA, list_entries
         from nucleate.inference.combine import with_tta
         from nucleate.inference.load import load_model
         from nucleate.inference.pipeline import EngineOptions
@@ -329,7 +330,9 @@ def evaluate(
             check_ledger(ledger)
         ready = load_model(model, device, backend, precision, threads)
         ready = with_tta(ready) if tta else ready
-        report = evaluate_model(ready, entries, say, EngineOptions(tile_px))
+        report = evaluate_model(
+            ready, entries, say, EngineOptions(tile_px), own_names=reader not in OWN_DATA
+        )
         report.about["data"] = {"reader": reader, "root": root.name}
         name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
         digest = weights_digest(ready.card)
@@ -346,6 +349,8 @@ def evaluate(
         report.write(out)
     answer(report.content, out=out)
     _show_report(report)
+    if report.seen:
+        warn(f"warning: {seen_note(report.seen, len(report.pictures))}")
 
 
 def doctor() -> None:

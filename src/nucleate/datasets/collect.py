@@ -183,12 +183,12 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
     return split
 
 
-_OWN = ("folder", "coco", "qupath")
+OWN_DATA = ("folder", "coco", "qupath")  # readers whose groups are names of the user's own
 
 
 def _group(entry: Entry, reader: str, title: str) -> str:
     """Return the group of an entry, unique over data sets; a TCGA patient is one everywhere."""
-    own = reader in _OWN and not entry.group.startswith("TCGA-")
+    own = reader in OWN_DATA and not entry.group.startswith("TCGA-")
     return f"{title}:{entry.group}" if own else entry.group
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import math
@@ -430,14 +429,3 @@ def _short(error: Exception) -> str:
 
     text = (str(error).splitlines() or [""])[0] or type(error).__name__
     return re.sub(r"<[^>]* at 0x[0-9a-f]+>|<_io\.[^>]*>", "it", text)[:120].rstrip(".")
-
-
-def pixels_digest(image: UInt8) -> str:
-    """Return what stands for the pixels of a picture, whatever its file is called: 16 digits.
-
-    Example:
-        >>> pixels_digest(np.zeros((1, 1, 3), np.uint8))
-        '5b5b6c1f598f8ec1'
-    """
-    content = np.ascontiguousarray(image)
-    return hashlib.sha256(str(content.shape).encode() + content.tobytes()).hexdigest()[:16]

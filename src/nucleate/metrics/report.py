@@ -47,12 +47,14 @@ class PictureScore:
         organ: where known.
         counts: name -> number; they add up over pictures (all but `hd95_px`).
         group: patient or slide, where known: pictures of one do not vary independently.
+        seen: how the model saw the image in training and what shows it, None if nothing does.
     """
 
     name: str
     organ: str | None
     counts: dict[str, float]
     group: str | None = None
+    seen: str | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -193,6 +195,11 @@ class Report:
         has = {name for picture in self.pictures for name in picture.metrics}
         return [name for name in METRICS if name in has or not self.pictures]
 
+    @property
+    def seen(self) -> dict[str, str]:
+        """Name of each image that the model saw in training -> how, and what shows it."""
+        return {p.name: p.seen for p in self.pictures if p.seen is not None}
+
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each metric the mean over pictures, its 95 % interval, and how many count.
 
@@ -241,6 +248,7 @@ class Report:
             "conventions": "empty/empty is left out, empty/non-empty is 0; what divides by nothing "
             "(precision, recall, SQ, counting error) is left out; mean: over pictures; "
             "interval: 95 % percentile bootstrap over patients or slides; pooled: summed counts",
+            "seen_in_training": self.seen,
             "mean": self.means(),
             "pooled": self.pooled(),
             "coco": self.coco,
@@ -275,6 +283,26 @@ class Report:
             known = no_nan(row)
             writer.writerow("" if known.get(k) is None else known[k] for k in dict.fromkeys(names))
         write_text(folder / "per_picture.csv", text.getvalue())
+
+
+def seen_note(seen: dict[str, str], images: int) -> str:
+    """Return the warning about images that a model saw in training.
+
+    Args:
+        seen: name of an image -> how it was seen, as `fingerprints.seen_as` returns it.
+        images: number of all images.
+
+    Example:
+        >>> seen_note({"a": "trained on: its patient"}, 3).partition(".")[0]
+        '1 of 3 images were seen in training (1 trained on, 0 chosen on; a by its patient)'
+    """
+    trained = sum(how.startswith("trained on") for how in seen.values())
+    name, how = next(iter(seen.items()))
+    return (
+        f"{len(seen)} of {images} images were seen in training ({trained} trained on, "
+        f"{len(seen) - trained} chosen on; {name} by {how.partition(': ')[2]}). Their scores are "
+        "too high for new images."
+    )
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) -> dict[str, float]:

@@ -19,8 +19,8 @@ from nucleate import __version__
 from nucleate.checkpoint import ENCODER, write_card
 from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, ModelError, TrainingError, pick
+from nucleate.fingerprints import fingerprint
 from nucleate.io.files import sha256
-from nucleate.io.images import pixels_digest
 from nucleate.models import build, some_heads
 from nucleate.models.export import write_weights
 from nucleate.pretrain.autoencoder import AutoEncoder
@@ -188,7 +188,7 @@ def _finish(
             part: sorted({corpus.split.groups[name] for name in corpus.split.parts[part]})
             for part in ("train", "validation")
         },
-        "pixels": sorted({pixels_digest(tile.image) for tile in training}),
+        "fingerprints": {"train": sorted({fingerprint(tile.image) for tile in training} - {""})},
     }
     card = EncoderCard(
         name=recipe.name,

@@ -18,7 +18,7 @@ from nucleate.io.files import write_text
 from nucleate.io.html import SERIES, figure, heading, page, plot, plots, quiet, table, text
 from nucleate.metrics.errors import TRUTH_FATES
 from nucleate.metrics.paired import paired
-from nucleate.metrics.report import METRICS, no_nan
+from nucleate.metrics.report import METRICS, no_nan, seen_note
 from nucleate.overlays import COLOURS
 from nucleate.report.gather import PictureResult, RunResult
 
@@ -103,6 +103,7 @@ def _facts(run: RunResult) -> dict[str, Any]:
     return {
         "recipe": run.recipe.name,
         "pictures_are": run.part,
+        "seen_in_training": report.seen,
         "mean": report.means(),
         "pooled": report.pooled(),
         "per_organ": report.per_organ(),
@@ -118,12 +119,16 @@ def _about(run: RunResult) -> str:
         " <span class='note'>Checkpoint or thresholds were chosen on the same pictures: these "
         "scores are too high for comparison with others.</span>"
     )  # fmt: skip
+    seen = {bare_name(n): how for n, how in run.report.seen.items() if how.startswith("trained")}
+    never = "" if seen else ", never trained on"
+    if seen:
+        chosen += f" <b>Warning: {text(seen_note(seen, len(run.pictures)))}</b>"
     train = run.recipe.train
     folds = f"{len(run.curves)} folds, " if len(run.curves) > 1 else ""
     return (
         f"<p><b>{text(run.name)}</b>: {text(run.recipe.about)}. {folds}{train.steps} steps of "
         f"{train.batch} crops of {train.crop_px}², seed {run.recipe.seed}; "
-        f"{len(run.pictures)} pictures that it was {text(run.part)}, never trained on.{chosen}</p>"
+        f"{len(run.pictures)} pictures that it was {text(run.part)}{never}.{chosen}</p>"
     )
 
 

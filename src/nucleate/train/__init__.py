@@ -23,7 +23,7 @@ from nucleate.run_folder import RunFolder
 from nucleate.stain.training import fit_stain, restain
 from nucleate.targets import HEADS
 from nucleate.train.crops import CropDataset
-from nucleate.train.finish import finish
+from nucleate.train.finish import finish, prints_of
 from nucleate.train.loop import choose_device, fit
 from nucleate.train.start import check_start, start
 from nucleate.train.task import Task
@@ -67,6 +67,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
     with run.alone():
         if stain is not None:
             run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
+        prints = prints_of(train=training, validation=validation)
         training, validation = (restain(part, stain, run.say) for part in (training, validation))
         pl.seed_everything(recipe.seed, verbose=False)
         task = Task(recipe, validation, Teachers.load(recipe, torch.device(device)))
@@ -79,7 +80,7 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         )
         averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []
         fit(task, CropDataset(training, recipe), validation, recipe, run, device, averaged)
-        return finish(recipe, data, training, validation, run, stain)
+        return finish(recipe, data, training, validation, run, stain, prints)
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from nucleate.datasets.collect import Collection
 from nucleate.datasets.splits import file_names
 from nucleate.errors import TrainingError
 from nucleate.evaluate import Prediction, evaluate_model
+from nucleate.fingerprints import fingerprints
 from nucleate.inference.backends import Model, TorchBackend
 from nucleate.inference.engine import predict_maps
 from nucleate.io.files import sha256
@@ -40,6 +41,7 @@ def finish(
     validation: list[Sample],
     run: RunFolder,
     stain: Normaliser | None,
+    prints: dict[str, list[str]],
 ) -> Path:
     """Turn the best or last checkpoint of a run into a model.
 
@@ -50,6 +52,7 @@ def finish(
         validation: the pictures that thresholds are tuned on, if the recipe says so.
         run: its checkpoints are read, its model folder is written.
         stain: what pictures pass first; travels with the model.
+        prints: fingerprints of the images trained and chosen on, before the stain is changed.
 
     Returns:
         The model folder.
@@ -85,7 +88,7 @@ def finish(
         version="1",
         thresholds=thresholds,
         stain=None if stain is None else stain.to_dict(),
-        training_data=[*run.started_from()[1], *data.sources, _trained_on(data, training)],
+        training_data=_training_data(run.started_from()[1], data, training, prints),
         metrics={"validation": _scores(recipe, maps, truths, thresholds, run)},
         files={name: sha256(run.model / name) for name in (ONNX, WEIGHTS)},
         notes=run.started_from()[0],
@@ -112,9 +115,25 @@ def _look_back(model: Model, data: Collection, run: RunFolder) -> None:
     evaluate_model(model, [data.entries[name] for name in files], each=keep).write(out)
 
 
-def _trained_on(data: Collection, training: list[Sample]) -> dict[str, Any]:
-    """Return the entry of the card that says on which part of its data a model was trained."""
+def prints_of(**parts: list[Sample]) -> dict[str, list[str]]:
+    """Return part -> fingerprints of its images, as a card lists them."""
     return {
+        part: sorted({fingerprints(sample.image) for sample in samples} - {""})
+        for part, samples in parts.items()
+    }
+
+
+def _training_data(
+    earlier: list[dict[str, Any]],
+    data: Collection,
+    training: list[Sample],
+    prints: dict[str, list[str]],
+) -> list[dict[str, Any]]:
+    """Return what a model and those that it starts from were trained and chosen on, for its card.
+
+    Fingerprints of an image are listed once, however often it was seen.
+    """
+    own = {
         "split_sha256": data.split.digest,
         "trained_on": len(training),
         "nuclei_trained_on": sum(
@@ -125,7 +144,20 @@ def _trained_on(data: Collection, training: list[Sample]) -> dict[str, Any]:
             part: sorted({data.split.groups[name] for name in data.split.parts[part]})
             for part in ("train", "validation")
         },
+        "fingerprints": prints,
     }
+    return [*(_less(entry, prints) for entry in earlier), *data.sources, own]
+
+
+def _less(entry: dict[str, Any], prints: dict[str, list[str]]) -> dict[str, Any]:
+    """Return an entry of a card without the fingerprints that are listed elsewhere."""
+    if "fingerprints" not in entry:
+        return entry
+    kept = {
+        part: [text for text in texts if text not in prints.get(part, ())]
+        for part, texts in entry["fingerprints"].items()
+    }
+    return {**entry, "fingerprints": kept}
 
 
 def _scores(

@@ -18,9 +18,9 @@ from nucleate.checkpoint import (
 from nucleate.config import Recipe
 from nucleate.datasets.collect import Collection
 from nucleate.errors import ConfigError, ModelError
+from nucleate.fingerprints import is_copy, looked_at
 from nucleate.inference.backends import read_weights
 from nucleate.io.files import sha256
-from nucleate.io.images import pixels_digest
 from nucleate.models import build
 from nucleate.models.imagenet import start_from_imagenet
 from nucleate.models.network import Network
@@ -203,13 +203,13 @@ def _through(card: ModelCard | EncoderCard) -> list[Any]:
 
 
 def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str | None:
-    """Return the name of a picture that was looked at under whatever name, or None.
+    """Return the name of a picture that was trained on under whatever name, or None.
 
-    Pictures are known by their pixels on the working grid; of those that were cut into tiles,
-    only the names of their groups are known.
+    Copies are known by the fingerprints in the card, after re-encoding or resizing too; crops of
+    what was trained on are not.
     """
-    seen = {digest for entry in card.training_data for digest in entry.get("pixels", ())}
-    return next((s.name for s in samples if seen and pixels_digest(s.image) in seen), None)
+    known = looked_at(card)
+    return next((s.name for s in samples if is_copy(s.image, known)), None)
 
 
 def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
