@@ -134,10 +134,10 @@ def slides(found: Findings) -> None:
     try:
         image = mirrored(example()[:2048, :2048])
         block = Block(image, np.zeros(image.shape[:2], np.int32))
-        sizes = {"small": 8_192, "large": 24_576} if cuda else {"small": 2_048}
-        paths = {name: folder / f"{name}.svs" for name in sizes}
-        for name, edge in sizes.items():
-            write_slide(paths[name], edge, edge, block)
+        sizes = (8_192, 24_576) if cuda else (2_048,)
+        paths = [folder / f"{edge}.svs" for edge in sizes]
+        for edge, path in zip(sizes, paths, strict=True):
+            write_slide(path, edge, edge, block)
         for label, options in _ways(cuda):
             if found.left(SLIDE_SHARE) < 0:
                 return
@@ -162,14 +162,13 @@ def _ways(cuda: bool) -> Iterator[tuple[str, EngineOptions]]:
 
 
 def _slide(
-    found: Findings, label: str, paths: dict[str, Path], model: Any, options: EngineOptions,
+    found: Findings, label: str, paths: list[Path], model: Any, options: EngineOptions,
     folder: Path,
 ) -> None:  # fmt: skip
     """Segment the small slide to warm up, then the largest; write down the second."""
     batch = BatchOptions(formats=(), engine=options, tissue_mask=False)
     row: dict[str, Any] = {}
-    busy: list[float] = []
-    for name, path in paths.items():
+    for path in paths:
         with _watching(found.device) as busy:
             row = segment_files([path], folder / "out", model, batch)["sources"][0]
     mm2 = row["width"] * row["height"] * row["mpp"] ** 2 / 1e6
@@ -180,7 +179,7 @@ def _slide(
         "seconds_per_mm2": round(row["seconds"] / mm2, 4),
         "stages_seconds": row["stages"],
     }
-    if busy:
+    if found.device == "cuda":
         told |= {
             "gpu_busy_share": round(float(np.mean(busy)) / 100, 3),
             "gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),

@@ -24,7 +24,7 @@ WHEELS = (
     "openslide-python", "pydantic", "pydantic-core", "roifile", "segmentation-models-pytorch",
     "shapely", "typing-inspection",
 )  # fmt: skip
-PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2014", "1")
+PLATFORMS = ("_2_28", "_2_27", "_2_24", "_2_17", "2014", "1")
 VALIDATION = (  # the six MoNuSeg images that the bundled models' training held out
     "TCGA-21-5784", "TCGA-AR-A1AS", "TCGA-AY-A8YK", "TCGA-B0-5711", "TCGA-G2-A2EK", "TCGA-G9-6336",
 )  # fmt: skip
@@ -35,10 +35,7 @@ def fetch_wheels(folder: Path, python: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):
         old.unlink()
-    tags = [
-        f"--platform=manylinux{'' if tag in ('2014', '1') else '_'}{tag}_x86_64"
-        for tag in PLATFORMS
-    ]
+    tags = [f"--platform=manylinux{tag}_x86_64" for tag in PLATFORMS]
     core = _needed_core(folder, python, tags)
     names = [f"pydantic-core=={core}" if name == "pydantic-core" else name for name in WHEELS]
     _download(folder, python, tags, names)

@@ -91,8 +91,8 @@ def main() -> None:
     end = options.started + options.seconds
     found = Findings(options.out / "gpu.json", options.device, options.started, end)
     found.put("about", "machine", machine(options.device))
-    found.put("about", "command", f"benchmarks/gpu/run.sh OUT --device {options.device} "
-                                  f"--seconds {options.seconds:g} --parts {options.parts}")  # fmt: skip
+    words = f"--device {options.device} --seconds {options.seconds:g} --parts {options.parts}"
+    found.put("about", "command", f"benchmarks/gpu/run.sh OUT {words}")
     parts = {
         "check": check.engines_and_tiles,
         "resume": check.killed_and_resumed,
