@@ -215,8 +215,12 @@ class Instances:
 
     @staticmethod
     def concatenate(parts: list[Instances], frame: Frame) -> Instances:
-        """Return all nuclei of `parts` in one table of `frame`, with ids 1..n."""
-        parts = [part for part in parts if len(part)]
+        """Return all nuclei of `parts` in one table of `frame`, with ids 1..n.
+
+        Parts without nuclei need no features; without any nucleus the columns are those of the
+        first part.
+        """
+        parts = [part for part in parts if len(part)] or parts[:1]
         if not parts:
             return Instances.empty(frame)
         counts = np.concatenate([np.diff(part.offsets) for part in parts])

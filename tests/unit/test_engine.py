@@ -13,6 +13,7 @@ from nucleate.inference.engine import as_slide, find_nuclei
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.io.grids import Slide
+from nucleate.io.nuclei import open_nuclei, writer
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
 from tests.conftest import OracleBackend, oracle_card, painted
@@ -171,6 +172,19 @@ def test_resolution_is_never_guessed(oracle):
     for stated, mpp, ratio in ((0.26, None, 1.0), (0.25, 0.5, 2.0)):
         slide = as_slide(ArraySource(image, stated), oracle.card, mpp)
         assert slide.grid(oracle.card.mpp).asked_per_level0 == ratio
+
+
+def test_an_image_without_nuclei_has_all_columns(oracle, tmp_path):
+    labels = np.zeros((64, 64), np.int32)
+    none = segment(painted(labels), oracle, mpp=0.25)
+    labels[10:20, 10:20] = 1
+    one = segment(painted(labels), oracle, mpp=0.25)
+    assert len(none) == 0
+    assert list(none.features) == list(one.features)
+    assert [c.dtype for c in none.features.values()] == [c.dtype for c in one.features.values()]
+    with writer(tmp_path / "none.parquet", none, {}):
+        pass
+    assert list(open_nuclei(tmp_path / "none.parquet").read().features) == list(one.features)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 2000)])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.features import neighbourhood
+from nucleate.features import neighbourhood, no_nuclei
 from nucleate.inference.backends import Model
 from nucleate.inference.load import load_model
 from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
@@ -111,6 +111,8 @@ def find_nuclei(
             if progress is not None:
                 progress(len(parts), len(tiles))
     joined, cut = stitch(parts, Frame(grid.width, grid.height, card.mpp))
+    if not len(joined):
+        return Found(no_nuclei(frame_of(slide), tuple(card.classes)), cut, colours.note)
     nuclei = to_level0(joined, frame_of(slide), grid.asked_per_level0)
     return Found(with_neighbourhood(nuclei), cut, colours.note)
 

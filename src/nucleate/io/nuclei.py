@@ -60,8 +60,9 @@ def _array(column: Any) -> Any:  # noqa: ANN401
 
 def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
     """Return the nuclei of a table that `to_table` made."""
+    features = {n: _numpy(table[n]) for n in table.column_names if n not in _OWN}
     if not len(table):
-        return replace(Instances.empty(frame), class_names=class_names)
+        return replace(Instances.empty(frame), features=features, class_names=class_names)
     classes = _numpy(table["class"])
     if classes.min() < 0 or classes.max() >= len(class_names):
         raise ValueError("a class without a name")
@@ -76,7 +77,7 @@ def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instan
         scores=_numpy(table["score"]),
         classes=classes,
         frame=frame,
-        features={n: _numpy(table[n]) for n in table.column_names if n not in _OWN},
+        features=features,
         class_names=class_names,
     )
 
