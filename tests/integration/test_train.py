@@ -99,6 +99,15 @@ def test_model_folder_is_complete_and_the_engines_agree(run):
     assert segment(image[0], load_model(run), mpp=0.25).frame.width == 96
 
 
+def test_a_recipe_may_be_named_by_its_path(tmp_path):
+    path = tmp_path / "r.yaml"
+    with pytest.raises(InputError, match=r"r\.yaml.*no such file"):
+        train_recipe(str(path))
+    path.write_text(yaml.safe_dump({**TINY, "nane": "x"}))
+    with pytest.raises(ConfigError, match="nane"):
+        train_recipe(str(path), str(tmp_path), str(tmp_path / "run"))
+
+
 def test_changed_weights_are_refused(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "m")
     data = bytearray((tmp_path / "m" / "model.onnx").read_bytes())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
@@ -13,6 +14,7 @@ from nucleate.inference.engine import as_slide, find_nuclei
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.io.grids import Slide
+from nucleate.io.images import as_image, read_image
 from nucleate.io.nuclei import open_nuclei, writer
 from nucleate.io.slides import ArraySource
 from nucleate.labels import rasterise
@@ -197,12 +199,36 @@ def test_any_picture_size(oracle, shape):
 
 
 @pytest.mark.parametrize(
-    "array",
-    [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8)],
+    ("given", "said"),
+    [
+        (np.zeros((5, 5), np.uint8), "grey-scale"),
+        (np.zeros((5, 5, 3), np.float32), "float32.*8 or 16 bits"),
+        (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+        (np.zeros((3, 50, 60), np.uint8), "channels first.*moveaxis"),
+        (np.zeros((2, 5, 5, 3), np.uint8), "shape"),
+        (Image.new("L", (5, 5)), "grey-scale"),
+        (Image.new("I;16", (5, 5)), "grey-scale"),
+        ([np.zeros((5, 5, 3), np.uint8)], "one image.*segment_files"),
+        ({}, "dict.*PIL image"),
+    ],
 )
-def test_array_that_is_no_picture(oracle, array):
-    with pytest.raises(InputError, match="uint8 of shape"):
-        segment(array, oracle, mpp=0.25)
+def test_what_is_no_image(oracle, given, said):
+    with pytest.raises(InputError, match=said):
+        segment(given, oracle, mpp=0.25)
+
+
+def test_an_image_in_memory_is_taken_as_from_a_file(oracle, tmp_path):
+    image = painted(tissue(60, 80, 9)[1])
+    opaque = np.concatenate([image, np.full((60, 80, 1), 255, np.uint8)], axis=2)
+    clear = np.concatenate([image, np.full((60, 80, 1), 7, np.uint8)], axis=2)
+    expected = segment(image, oracle, mpp=0.25)
+    palette = Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    for given in (opaque, image.astype(np.uint16) * 257, Image.fromarray(image),
+                  Image.fromarray(opaque), palette, Image.fromarray(image).convert("RGBX")):  # fmt: skip
+        found = segment(given, oracle, mpp=0.25)
+        np.testing.assert_array_equal(found.coords_xy, expected.coords_xy)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(as_image("x", clear), read_image(tmp_path / "clear.png")[0])
 
 
 def test_components_are_the_same_before_and_after_the_engine():

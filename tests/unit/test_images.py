@@ -19,6 +19,13 @@ def test_eight_bit_rgb_is_read_as_it_is(tmp_path):
     assert mpp is None
 
 
+def test_paths_may_be_text(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    write_labels(tmp_path / "b.tif", LABELS, None)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png"))[0], IMAGE)
+    np.testing.assert_array_equal(read_labels(str(tmp_path / "b.tif")), LABELS)
+
+
 def test_sixteen_bit_is_scaled_to_eight(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", IMAGE.astype(np.uint16) * 257, photometric="rgb")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], IMAGE)

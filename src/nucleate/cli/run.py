@@ -247,8 +247,7 @@ def train(
     optional("lightning", "train")
     from nucleate.train import train_recipe
 
-    wanted = load_recipe(recipe, changes)
-    model = train_recipe(wanted, Path(), out or Path("runs") / wanted.name, resume)
+    model = train_recipe(load_recipe(recipe, changes), Path(), out, resume)
     answer(model=model, metrics=read_card(model).metrics)
     show(f"{model}")
 

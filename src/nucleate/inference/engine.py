@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nucleate.errors import InputError
 from nucleate.features import neighbourhood, no_nuclei
@@ -24,7 +26,10 @@ from nucleate.io.slides import ArraySource, open_source
 from nucleate.io.source import RegionError, Source
 from nucleate.labels import centroids_xy
 from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.types import Frame, Instances, Maps, ModelCard, UInt8, check_mpp
+from nucleate.types import Frame, Instances, Maps, ModelCard, check_mpp
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
 _MOST_PIXELS = 1 << 38  # half a million squared
@@ -46,7 +51,7 @@ class Found:
 
 
 def segment(
-    source: str | Path | UInt8 | Source,
+    source: str | Path | NDArray[Any] | Image | Source,
     model: Model | str | Path | None = None,
     mpp: float | None = None,
     options: EngineOptions | None = None,
@@ -54,7 +59,8 @@ def segment(
     """Find all nuclei of a picture or slide.
 
     Args:
-        source: path of a picture or slide, uint8 (H, W, 3) RGB, or an open source.
+        source: path of a picture or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
+            with or without opacity; PIL image; or an open source.
         model: a loaded model, or the name or folder of one; None takes the bundled default.
         mpp: micrometres per pixel of the source; None takes what the file states.
         options: tile size and batch.
@@ -76,13 +82,21 @@ def segment(
         if isinstance(model, Model)
         else (load_model() if model is None else load_model(model))
     )
-    if isinstance(source, np.ndarray):
-        opened: Source = ArraySource(source)
-    elif isinstance(source, str | Path):
-        opened = open_source(Path(source))
-    else:
-        opened = source
-    return find_nuclei(opened, ready, mpp, options or EngineOptions()).nuclei
+    return find_nuclei(_opened(source), ready, mpp, options or EngineOptions()).nuclei
+
+
+def _opened(source: object) -> Source:
+    """Return what `segment` takes as an open source."""
+    if isinstance(source, str | Path):
+        return open_source(Path(source))
+    if isinstance(source, list | tuple):
+        raise InputError(
+            f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
+            "use nucleate.inference.batch.segment_files for many files."
+        )
+    if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
+        return cast("Source", source)
+    return ArraySource(source)
 
 
 def find_nuclei(

@@ -19,6 +19,16 @@ from nucleate.errors import ConfigError, InputError, OutputError, explain_os_err
 PathLike = Path | zipfile.Path  # both have name, suffix and open
 
 
+def as_path(path: str | PathLike) -> PathLike:
+    """Return a path as an object, whichever way it is written.
+
+    Example:
+        >>> as_path("a/b.png").name
+        'b.png'
+    """
+    return Path(path) if isinstance(path, str) else path
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well.

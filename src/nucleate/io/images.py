@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike, atomic, read_bytes
+from nucleate.io.files import PathLike, as_path, atomic, read_bytes
 from nucleate.types import Int32, UInt8
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
@@ -24,10 +24,13 @@ _TILE = 256  # edge of a tile of a label image
 _TIFF = (".tif", ".tiff")
 _OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
 _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
+_CONVERTED = {  # modes of PIL images whose channels are not red, green, blue and opacity
+    **dict.fromkeys(("CMYK", "YCbCr", "LAB", "HSV", "RGBX"), "RGB"), "RGBa": "RGBA",
+}  # fmt: skip
 _MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
 
 
-def read_image(path: PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, float | None]:
+def read_image(path: str | PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, float | None]:
     """Read a picture as 8-bit RGB, and its resolution where the file states one.
 
     16-bit pictures are scaled to 8 bits, transparency is laid over white, palettes are resolved.
@@ -43,6 +46,7 @@ def read_image(path: PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, f
     Raises:
         InputError: missing, empty, corrupt, grey-scale, or not a picture.
     """
+    path = as_path(path)
     data = read_bytes(path)
     suffix = path.suffix.lower()
     if suffix in _TIFF:
@@ -61,7 +65,36 @@ def read_image(path: PathLike, most_pixels: int = _MAX_PIXELS) -> tuple[UInt8, f
     return _to_rgb(path, pixels), mpp
 
 
-def read_labels(path: PathLike) -> Int32:
+def as_image(owner: object, given: object) -> UInt8:
+    """Return an image that is in memory as 8-bit RGB, by the rules of `read_image`.
+
+    Args:
+        owner: what to name in an error message.
+        given: uint8 or uint16 array (H, W, 3) or (H, W, 4), or a PIL image.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        InputError: neither, or an array of another shape or type.
+
+    Example:
+        >>> as_image("x", np.array([[[257, 514, 65535, 65535]]], np.uint16)).tolist()
+        [[[1, 2, 255]]]
+    """
+    if isinstance(given, np.ndarray):
+        return _to_rgb(owner, given)
+    from PIL import Image
+
+    if isinstance(given, Image.Image):
+        return _to_rgb(owner, _pillow_pixels(given))
+    raise InputError(
+        f"{owner}: {type(given).__name__} is not an image. Pass a path, a uint8 or uint16 array "
+        "(H, W, 3), or a PIL image."
+    )
+
+
+def read_labels(path: str | PathLike) -> Int32:
     """Read a label image: 0 is background, every other value one nucleus.
 
     Args:
@@ -73,6 +106,7 @@ def read_labels(path: PathLike) -> Int32:
     Raises:
         InputError: missing, corrupt, floating-point, negative, or of several channels.
     """
+    path = as_path(path)
     suffix = path.suffix.lower()
     data = b"" if suffix == ".mat" else read_bytes(path)
     if suffix in _TIFF:
@@ -218,12 +252,7 @@ def _decode_pillow(
                     "picture. Convert it to a tiled TIFF, which is read piece by piece."
                 )
             file.load()
-            picture: Image.Image = file
-            if picture.mode == "P" and _has_colours(picture):
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            return np.asarray(picture)
+            return _pillow_pixels(file)
     except InputError:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
@@ -231,6 +260,15 @@ def _decode_pillow(
             f"{path}: cannot be read as a picture ({_short(error)}). "
             "The file is damaged or is not what its ending says: export it again."
         ) from error
+
+
+def _pillow_pixels(picture: Any) -> NDArray[np.generic]:  # noqa: ANN401
+    """Return the pixels of a PIL image: palettes resolved, other colour spaces as RGB."""
+    if picture.mode == "P" and _has_colours(picture):
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    elif picture.mode in _CONVERTED:
+        picture = picture.convert(_CONVERTED[picture.mode])
+    return np.asarray(picture)
 
 
 def _has_colours(picture: Any) -> bool:  # noqa: ANN401
@@ -396,23 +434,29 @@ def plausible_mpp(value: object) -> float | None:
     return None
 
 
-def _to_rgb(path: PathLike, pixels: NDArray[np.generic]) -> UInt8:
+def _to_rgb(owner: object, pixels: NDArray[np.generic]) -> UInt8:
     """Return uint8 (H, W, 3), or raise an `InputError` that says why that is impossible."""
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
+        raise InputError(
+            f"{owner}: has the shape {pixels.shape}, with the channels first. Move them to the "
+            "end: np.moveaxis(image, 0, -1)."
+        )
     if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] <= 2):
         raise InputError(
-            f"{path}: the picture is grey-scale, but the model reads the colours of H&E. "
+            f"{owner}: the picture is grey-scale, but the model reads the colours of H&E. "
             "Export it as RGB."
         )
     if pixels.ndim != 3 or pixels.shape[2] > 4:
         raise InputError(
-            f"{path}: has the shape {pixels.shape}, but a picture has three colour channels. "
+            f"{owner}: has the shape {pixels.shape}, but a picture has three colour channels. "
             "Export it as RGB."
         )
     if 0 in pixels.shape:
-        raise InputError(f"{path}: the picture has no pixels. Export it again.")
+        raise InputError(f"{owner}: the picture has no pixels. Export it again.")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"{path}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit RGB."
+            f"{owner}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit "
+            "RGB; an array from 0 to 1 as (255 * image).round().astype(np.uint8)."
         )
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
         return np.ascontiguousarray(pixels, np.uint8)

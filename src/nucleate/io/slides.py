@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
-from nucleate.io.images import PICTURES, plausible_mpp, read_image
+from nucleate.io.images import PICTURES, as_image, plausible_mpp, read_image
 from nucleate.io.source import REMEDY, RegionError, Source, whole_ratio
 from nucleate.types import UInt8
 
@@ -22,15 +22,10 @@ class ArraySource:
 
     downsamples: tuple[float, ...] = (1.0,)
 
-    def __init__(self, image: UInt8, mpp: float | None = None, name: str = "image") -> None:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise InputError(
-                f"{name}: must be uint8 of shape (height, width, 3), but it is {image.dtype} of "
-                f"shape {image.shape}. Convert it to 8-bit RGB."
-            )
-        self._image = image
+    def __init__(self, image: object, mpp: float | None = None, name: str = "image") -> None:
+        self._image = as_image(name, image)
         self.name, self.mpp, self.origin_xy = name, mpp, (0, 0)
-        self.height, self.width = image.shape[:2]
+        self.height, self.width = self._image.shape[:2]
         self.level_sizes: tuple[tuple[int, int], ...] = ((self.width, self.height),)
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:

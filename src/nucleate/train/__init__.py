@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from nucleate.config import Recipe
+from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.collect import collect
 from nucleate.datasets.splits import file_names
 from nucleate.errors import ConfigError, InputError, pick
@@ -31,13 +31,18 @@ from nucleate.train.teacher import Teachers
 from nucleate.types import INSTANCES, Sample
 
 
-def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) -> Path:
+def train_recipe(
+    recipe: Recipe | str | Path,
+    base: str | Path = ".",
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
     """Train a recipe and write the finished model.
 
     Args:
-        recipe: what to do.
+        recipe: what to do, or the path of its YAML file.
         base: folder that the recipe's relative paths start from.
-        out: the run folder.
+        out: the run folder; None takes `runs/NAME`, NAME being that of the recipe.
         resume: go on with the run in `out` from its last checkpoint.
 
     Returns:
@@ -48,6 +53,9 @@ def train_recipe(recipe: Recipe, base: Path, out: Path, resume: bool = False) ->
         InputError: the data cannot be read, or hold official test pictures.
         TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
     """
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
+    base, out = Path(base), Path("runs") / recipe.name if out is None else Path(out)
     check_recipe(recipe)
     data = collect(recipe.data, base)
     file_names(data.split.parts["validation"])  # what is written at the end
