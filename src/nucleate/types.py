@@ -453,6 +453,41 @@ def check_mpp(mpp: object) -> float:
     return float(mpp)
 
 
+def resolve_mpp(
+    name: str, stated: float | None, given: float | None, override: bool = False
+) -> float | None:
+    """Return the resolution that counts: what the file states, else what is given.
+
+    Args:
+        name: of the file, for errors.
+        stated: micrometres per pixel as the file has it; None, or what no microscope has, if it
+            states none.
+        given: as the caller has it; None takes what is stated.
+        override: whether `given` counts against a file that states another value.
+
+    Raises:
+        InputError: both are there and differ by more than 5 %, or `given` is out of range.
+
+    Example:
+        >>> resolve_mpp("a", None, 0.25), resolve_mpp("a", 0.252, 0.25)
+        (0.25, 0.252)
+        >>> resolve_mpp("a", 0.5, 0.25, override=True)
+        0.25
+    """
+    if given is None:
+        return stated
+    given = check_mpp(given)
+    if stated is None or not 0.02 <= stated <= 20 or override:
+        return given
+    if abs(given / stated - 1) <= SAME_MPP:
+        return stated
+    raise InputError(
+        f"{name}: the file states {stated:.4g} um/px, but mpp is given as {given:.4g}. Omit mpp to "
+        "use the value of the file, or override it: segment --override-mpp, override_mpp=True in "
+        "Python, --option override_mpp=true for a data set."
+    )
+
+
 def grid_ratio(mpp: object, target: float) -> float:
     """Return pixels of a grid of `target` um/px per pixel of a grid of `mpp`; 1 within 5 %.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from nucleate.config import DataConfig
@@ -13,6 +14,7 @@ from nucleate.datasets import DATASETS
 from nucleate.datasets.collect import collect, list_entries
 from nucleate.datasets.convert import TARGETS, convert
 from nucleate.errors import ConfigError, InputError, OutputError
+from nucleate.io.images import read_image
 from nucleate.types import Sample
 from tests.data import (
     coco,
@@ -273,6 +275,18 @@ def test_test_pictures_are_known_in_any_folder(tmp_path):
         file = tmp_path / part / f"p0_0.{suffix}"
         file.rename(file.with_name(f"{monuseg.TEST[0]}.{suffix}"))
     assert list_entries("folder", tmp_path, {})[0].test_only
+
+
+def test_resolution_of_a_folder_contradicts_its_pictures(tmp_path):
+    folder.make(tmp_path, 1)
+    image = read_image(tmp_path / "images" / "p0_0.png")[0]
+    (tmp_path / "images" / "p0_0.png").unlink()
+    told = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "images" / "p0_0.tif", image, **told)
+    with pytest.raises(InputError, match=r"0\.5 um/px.*0\.25.*override_mpp"):
+        list_entries("folder", tmp_path, {"mpp": 0.25})[0].read()
+    options = {"mpp": 0.25, "override_mpp": True}
+    assert list_entries("folder", tmp_path, options)[0].read().mpp == 0.25
 
 
 def test_links_and_odd_zip_names_do_not_lead_in_circles(tmp_path):

@@ -117,9 +117,26 @@ def test_no_resolution_names_the_option(tmp_path, nucleate):
     assert not (tmp_path / "out").exists()
 
 
+def test_mpp_against_that_of_a_file_needs_a_word(tmp_path, nucleate):
+    (tmp_path / "in").mkdir()
+    told = {"photometric": "rgb", "resolution": (4e4, 4e4), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "in" / "a.tif", IMAGE[:64, :64], **told)
+    _png(tmp_path / "in" / "b.png", IMAGE[:64, :64])
+    words = ("segment", tmp_path / "in", "-o", tmp_path / "out", "--formats", "csv", "--mpp", 0.5)
+    assert nucleate(*words)[0] == 3
+    a, b = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"]
+    assert "0.25" in a["error"]
+    assert "--override-mpp" in a["error"]
+    assert b["mpp_from"] == "option"
+    assert nucleate(*words, "--override-mpp")[0] == 0
+    a, b = json.loads((tmp_path / "out" / "summary.json").read_text())["sources"]
+    assert (a["mpp"], a["mpp_from"], b["mpp_from"]) == (0.5, "override", "option")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["segment", "a.png", "-o", "o", "--override-mpp"], "needs --mpp"),
         (["segment", "a.png", "-o", "o", "--mppp", "1"], "--mppp"),
         (["segment", "a.png", "-o", "o", "--device", "tpu"], "tpu"),
         (["segment", "a.png"], "--out"),

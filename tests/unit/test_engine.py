@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -172,8 +173,18 @@ def test_resolution_is_never_guessed(oracle):
         with pytest.raises(InputError, match=r"0\.02 to 20"):
             segment(image, oracle, mpp=mpp)
     for stated, mpp, ratio in ((0.26, None, 1.0), (0.25, 0.5, 2.0)):
-        slide = as_slide(ArraySource(image, stated), oracle.card, mpp)
+        slide = as_slide(ArraySource(image, stated), oracle.card, mpp, override_mpp=True)
         assert slide.grid(oracle.card.mpp).asked_per_level0 == ratio
+
+
+def test_a_file_that_states_another_resolution_is_refused_or_overridden(oracle, tmp_path):
+    image = painted(tissue(64, 64, 9)[1])
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="rgb", resolution=(4e4, 4e4), resolutionunit=3)
+    with pytest.raises(InputError, match=r"a\.tif.*0\.25 um/px.*0\.5\b.*--override-mpp"):
+        segment(path, oracle, mpp=0.5)
+    assert segment(path, oracle, mpp=0.26).frame.mpp == 0.25  # within 5 %: that of the file
+    assert segment(path, oracle, mpp=0.5, override_mpp=True).frame.mpp == 0.5
 
 
 def test_an_image_without_nuclei_has_all_columns(oracle, tmp_path):
@@ -222,10 +233,12 @@ def test_an_image_in_memory_is_taken_as_from_a_file(oracle, tmp_path):
     opaque = np.concatenate([image, np.full((60, 80, 1), 255, np.uint8)], axis=2)
     clear = np.concatenate([image, np.full((60, 80, 1), 7, np.uint8)], axis=2)
     expected = segment(image, oracle, mpp=0.25)
-    palette = Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
-    for given in (opaque, image.astype(np.uint16) * 257, Image.fromarray(image),
-                  Image.fromarray(opaque), palette, Image.fromarray(image).convert("RGBX")):  # fmt: skip
-        found = segment(given, oracle, mpp=0.25)
+    palette = Image.fromarray(image).quantize(256)
+    picture = Image.fromarray(image)
+    deep = image.astype(np.uint16) * 257
+    others = opaque, deep, picture, Image.fromarray(opaque), palette, picture.convert("RGBX")
+    for other in others:
+        found = segment(other, oracle, mpp=0.25)
         np.testing.assert_array_equal(found.coords_xy, expected.coords_xy)
     Image.fromarray(clear).save(tmp_path / "clear.png")
     np.testing.assert_array_equal(as_image("x", clear), read_image(tmp_path / "clear.png")[0])

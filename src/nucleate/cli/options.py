@@ -53,8 +53,8 @@ TtaOption = Annotated[
 MppOption = Annotated[
     float | None,
     typer.Option(
-        help="Micrometres per pixel of the pictures: 0.25 for a 40x scan, 0.5 for 20x. "
-        "Without it, what each file states."
+        help="Micrometres per pixel of files that state none: 0.25 for a 40x scan, 0.5 for 20x. "
+        "A file that states another value is refused."
     ),
 ]
 OptionsOption = Annotated[

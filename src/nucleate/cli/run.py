@@ -39,6 +39,10 @@ def segment(
     sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the results, or its URL.")],
     mpp: MppOption = None,
+    override_mpp: Annotated[
+        bool,
+        typer.Option("--override-mpp", help="Use --mpp although a file states another value."),
+    ] = False,
     model: ModelOption = "mtl-small",
     formats: Annotated[
         str | None,
@@ -90,6 +94,8 @@ def segment(
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
         raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
+    if override_mpp and mpp is None:
+        raise ConfigError("segment: --override-mpp needs --mpp. Add it, or omit both.")
     if scheduler is not None and slurm is not None:
         raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
     if max_memory is not None and (scheduler is not None or slurm is not None):
@@ -99,7 +105,7 @@ def segment(
         )
     limit = None if max_memory is None else parse_bytes(max_memory)
     engine = EngineOptions(tile_px, batch, readers, decoders)
-    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
     found = expand_sources(sources, out)
     spec = ModelSpec(model, device, backend, precision, threads, tta)
     many = counted(len(found), "source")

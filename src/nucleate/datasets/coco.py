@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ from nucleate.errors import InputError
 from nucleate.io.coco import CocoPicture, draw_coco, read_coco
 from nucleate.io.files import PathLike
 from nucleate.io.images import plausible_mpp, read_image
-from nucleate.types import Sample
+from nucleate.types import Sample, resolve_mpp
 
 CARD = DatasetCard(
     title="COCO JSON",
@@ -33,6 +34,7 @@ def entries(
     annotations: str | None = None,
     mpp: float | None = None,
     group: str | None = None,
+    override_mpp: bool = False,
 ) -> list[Entry]:
     """Return the pictures of a COCO file.
 
@@ -43,6 +45,7 @@ def entries(
         mpp: micrometres per pixel; None takes the record's `mpp`, else what the picture states.
         group: regular expression whose first group, searched in the name, is the patient; None
             takes the record's `group`, else makes every picture its own group.
+        override_mpp: whether `mpp` counts although a record or a picture states another value.
 
     Returns:
         One entry per picture, sorted by name: its file name without ending.
@@ -66,6 +69,7 @@ def entries(
     content = read_coco(files[names[0]])
     folder = PurePosixPath(names[0]).parent
     find = None if group is None else grouping(group)
+    settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     found: dict[str, Entry] = {}
     for picture in content.pictures:
         file = _locate(files, folder, str(picture.record["file_name"]), root)
@@ -76,7 +80,7 @@ def entries(
         owner = find(name) if find else str(picture.record.get("group") or name)
         organ = picture.record.get("organ")
         annotated = (picture, content.position_of, content.categories)
-        read = _reader(name, owner, file, annotated, mpp)
+        read = _reader(name, owner, file, annotated, settle)
         found[name] = Entry(
             name, owner, read, None if organ is None else str(organ), is_official_test(name)
         )
@@ -107,7 +111,7 @@ def _reader(
     group: str,
     file: PathLike,
     annotated: tuple[CocoPicture, dict[int, int], tuple[str, ...]],
-    mpp: float | None,
+    settle: Callable[[str, float | None], float | None],
 ) -> Callable[[], Sample]:
     picture, position_of, names = annotated
     record: dict[str, Any] = picture.record
@@ -127,7 +131,7 @@ def _reader(
             labels=labels,
             name=name,
             group=group,
-            mpp=mpp if mpp is not None else (written if written is not None else stated),
+            mpp=settle(name, stated if written is None else written),
             classes=classes,
             class_names=names,
             ignore=ignore,

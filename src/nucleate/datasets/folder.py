@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,7 @@ from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
 from nucleate.io.files import PathLike, read_bytes
 from nucleate.io.images import LABEL_IMAGES, PICTURES, plausible_mpp, read_image, read_labels
-from nucleate.types import Sample
+from nucleate.types import Sample, resolve_mpp
 
 CARD = DatasetCard(
     title="Your own folder",
@@ -37,15 +38,21 @@ MANIFEST, FORMAT = "nucleate.json", "nucleate-folder-1"
 FACTS = ("group", "mpp", "organ", "species", "centre", "class_names")
 
 
-def entries(root: Path, mpp: float | None = None, group: str | None = None) -> list[Entry]:
+def entries(
+    root: Path,
+    mpp: float | None = None,
+    group: str | None = None,
+    override_mpp: bool = False,
+) -> list[Entry]:
     """Return the pictures of a folder of images and labels.
 
     Args:
         root: folder or zip file that holds `images/` and, unless there are no annotations at all,
             `labels/` or `masks/`, at any depth.
-        mpp: micrometres per pixel of all pictures; None takes what each file states.
+        mpp: micrometres per pixel of pictures that state none; None takes what each file states.
         group: regular expression whose first group, searched in the name, is the patient;
             None takes the group in `nucleate.json`, else makes every picture its own group.
+        override_mpp: whether `mpp` counts although a picture states another value.
 
     Returns:
         One entry per picture, sorted by name.
@@ -103,7 +110,8 @@ def entries(root: Path, mpp: float | None = None, group: str | None = None) -> l
         known = facts.get(key, {})
         owner = find_group(key) if group is not None else str(known.get("group") or find_group(key))
         files = (images[key], labels.get(key), ignored.get(key))
-        read = _reader(key, owner, files, mpp, known)
+        settle = partial(resolve_mpp, given=mpp, override=override_mpp)
+        read = _reader(key, owner, files, settle, known)
         found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
     return found
 
@@ -112,7 +120,7 @@ def _reader(
     name: str,
     group: str,
     files: tuple[PathLike, PathLike | None, PathLike | None],
-    mpp: float | None,
+    settle: Callable[[str, float | None], float | None],
     facts: dict[str, Any],
 ) -> Callable[[], Sample]:
     image, labels, ignored = files
@@ -131,7 +139,7 @@ def _reader(
             labels=truth,
             name=name,
             group=group,
-            mpp=mpp if mpp is not None else (written if written is not None else stated),
+            mpp=settle(name, stated if written is None else written),
             classes=None if classes is None else np.array(classes, np.int16).reshape(-1),
             class_names=tuple(facts.get("class_names", ())),
             ignore=None if vague is None else vague > 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,7 @@ from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, ragged, read_imagej_rois
 from nucleate.io.files import PathLike
 from nucleate.io.images import read_image, read_labels
-from nucleate.types import Bool, Drawn, Float64, Int32, Sample
+from nucleate.types import Bool, Drawn, Float64, Int32, Sample, resolve_mpp
 
 CARD = DatasetCard(
     title="NuInsSeg",
@@ -50,7 +51,11 @@ class _Files:
 
 
 def entries(
-    root: Path, mpp: float | None = None, outlines: bool = False, vague: bool = True
+    root: Path,
+    mpp: float | None = None,
+    outlines: bool = False,
+    vague: bool = True,
+    override_mpp: bool = False,
 ) -> list[Entry]:
     """Return the tiles.
 
@@ -60,6 +65,7 @@ def entries(
         outlines: draw the ImageJ regions in `Imagj_zips/` instead of reading
             `label masks modify/`.
         vague: whether the masks in `vague areas/` become `ignore`.
+        override_mpp: whether `mpp` counts although a tile states another value.
 
     Returns:
         One entry per tile, sorted by name; group is the organ's folder, which is one slide.
@@ -72,11 +78,12 @@ def entries(
         if not isinstance(value, bool):
             raise ConfigError(f"{option} = {value!r}: must be true or false.")
     found = _find(root, outlines)
+    settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     result = []
     for name, image, truth in pair(root, found.images, found.labels, CARD.where):
         folder = found.folder[name]
         files = (image, truth, found.vague.get(name) if vague else None)
-        read = _reader(name, folder, files, mpp)
+        read = _reader(name, folder, files, settle)
         result.append(Entry(name, folder, read, _species_organ(folder)[1]))
     return result
 
@@ -118,7 +125,7 @@ def _reader(
     name: str,
     folder: str,
     files: tuple[PathLike, PathLike, PathLike | None],
-    mpp: float | None,
+    settle: Callable[[str, float | None], float | None],
 ) -> Callable[[], Sample]:
     image, truth, vague = files
     species, organ = _species_organ(folder)
@@ -132,7 +139,7 @@ def _reader(
             labels=labels,
             name=name,
             group=folder,
-            mpp=stated if mpp is None else mpp,
+            mpp=settle(name, stated),
             ignore=None if vague is None else read_vague(vague, labels),
             organ=organ,
             species=species,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,7 +15,7 @@ from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, read_classified_geojson
 from nucleate.io.files import PathLike
 from nucleate.io.images import PICTURES, read_image
-from nucleate.types import Int16, Int64, Sample
+from nucleate.types import Int16, Int64, Sample, resolve_mpp
 
 CARD = DatasetCard(
     title="QuPath GeoJSON",
@@ -33,6 +34,7 @@ def entries(
     mpp: float | None = None,
     group: str | None = None,
     classes: list[str] | None = None,
+    override_mpp: bool = False,
 ) -> list[Entry]:
     """Return the pictures that have a GeoJSON file.
 
@@ -42,6 +44,7 @@ def entries(
         group: regular expression whose first group, searched in the name, is the patient; None
             makes every picture its own group.
         classes: names of QuPath's classes in the order that they are to have; None reads none.
+        override_mpp: whether `mpp` counts although a picture states another value.
 
     Raises:
         InputError: no pictures, a picture without GeoJSON, or the reverse.
@@ -65,11 +68,12 @@ def entries(
             raise InputError(f"{root}: two files stand for {stem!r}. Remove one of them.")
         table[stem] = file
     find = grouping(group)
+    settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     return [
         Entry(
             name=name,
             group=find(name),
-            read=_reader(name, find(name), (image, truth), mpp, classes),
+            read=_reader(name, find(name), (image, truth), settle, classes),
             test_only=is_official_test(name),
         )
         for name, image, truth in pair(root, images, outlines, CARD.where)
@@ -80,7 +84,7 @@ def _reader(
     name: str,
     group: str,
     files: tuple[PathLike, PathLike],
-    mpp: float | None,
+    settle: Callable[[str, float | None], float | None],
     classes: list[str] | None,
 ) -> Callable[[], Sample]:
     image, truth = files
@@ -94,7 +98,7 @@ def _reader(
             labels=labels,
             name=name,
             group=group,
-            mpp=stated if mpp is None else mpp,
+            mpp=settle(name, stated),
             classes=None if classes is None else _classes(truth, names, owners, classes),
             class_names=tuple(classes or ()),
             drawn=drawn,

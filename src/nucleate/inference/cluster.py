@@ -74,6 +74,7 @@ class Work:
     Attributes:
         source: path on a shared disk, or URL.
         mpp: micrometres per pixel, as asked for.
+        override_mpp: whether it counts against what the file states.
         model: to load.
         job: everything that the result depends on, so that all regions are made alike.
         options: how to tile.
@@ -82,6 +83,7 @@ class Work:
 
     source: str
     mpp: float | None
+    override_mpp: bool
     model: ModelSpec
     job: str
     options: EngineOptions
@@ -161,7 +163,9 @@ class Cluster:
         store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
         source = run.name if is_url(run.name) else str(run.path.resolve())
         told = json.dumps(run.job, sort_keys=True)
-        work = Work(source, options.mpp, self._spec, told, options.engine, store)
+        work = Work(
+            source, options.mpp, options.override_mpp, self._spec, told, options.engine, store
+        )
         return [
             self._client.submit(
                 run_on_worker, work, (region.row, region.column), pure=False, **self._needs
@@ -334,7 +338,7 @@ def _opened(
     """Return a slide, where to look, its regions and colours; kept for the next region."""
     job = json.loads(work.job)
     model = _model(work.model, job["model_card"], _threads())
-    slide = as_slide(open_source(slide_file(work)), model.card, work.mpp)
+    slide = as_slide(open_source(slide_file(work)), model.card, work.mpp, work.override_mpp)
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
         if is_url(work.store):

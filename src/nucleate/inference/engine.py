@@ -26,7 +26,7 @@ from nucleate.io.slides import ArraySource, open_source
 from nucleate.io.source import RegionError, Source
 from nucleate.labels import centroids_xy
 from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.types import Frame, Instances, Maps, ModelCard, check_mpp
+from nucleate.types import Frame, Instances, Maps, ModelCard, check_mpp, resolve_mpp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,6 +55,8 @@ def segment(
     model: Model | str | Path | None = None,
     mpp: float | None = None,
     options: EngineOptions | None = None,
+    *,
+    override_mpp: bool = False,
 ) -> Instances:
     """Find all nuclei of a picture or slide.
 
@@ -62,14 +64,15 @@ def segment(
         source: path of a picture or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
             with or without opacity; PIL image; or an open source.
         model: a loaded model, or the name or folder of one; None takes the bundled default.
-        mpp: micrometres per pixel of the source; None takes what the file states.
+        mpp: micrometres per pixel of a source that states none; None takes what it states.
         options: tile size and batch.
+        override_mpp: whether `mpp` counts although the source states another value.
 
     Returns:
         The nuclei, in level-0 pixels, sorted from top to bottom, with features.
 
     Raises:
-        InputError: the source cannot be read, or states no mpp and none is given.
+        InputError: the source cannot be read, states no mpp and none is given, or states another.
         ModelError: the model cannot be loaded.
 
     Example:
@@ -82,7 +85,8 @@ def segment(
         if isinstance(model, Model)
         else (load_model() if model is None else load_model(model))
     )
-    return find_nuclei(_opened(source), ready, mpp, options or EngineOptions()).nuclei
+    chosen = options or EngineOptions()
+    return find_nuclei(_opened(source), ready, mpp, chosen, override_mpp=override_mpp).nuclei
 
 
 def _opened(source: object) -> Source:
@@ -105,14 +109,15 @@ def find_nuclei(
     mpp: float | None,
     options: EngineOptions,
     progress: Callable[[int, int], None] | None = None,
+    override_mpp: bool = False,
 ) -> Found:
     """Find all nuclei of an open source; `progress` is told (tiles done, tiles in all).
 
     Raises:
-        InputError: the source cannot be read, or states no mpp and none is given.
+        InputError: the source cannot be read, states no mpp and none is given, or states another.
     """
     card = model.card
-    slide = as_slide(source, card, mpp)
+    slide = as_slide(source, card, mpp, override_mpp)
     grid = slide.grid(card.mpp)
     tiles = plan(grid.width, grid.height, options.tile_px, card.halo_px, card.align_px)
     colours = stain_transform(source, card)
@@ -131,14 +136,16 @@ def find_nuclei(
     return Found(with_neighbourhood(nuclei), cut, colours.note)
 
 
-def as_slide(source: Source, card: ModelCard, mpp: float | None) -> Slide:
-    """Return a source with its resolution.
+def as_slide(
+    source: Source, card: ModelCard, mpp: float | None, override_mpp: bool = False
+) -> Slide:
+    """Return a source with its resolution, see `resolve_mpp`.
 
     Raises:
-        InputError: neither the file nor the caller states an mpp, or it is none that a
-            microscope has; or a size that no scanner makes.
+        InputError: neither the file nor the caller states an mpp, or they contradict each other,
+            or it is none that a microscope has; or a size that no scanner makes.
     """
-    resolution = source.mpp if mpp is None else mpp
+    resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
     if resolution is None:
         raise InputError(
             f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "

@@ -54,11 +54,12 @@ class BatchOptions:
     """What to do with every source.
 
     Attributes:
-        mpp: micrometres per pixel of all sources; None takes what each file states.
+        mpp: micrometres per pixel of sources that state none; None takes what each file states.
         formats: keys of `EXPORTERS` to write besides Parquet; None for those that suit the size.
         engine: how to tile.
         tissue_mask: whether glass, pen and folds of a slide are left out.
         resume: go on where an earlier run stopped.
+        override_mpp: whether `mpp` counts although a file states another value.
     """
 
     mpp: float | None = None
@@ -66,6 +67,7 @@ class BatchOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     tissue_mask: bool = True
     resume: bool = False
+    override_mpp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
     """
     begun = time.monotonic()
     source = open_source(path)
-    slide = as_slide(source, model.card, options.mpp)
+    slide = as_slide(source, model.card, options.mpp, options.override_mpp)
     is_slide = source.width * source.height >= RASTER_PIXELS
     if source.width * source.height > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
@@ -164,7 +166,7 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
-        seen = survey(as_slide(open_source(path), model.card, options.mpp))
+        seen = survey(Slide(open_source(path), slide.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
     place, digest = Place(out, path.stem, is_slide, options.formats), job_digest(job)
@@ -298,7 +300,7 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
         "width": frame.width,
         "height": frame.height,
         "mpp": slide.mpp,
-        "mpp_from": "file" if slide.mpp == slide.source.mpp else "option",
+        "mpp_from": _mpp_from(slide),
         "nuclei": found.count,
         "nuclei_per_mm2": round(found.count / square_mm, 1),
         "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
@@ -310,6 +312,13 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
         row["nuclei_per_mm2_of_tissue"] = round(found.count / max(run.seen.mm2, 1e-9), 1)
         row["features"] = {name: _quantiles(found.column(name)) for name in COLUMNS}
     return row
+
+
+def _mpp_from(slide: Slide) -> str:
+    """Return where the resolution of a slide is from."""
+    if slide.mpp == slide.source.mpp:
+        return "file"
+    return "option" if slide.source.mpp is None else "override"
 
 
 def _quantiles(values: Float32) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from nucleate.checkpoint import DEFAULT_MODEL, bundled_models
 from nucleate.errors import InputError, NucleateError, optional
 from nucleate.napari_plugin.layers import LayerData, label_layer, outline_layer
-from nucleate.types import UInt8
+from nucleate.types import UInt8, resolve_mpp
 
 Image = Any  # napari.layers.Image, which has no types
 Drawn = Literal["labels", "outlines", "both"]
@@ -72,7 +72,8 @@ def find_nuclei(
 
     Args:
         image: an RGB layer; of a pyramid, the finest level.
-        mpp: micrometres per pixel; 0 takes the layer's scale, where that is in micrometres.
+        mpp: micrometres per pixel of a layer whose scale is in pixels; 0 takes the layer's scale,
+            where that is in micrometres.
         model: bundled model by name, or the folder of one.
         draw: labels, outlines, or both.
 
@@ -80,12 +81,17 @@ def find_nuclei(
         Layers, as napari makes them of: data, options, kind.
 
     Raises:
-        InputError: the layer is no RGB picture of 8 bits, or its resolution is unknown.
+        InputError: the layer is no RGB picture of 8 bits, or its resolution is unknown or another.
         ModelError: there is no such model.
     """
     from nucleate.inference.engine import segment
 
-    resolution = mpp or _layer_mpp(image)
+    resolution = resolve_mpp(image.name, _layer_mpp(image), mpp or None)
+    if resolution is None:
+        raise InputError(
+            f"{image.name}: the layer's scale is in pixels, so its resolution is unknown. Set µm "
+            "per pixel: 0.25 for a 40x scan, 0.5 for 20x."
+        )
     nuclei = segment(_pixels(image), model, resolution)
     makers = {
         "labels": [label_layer],
@@ -95,22 +101,15 @@ def find_nuclei(
     return [make(nuclei, image.name) for make in makers[draw]]
 
 
-def _layer_mpp(image: Image) -> float:
-    """Return micrometres per pixel of a layer whose scale has a unit of length.
-
-    Raises:
-        InputError: it has none.
-    """
+def _layer_mpp(image: Image) -> float | None:
+    """Return micrometres per pixel of a layer, None where its scale has no unit of length."""
     import pint
 
     unit = image.units[-1]
     try:
         return float((1 * unit).to("micrometer").magnitude * image.scale[-1])
-    except pint.DimensionalityError as error:
-        raise InputError(
-            f"{image.name}: the layer's scale is in pixels, so its resolution is unknown. Set µm "
-            "per pixel: 0.25 for a 40x scan, 0.5 for 20x."
-        ) from error
+    except pint.DimensionalityError:
+        return None
 
 
 def _pixels(image: Image) -> UInt8:
