@@ -107,6 +107,7 @@ def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
         errno.EROFS: "the file system is read-only. Choose another folder.",
         errno.ENOSPC: "the disk is full. Free some space or choose another folder.",
         errno.EDQUOT: "the disk quota is used up. Free some space or choose another folder.",
+        errno.ENAMETOOLONG: "the name is too long. Rename it.",
         errno.EFBIG: "the file would be larger than allowed here. Choose another folder.",
     }
     reason = error.strerror or str(error)

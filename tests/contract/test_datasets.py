@@ -289,6 +289,16 @@ def test_resolution_of_a_folder_contradicts_its_pictures(tmp_path):
     assert list_entries("folder", tmp_path, options)[0].read().mpp == 0.25
 
 
+def test_images_and_labels_may_be_links_to_folders(tmp_path):
+    folder.make(tmp_path / "store")
+    (tmp_path / "t").mkdir()
+    for part in ("images", "labels"):
+        (tmp_path / "t" / part).symlink_to(tmp_path / "store" / part)
+    entries = list_entries("folder", tmp_path / "t", {})
+    assert [entry.name for entry in entries] == ["p0_0", "p1_0", "p2_0"]
+    assert entries[0].read().labels.max() > 0
+
+
 def test_links_and_odd_zip_names_do_not_lead_in_circles(tmp_path):
     folder.make(tmp_path / "t")
     (tmp_path / "t" / "images" / "loop").symlink_to(".")

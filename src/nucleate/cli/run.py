@@ -183,16 +183,25 @@ def export(
             help="coco, geojson, geojson.gz, csv, labels, ome-zarr, spatialdata, annotation-store."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write; of several pictures coco and csv make one file, other forms one "
+            "each: name a folder, as FOLDER/.",
+        ),
+    ],
     truth: Annotated[
         Path | None,
         typer.Option(help="COCO file of the same pictures: write a list of results for it."),
     ] = None,
 ) -> None:
-    """Write the nuclei of a result for another program; coco holds all pictures in one file.
+    """Write the nuclei of a result for another program; coco and csv have all pictures in one file.
 
     Examples:
       nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
+      nucleate export out/ --to csv -o all.csv
       nucleate export out/ --to coco -o results.json --truth annotations.json
     """
     from dataclasses import asdict

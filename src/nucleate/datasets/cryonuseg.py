@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.io.files import PathLike
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import read_image, read_labels
 from nucleate.types import Sample
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,18 +139,3 @@ def check_name(name: str) -> None:
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
         raise InputError(f"{name[:80]!r}: such a name cannot be a file in a folder. Rename it.")
-
-
-def walk(root: PathLike, below: str = "") -> Iterator[tuple[str, PathLike]]:
-    """Yield (path relative to `root` with slashes, file) of all visible files, sorted by name."""
-    children: list[PathLike] = list(root.iterdir())
-    for child in sorted(children, key=lambda item: item.name):
-        if child.name.startswith((".", "__MACOSX")):
-            continue
-        name = f"{below}{child.name}"
-        if isinstance(child, Path) and child.is_dir() and child.is_symlink():
-            continue  # a link to a folder may lead back here, and one picture would count twice
-        if child.is_dir():
-            yield from walk(child, f"{name}/")
-        else:
-            yield name, child

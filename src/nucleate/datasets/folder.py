@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, walk
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike, read_bytes
+from nucleate.io.files import PathLike, read_bytes, walk
 from nucleate.io.images import LABEL_IMAGES, PICTURES, plausible_mpp, read_image, read_labels
 from nucleate.types import Sample, resolve_mpp
 

@@ -10,17 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import (
-    DatasetCard,
-    Entry,
-    check_size,
-    open_root,
-    pair,
-    walk,
-)  # fmt: skip
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import as_labels, read_image
 from nucleate.io.mat import read_mat
 from nucleate.labels import compact

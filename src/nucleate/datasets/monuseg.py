@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair, walk
+from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair
 from nucleate.io.annotations import draw_counted, read_aperio_xml
-from nucleate.io.files import PathLike
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import read_image
 from nucleate.types import Sample
 

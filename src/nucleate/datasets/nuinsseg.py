@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, ragged, read_imagej_rois
-from nucleate.io.files import PathLike
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import read_image, read_labels
 from nucleate.types import Bool, Drawn, Float64, Int32, Sample, resolve_mpp
 

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair, walk
+from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.monuseg import is_official_test
 from nucleate.errors import ConfigError, InputError
 from nucleate.io.annotations import draw_counted, read_classified_geojson
-from nucleate.io.files import PathLike
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import PICTURES, read_image
 from nucleate.types import Int16, Int64, Sample, resolve_mpp
 

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair, walk
-from nucleate.io.files import PathLike
+from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
+from nucleate.io.files import PathLike, walk
 from nucleate.io.images import LABEL_IMAGES, PICTURES, read_image, read_labels
 from nucleate.types import Int32, Sample
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import glob
-import json
+import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from nucleate import __version__
-from nucleate.errors import ConfigError, InputError, NucleateError, optional, pick
+from nucleate.errors import (
+    ConfigError,
+    InputError,
+    NucleateError,
+    OutputError,
+    explain_os_error,
+    optional,
+    pick,
+)
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
 from nucleate.inference.regions import run_regions
-from nucleate.inference.source_run import BatchOptions, Progress, Run, abandon, begin, finish
+from nucleate.inference.source_run import BatchOptions, Place, Progress, Run, abandon, begin, finish
+from nucleate.inference.summary import add_to_summary, check_summary, summarise
 from nucleate.io.exports import EXPORTERS, OVERVIEW, OWN_IMAGES, PARQUET
-from nucleate.io.files import write_text
+from nucleate.io.files import walk
 from nucleate.io.images import PICTURES
 from nucleate.io.remote import Mirror, fetch, find_remote, is_url
 from nucleate.io.slides import SLIDES, dicom_series, is_zarr
@@ -45,12 +52,7 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir() and not is_zarr(path):
-            inside = sorted(
-                p
-                for p in path.rglob("*")
-                if (p.is_file() or p.suffix.lower() == ".zarr")
-                and _is_source(p.relative_to(path).as_posix())
-            )
+            inside = sorted(Path(str(p)) for name, p in walk(path, (".zarr",)) if _is_source(name))
             if not inside:
                 raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
             found += inside
@@ -108,25 +110,58 @@ def expand_sources(
         else:
             found += find_sources([pattern])
     found = list(dict.fromkeys(found))
-    home: dict[str, Path | str] = {}
     for path in found:
-        other = home.setdefault(PurePath(path).stem, path)
-        if other != path:
-            raise InputError(
-                f"{path}: would write the same files as {other}. Rename one, or use two outputs."
-            )
         try:
             str(path).encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
+    stems = result_stems(found)
     if out is not None and not is_url(out):
         here = [path for path in found if isinstance(path, Path)]
         endings = [PARQUET, OVERVIEW, *(exporter.suffix for exporter in EXPORTERS.values())]
-        results = {(Path(out) / f"{p.stem}{end}").resolve() for p in here for end in endings}
+        results = {(Path(out) / f"{stems[p]}{end}").resolve() for p in here for end in endings}
         for path in here:
             if path.resolve() in results:
                 raise InputError(f"{path}: a result would replace this source. Choose another -o.")
     return found
+
+
+def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
+    """Return source -> what the names of its results begin with, below the folder of results.
+
+    That is its name without ending. Where two sources share a name, all of them are put into
+    folders, as they are below the folder that they have in common.
+
+    Raises:
+        InputError: two sources would write the same files nevertheless.
+
+    Example:
+        >>> result_stems(["p1/a.tif", "p2/b.tif"])
+        {'p1/a.tif': 'a', 'p2/b.tif': 'b'}
+        >>> result_stems(["p1/HE.tif", "p2/HE.tif"])
+        {'p1/HE.tif': 'p1/HE', 'p2/HE.tif': 'p2/HE'}
+    """
+    stems = {source: PurePath(source).stem for source in sources}
+    if len(set(stems.values())) < len(stems):
+        folders = {source: _folder(source) for source in stems}
+        shared = len(os.path.commonprefix(list(folders.values())))
+        if shared:  # else they are on different disks
+            stems = {s: "/".join((*folders[s][shared:], stem)) for s, stem in stems.items()}
+    first: dict[str, Path | str] = {}
+    for source, stem in stems.items():
+        other = first.setdefault(stem, source)
+        if other != source:
+            raise InputError(
+                f"{source}: would write the same files as {other}. Rename one, or use two outputs."
+            )
+    return stems
+
+
+def _folder(source: Path | str) -> tuple[str, ...]:
+    """Return the parts of the path of a source's folder."""
+    if is_url(source):
+        return tuple(str(source).split("/")[:-1])
+    return Path(os.path.abspath(source)).parent.parts
 
 
 def segment_files(
@@ -153,10 +188,11 @@ def segment_files(
         cluster: who does it; None for this process.
 
     Returns:
-        The content of summary.json.
+        The summary of this call; `summary.json` also has what earlier calls wrote into `out`.
 
     Raises:
         ConfigError: an unknown format.
+        InputError: `out` has a summary.json of another program.
         NucleateError: every source failed.
     """
     for name in options.formats or ():
@@ -166,19 +202,19 @@ def segment_files(
     with _scratch(out) as (folder, mirror):
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
+        check_summary(mirror)
         is_new = not mirror.folder.exists()
         batch = _Batch(sources, model, options, folder, mirror, tell, progress)
         try:
             rows = batch.here() if cluster is None else batch.there(cluster)
             if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
                 raise batch.first_error
-            summary = _summary(rows, model, options)
-            text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-            write_text(mirror.folder / "summary.json", text)
-            mirror.push("summary.json")
+            summary = summarise(rows, model, options)
+            add_to_summary(mirror, summary)
         except BaseException:
-            if is_new and mirror.folder.is_dir() and not any(mirror.folder.iterdir()):
-                mirror.folder.rmdir()
+            if is_new:
+                with suppress(OSError):  # it is not empty, or another process has removed it
+                    mirror.folder.rmdir()
             raise
     return summary
 
@@ -208,7 +244,7 @@ class _Batch:
         tell: Callable[[str], None],
         progress: Callable[[Path, Progress], None],
     ) -> None:
-        self._sources = sources
+        self._sources, self._stems = sources, result_stems(sources)
         self._model, self._options, self._scratch, self._out = model, options, scratch, out
         self._tell, self._progress = tell, progress
         self.first_error: NucleateError | None = None
@@ -234,7 +270,7 @@ class _Batch:
                 run.place.regions, run.digest, told, run.colours,
             ):  # fmt: skip
                 run.add(finished)
-                self._out.push(f"{run.place.regions.name}/{finished.region.file}")
+                self._out.push(f"{run.place.regions_name}/{finished.region.file}")
         except NucleateError as error:
             abandon(run)
             return self._failed(source, error)
@@ -287,11 +323,14 @@ class _Batch:
 
     def _begin(self, source: Path | str) -> Run:
         path = fetch(str(source), self._scratch) if is_url(source) else Path(source)
-        return begin(path, str(source), self._out, self._model, self._options)
+        place = Place(self._out, self._stems[source], self._options.formats)
+        with _said(path):
+            return begin(path, str(source), place, self._model, self._options)
 
     def _finish(self, run: Run) -> dict[str, Any]:
         try:
-            row = finish(run, self._model.card)
+            with _said(run.path):
+                row = finish(run, self._model.card)
         except NucleateError as error:
             abandon(run)
             return self._failed(run.name, error)
@@ -311,27 +350,14 @@ class _Batch:
         return {"source": str(source), "status": "failed", "error": str(error)}
 
 
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Raise what the system says about one source as a `NucleateError`: the others go on."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(explain_os_error(error, error.filename or path)) from error
+
+
 def _mpp(run: Run, model: Model) -> float:
     return run.slide.grid(model.card.mpp).mpp
-
-
-def _summary(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -> dict[str, Any]:
-    states = Counter(row["status"] for row in rows)
-    return {
-        "nucleate": __version__,
-        "model": {
-            "name": model.card.name,
-            "version": model.card.version,
-            "licence": model.card.licence,
-            "files": model.card.files,
-            "thresholds": model.card.thresholds,
-            "mpp": model.card.mpp,
-        },
-        "engine": model.backend.about,
-        "tile_px": options.engine.tile_px,
-        "sources": rows,
-        "totals": {
-            **{state: states[state] for state in ("done", "incomplete", "failed")},
-            "nuclei": sum(row.get("nuclei", 0) for row in rows),
-        },
-    }

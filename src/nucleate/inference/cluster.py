@@ -160,7 +160,7 @@ class Cluster:
 
     def _submit(self, run: Run, options: BatchOptions, out: Mirror) -> list[Any]:
         folder = run.place.regions
-        store = str(folder.resolve()) if out.url is None else f"{out.url}/{folder.name}"
+        store = str(folder.resolve()) if out.url is None else f"{out.url}/{run.place.regions_name}"
         source = run.name if is_url(run.name) else str(run.path.resolve())
         told = json.dumps(run.job, sort_keys=True)
         work = Work(

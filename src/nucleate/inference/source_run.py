@@ -6,6 +6,7 @@ the regions, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from nucleate.inference.regions import Finished, Region, is_finished, plan_regio
 from nucleate.inference.tiling import Tile
 from nucleate.inference.tissue import Survey, Tissue, survey
 from nucleate.io.exports import EXPORTERS, OVERVIEW, PARQUET
+from nucleate.io.files import excess_bytes
 from nucleate.io.grids import Slide
 from nucleate.io.images import write_png
 from nucleate.io.nuclei import NucleiFile, open_nuclei
@@ -76,25 +78,36 @@ class Place:
 
     Attributes:
         out: folder of all results, and where it is copied to.
-        stem: what the names of its files begin with.
-        is_slide: whether it is too large for files that hold every pixel.
+        stem: what the names of its files begin with, with the folder below `out` if any.
         formats: as asked for.
+        is_slide: whether it is too large for files that hold every pixel.
     """
 
     out: Mirror
     stem: str
-    is_slide: bool
     formats: tuple[str, ...] | None
+    is_slide: bool = False
+
+    @property
+    def parquet_name(self) -> str:
+        """The name of the file of all nuclei, below `out`."""
+        return f"{self.stem}{PARQUET}"
+
+    @property
+    def regions_name(self) -> str:
+        """The name of the folder of the finished regions, below `out`."""
+        folder, slash, name = self.stem.rpartition("/")
+        return f"{folder}{slash}.{name}.regions"
 
     @property
     def parquet(self) -> Path:
         """The file of all nuclei."""
-        return self.out.folder / f"{self.stem}{PARQUET}"
+        return self.out.folder / self.parquet_name
 
     @property
     def regions(self) -> Path:
         """The folder of the finished regions, which is gone at the end."""
-        return self.out.folder / f".{self.stem}.regions"
+        return self.out.folder / self.regions_name
 
     def files(self) -> dict[str, str]:
         """Return format -> name of file, without Parquet and overview."""
@@ -105,6 +118,16 @@ class Place:
     def overview(self) -> dict[str, str]:
         """Return the name of the overview of a slide."""
         return {"overview": f"{self.stem}{OVERVIEW}"} if self.is_slide else {}
+
+    def check_names(self) -> None:
+        """Raise an `InputError` if a name of a result is too long for the file system."""
+        names = self.parquet_name, *self.files().values(), *self.overview().values()
+        excess = max(excess_bytes(self.out.folder / name) for name in names)
+        if excess:
+            raise InputError(
+                f"{self.stem}: the name is too long by {excess} bytes: the file system does not "
+                "take the names of its results. Rename the source."
+            )
 
 
 @dataclass(slots=True)
@@ -148,17 +171,19 @@ class Run:
         self.spent = [a + b for a, b in zip(self.spent, finished.seconds, strict=True)]
 
 
-def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOptions) -> Run:
+def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptions) -> Run:
     """Open a source and find out what there is to do; make the folder of its regions.
 
     Raises:
-        InputError: it cannot be read, or has no resolution.
+        InputError: it cannot be read, has no resolution, or a name that is too long.
         ConfigError: with `resume`, what was begun was begun differently; an overlay of a slide.
     """
     begun = time.monotonic()
     source = open_source(path)
     slide = as_slide(source, model.card, options.mpp, options.override_mpp)
-    is_slide = source.width * source.height >= RASTER_PIXELS
+    is_slide, out = source.width * source.height >= RASTER_PIXELS, place.out
+    place = replace(place, is_slide=is_slide)
+    place.check_names()
     if source.width * source.height > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
             f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
@@ -169,12 +194,12 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
         seen = survey(Slide(open_source(path), slide.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = describe_job(path, slide, model, options.engine, tissue is not None)
-    place, digest = Place(out, path.stem, is_slide, options.formats), job_digest(job)
+    digest = job_digest(job)
     colours = stain_transform(source, model.card)
     run = Run(path, name, slide, seen, tissue, place, job, digest, colours, [], [], begun)
     if options.resume:
-        out.pull(place.regions.name)
-        out.pull_file(place.parquet.name)
+        out.pull(place.regions_name)
+        out.pull_file(place.parquet_name)
         if is_begun(place.regions):
             check_job(place.regions, job)
             run.tissue = read_tissue(place.regions, slide)
@@ -184,9 +209,9 @@ def begin(path: Path, name: str, out: Mirror, model: Model, options: BatchOption
             return run
     run.regions = plan_regions(slide, model.card, options.engine, run.tissue)
     if not (options.resume and is_begun(place.regions)):
-        out.remove(place.regions.name)
+        out.remove(place.regions_name)
         begin_job(place.regions, job, tissue)
-        out.push(place.regions.name)
+        out.push(place.regions_name)
     run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
     if is_slide:
         give_back()
@@ -207,7 +232,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     else:
         if place.is_slide:
             give_back()
-        place.out.pull(place.regions.name)  # what other machines have written
+        place.out.pull(place.regions_name)  # what other machines have written
         like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
         facts = {"source": run.path.name, "job": run.job}
         told = assemble(place.regions, run.regions, place.regions / _COLLECTED, like, facts)
@@ -230,8 +255,8 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         except OSError as error:
             raise OutputError(explain_os_error(error, place.parquet)) from error
         shutil.rmtree(place.regions, ignore_errors=True)
-    place.out.push(*files.values(), *place.overview().values(), place.parquet.name)
-    place.out.remove(place.regions.name)
+    place.out.push(*files.values(), *place.overview().values(), place.parquet_name)
+    place.out.remove(place.regions_name)
     stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
     return _row(run, open_nuclei(place.parquet), files) | {
         "seconds": round(time.monotonic() - run.begun, 2),
@@ -244,6 +269,11 @@ def abandon(run: Run) -> None:
     """Remove the folder of the regions, unless a slide has some that can be gone on with."""
     if not run.place.is_slide or not any(run.place.regions.glob("region-*.parquet")):
         shutil.rmtree(run.place.regions, ignore_errors=True)
+        folder = run.place.regions.parent
+        while folder != run.place.out.folder:  # those that were made for it
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+            folder = folder.parent
 
 
 def _notes(run: Run, told: Assembled) -> list[str]:
@@ -304,7 +334,7 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
         "nuclei": found.count,
         "nuclei_per_mm2": round(found.count / square_mm, 1),
         "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
-        "files": {"parquet": run.place.parquet.name, **files, **run.place.overview()},
+        "files": {"parquet": run.place.parquet_name, **files, **run.place.overview()},
         "lost": lost,
     }
     if run.seen is not None:

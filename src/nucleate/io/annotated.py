@@ -11,7 +11,7 @@ import numpy as np
 from nucleate.errors import InputError
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from nucleate.io.exports import LABELS, OWN_IMAGES, PARQUET, label_rows
-from nucleate.io.files import read_bytes
+from nucleate.io.files import read_bytes, walk
 from nucleate.io.images import LABEL_IMAGES, plausible_mpp, read_labels, stated_tiff_mpp
 from nucleate.io.nuclei import open_nuclei
 from nucleate.types import SAME_MPP, Float64, Int32, Int64, check_mpp
@@ -35,19 +35,20 @@ def annotation_files(path: Path) -> dict[str, Path]:
         InputError: there is no such file or folder, no annotation in it, or two of one name.
     """
     if path.is_file():
-        return {_stem(path): path}
+        return {_stem(path.name): path}
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder. Check the path.")
-    files = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
+    names = {Path(str(file)): name for name, file in walk(path, (".zarr",))}
+    files = list(names)
     shown = tuple(ending for ending in OWN_IMAGES if ending != LABELS)
     labels = [f for f in files if f.suffix.lower() in LABEL_IMAGES and not f.name.endswith(shown)]
     outlines = [f for f in files if _outline_reader(f)]
     results = [f for f in files if f.name.endswith(PARQUET)]
-    stems = [_stem(f) for f in labels]
+    stems = [_stem(names[f]) for f in labels]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: two label images are named {twice!r}. Remove one of them.")
-    found = {_stem(f): f for f in [*outlines, *results, *labels]}
+    found = {_stem(names[f]): f for f in [*outlines, *results, *labels]}
     if not found:
         known = " ".join((*LABEL_IMAGES, *_OUTLINES, PARQUET))
         raise InputError(f"{path}: contains no annotation. Known: {known}")
@@ -117,7 +118,7 @@ def stated_mpp(file: Path) -> float | None:
 
 def result_beside(file: Path) -> Path | None:
     """Return the .nuclei.parquet of the same image in the same folder, None where there is none."""
-    result = file.with_name(_stem(file) + PARQUET)
+    result = file.with_name(_stem(file.name) + PARQUET)
     return result if result.is_file() else None
 
 
@@ -133,10 +134,10 @@ def _labels(file: Path) -> Int32:
     return np.concatenate(list(label_rows(found)))
 
 
-def _stem(file: Path) -> str:
-    if file.name.endswith(PARQUET):
-        return file.name.removesuffix(PARQUET)
-    name = file.name.removesuffix(".gz")
+def _stem(name: str) -> str:
+    if name.endswith(PARQUET):
+        return name.removesuffix(PARQUET)
+    name = name.removesuffix(".gz")
     name = name[: name.rfind(".")] if "." in name else name
     return name.removesuffix(".labels")
 

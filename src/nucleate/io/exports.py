@@ -128,6 +128,41 @@ def write_csv(found: NucleiFile, source: Source | None, path: Path) -> None:
         out.close()
 
 
+def write_joint_csv(files: dict[str, NucleiFile], path: Path) -> None:
+    """Write the nuclei of several sources into one CSV, whose first column is `source`.
+
+    Args:
+        files: name of the source -> its nuclei. A column that only some of them have is empty for
+            the others.
+        path: file to write.
+
+    Raises:
+        InputError: a file is damaged.
+        OutputError: the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    schemas = [_flat(_first_table(found)).schema for found in files.values()]
+    schema = pa.unify_schemas([pa.schema([("source", pa.string())]), *schemas])
+    with atomic(path) as temporary, pyarrow.csv.CSVWriter(temporary, schema) as out:
+        for name, found in files.items():
+            for table in found.tables():
+                flat = _flat(table)
+                flat = flat.append_column("source", pa.array([name] * len(flat), pa.string()))
+                for field in schema:
+                    if field.name not in flat.column_names:
+                        flat = flat.append_column(field, pa.nulls(len(flat), field.type))
+                out.write_table(flat.select(schema.names))
+
+
+def _first_table(found: NucleiFile) -> Any:  # noqa: ANN401
+    table = next(found.tables(), None)
+    if table is None:
+        raise InputError(f"{found.path}: is damaged. Segment again.")
+    return table
+
+
 def _flat(table: Any) -> Any:  # noqa: ANN401
     """Return a table without its outlines, the box as four columns."""
     import pyarrow as pa

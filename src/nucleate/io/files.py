@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 import zipfile
 import zlib
@@ -50,7 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = _temporary(path)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
             raise OutputError(f"{path}: is no regular file, and stays so. Choose another name.")
@@ -64,6 +65,123 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside `path` that nothing else has."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def excess_bytes(path: Path) -> int:
+    """Return by how many bytes a name is too long to be written on its file system; 0 if it fits.
+
+    Example:
+        >>> excess_bytes(Path("a.png")), excess_bytes(Path("a" * 300)) > 0
+        (0, True)
+    """
+    folder = next((p for p in path.absolute().parents if p.is_dir()), Path())
+    most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    return max(0, len(os.fsencode(_temporary(path).name)) - most)
+
+
+@contextlib.contextmanager
+def alone(path: Path, patience_s: float = 30.0) -> Iterator[None]:
+    """Hold back other processes that change a file, here or on machines that share the disk.
+
+    A file `.NAME.lock` stands beside it meanwhile. One that has not changed for `patience_s` was
+    left by a killed process and is removed: hold it for moments only.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    seen, since = None, time.monotonic()
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while not _made(lock):
+            now = _state(lock)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif now is not None and time.monotonic() - since > patience_s:
+                lock.unlink(missing_ok=True)
+            time.sleep(0.02)
+    except OSError as error:
+        raise OutputError(explain_os_error(error, path)) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _made(lock: Path) -> bool:
+    """Make a file that is not there yet, or return False."""
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    except PermissionError:
+        if os.name == "nt":  # another process is removing it
+            return False
+        raise
+    return True
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another that takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLike]]:
+    """Return (path relative to `root` with slashes, file) of all visible files, sorted.
+
+    Links to folders are followed. A folder is entered once: by its own name where that is below
+    `root`, else by the first link to it.
+
+    Args:
+        root: folder, or inside of a zip file.
+        whole: endings of folders that are returned as if they were files.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    found: list[tuple[str, PathLike]] = []
+    links: list[tuple[str, PathLike]] = [("", root)]
+    entered: set[Path] = set()
+    while links:
+        folders = [links.pop(0)]
+        while folders:
+            below, folder = folders.pop()
+            if isinstance(folder, Path):
+                real = folder.resolve()
+                if real in entered or (below and Path(str(root)).resolve().is_relative_to(real)):
+                    continue
+                entered.add(real)
+            for child in _visible(folder):
+                name = f"{below}{child.name}"
+                if child.is_file() or (child.is_dir() and name.lower().endswith(whole)):
+                    found.append((name, child))
+                elif child.is_dir():
+                    is_link = isinstance(child, Path) and child.is_symlink()
+                    (links if is_link else folders).append((f"{name}/", child))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _visible(folder: PathLike) -> list[PathLike]:
+    """Return what is in a folder, sorted, without what is hidden.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        children: list[PathLike] = list(folder.iterdir())
+    except OSError as error:
+        raise InputError(explain_os_error(error, str(folder))) from error
+    shown = [child for child in children if not child.name.startswith((".", "__MACOSX"))]
+    return sorted(shown, key=lambda child: child.name)
 
 
 def keep_apart(out: Path, *inputs: Path | None) -> None:
@@ -113,7 +231,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise OutputError(f"{path}: is there already. Choose another name, or remove it.")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = _temporary(path)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.io.coco import CocoFile, detection, read_coco
-from nucleate.io.exports import EXPORTERS, PARQUET
+from nucleate.io.exports import EXPORTERS, PARQUET, write_joint_csv
 from nucleate.io.files import atomic, keep_apart, read_text
 from nucleate.io.nuclei import NucleiFile, open_nuclei
+
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +36,19 @@ class Exported:
     without: int = 0
 
 
-def export_results(result: Path, to: str, out: Path, truth: Path | None = None) -> Exported:
+def export_results(result: Path, to: str, out: str | Path, truth: Path | None = None) -> Exported:
     """Write nuclei in another form.
 
     Args:
         result: folder that `nucleate segment` wrote, or one `.nuclei.parquet` of it.
-        to: `coco`, which holds all pictures in one file, or a key of `EXPORTERS`.
-        out: file to write; where the result has several pictures and each needs a file, a folder.
+        to: `coco`, which has all pictures in one file, or a key of `EXPORTERS`.
+        out: file to write. Of several pictures, `csv` writes one table with a column `source`;
+            other forms need a folder: one that is there, or a name without an ending or with a
+            slash at its end.
         truth: for `coco`: a COCO file of the same pictures, see `write_coco`.
 
     Raises:
-        ConfigError: no such form.
+        ConfigError: no such form; one file for several pictures in a form that has one picture.
         InputError: no such result, or a damaged one; the truth is of other pictures.
         OutputError: the file cannot be written.
     """
@@ -52,31 +57,53 @@ def export_results(result: Path, to: str, out: Path, truth: Path | None = None) 
         raise ConfigError(f"There is no form named {to!r}. {nearest(to, forms)}")
     if to != "coco" and truth is not None:
         raise ConfigError(f"--truth goes with --to coco, not with {to}. Leave it away.")
-    files = _files(result)
-    keep_apart(out, result / "summary.json", truth, *(found.path for found in files))
+    files, path = _files(result), Path(out)
+    keep_apart(path, result / SUMMARY, truth, *(found.path for found in files.values()))
     if to == "coco":
-        return write_coco(files, result, out, truth)
+        return write_coco(files, result, path, truth)
     exporter = EXPORTERS[to]
-    if len(files) == 1:
-        exporter.write(files[0], None, out)
+    if _is_folder(out, len(files)):
+        for name, found in files.items():
+            exporter.write(found, None, path / f"{name}{exporter.suffix}")
+    elif len(files) == 1:
+        exporter.write(next(iter(files.values())), None, path)
+    elif to == "csv":
+        write_joint_csv({_source(name, found): found for name, found in files.items()}, path)
     else:
-        if out.is_file():
-            raise ConfigError(f"{out}: is a file, but {len(files)} pictures need a folder.")
-        for found in files:
-            exporter.write(found, None, out / f"{_stem(found)}{exporter.suffix}")
-    return Exported(len(files), sum(found.count for found in files))
+        raise ConfigError(
+            f"{path}: {to} has one picture per file, but {result} has {len(files)}. Export each "
+            f".nuclei.parquet, or name a folder: -o {path.with_suffix('')}/"
+        )
+    return Exported(len(files), sum(found.count for found in files.values()))
 
 
-def write_coco(files: list[NucleiFile], result: Path, out: Path, truth: Path | None) -> Exported:
+def _is_folder(out: str | Path, count: int) -> bool:
+    """Return whether `out` names a folder for one file per picture.
+
+    Example:
+        >>> _is_folder("all.csv", 2), _is_folder("all.csv/", 2), _is_folder("all", 2)
+        (False, True, True)
+    """
+    path = Path(out)
+    if str(out).endswith(("/", os.sep)):
+        return True
+    if path.suffix == ".zarr":  # a file that is a folder
+        return False
+    return path.is_dir() or (count > 1 and not path.suffix and not path.exists())
+
+
+def write_coco(
+    files: dict[str, NucleiFile], result: Path, out: Path, truth: Path | None
+) -> Exported:
     """Write COCO JSON: boxes, run lengths, areas and scores, one nucleus after the other.
 
     Beside a file of truth a list of results, numbered as its pictures and categories are (by their
     names: files without ending, types in any case; a type that it lacks becomes its most frequent
     one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
     """
-    pictures = {_stem(found): i + 1 for i, found in enumerate(files)}
+    pictures = {name: i + 1 for i, name in enumerate(files)}
     kinds: dict[str, int] = {}
-    for found in files:
+    for found in files.values():
         for name in found.class_names:
             kinds.setdefault(name, len(kinds) + 1)
     other = 1
@@ -87,18 +114,20 @@ def write_coco(files: list[NucleiFile], result: Path, out: Path, truth: Path | N
         used = Counter(int(a["category_id"]) for p in known.pictures for a in p.annotations)
         other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1)
         sizes = {int(p.record["id"]): p.record for p in known.pictures}
-    mine = [found for found in files if _stem(found) in pictures]
+    mine = {name: found for name, found in files.items() if name in pictures}
     if not mine:
         raise InputError(f"{truth}: names none of the {len(files)} pictures of {result}. Check it.")
-    for found in mine if truth is not None else ():
-        record = sizes[pictures[_stem(found)]]
+    for name, found in mine.items() if truth is not None else ():
+        record = sizes[pictures[name]]
         if (found.frame.height, found.frame.width) != (record["height"], record["width"]):
             raise InputError(
-                f"{truth}: {_stem(found)} has another size there than in {result}. Segment the "
+                f"{truth}: {name} has another size there than in {result}. Segment the "
                 "pictures that the truth is of."
             )
     if truth is not None:
-        lower = {name: kinds.get(name.lower(), other) for f in mine for name in f.class_names}
+        lower = {
+            name: kinds.get(name.lower(), other) for f in mine.values() for name in f.class_names
+        }
         head, tail = "[", "]\n"
     else:
         lower = kinds
@@ -106,13 +135,13 @@ def write_coco(files: list[NucleiFile], result: Path, out: Path, truth: Path | N
             "info": {"description": "written by nucleate; areas and boxes in pixels"},
             "images": [
                 {
-                    "id": pictures[_stem(found)],
-                    "file_name": str(found.facts.get("source")),
+                    "id": pictures[name],
+                    "file_name": _source(name, found),
                     "height": found.frame.height,
                     "width": found.frame.width,
                     "mpp": found.frame.mpp,
                 }
-                for found in mine
+                for name, found in mine.items()
             ],
             "categories": [{"id": number, "name": name} for name, number in kinds.items()],
         }
@@ -120,8 +149,8 @@ def write_coco(files: list[NucleiFile], result: Path, out: Path, truth: Path | N
     count = 0
     with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(head)
-        for found in mine:
-            for one in _detections(found, pictures[_stem(found)], lower):
+        for name, found in mine.items():
+            for one in _detections(found, pictures[name], lower):
                 count += 1
                 extra = {} if truth is not None else {"id": count, "iscrowd": 0}
                 text = json.dumps(extra | one, allow_nan=False)
@@ -143,20 +172,24 @@ def _detections(found: NucleiFile, number: int, kinds: dict[str, int]) -> Iterat
                 ) from error
 
 
-def _stem(found: NucleiFile) -> str:
-    return found.path.name.removesuffix(PARQUET)
+def _source(name: str, found: NucleiFile) -> str:
+    """Return the name of a picture's file, with the folder that its result is in."""
+    return (PurePosixPath(name).parent / str(found.facts.get("source"))).as_posix()
 
 
-def _files(result: Path) -> list[NucleiFile]:
-    """Return the nuclei of every picture of a result."""
+def _files(result: Path) -> dict[str, NucleiFile]:
+    """Return name without ending -> nuclei, of every picture of a result."""
     if result.is_file():
-        return [open_nuclei(result)]
-    return [open_nuclei(result / name) for name in _sources(result)]
+        return {result.name.removesuffix(PARQUET): open_nuclei(result)}
+    return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
 
 
 def _numbers(known: CocoFile, truth: Path) -> dict[str, int]:
     """Return name without ending -> id of the pictures of a file of truth."""
-    stems = [Path(picture.record["file_name"]).stem for picture in known.pictures]
+    paths = [PurePosixPath(picture.record["file_name"]) for picture in known.pictures]
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):  # then the folders count
+        stems = [path.with_suffix("").as_posix() for path in paths]
     twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{truth}: two pictures are named {twice!r}. Rename one of them.")
@@ -164,22 +197,41 @@ def _numbers(known: CocoFile, truth: Path) -> dict[str, int]:
     return dict(zip(stems, ids, strict=True))
 
 
-def _sources(folder: Path) -> list[str]:
-    """Return the names of the Parquet files of what was segmented, from summary.json."""
-    file = folder / "summary.json"
-    if not file.is_file():
-        raise InputError(f"{folder}: holds no summary.json. Name a folder of nucleate segment.")
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary of a folder of results.
+
+    Raises:
+        InputError: it cannot be read, or is another file of this name.
+    """
+    file = folder / SUMMARY
     try:
-        rows = json.loads(read_text(file))["sources"]
-        names = [row["files"]["parquet"] for row in rows if row["status"] != "failed"]
-        wrong = next((name for name in names if Path(name).name != name), None)
-        if wrong is not None:
-            raise ValueError(f"{wrong!r} is no name of a file")
+        found: dict[str, Any] = json.loads(read_text(file))
+        for row in found["sources"]:
+            if not isinstance(row["source"], str) or not isinstance(row["status"], str):
+                raise TypeError("a source without a name")
+            if row["status"] != "failed":
+                _check_below(row["files"]["parquet"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         said = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{file}: not a summary of this version of nucleate ({said}). Segment again."
+            f"{file}: not a summary of this version of nucleate ({said}). Rename it, or segment "
+            "again into another folder."
         ) from error
+    return found
+
+
+def _check_below(name: str) -> None:
+    """Raise a `ValueError` for the name of a result that leads out of its folder."""
+    if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"{name!r} is no name of a file")
+
+
+def _sources(folder: Path) -> list[str]:
+    """Return the names of the Parquet files of what was segmented, from summary.json."""
+    if not (folder / SUMMARY).is_file():
+        raise InputError(f"{folder}: holds no summary.json. Name a folder of nucleate segment.")
+    rows = read_summary(folder)["sources"]
+    names: list[str] = [row["files"]["parquet"] for row in rows if row["status"] != "failed"]
     if not names:
-        raise InputError(f"{file}: no picture was segmented. Segment again.")
+        raise InputError(f"{folder / SUMMARY}: no picture was segmented. Segment again.")
     return names

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import ConfigError, InputError
+from nucleate.inference.batch import result_stems
 from nucleate.io.exports import PARQUET, label_rows
+from nucleate.io.files import walk
 from nucleate.io.images import read_labels
 from nucleate.io.nuclei import NucleiFile, open_nuclei, writer
 from nucleate.io.slides import open_source
@@ -68,14 +70,15 @@ def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: T
     """
     sources: dict[str, Path] = {}
     results: dict[str, list[Path]] = {}
+    pictures: list[Path | str] = []
     for path in paths:
-        for found in _expand(path):
-            if found.name.endswith(PARQUET):
-                results.setdefault(found.name.removesuffix(PARQUET), []).append(found)
-            elif sources.setdefault(found.stem, found) != found:
-                raise ConfigError(
-                    f"{found}: {sources[found.stem]} has the same name. Show them one by one."
-                )
+        for name, found in _expand(path):
+            if name.endswith(PARQUET):
+                results.setdefault(name.removesuffix(PARQUET), []).append(found)
+            else:
+                pictures.append(found)
+    for picture, stem in result_stems(pictures).items():
+        sources[stem] = Path(picture)
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
         raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
@@ -90,11 +93,12 @@ def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: T
     return shown
 
 
-def _expand(path: Path) -> list[Path]:
-    """Return the files that one word of the command line stands for."""
+def _expand(path: Path) -> list[tuple[str, Path]]:
+    """Return the files that one word of the command line stands for, with their names in it."""
     if not path.is_dir() or path.suffix.lower() == ".zarr":
-        return [path]
-    found = sorted(path.glob(f"*{PARQUET}"))
+        return [(path.name, path)]
+    files = walk(path, (".zarr",))
+    found = [(name, Path(str(file))) for name, file in files if name.endswith(PARQUET)]
     if not found:
         raise InputError(f"{path}: holds no *{PARQUET}. Name a folder that nucleate segment wrote.")
     return found
