@@ -202,8 +202,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"400 × 300 pixels, and a\.png has 300 × 300"):
         open_shown([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "other").mkdir()
-    with pytest.raises(ConfigError, match=r"a\.png has the same name"):
-        open_shown([image, picture(tmp_path / "other" / "a.png")], None, tmp_path, print)
+    both = [image, picture(tmp_path / "other" / "a.png")]
+    assert [one.name for one in open_shown(both, None, tmp_path, print)] == ["a", "other/a"]
+    with pytest.raises(ConfigError, match=r"a\.png.*same name.*one by one"):
+        open_shown([*both, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \*.nuclei.parquet"):
         open_shown([tmp_path / "empty"], None, tmp_path, print)

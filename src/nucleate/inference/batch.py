@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,8 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
     stems = {source: PurePath(source).stem for source in sources}
     if len(set(stems.values())) < len(stems):
         folders = {source: _folder(source) for source in stems}
-        shared = len(os.path.commonprefix(list(folders.values())))
+        columns = zip(*folders.values(), strict=False)
+        shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns))
         if shared:  # else they are on different disks
             stems = {s: "/".join((*folders[s][shared:], stem)) for s, stem in stems.items()}
     first: dict[str, Path | str] = {}

@@ -109,7 +109,7 @@ def write_coco(
     other = 1
     if truth is not None:
         known = read_coco(truth)
-        pictures = _numbers(known, truth)
+        pictures = _numbers(known, truth, any("/" in name for name in files))
         kinds = {known.categories[i].lower(): number for number, i in known.position_of.items()}
         used = Counter(int(a["category_id"]) for p in known.pictures for a in p.annotations)
         other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1)
@@ -184,12 +184,18 @@ def _files(result: Path) -> dict[str, NucleiFile]:
     return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
 
 
-def _numbers(known: CocoFile, truth: Path) -> dict[str, int]:
-    """Return name without ending -> id of the pictures of a file of truth."""
+def _numbers(known: CocoFile, truth: Path, folders: bool) -> dict[str, int]:
+    """Return name without ending -> id of the pictures of a file of truth.
+
+    Args:
+        known: what it says.
+        truth: the file.
+        folders: whether the folders below `images/` are part of the names.
+    """
     paths = [PurePosixPath(picture.record["file_name"]) for picture in known.pictures]
     stems = [path.stem for path in paths]
-    if len(set(stems)) < len(stems):  # then the folders count
-        stems = [path.with_suffix("").as_posix() for path in paths]
+    if folders:
+        stems = [path.with_suffix("").as_posix().removeprefix("images/") for path in paths]
     twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{truth}: two pictures are named {twice!r}. Rename one of them.")

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,12 @@ def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: T
                 pictures.append(found)
     for picture, stem in result_stems(pictures).items():
         sources[stem] = Path(picture)
+    for stem, picture in sources.items():
+        if stem not in results and PurePath(stem).name in results:
+            raise ConfigError(
+                f"{picture}: another picture has the same name, and a result belongs to one of "
+                "them. Show them one by one, or name the folder of both results."
+            )
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
         raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
