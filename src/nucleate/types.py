@@ -483,8 +483,8 @@ def resolve_mpp(
         return stated
     raise InputError(
         f"{name}: the file states {stated:.4g} um/px, but mpp is given as {given:.4g}. Omit mpp to "
-        "use the value of the file, or override it: segment --override-mpp, override_mpp=True in "
-        "Python, --option override_mpp=true for a data set."
+        "use the value of the file, or override it: --override-mpp on the command line, "
+        "override_mpp=True in Python, the option override_mpp of a data set."
     )
 
 

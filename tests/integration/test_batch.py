@@ -60,6 +60,17 @@ def test_sources_of_one_name_are_put_into_folders(tmp_path, oracle):
     assert [p.name for p in evaluate_files(out, out).pictures] == stems
 
 
+def test_stain_apply_puts_results_of_one_name_into_folders(tmp_path, nucleate):
+    for name in ("p1/HE.png", "p2/HE.png"):
+        path = _image(tmp_path / "in" / name)
+        Image.fromarray(tissue(128, 128, 20)[0]).save(path)
+    stain = tmp_path / "stain.json"
+    assert nucleate("stain", "fit", path, "--method", "reinhard", "-o", stain)[0] == 0
+    words = ("stain", "apply", tmp_path / "in", "--stain", stain, "-o", tmp_path / "out")
+    assert nucleate(*words)[0] == 0
+    assert sorted(p.parent.name for p in (tmp_path / "out").rglob("*.png")) == ["p1", "p2"]
+
+
 def test_unique_names_stay_flat_and_endings_collide(tmp_path):
     assert list(result_stems(["a/x.png", "b/y.png"]).values()) == ["x", "y"]
     assert list(result_stems(["s3://b/p/HE.svs", "s3://b/q/HE.svs"]).values()) == ["p/HE", "q/HE"]

@@ -83,6 +83,19 @@ def test_official_test_pictures_are_refused_in_any_folder(tiles, name, path):
         gather(_config(folders=(FolderConfig(path=path, mpp=0.25),)), tiles)
 
 
+def test_the_resolution_of_a_folder_contradicts_its_files(tiles):
+    told = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
+    tifffile.imwrite(tiles / "one.tif", tissue(160, 160, 20)[0], **told)
+    one, name = {"path": "tiles/one.tif", "mpp": 0.25}, "0:tiles/one.tif"
+    (tiles / "one.tif").rename(tiles / "tiles" / "one.tif")
+    others = FolderConfig(path="tiles/a", mpp=0.25)
+    with pytest.raises(InputError, match=r"0\.5 um/px.*0\.25.*override_mpp"):
+        gather(_config(folders=(FolderConfig(**one), others)), tiles).origins[name].read()
+    config = _config(folders=(FolderConfig(**one, override_mpp=True), others))
+    (read,) = gather(config, tiles).origins[name].read()
+    assert read.shape == (160, 160, 3)
+
+
 def test_a_pattern_names_pictures_by_their_folders(tiles):
     config = _config(folders=(FolderConfig(path="tiles/*/*.png", mpp=0.25, group="/([ab])/"),))
     corpus = gather(config, tiles)

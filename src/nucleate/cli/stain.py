@@ -51,30 +51,28 @@ def select(
 
     paths = _pictures(sources, for_fitting=True)
     described = []
-    for path in paths:
+    for name, path in paths.items():
         try:
-            described.append(describe(path.stem, _read(path)))
+            described.append(describe(name, _read(path)))
         except InputError as error:
             if len(paths) == 1:
                 raise
             say(f"left out: {error}")
     ranking = rank(described, references, Criteria(min_tissue, max_clipped, drop_focus))
-    by_name = {path.stem: path for path in paths}
     write_ranking(out / "ranking.csv", ranking)
     shown = ranking[:24]
     if len(ranking) > 24:  # the best, and the first of the rejected
         shown = ranking[:16] + [c for c in ranking[16:] if c.rejected][:8]
-    write_png(out / "ranking.png", ranking_sheet([(c, _read(by_name[c.name])) for c in shown]))
+    write_png(out / "ranking.png", ranking_sheet([(c, _read(paths[c.name])) for c in shown]))
     answer(
         ranking=out / "ranking.csv",
         candidates=[
-            {"picture": by_name[c.name], "chosen": c.chosen, "rejected": c.rejected}
-            for c in ranking
+            {"picture": paths[c.name], "chosen": c.chosen, "rejected": c.rejected} for c in ranking
         ],
     )
     for candidate in ranking:
         if candidate.chosen:
-            show(f"{by_name[candidate.name]}")
+            show(f"{paths[candidate.name]}")
     rejected = sum(bool(c.rejected) for c in ranking)
     say(f"{len(ranking)} pictures, {rejected} rejected; the reasons are in {out / 'ranking.csv'}")
 
@@ -109,12 +107,12 @@ def fit(
     from nucleate.stain.reference import select as rank
 
     paths = _pictures(sources, for_fitting=True)
-    keep_apart(out, *paths)
+    keep_apart(out, *paths.values())
     if references is not None:
-        ranking = rank((describe(path.stem, _read(path)) for path in paths), references)
+        ranking = rank((describe(n, _read(path)) for n, path in paths.items()), references)
         chosen = {c.name for c in ranking if c.chosen}
-        paths = [path for path in paths if path.stem in chosen]
-    images = {path.stem: _read(path) for path in paths}
+        paths = {name: path for name, path in paths.items() if name in chosen}
+    images = {name: _read(path) for name, path in paths.items()}
     write_normaliser(out, fit_normaliser(images, method, blend, space, as_published))
     answer(file=out, method=method, references=list(images))
     show(f"{out}: {method}, reference {', '.join(images)}")
@@ -137,14 +135,14 @@ def apply(
 
     normaliser = read_normaliser(stain)
     paths = _pictures(sources)
-    for path in paths:
-        keep_apart(out / f"{path.stem}.png", path)
+    for name, path in paths.items():
+        keep_apart(out / f"{name}.png", path)
     reasons: dict[str, str] = {}
-    for path in paths:
+    for name, path in paths.items():
         try:
             image = _read(path)
             transform = normaliser.adapt(image)
-            write_png(out / f"{path.stem}.png", transform.apply(image))
+            write_png(out / f"{name}.png", transform.apply(image))
         except NucleateError as error:
             reasons[str(path)] = str(error)
             if len(reasons) == len(paths):
@@ -182,12 +180,12 @@ def preview(
     from nucleate.stain.sheet import preview_sheet
 
     paths = _pictures(sources)
-    keep_apart(out, reference, *paths)
+    keep_apart(out, reference, *paths.values())
     if reference is None:
-        ranking = rank(describe(path.stem, _read(path)) for path in paths)
-        reference = next(path for path in paths if path.stem == ranking[0].name)
+        ranking = rank(describe(name, _read(path)) for name, path in paths.items())
+        reference = paths[ranking[0].name]
     step = max(1, len(paths) // count)
-    images = {path.stem: _read(path) for path in paths[::step][:count]}
+    images = {name: _read(path) for name, path in list(paths.items())[::step][:count]}
     sheet, notes = preview_sheet(images, reference.stem, _read(reference))
     write_png(out, sheet)
     for note in notes:
@@ -196,13 +194,13 @@ def preview(
     show(f"{out}: {len(images)} pictures, reference {reference}")
 
 
-def _pictures(sources: list[str], for_fitting: bool = False) -> list[Path]:
-    """Return the pictures of files, folders and globs."""
+def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
+    """Return the pictures of files, folders and globs, by the names of their results."""
     from nucleate.datasets.monuseg import is_official_test
-    from nucleate.inference.batch import expand_sources
+    from nucleate.inference.batch import expand_sources, result_stems
 
-    paths = [Path(path) for path in expand_sources(sources)]
-    for path in paths:
+    paths = {stem: Path(path) for path, stem in result_stems(expand_sources(sources)).items()}
+    for path in paths.values():
         if for_fitting and is_official_test(path.stem):
             raise InputError(
                 f"{path}: is an official test picture, on which nothing is fitted or selected. "

@@ -17,7 +17,9 @@ class FolderConfig(Strict):
     path: str
     """Folder, file or pattern, relative to `data.root`; folders are searched through."""
     mpp: Mpp | None = None
-    """Micrometres per pixel; without it, what each file states."""
+    """Micrometres per pixel of files that state none."""
+    override_mpp: bool = False
+    """Whether `mpp` counts although a file states another value."""
     group: str | None = None
     """Regular expression whose first group, searched in the path, is the patient. Without it, a
     TCGA barcode says the patient, else every file is one."""

@@ -27,7 +27,7 @@ from nucleate.io.slides import open_source
 from nucleate.io.source import Source
 from nucleate.pretrain.config import CorpusConfig, FolderConfig
 from nucleate.stain.tissue import tissue_mask
-from nucleate.types import Int32, UInt8, check_mpp, grid_ratio
+from nucleate.types import Int32, UInt8, grid_ratio, resolve_mpp
 
 _GRID = 8  # pixels between the places where a window may begin, before a shift below this
 _TRIES = 20  # tiles that are read from a slide for one that is kept, before it counts as blank
@@ -190,7 +190,7 @@ def _folder(
         above = pattern if pattern.is_dir() else root
         inside = path.is_relative_to(above)
         name = (path.relative_to(above) if inside else path).as_posix()
-        read = partial(_tiles_of_file, path, folder.mpp, config)
+        read = partial(_tiles_of_file, path, folder, config)
         official = is_official_test(path.as_posix())
         yield Origin(prefix + name, find_group(name), read, None, official)
 
@@ -200,15 +200,15 @@ def _tiles_of_entry(entry: Entry, config: CorpusConfig) -> list[UInt8]:
     return _tiles(image.shape[:2], lambda x0, y0, x1, y1: image[y0:y1, x0:x1], 1.0, config)
 
 
-def _tiles_of_file(path: Path, mpp: float | None, config: CorpusConfig) -> list[UInt8]:
+def _tiles_of_file(path: Path, folder: FolderConfig, config: CorpusConfig) -> list[UInt8]:
     source: Source = open_source(path)
-    stated = mpp if mpp is not None else source.mpp
-    if stated is None:
+    mpp = resolve_mpp(str(path), source.mpp, folder.mpp, folder.override_mpp)
+    if mpp is None:
         raise InputError(
             f"{path}: the file carries no resolution (mpp). Set the option mpp of its folder in "
             "the recipe (0.25 for a 40x scan, 0.5 for 20x), or remove the file."
         )
-    ratio = grid_ratio(check_mpp(stated), config.mpp)
+    ratio = grid_ratio(mpp, config.mpp)
     return _tiles((source.height, source.width), source.read, ratio, config)
 
 
