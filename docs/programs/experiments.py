@@ -53,6 +53,7 @@ def page() -> str:
         over_folds(found),
         ablation(),
         types(found),
+        *filter(None, (pretrained(), waiting(known))),
         *(details(row) for row in found),
     ]
     return "\n".join(parts).rstrip() + "\n"
@@ -207,6 +208,58 @@ def types(found: list[dict]) -> str:
         for name, m in row["per_class"].items():
             told = [number(m[k]) for k in ("pq", "pq_pooled", "f1_detection")]
             lines.append(line([row["recipe"], name, f"{m['nuclei']:,.0f}", *told]))
+    return "\n".join(lines) + "\n"
+
+
+def pretrained() -> str:
+    """Return the table of pretrainings that were run by themselves; nothing without any."""
+    files = sorted((RESULTS / "experiments" / "pretraining").glob("*.json"))
+    if not files:
+        return ""
+    lines = [
+        "\n## Pretraining\n",
+        "On images that were held out; chance is what guessing reaches.\n",
+        "| recipe | task | steps | minutes | held out | chance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in (json.loads(file.read_text(encoding="utf-8")) for file in files):
+        steps = f"{row['steps']:,} of {row['queue']['of_steps']:,} of {row['batch']}"
+        reached, chance = (
+            ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in m.items())
+            for m in (row["validation"], row["chance"])
+        )
+        cells = [row["recipe"], row["task"], steps, f"{row['minutes']:.0f}", reached, chance]
+        lines.append(line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def waiting(known: dict[str, dict]) -> str:
+    """Return what all steps of the published systems' recipes cost on one CPU thread."""
+    file = RESULTS / "published-costs.json"
+    if not file.exists():
+        return ""
+    costs = json.loads(file.read_text(encoding="utf-8"))
+    processors = ", ".join(sorted({cost["processor"] for cost in costs.values()}))
+    lines = [
+        "\n## What all steps cost\n",
+        (
+            "CPU hours on one thread, measured by `benchmarks/published/run.py` on a few steps "
+            f"({processors}). The queue runs at most 4 CPU hours of a recipe; more waits for a "
+            "GPU.\n"
+        ),
+        "| recipe | steps | s per step | hours of all steps | |",
+        "|---|---|---|---|---|",
+    ]
+    for name, cost in costs.items():
+        file = ROOT / "recipes" / "pretrain" / f"{name}.yaml"
+        recipe = known.get(name) or yaml.safe_load(file.read_text(encoding="utf-8"))
+        train = recipe["train"]
+        validations = train["steps"] // train["validate_every"]
+        seconds = cost["fixed_s"] + validations * cost["validation_s"]
+        hours = (seconds + train["steps"] * cost["step_s"]) / 3600
+        mark = "waits for a GPU" if hours > 4 else ""
+        cells = [name, f"{train['steps']:,}", f"{cost['step_s']:.2f}", f"{hours:.1f}", mark]
+        lines.append(line(cells))
     return "\n".join(lines) + "\n"
 
 

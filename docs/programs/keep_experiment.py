@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from nucleate.config import Recipe
+from nucleate.io.files import write_text
 from nucleate.metrics.report import METRICS, no_nan
 from nucleate.report.gather import RunResult, gather
 from nucleate.run_folder import RunFolder
@@ -96,17 +97,46 @@ def elsewhere(folder: Path) -> dict:
     }
 
 
-def main() -> None:
-    """Keep one run."""
-    path = Path(sys.argv[1])
-    run = gather(path, Path(), None, print)
-    row = row_of(run, path)
+def row_of_run(path: Path, evaluated: list[Path], root: str | None = None) -> dict:
+    """Return what a finished run reached, here and on other data; `root` is where its data are."""
+    row = row_of(gather(path, Path(), root, print), path)
     metrics = path / "out-of-fold" / "metrics.json"
     if metrics.exists():
         row["per_class"] = json.loads(metrics.read_text()).get("per_class") or None
-    row["elsewhere"] = [elsewhere(Path(folder)) for folder in sys.argv[2:]]
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{run.name}.json").write_text(json.dumps(no_nan(row), indent=1) + "\n")
+    row["elsewhere"] = [elsewhere(folder) for folder in evaluated]
+    return row
+
+
+def row_of_pretraining(path: Path) -> dict:
+    """Return what a finished pretraining reached on the images that it held out."""
+    card = json.loads((path / "encoder" / "card.json").read_text())
+    environment = json.loads((path / "environment.json").read_text())
+    train = card["recipe"]["train"]
+    return {
+        "name": path.resolve().name,
+        "recipe": card["name"],
+        "task": card["task"],
+        "start": card["notes"],
+        "steps": train["steps"],
+        "batch": train["batch"],
+        "minutes": sum(row["seconds"] for row in RunFolder(path).numbers()) / 60,
+        "commit": environment["commit"],
+        "command": shown(environment["arguments"]),
+        "validation": card["metrics"]["validation"],
+        "chance": card["metrics"]["chance"],
+    }
+
+
+def write_row(row: dict, file: Path) -> None:
+    """Write a result, whole or not at all."""
+    write_text(file, json.dumps(no_nan(row), indent=1) + "\n")
+
+
+def main() -> None:
+    """Keep one run."""
+    path = Path(sys.argv[1])
+    row = row_of_run(path, [Path(folder) for folder in sys.argv[2:]])
+    write_row(row, OUT / f"{row['name']}.json")
 
 
 if __name__ == "__main__":
