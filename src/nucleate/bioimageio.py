@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,18 @@ import numpy as np
 import yaml
 
 from nucleate import __version__
-from nucleate.checkpoint import CARD, EXAMPLE, ONNX, OPSET, find_model, read_card, trusted_file
-from nucleate.errors import ModelError
+from nucleate.checkpoint import (
+    BUNDLED,
+    CARD,
+    EXAMPLE,
+    ONNX,
+    OPSET,
+    find_model,
+    read_card,
+    trusted_file,
+)
+from nucleate.config import Recipe
+from nucleate.errors import ConfigError, ModelError
 from nucleate.inference.engine import segment
 from nucleate.inference.load import load_model
 from nucleate.io.exports import draw_outlines
@@ -34,20 +45,38 @@ from nucleate.types import INSTANCES, ModelCard, UInt8
 _FORMAT = "0.5.3"
 _EXAMPLE_AT = (170, 40)  # µm from the corner of the example: where tissue is
 _EDGE_PX = 512
+_BUNDLED_AUTHORS = ("the nucleate authors",)
 
 
-def write_package(model: str | Path, out: Path) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who made a model, what to cite, and what may be done with it.
+
+    Attributes:
+        authors: names; those of bundled models are known.
+        cite: references, each with a DOI or an address, beside those that the card names.
+        licence: SPDX expression, for a card that states none.
+    """
+
+    authors: tuple[str, ...] = ()
+    cite: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+def write_package(model: str | Path, out: Path, origin: Origin | None = None) -> list[str]:
     """Write a model as a bioimage.io package (zip).
 
     Args:
         model: bundled name, model folder, or run folder.
         out: file to write.
+        origin: what the model's card does not say.
 
     Returns:
         The names of the files inside.
 
     Raises:
         ModelError: no such model, a detector (its outputs are no maps), or an ensemble.
+        ConfigError: authors, references or licence are unknown, or contradict what is known.
         OutputError: the file cannot be written.
     """
     folder = find_model(model)
@@ -57,6 +86,7 @@ def write_package(model: str | Path, out: Path) -> list[str]:
             f"{card.name}: bioimage.io takes networks that draw maps, as ONNX. Name a model with "
             "heads such as foreground and distance."
         )
+    origin = _complete(card, origin or Origin(), bundled=folder.parent == BUNDLED)
     picture = _example(card)
     ready = load_model(folder, device="cpu", backend="openvino", precision="f32")
     maps = ready.backend(picture[None])
@@ -71,9 +101,9 @@ def write_package(model: str | Path, out: Path) -> list[str]:
             for head, drawn in maps.items()
         },
         "cover.png": _png(draw_outlines(picture, segment(picture, ready, card.mpp))),
-        "README.md": _readme(card).encode(),
+        "README.md": _readme(card, origin).encode(),
     }
-    described = _describe(card, list(maps))
+    described = _describe(card, list(maps), origin)
     files["bioimageio.yaml"] = yaml.safe_dump(
         described, sort_keys=False, allow_unicode=True
     ).encode()
@@ -83,7 +113,42 @@ def write_package(model: str | Path, out: Path) -> list[str]:
     return sorted(files)
 
 
-def _describe(card: ModelCard, heads: list[str]) -> dict[str, Any]:
+def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
+    """Return who, what to cite and which licence; the card's references come after those given.
+
+    Raises:
+        ConfigError: one of them is unknown, or is given otherwise than it is known.
+    """
+    if bundled and given.authors:
+        raise ConfigError(f"{card.name}: the authors of bundled models are known. Omit --author.")
+    authors = _BUNDLED_AUTHORS if bundled else tuple(filter(None, map(str.strip, given.authors)))
+    if not authors:
+        raise ConfigError(f"{card.name}: its card names no authors. Name them by --author.")
+    stated = card.licence != Recipe.model_fields["licence"].default
+    if stated and given.licence not in (None, card.licence):
+        raise ConfigError(
+            f"{card.name}: its licence is {card.licence}, not {given.licence}. Omit --licence."
+        )
+    licence = card.licence if stated else given.licence
+    if not licence:
+        raise ConfigError(f"{card.name}: its card states no licence. Name it by --licence.")
+    lost = next((text for text in given.cite if not _address(text)), None)
+    if lost is not None:
+        raise ConfigError(
+            f"{lost}: names neither a DOI nor an address. Add 'doi:10.…' or 'https://…' to --cite."
+        )
+    named = [entry for entry in card.training_data if entry.get("name")]
+    known = [str(e["citation"]) for e in named if _address(str(e.get("citation") or ""))]
+    if not given.cite and (len(known) < len(named) or not known):
+        which = ", ".join(dict.fromkeys(e["name"] for e in named if e.get("citation") not in known))
+        raise ConfigError(
+            f"{card.name}: nothing is known to cite for {which or 'it'}. Name a reference with a "
+            "DOI or an address by --cite."
+        )
+    return Origin(authors, tuple(dict.fromkeys((*given.cite, *known))), licence)
+
+
+def _describe(card: ModelCard, heads: list[str], origin: Origin) -> dict[str, Any]:
     """Return the package's description, as the format asks for it."""
     step = card.align_px
     least = {"min": -(-2 * card.halo_px // step) * step + step, "step": step}
@@ -121,9 +186,9 @@ def _describe(card: ModelCard, heads: list[str]) -> dict[str, Any]:
         "name": f"nucleate {card.name}",
         "description": "Nuclei in H&E-stained tissue: maps for foreground and splitting, at "
         f"{card.mpp:g} micrometres per pixel.",
-        "authors": [{"name": "the nucleate authors"}],
-        "cite": _cite(card),
-        "license": card.licence,
+        "authors": [{"name": name} for name in origin.authors],
+        "cite": [{"text": text, **_address(text)} for text in origin.cite],
+        "license": origin.licence,
         "version": card.version,
         "tags": ["nuclei", "histology", "h-and-e", "instance-segmentation", "2d", "onnx"],
         "documentation": "README.md",
@@ -154,30 +219,30 @@ def _space(
     }
 
 
-def _cite(card: ModelCard) -> list[dict[str, str]]:
-    """Return what the training data are to be cited as, once each."""
-    said = dict.fromkeys(str(e["citation"]) for e in card.training_data if e.get("citation"))
-    entries = []
-    for text in said or ["nucleate"]:
-        doi = re.search(r"doi:(10\.[^\s;,]+)", text)
-        where = (
-            {"doi": doi.group(1).rstrip(".")}
-            if doi
-            else {"url": "https://bioimage.io/"}  # the format asks for one of both
-        )
-        entries.append({"text": text, **where})
-    return entries
+def _address(text: str) -> dict[str, str]:
+    """Return the DOI of a reference, else its address; nothing where it has neither.
+
+    Example:
+        >>> _address("Naylor et al. 2019, doi:10.1109/TMI.2018.2865709")
+        {'doi': '10.1109/TMI.2018.2865709'}
+    """
+    doi = re.search(r"(?:doi:\s*|doi\.org/)(10\.[^\s;,]+)", text, re.IGNORECASE)
+    if doi:
+        return {"doi": doi.group(1).rstrip(".")}
+    url = re.search(r"https?://[^\s;,]+", text)
+    return {"url": url.group().rstrip(".")} if url else {}
 
 
-def _readme(card: ModelCard) -> str:
+def _readme(card: ModelCard, origin: Origin) -> str:
     data = "\n".join(
-        f"- {entry['name']}: {entry.get('licence', 'licence unknown')}. {entry.get('citation', '')}"
-        for entry in card.training_data
-        if "name" in entry
+        dict.fromkeys(
+            f"- {entry['name']}: {_stated(entry, 'licence', 'licence unknown')}. "
+            f"{_stated(entry, 'citation', '')}".rstrip()
+            for entry in card.training_data
+            if "name" in entry
+        )
     )
     values = ", ".join(f"{name} {value:g}" for name, value in card.thresholds.items())
-    scores = card.metrics.get("validation", {})
-    known = ", ".join(f"{k.upper()} {scores[k]:.3f}" for k in ("aji", "pq") if k in scores)
     stain = (
         "\nThe stain of pictures is normalised first (nucleate does that; other programs do not).\n"
         if card.stain
@@ -192,15 +257,36 @@ nucleate`, then `nucleate segment PICTURE -o out/`, does everything, tiles and s
 
 ## Validation
 
-Held-out patients: {known or "not stated"}. Run the model on your own pictures, and look, before you
-rely on it.
+{_validation(card)} Run the model on your own pictures, and look, before you rely on it.
 
 ## Training data
 
 {data}
 
-The weights are {card.licence}, as these data ask for. {card.notes}
+The weights are {origin.licence}. Authors: {", ".join(origin.authors)}. {card.notes}
 """
+
+
+def _stated(entry: dict[str, Any], key: str, otherwise: str) -> str:
+    """Return what a data set states; the reader of your own data has words for you only."""
+    text = str(entry.get(key) or "")
+    return otherwise if text in ("", "yours") else text
+
+
+def _validation(card: ModelCard) -> str:
+    """Return the scores on validation images, and what was chosen on these very images."""
+    scores = card.metrics.get("validation", {})
+    known = ", ".join(f"{k.upper()} {scores[k]:.3f}" for k in ("aji", "pq") if k in scores)
+    if not known:
+        return "No scores are stated."
+    # a recipe that says nothing of it chooses both
+    checkpoint = card.recipe.get("train", {}).get("keep", "best") == "best"
+    thresholds = card.recipe.get("decode", {}).get("tune", True)
+    chosen = " and ".join(["the checkpoint"] * checkpoint + ["the thresholds"] * thresholds)
+    said = f"{known}, on images of patients that the model was not trained on."
+    if not chosen:
+        return said
+    return f"{said} These images were used to choose {chosen}, so the scores are too high."
 
 
 def _example(card: ModelCard) -> UInt8:

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from nucleate import __version__
 from nucleate.checkpoint import BUNDLED, DEFAULT_MODEL, bundled_models, read_card
-from nucleate.errors import NucleateError, optional
+from nucleate.errors import NucleateError, install, optional
 
 _EXTRAS = {
+    "data": ("matplotlib", "scipy"),
     "train": (
         "torch",
         "torchvision",
         "segmentation_models_pytorch",
         "lightning",
         "tensorboard",
-        "matplotlib",
         "onnx",
-        "scipy",
     ),
     "cluster": ("dask", "distributed", "dask_jobqueue", "fsspec", "s3fs"),
     "export": ("zarr", "spatialdata", "geopandas", "anndata"),
@@ -50,7 +49,7 @@ def diagnose() -> tuple[list[str], bool]:
         state = (
             "installed"
             if not missing
-            else (f"lacks {', '.join(missing)}: pip install 'nucleate[{extra}]'")
+            else (f"lacks {', '.join(missing)}: {install(extra, missing[0])}")
         )
         lines.append(f"  {extra}: {state}")
     lines += ["", *_sizes()]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import warnings
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -84,8 +86,30 @@ def optional(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise NucleateError(
             f"This needs the Python package {module.split('.')[0]!r}, which is not installed. "
-            f"Install it with: pip install 'nucleate[{extra}]'"
+            f"Install the extra {extra!r} of nucleate: {install(extra, module)}"
         ) from error
+
+
+def install(extra: str, module: str) -> str:
+    """Return the command that installs the packages of an extra; it needs no release of nucleate.
+
+    Args:
+        extra: name of the extra.
+        module: one that is missing, for an installation that does not list its extras.
+    """
+    packages = _packages(extra) or [module.split(".")[0].replace("_", "-")]
+    return f"pip install {shlex.join(packages)}"
+
+
+def _packages(extra: str) -> list[str]:
+    """Return the requirements of an extra, as the installed nucleate lists them."""
+    try:
+        listed = metadata.requires("nucleate") or []
+    except metadata.PackageNotFoundError:
+        return []
+    parts = [line.partition(";") for line in listed]
+    marks = (f"extra == '{extra}'", f'extra == "{extra}"')
+    return [package.strip() for package, _, when in parts if any(mark in when for mark in marks)]
 
 
 def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:

@@ -240,7 +240,7 @@ class Instances:
         )
 
     def plot(self, image: UInt8 | None = None, column: str | None = None, axes: Any = None) -> Any:  # noqa: ANN401
-        """Draw all outlines with matplotlib (extra `train`).
+        """Draw all outlines with matplotlib (extra `data`).
 
         Args:
             image: uint8 (H, W, 3) of the size of `frame`, drawn below; None leaves it blank.
@@ -258,8 +258,8 @@ class Instances:
             >>> Instances.empty(Frame(10, 10)).plot().get_xlim()
             (np.float64(0.0), np.float64(10.0))
         """
-        plt = optional("matplotlib.pyplot", "train")
-        collections = optional("matplotlib.collections", "train")
+        plt = optional("matplotlib.pyplot", "data")
+        collections = optional("matplotlib.collections", "data")
         values = {"score": self.scores, **self.features}
         if column is not None and column not in values:
             raise InputError(f"There is no feature {column!r}. {nearest(column, list(values))}")

@@ -1,12 +1,17 @@
 """The package of a model, checked by bioimage.io's own library: format, outputs, other sizes."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
+import yaml
+
+from nucleate.checkpoint import BUNDLED
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
+MINE = {"name": "my data", "licence": "yours", "citation": "yours"}
 
 
 @pytest.mark.parametrize("name", ["mtl-small", "mtl-base"])
@@ -27,6 +32,11 @@ def test_the_library_accepts_and_runs_it(name, tmp_path, nucleate):
     summary = run_tests(described, weight_format="onnx")
     assert summary.status == "passed", summary.display()
     assert str(described.license) == "CC-BY-NC-SA-4.0"
+    assert [author.name for author in described.authors] == ["the nucleate authors"]
+    assert all(reference.doi for reference in described.cite)
+    readme = (tmp_path / "model" / "README.md").read_text()
+    assert readme.count("- TNBC:") == 1
+    assert "the checkpoint and the thresholds" in readme
     share = (np.load(tmp_path / "model" / "foreground.npy") > 0.5).mean()
     assert 0.05 < share < 0.5  # the example holds tissue, and nuclei are found in it
 
@@ -37,3 +47,63 @@ def test_what_is_no_network_of_maps_is_refused(tmp_path, nucleate):
         assert code == 2
         assert said in err.lower()
     assert not (tmp_path / "m.zip").exists()
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Return what makes a model of one's own, whose card says of itself what is given."""
+
+    def make(**changes):
+        folder = tmp_path / "own"
+        shutil.copytree(BUNDLED / "mtl-small", folder, dirs_exist_ok=True)
+        card = json.loads((folder / "card.json").read_text())
+        (folder / "card.json").write_text(json.dumps({**card, "name": "own", **changes}))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "named"),
+    [
+        ({}, (), "--author"),
+        ({"licence": "unstated"}, ("--author", "A. Smith"), "--licence"),
+        ({}, ("--author", "A. Smith", "--licence", "MIT"), "--licence"),
+        ({"training_data": [MINE]}, ("--author", "A. Smith"), "--cite"),
+        ({"training_data": []}, ("--author", "A. Smith"), "--cite"),
+        ({}, ("--author", "A. Smith", "--cite", "Smith 2026"), "--cite"),
+    ],
+)
+def test_what_is_unknown_is_asked_for(changes, words, named, own, tmp_path, nucleate):
+    code, _, err = nucleate("package", own(**changes), "-o", tmp_path / "m.zip", *words)
+    assert code == 2
+    assert named in err
+    assert not (tmp_path / "m.zip").exists()
+
+
+def test_authors_of_bundled_models_are_known(tmp_path, nucleate):
+    code, _, err = nucleate("package", "mtl-small", "-o", tmp_path / "m.zip", "--author", "Me")
+    assert code == 2
+    assert "--author" in err
+
+
+def test_a_model_of_ones_own_says_whose_it_is(own, tmp_path, nucleate):
+    recipe = {"train": {"keep": "last"}, "decode": {"tune": False}}
+    known = {"name": "theirs", "licence": "MIT", "citation": "Doe 2020, doi:10.1234/abc."}
+    model = own(licence="unstated", training_data=[MINE, known, MINE], recipe=recipe)
+    words = ("--author", "A. Smith", "--author", "B. Doe", "--licence", "CC-BY-4.0")
+    cite = ("--cite", "Smith 2026, https://example.org/paper")
+    code, _, err = nucleate("package", model, "-o", tmp_path / "m.zip", *words, *cite)
+    assert code == 0, err
+    with zipfile.ZipFile(tmp_path / "m.zip") as package:
+        told = yaml.safe_load(package.read("bioimageio.yaml"))
+        readme = package.read("README.md").decode()
+    assert told["authors"] == [{"name": "A. Smith"}, {"name": "B. Doe"}]
+    assert told["license"] == "CC-BY-4.0"
+    assert told["cite"] == [
+        {"text": "Smith 2026, https://example.org/paper", "url": "https://example.org/paper"},
+        {"text": "Doe 2020, doi:10.1234/abc.", "doi": "10.1234/abc"},
+    ]
+    assert "yours" not in readme
+    assert readme.count("- my data") == 1
+    assert "too high" not in readme

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,10 +17,11 @@ import tifffile
 from PIL import Image
 
 from nucleate.checkpoint import find_model, read_card, write_card
+from nucleate.datasets import DATASETS
 from nucleate.fingerprints import fingerprints
 from nucleate.io.exports import OWN_IMAGES
 from nucleate.io.images import read_image, read_labels, write_labels
-from tests.data import folder, monuseg
+from tests.data import folder, hovernet, monuseg, nuinsseg
 from tests.synthetic import tissue
 from tests.unit.test_annotations import BOMB
 
@@ -611,9 +613,6 @@ def test_data_commands_end_to_end(tmp_path, nucleate):
     code, out, _ = nucleate("data", "inspect", "coco", tmp_path / "coco", "-o", tmp_path / "report")
     assert code == 0
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
-    code, out, _ = nucleate("data", "fetch", "pannuke")
-    assert code == 0
-    assert "nucleate data check pannuke" in out
     code, out, _ = nucleate("data", "list")
     assert all(name in out for name in ("nuinsseg", "pannuke", "qupath", "shards"))
 
@@ -688,7 +687,7 @@ REFUSED = {
     "bad option": ("data", "check", "folder", "{in}", "--option", "mpp"),
     "unknown form": ("data", "convert", "folder", "{in}", "--to", "yolo", "-o", "{out}"),
     "result in the way": ("data", "convert", "folder", "{in}", "-o", "{in}"),
-    "unknown fetch": ("data", "fetch", "imagenet"),
+    "unknown data set": ("data", "check", "imagenet", "."),
     "unknown scheme": ("data", "split", "recipes/laptop.yaml", "--scheme", "x", "-o", "{out}"),
     "unknown stain": ("prepare", "{in}", "{out}", "--stain", "macenco"),
     "bad size": ("prepare", "{in}", "{out}", "--size", "512"),
@@ -751,5 +750,63 @@ def test_without_pytorch_the_extra_to_install_is_named(words, tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "pip install 'nucleate[train]'" in done.stderr
+    assert "extra 'train'" in done.stderr
+    assert re.search(r"pip install .*torch", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+WITHOUT_TORCH = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "lightning", "tensorboard"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Without())
+from nucleate.cli import main
+main()
+"""
+
+
+def test_matlab_labels_and_inspect_need_no_pytorch(tmp_path):
+    hovernet.kumar(tmp_path / "data")
+    words = ["data", "inspect", "kumar", str(tmp_path / "data"), "-o", str(tmp_path / "report")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_the_small_extra_is_named_where_scipy_lacks(command, tmp_path, nucleate, monkeypatch):
+    hovernet.kumar(tmp_path / "data")
+    listed = ["numpy>=2", *(f"{p}; extra == 'data'" for p in ("matplotlib>=3.9.2", "scipy>=1.14"))]
+    listed.append("torch>=2.6; extra == 'train'")
+    monkeypatch.setattr("nucleate.errors.metadata.requires", lambda _: listed)
+    monkeypatch.setitem(sys.modules, "scipy" if command == "inspect" else "scipy.io", None)
+    code, out, err = nucleate("data", command, "kumar", tmp_path / "data", "-o", tmp_path / "x")
+    assert "pip install 'matplotlib>=3.9.2' 'scipy>=1.14'" in out + err
+    assert "extra 'data'" in out + err
+    assert code != 0
+    assert "torch" not in out + err
+    assert not (tmp_path / "x" / "index.html").exists()
+
+
+def test_the_extra_of_an_installation_that_lists_none_is_the_missing_package(monkeypatch):
+    from nucleate.errors import install
+
+    monkeypatch.setattr("nucleate.errors.metadata.requires", lambda _: None)
+    assert install("cluster", "dask_jobqueue.core") == "pip install dask-jobqueue"
+
+
+def test_check_writes_nothing(tmp_path, nucleate, monkeypatch):
+    """Not even the folds of the complete NuInsSeg, which are written by data split."""
+    nuinsseg.make(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    card = replace(DATASETS["nuinsseg"].card, parts={"all": (3, None)}, size=None)
+    monkeypatch.setitem(DATASETS, "nuinsseg", replace(DATASETS["nuinsseg"], card=card))
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = nucleate("data", "check", "nuinsseg", "data")
+    assert "complete" in out, out + err
+    assert code in (0, 3)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -258,7 +258,8 @@ def test_what_cannot_be_written_is_said_before_the_start(tmp_path, nucleate, mon
     monkeypatch.setitem(sys.modules, "zarr", None)
     code, _, err = nucleate(*words, "ome-zarr")
     assert code == 2
-    assert "pip install 'nucleate[export]'" in err
+    assert "extra 'export'" in err
+    assert "'zarr>=3.0'" in err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,19 +1,13 @@
 """Checks of data sets: what is wrong is found, what is right is not complained about."""
 
-import json
-
 import cv2
 import numpy as np
-import pytest
 from PIL import Image
 
 from nucleate.datasets import DATASETS
 from nucleate.datasets.check import alike, check, picture_hash
 from nucleate.datasets.collect import list_entries
-from nucleate.datasets.entry import DatasetCard, Download, Entry
-from nucleate.datasets.fetch import fetch
-from nucleate.datasets.schemes import freeze
-from nucleate.errors import InputError
+from nucleate.datasets.entry import DatasetCard
 from tests.data import folder, hovernet, monuseg
 from tests.synthetic import tissue
 
@@ -101,59 +95,3 @@ def test_overlapping_outlines_are_counted(tmp_path):
     assert report.rows[0]["contested_px"] == 400
     assert any("1 outlines lie wholly under others" in note for note in report.notes)
     assert any("400 pixels are claimed" in note for note in report.notes)
-
-
-def test_fetch_says_what_to_do_and_downloads_nothing(tmp_path):
-    for name, dataset in DATASETS.items():
-        files, by_hand = fetch(name, dataset.card, tmp_path)
-        assert files == []
-        assert dataset.card.where in by_hand
-        assert f"nucleate data check {name}" in by_hand or "nothing to download" in by_hand
-
-
-def test_fetch_checks_the_hash(tmp_path):
-    """A real download, from a server of our own."""
-    import functools
-    import hashlib
-    import http.server
-    import threading
-
-    served = tmp_path / "served"
-    served.mkdir()
-    (served / "a.bin").write_bytes(b"contents")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=served)
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        url = f"http://127.0.0.1:{server.server_address[1]}/a.bin"
-        good = hashlib.sha256(b"contents").hexdigest()
-        card = DatasetCard("t", "c", "l", "c", "w", downloads=(Download(url, good, "a.bin"),))
-        files, by_hand = fetch("t", card, tmp_path / "out")
-        assert [f.read_bytes() for f in files] == [b"contents"]
-        assert by_hand == ""
-        bad = DatasetCard("t", "c", "l", "c", "w", downloads=(Download(url, "0" * 64, "b.bin"),))
-        with pytest.raises(InputError, match="cannot be fetched"):
-            fetch("t", bad, tmp_path / "out")
-        assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.bin"]
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_published_folds_are_frozen_once(tmp_path):
-    tiles = [Entry(f"t{i:03d}", f"organ{i % 31}", lambda: None, "x") for i in range(665)]
-    assert "frozen" in freeze(tiles, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    freeze(tiles, tmp_path)
-    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    renamed = [Entry(f"x{i:03d}", e.group, e.read, e.organ) for i, e in enumerate(tiles)]
-    with pytest.raises(InputError, match="frozen for other data"):
-        freeze(renamed, tmp_path)
-    assert json.loads(before["fold-1.json"])["mixes"]

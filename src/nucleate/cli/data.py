@@ -1,4 +1,4 @@
-"""`nucleate data …`: list, fetch, check, inspect, convert, split."""
+"""`nucleate data …`: list, check, inspect, convert, split."""
 
 from __future__ import annotations
 
@@ -61,34 +61,10 @@ def list_() -> None:
 
 
 @app.command()
-def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a data set.", autocompletion=_names)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("data"),
-) -> None:
-    """Download a data set where that is possible, else say exactly how to get it.
-
-    Example:
-      nucleate data fetch monuseg
-    """
-    from nucleate.datasets import DATASETS
-    from nucleate.datasets.fetch import fetch as fetch_files
-
-    files, by_hand = fetch_files(name, pick(DATASETS, name, "data set").card, out)
-    answer(files=files, by_hand=by_hand)
-    for file in files:
-        show(str(file))
-    if by_hand:
-        show(by_hand)
-
-
-@app.command()
 def check(
     source: SourceArgument,
     root: RootArgument = None,
     options: OptionsOption = None,
-    splits: Annotated[
-        Path, typer.Option(help="Folder of split files; NuInsSeg's published folds are kept there.")
-    ] = Path("splits"),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="JSON file for everything that was found.")
     ] = None,
@@ -102,7 +78,6 @@ def check(
     from dataclasses import asdict
 
     from nucleate.datasets.check import check as check_entries
-    from nucleate.datasets.schemes import freeze
     from nucleate.datasets.shards import damaged_shards
     from nucleate.io.files import write_text
 
@@ -112,8 +87,6 @@ def check(
     report = check_entries(entries, card)
     if name == "shards":
         report.problems += damaged_shards(Path(source) if root is None else root)
-    if name == "nuinsseg" and report.part:
-        report.notes.append(freeze(entries, splits / "nuinsseg"))
     if out is not None:
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     answer(**asdict(report))
@@ -141,7 +114,7 @@ def inspect(
         Path | None, typer.Option(help="Split file whose parts are compared with each other.")
     ] = None,
 ) -> None:
-    """Measure a data set and write a page to look at; needs the extra 'train'.
+    """Measure a data set and write a page to look at; needs the extra 'data'.
 
     Example:
       nucleate data inspect cryonuseg CryoNuSeg -o report/
@@ -151,8 +124,8 @@ def inspect(
     from nucleate.datasets.splits import read_split
     from nucleate.errors import optional
 
-    optional("matplotlib", "train")
-    optional("scipy", "train")
+    optional("matplotlib", "data")
+    optional("scipy", "data")
     name, card, entries = _entries(source, root, options)
     parts = None if split is None else read_split(split)
     if parts is not None and not parts.names() & {entry.name for entry in entries}:

@@ -225,15 +225,28 @@ def package(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.zip).")],
+    authors: Annotated[
+        list[str] | None,
+        typer.Option("--author", help="Who made it; repeat for more. Known of bundled models."),
+    ] = None,
+    cite: Annotated[
+        list[str] | None,
+        typer.Option("--cite", help="Reference with a DOI or an address; repeat for more."),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="SPDX name, for a model whose card states no licence."),
+    ] = None,
 ) -> None:
     """Write a model as a package of bioimage.io, whose programs run its network.
 
-    Example:
+    Examples:
       nucleate package mtl-small -o mtl-small.zip
+      nucleate package runs/mine -o mine.zip --author "A. Smith" --cite "Smith 2026, https://..."
     """
-    from nucleate.bioimageio import write_package
+    from nucleate.bioimageio import Origin, write_package
 
-    inside = write_package(model, out)
+    inside = write_package(model, out, Origin(tuple(authors or ()), tuple(cite or ()), licence))
     answer(file=out, inside=inside)
     show(f"{out}: {', '.join(inside)}")
 

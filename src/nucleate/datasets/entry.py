@@ -32,21 +32,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
-    """A file that may be fetched: its hash was computed on the very file that the address gives.
-
-    Attributes:
-        url: where the publisher keeps it.
-        sha256: 64 hexadecimal digits.
-        name: under which it is kept.
-    """
-
-    url: str
-    sha256: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetCard:
     """What a data set is, who made it and what it may be used for.
 
@@ -63,7 +48,6 @@ class DatasetCard:
         organs: that the data set covers.
         parts: name of a published part -> its pictures and annotated nuclei; None where the
             publication does not say.
-        downloads: files that `nucleate data fetch` may fetch.
     """
 
     title: str
@@ -77,7 +61,6 @@ class DatasetCard:
     classes: tuple[str, ...] = ("nucleus",)
     organs: tuple[str, ...] = ()
     parts: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-    downloads: tuple[Download, ...] = ()
 
 
 def open_root(path: Path) -> PathLike:

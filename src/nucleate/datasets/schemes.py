@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from nucleate.datasets.splits import (
     Split,
     bare_name,
     make_split,
-    read_split,
     refuse_test_pictures,
-    write_split,
 )
 from nucleate.errors import ConfigError, InputError, pick
 
@@ -176,34 +173,6 @@ def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
             "test together, or use another scheme."
         )
     return {"official": _test_on(entries, test, options)}
-
-
-def freeze(entries: list[Entry], folder: Path) -> str:
-    """Write NuInsSeg's published folds, or compare them with those that were written before.
-
-    Args:
-        entries: of the complete data set.
-        folder: for `fold-1.json` to `fold-5.json`.
-
-    Returns:
-        A sentence about what was done.
-
-    Raises:
-        InputError: the folds on disk are others: names or groups of the data have changed.
-    """
-    folds = nuinsseg(entries, SchemeOptions())
-    for name, split in folds.items():
-        path = folder / f"{name}.json"
-        if path.exists():
-            if read_split(path).digest != split.digest:
-                raise InputError(
-                    f"{path}: was frozen for other data. Compare the data set with the one that it "
-                    "was made from; remove the file to freeze the folds anew."
-                )
-        else:
-            write_split(path, split)
-    digests = ", ".join(split.digest[:12] for split in folds.values())
-    return f"the published 5 folds are frozen in {folder} (sha256 {digests})"
 
 
 _MAY_TEST = ("official", "s2", "s2-tested")  # schemes that know which pictures are for testing only

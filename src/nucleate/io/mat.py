@@ -26,7 +26,7 @@ _NUMERIC = (
 def read_mat(
     path: PathLike, needed: tuple[str, ...], welcome: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    """Read named arrays of a MATLAB file; needs SciPy, which comes with the extra `train`.
+    """Read named arrays of a MATLAB file; needs SciPy, from the extra `data`.
 
     Only these variables are unpacked, and only if they are plain numeric arrays of a plausible
     size: a cell or a structure in a hostile file could demand any amount of memory.
@@ -43,7 +43,7 @@ def read_mat(
         InputError: missing, not a MATLAB file, a needed name is absent, or not a numeric array.
         NucleateError: SciPy is not installed.
     """
-    matlab = optional("scipy.io", "train")
+    matlab = optional("scipy.io", "data")
     data = read_bytes(path, _MAX_BYTES)
     _check_sizes(path, data)
     try:
