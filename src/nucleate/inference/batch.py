@@ -25,7 +25,7 @@ from nucleate.inference.pipeline import Done
 from nucleate.inference.regions import run_regions
 from nucleate.inference.source_run import BatchOptions, Place, Progress, Run, abandon, begin, finish
 from nucleate.inference.summary import add_to_summary, check_summary, summarise
-from nucleate.io.exports import EXPORTERS, OVERVIEW, OWN_IMAGES, PARQUET
+from nucleate.io.exports import EXPORTERS, LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
 from nucleate.io.files import walk
 from nucleate.io.images import PICTURES
 from nucleate.io.remote import Mirror, fetch, find_remote, is_url
@@ -119,7 +119,7 @@ def expand_sources(
     stems = result_stems(found)
     if out is not None and not is_url(out):
         here = [path for path in found if isinstance(path, Path)]
-        endings = [PARQUET, OVERVIEW, *(exporter.suffix for exporter in EXPORTERS.values())]
+        endings = [PARQUET, OVERVIEW, LARGE_OVERLAY, *(e.suffix for e in EXPORTERS.values())]
         results = {(Path(out) / f"{stems[p]}{end}").resolve() for p in here for end in endings}
         for path in here:
             if path.resolve() in results:

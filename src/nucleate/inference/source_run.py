@@ -35,7 +35,7 @@ from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.regions import Finished, Region, is_finished, plan_regions
 from nucleate.inference.tiling import Tile
 from nucleate.inference.tissue import Survey, Tissue, survey
-from nucleate.io.exports import EXPORTERS, OVERVIEW, PARQUET
+from nucleate.io.exports import EXPORTERS, OVERVIEW, PARQUET, Exporter
 from nucleate.io.files import excess_bytes
 from nucleate.io.grids import Slide
 from nucleate.io.images import write_png
@@ -45,6 +45,7 @@ from nucleate.io.slides import open_source
 from nucleate.stain.normalise import Transform
 from nucleate.types import Float32, Instances, ModelCard
 
+_LARGE_PIXELS = 25_000_000  # from here on a PNG of an overlay takes seconds
 RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
 _SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
 STAGES = ("read", "network", "decode", "write")
@@ -81,12 +82,14 @@ class Place:
         stem: what the names of its files begin with, with the folder below `out` if any.
         formats: as asked for.
         is_slide: whether it is too large for files that hold every pixel.
+        is_large: whether its overlay is a JPEG.
     """
 
     out: Mirror
     stem: str
     formats: tuple[str, ...] | None
     is_slide: bool = False
+    is_large: bool = False
 
     @property
     def parquet_name(self) -> str:
@@ -113,7 +116,10 @@ class Place:
         """Return format -> name of file, without Parquet and overview."""
         usual = tuple(k for k, e in EXPORTERS.items() if e.usual and not self.is_slide)
         chosen = usual if self.formats is None else self.formats
-        return {k: f"{self.stem}{EXPORTERS[k].suffix}" for k in chosen if k != "parquet"}
+        return {k: f"{self.stem}{self._suffix(EXPORTERS[k])}" for k in chosen if k != "parquet"}
+
+    def _suffix(self, exporter: Exporter) -> str:
+        return (self.is_large and exporter.large_suffix) or exporter.suffix
 
     def overview(self) -> dict[str, str]:
         """Return the name of the overview of a slide."""
@@ -181,10 +187,11 @@ def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptio
     begun = time.monotonic()
     source = open_source(path)
     slide = as_slide(source, model.card, options.mpp, options.override_mpp)
-    is_slide, out = source.width * source.height >= RASTER_PIXELS, place.out
-    place = replace(place, is_slide=is_slide)
+    pixels, out = source.width * source.height, place.out
+    is_slide = pixels >= RASTER_PIXELS
+    place = replace(place, is_slide=is_slide, is_large=pixels >= _LARGE_PIXELS)
     place.check_names()
-    if source.width * source.height > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
+    if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
             f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
             "it away: the overview shows the slide, and geojson.gz opens in QuPath."

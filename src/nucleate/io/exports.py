@@ -20,7 +20,7 @@ import numpy as np
 from nucleate.errors import InputError
 from nucleate.io.files import atomic
 from nucleate.io.grids import Slide
-from nucleate.io.images import write_label_rows, write_png
+from nucleate.io.images import write_jpeg, write_label_rows, write_png
 from nucleate.io.nuclei import NucleiFile
 from nucleate.io.source import Source
 from nucleate.io.stores import write_annotation_store, write_ome_zarr, write_spatialdata
@@ -29,7 +29,8 @@ from nucleate.types import Instances, Int32, UInt8
 
 PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
 LABELS, OVERLAY, OVERVIEW = ".labels.tif", ".overlay.png", ".overview.png"
-OWN_IMAGES = (LABELS, OVERLAY, OVERVIEW, ".labels.ome.zarr", ".spatialdata.zarr")  # never sources
+LARGE_OVERLAY = ".overlay.jpg"
+OWN_IMAGES = (LABELS, OVERLAY, LARGE_OVERLAY, OVERVIEW, ".labels.ome.zarr", ".spatialdata.zarr")  # never sources
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
 CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
@@ -62,6 +63,7 @@ class Exporter:
         usual: whether `segment` writes it of a picture when nothing else is asked for.
         needs_source: whether it shows the picture too, and so has to have it in memory.
         packages: of the extra `export` that it needs.
+        large_suffix: the suffix for images of 25 megapixels and more, where it is another.
     """
 
     suffix: str
@@ -69,6 +71,7 @@ class Exporter:
     usual: bool = False
     needs_source: bool = False
     packages: tuple[str, ...] = ()
+    large_suffix: str = ""
 
 
 def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> None:
@@ -104,13 +107,14 @@ def _band(parts: list[Instances], top: int, shape: tuple[int, int]) -> Int32:
 
 
 def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write the picture as PNG with the outline of every nucleus on it."""
+    """Write the image with the outline of every nucleus on it: as PNG, or as JPEG by its ending."""
     if source is None:
         raise InputError(
             f"{path}: an overlay needs the picture. Segment it with --formats overlay."
         )
     image = Slide(source, 1.0).whole()
-    write_png(path, draw_outlines(image, found.read()))
+    write = write_jpeg if path.suffix == ".jpg" else write_png
+    write(path, draw_outlines(image, found.read()))
 
 
 def write_csv(found: NucleiFile, source: Source | None, path: Path) -> None:
@@ -260,7 +264,9 @@ def _write_annotation_store(found: NucleiFile, source: Source | None, path: Path
 
 EXPORTERS: dict[str, Exporter] = {
     "labels": Exporter(LABELS, write_label_image, usual=True),
-    "overlay": Exporter(OVERLAY, write_overlay, usual=True, needs_source=True),
+    "overlay": Exporter(
+        OVERLAY, write_overlay, usual=True, needs_source=True, large_suffix=LARGE_OVERLAY
+    ),
     "csv": Exporter(".nuclei.csv", write_csv, usual=True),
     "geojson": Exporter(".geojson", write_geojson, usual=True),
     "geojson.gz": Exporter(".geojson.gz", write_geojson),
