@@ -103,7 +103,7 @@ def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch
 
     folder.make(tmp_path / "data" / "data", 4)
     recipe = TINY | {"name": "s0-tiny-improved", "decode": {"tune": False}}
-    recipe["train"] = TINY["train"] | {"steps": 90, "workers": 1}
+    recipe["train"] = TINY["train"] | {"steps": 45, "workers": 1}
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "s0-tiny-improved.yaml").write_text(yaml.safe_dump(recipe))
     folders = {name: tmp_path / name for name in ("data", "runs", "recipes", "results")}
@@ -121,14 +121,14 @@ def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch
     queue = queue_program.Queue(**folders)
     before = queue.facts(queue_program.planning.known(queue.recipes)[0])
     assert before.cpu_s > 1
-    assert before.step < before.plan.steps == 90
+    assert before.step < before.plan.steps == 45
     queue_program.status(queue)
     assert "started" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [])
     queue_program.work(queue, one=False)
     assert "resuming from" in (run / "log.txt").read_text()
     kept = json.loads((tmp_path / "results/experiments/s0-tiny-improved.json").read_text())
-    assert (kept["steps"], kept["queue"]["of_steps"]) == (90, 90)
+    assert (kept["steps"], kept["queue"]["of_steps"]) == (45, 45)
     assert kept["queue"]["cpu_hours"] * 3600 > before.cpu_s - 18  # it is kept in hundredths
     assert kept["pictures_are"] == "chosen on"
     assert str(tmp_path) not in kept["command"]
