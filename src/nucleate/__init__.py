@@ -10,14 +10,17 @@ The public API on one screen; nothing is imported before it is used.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# OpenVINO and NNCF send usage data to their maker, and write ~/intel, through this package: they do
-# when they are imported, from a child process. Where it cannot be imported they keep quiet.
+# Three of the packages that nucleate uses send usage data to their makers, and write into the home,
+# as soon as they are imported: OpenVINO and NNCF through a package that they also do without, and
+# ONNX Runtime unless the environment forbids it.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOME = {
     # types
