@@ -9,13 +9,13 @@ from PIL import Image
 from tests.synthetic import tissue
 
 
-def make(root, count=3, size=128):
+def make(root, count=3, size=128, seed=100):
     """Write images/p<i>_<j>.png and labels of all three kinds; return name -> labels."""
     truth = {}
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root / "labels").mkdir(exist_ok=True)
     for i in range(count):
-        image, labels = tissue(size, size, 14, seed=100 + i)
+        image, labels = tissue(size, size, 14, seed=seed + i)
         name = f"p{i}_0"
         Image.fromarray(image).save(root / "images" / f"{name}.png")
         if i % 3 == 0:
