@@ -214,7 +214,7 @@ def test_evaluating_files_of_test_pictures_is_written_down_too(tmp_path, nucleat
 
 def test_two_sources_of_one_name_are_refused(tmp_path, nucleate):
     _png(tmp_path / "a.png")
-    _png(tmp_path / "b" / "a.png")
+    _png(tmp_path / "a.bmp")
     code, _, err = nucleate("segment", tmp_path, "--mpp", 0.25, "-o", tmp_path / "out")
     assert code == 2
     assert "would write the same files" in err

@@ -92,6 +92,8 @@ def test_the_scale_of_a_layer_is_taken_where_it_has_a_unit():
     data, options, _ = widget.find_nuclei(layer)[0]
     assert options["scale"] == (0.25, 0.25)
     assert data.max() == len(segment(PICTURE, mpp=0.25))
+    with pytest.raises(InputError, match=r"0\.25 um/px.*0\.5\b"):
+        widget.find_nuclei(layer, 0.5)
     with pytest.raises(InputError, match="scale is in pixels"):
         widget.find_nuclei(Image(PICTURE, rgb=True, name="a"))
 
