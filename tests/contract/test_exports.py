@@ -3,6 +3,8 @@
 import csv
 import json
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -13,11 +15,13 @@ from PIL import Image
 from nucleate import segment
 from nucleate.errors import InputError, OutputError
 from nucleate.features import COLUMNS, no_nuclei
+from nucleate.inference.source_run import Place
 from nucleate.io.annotations import draw, read_geojson
 from nucleate.io.exports import EXPORTERS, PARQUET
 from nucleate.io.files import atomic
 from nucleate.io.images import read_labels
 from nucleate.io.nuclei import open_nuclei, writer
+from nucleate.io.remote import Mirror
 from nucleate.io.slides import ArraySource
 from nucleate.types import Frame
 from tests.conftest import painted
@@ -79,6 +83,22 @@ def test_labels_are_the_nuclei(tmp_path, found):
         assert file.pages[0].tags["XResolution"].value[0] / file.pages[0].tags["XResolution"].value[
             1
         ] == pytest.approx(40_000)
+
+
+def test_the_overlay_of_a_large_image_is_a_jpeg(tmp_path, found):
+    nuclei, source, _ = found
+    for name in (".overlay.png", ".overlay.jpg"):
+        EXPORTERS["overlay"].write(nuclei, source, tmp_path / name)
+    png, jpeg = (np.asarray(Image.open(f)).astype(int) for f in sorted(tmp_path.iterdir())[::-1])
+    assert Image.open(tmp_path / ".overlay.jpg").format == "JPEG"
+    assert np.abs(png - jpeg).mean() < 20
+
+
+def test_large_images_get_the_suffix_of_large_images():
+    place = Place(Mirror(Path("out"), None), "tile", None)
+    assert place.files()["overlay"] == "tile.overlay.png"
+    assert replace(place, is_large=True).files()["overlay"] == "tile.overlay.jpg"
+    assert replace(place, is_large=True).files()["csv"] == place.files()["csv"]
 
 
 def test_overlay_is_the_picture_with_outlines(tmp_path, found):

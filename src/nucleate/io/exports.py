@@ -30,7 +30,14 @@ from nucleate.types import Instances, Int32, UInt8
 PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
 LABELS, OVERLAY, OVERVIEW = ".labels.tif", ".overlay.png", ".overview.png"
 LARGE_OVERLAY = ".overlay.jpg"
-OWN_IMAGES = (LABELS, OVERLAY, LARGE_OVERLAY, OVERVIEW, ".labels.ome.zarr", ".spatialdata.zarr")  # never sources
+OWN_IMAGES = (
+    LABELS,
+    OVERLAY,
+    LARGE_OVERLAY,
+    OVERVIEW,
+    ".labels.ome.zarr",
+    ".spatialdata.zarr",
+)  # never sources
 OUTLINE_RGB = (0, 230, 118)  # green: seen on pink and purple, and by colour-blind eyes as light
 CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
