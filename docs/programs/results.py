@@ -17,11 +17,13 @@ import engines
 import experiments
 import families
 import fusion
+import gpu
 import model_search
 import peers
 import pretraining
 import seeds
 import slides
+import whole_commands
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -105,6 +107,8 @@ def page(results: dict[str, dict]) -> str:
     parts += [
         seeds.page(),
         peers.page(),
+        whole_commands.page(),
+        gpu.page(),
         engines.page(),
         streams(),
         families.page(),

@@ -89,9 +89,12 @@ def test_the_overlay_of_a_large_image_is_a_jpeg(tmp_path, found):
     nuclei, source, _ = found
     for name in (".overlay.png", ".overlay.jpg"):
         EXPORTERS["overlay"].write(nuclei, source, tmp_path / name)
-    png, jpeg = (np.asarray(Image.open(f)).astype(int) for f in sorted(tmp_path.iterdir())[::-1])
-    assert Image.open(tmp_path / ".overlay.jpg").format == "JPEG"
-    assert np.abs(png - jpeg).mean() < 20
+    pixels = []
+    for name, kind in ((".overlay.png", "PNG"), (".overlay.jpg", "JPEG")):
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+            pixels.append(np.asarray(image).astype(int))
+    assert np.abs(pixels[0] - pixels[1]).mean() < 20
 
 
 def test_large_images_get_the_suffix_of_large_images():

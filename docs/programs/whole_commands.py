@@ -1,0 +1,45 @@
+"""The section of the results page about whole commands: docs/results/commands.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+
+OUT = Path(__file__).parents[1] / "results" / "commands.json"
+PROCESS, LABELS, PEER = "nucleate, in one process", "nucleate, labels", "StarDist, labels"
+
+
+def page() -> str:
+    """Return the section."""
+    lines = ["\n## Whole commands\n"]
+    if not OUT.exists():
+        return "\n".join([*lines, "not run\n"])
+    told = json.loads(OUT.read_text(encoding="utf-8"))
+    seconds = {name: median(values) for name, values in told["seconds_per_image"].items()}
+    lines += [
+        (
+            f"`{told['command']}` (commit {told['commit']}), one core of {told['cpu']}. Images of "
+            "1000 × 1000 pixels, read from and written to disk; seconds per image, start-up taken "
+            f"out; median of {told['rounds']} rounds in turns. StarDist was trained for "
+            f"{told['stardist_minutes']:g} minutes.\n"
+        ),
+        "| | seconds per image | against one process | StarDist takes |",
+        "|---|---|---|---|",
+    ]
+    for name, value in seconds.items():
+        ratio = f"{seconds[PEER] / value:.1f} times as long" if name != PEER else "–"
+        lines.append(f"| {name} | {value:.3f} | {value / seconds[PROCESS]:.2f} | {ratio} |")
+    slide = {n: median(v) for n, v in told["slide"]["seconds_per_megapixel"].items()}
+    alone = slide["network alone"]
+    lines += [
+        (
+            f"\nA slide of {told['slide']['megapixels']:g} megapixels with labels, seconds per "
+            "megapixel:\n"
+        ),
+        "| | s/megapixel | against the network alone |",
+        "|---|---|---|",
+        *(f"| {n} | {v:.4f} | {v / alone:.2f} |" for n, v in slide.items()),
+        f"\nTwo cores are {slide['one core'] / slide['two cores']:.2f} times as fast as one.",
+    ]
+    return "\n".join(lines) + "\n"
