@@ -51,11 +51,11 @@ def _check(rows: dict[str, Any]) -> list[str]:
     if resumed is None:
         return [*lines, "\nA slide killed and resumed: not run.\n"]
     same = "the same bytes" if resumed["same_bytes"] else "other bytes"
-    return [
-        *lines,
+    lines.append(
         f"\nA slide with {resumed['nuclei']:,} nuclei, killed and resumed: "
-        f"{resumed['nuclei_resumed']:,} nuclei, {same}.\n",
-    ]
+        f"{resumed['nuclei_resumed']:,} nuclei, {same}.\n"
+    )
+    return lines
 
 
 def _slides(rows: dict[str, Any]) -> list[str]:

@@ -17,13 +17,14 @@ import engines
 import experiments
 import families
 import fusion
-import gpu
 import model_search
 import peers
 import pretraining
 import seeds
 import slides
 import whole_commands
+
+import gpu
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
