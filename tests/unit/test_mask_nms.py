@@ -128,7 +128,7 @@ def test_overlapping_nuclei_survive_whole_as_polygons():
             return {name: m[None] for name, m in maps.items()}
 
     card = oracle_card(heads=["instances"], decoder="mask_nms", thresholds={})
-    picture = ArraySource(np.zeros((14, 26, 3), np.uint8), 0.5)
+    picture = ArraySource(np.zeros((14, 26, 3), np.uint8), 0.25)
     nuclei = find_nuclei(picture, Model(card, Fixed()), 0.25, EngineOptions()).nuclei
     assert nuclei.features["area_um2"].tolist() == pytest.approx([100 / 16] * 3)
     assert sorted(nuclei.boxes_xyxy[:, 0].tolist()) == [2, 8, 14]
