@@ -7,6 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+# One thread and one core per worker of pytest-xdist, before anything starts its pool of threads:
+# OpenVINO heeds the cores alone. Processes that tests start inherit both.
+for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+_worker = os.environ.get("PYTEST_XDIST_WORKER")
+if _worker and hasattr(os, "sched_setaffinity"):
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
+
 import numpy as np
 import pytest
 
@@ -14,6 +23,11 @@ from nucleate import cli, postprocess
 from nucleate.inference.backends import Model
 from nucleate.labels import largest_pieces
 from nucleate.types import ModelCard
+
+LONGEST = (
+    "test_pages.py", "test_train.py", "test_pretrain.py", "test_crossval.py", "test_recipes.py",
+    "test_regions.py",
+)  # fmt: skip
 
 
 def oracle_card(**changes):
@@ -91,6 +105,19 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
-def pytest_collection_modifyitems(items):
-    """Run what starts Dask and an S3 server last: a later fork trips over their threads."""
-    items.sort(key=lambda item: item.path.name == "test_cluster.py")
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip what is slow unless asked for; longest files first, so that no worker waits for one.
+
+    What starts Dask and an S3 server comes last: a later fork trips over their threads.
+    """
+    if not config.getoption("slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run by pytest --slow"))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    places["test_cluster.py"] = len(items)
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))

@@ -15,6 +15,7 @@ from nucleate.models.export import Deploy, export_onnx
 from nucleate.models.mask_rcnn import _inside, _truth
 from nucleate.postprocess import flat
 from nucleate.types import DETECTED
+from tests.errors import says
 from tests.synthetic import tissue
 
 SMALL = {"encoder": "resnet18", "proposals": (200, 100), "detections": 40, "min_score": 0.0}
@@ -191,7 +192,13 @@ def test_enlarging_keeps_the_coordinates():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"enlarge": 1.5}, {"min_score": 0.6}, {"norm": "batch", "min_score": 0.6}]
+    "changes",
+    [
+        {"enlarge": 1.5},
+        {"norm": "batch", "min_score": 0.6},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"min_score": 0.6}, marks=pytest.mark.slow),
+    ],
 )
 def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
     import onnxruntime
@@ -248,7 +255,7 @@ def test_nonsense_is_refused(arguments, said):
 
 @pytest.mark.parametrize("heads", [["foreground"], ["instances", "foreground"], []])
 def test_other_heads_are_refused(heads):
-    with pytest.raises(ConfigError, match="one head, instances"):
+    with pytest.raises(ConfigError, match=says("head", "instances")):
         build("mask_rcnn", heads, {})
     with pytest.raises(ConfigError, match="head"):
         build("unet", [*heads, "instances"], {})

@@ -1,6 +1,7 @@
 """Every block of code in README and documentation runs, on small generated data.
 
-Trainings are cut to 20 steps of a tiny network; installing is what `.ci/run` does.
+Trainings are cut to 4 steps of a tiny network; installing is what `.ci/run` does. A command that
+several pages name runs once: the later pages get the files that it wrote.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ MISSING = {
     "--slurm": "Slurm: test_cluster.py checks the jobs' script",
     "s3://": "a bucket: test_cluster.py has an S3 server",
 }
+HEAVY = ("train", "crossval", "pretrain", "quantise", "report")  # run once, see _run
 PAGES = [
     page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if snippets(page)
 ]
@@ -67,14 +69,21 @@ def world(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Return a folder that takes what heavy commands write, by their words."""
+    return tmp_path_factory.mktemp("written")
+
+
 @pytest.mark.filterwarnings("ignore")  # of what a page uses besides nucleate
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_the_code_of_a_page_runs(page, world, tmp_path, monkeypatch, nucleate):
+def test_the_code_of_a_page_runs(page, world, written, tmp_path, monkeypatch, nucleate):
     import matplotlib
 
     matplotlib.use("Agg")
     shutil.copytree(world, tmp_path, dirs_exist_ok=True)
-    if "tutorials" not in page.parts:
+    how_to = "tutorials" not in page.parts
+    if how_to:
         shutil.copytree(tmp_path / "before", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
@@ -86,10 +95,10 @@ def test_the_code_of_a_page_runs(page, world, tmp_path, monkeypatch, nucleate):
             exec(compile(snippet.text, where, "exec"), names)  # noqa: S102
         else:
             for words in commands(snippet.text):
-                _run(words, where, nucleate)
+                _run(words, where, nucleate, written / ("how-to" if how_to else page.stem))
 
 
-def _run(words, where, nucleate):
+def _run(words, where, nucleate, written):
     if words[0] in ("pip", "pytest", "dask") or any(m in w for m in MISSING for w in words):
         return
     assert words[0] == "nucleate", (where, words)
@@ -97,10 +106,27 @@ def _run(words, where, nucleate):
         _open(words)
         return
     words = [word.replace("DATA", "data") if "root=" in word else word for word in words]
+    if "--jobs" in words:  # trainings in processes of their own: test_pretrain.py, test_crossval.py
+        at = words.index("--jobs")
+        words = words[:at] + words[at + 2 :]
+    kept = written / re.sub(r"\W+", "-", " ".join(words))
+    if kept.is_dir():
+        shutil.copytree(kept, ".", dirs_exist_ok=True)
+        return
+    before = _files()
     code, _, err = nucleate(*words[1:])
     # data sets of this world are not complete, its networks lose more in integers than they may:
     # these commands say so, and that is what they are for
     assert code == 0 or (code == 3 and {"check", "quantise"} & {*words}), (where, words, err)
+    if words[1] in HEAVY:
+        for path, _ in _files().items() - before.items():
+            (kept / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, kept / path)
+
+
+def _files():
+    """Return file -> when it was written, of the current folder."""
+    return {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
 
 
 def _open(words):

@@ -1,10 +1,11 @@
-"""Every shipped recipe loads, and trains for two steps on a generated tree of its data."""
+"""Every shipped recipe loads and builds; those that stand for others train for two steps."""
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from nucleate import load_model, segment
@@ -14,6 +15,7 @@ from nucleate.models import build
 from nucleate.pretrain import make_pretext, pretrain_recipe
 from nucleate.pretrain.config import PretrainRecipe, StudyRecipe
 from nucleate.train import check_recipe, train_recipe
+from nucleate.types import output_names
 from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 
@@ -23,6 +25,21 @@ MAKERS = {
     "folder": folder.make, "tnbc": tnbc.make, "consep": hovernet.consep,
     "coco": coco.make,
 }  # fmt: skip
+SMALL_DETECTOR = {"detections": 20, "proposals": [100, 50], "regions": 32}
+# one of each family and of what differs most: loss, decoder, types, teacher, start, stain
+TRAINED = {
+    "consep-types", "cryonuseg-improved", "mtl-small", "s0-monuseg-as-published",
+    "s1-linknet34-as-published", "s1-resunet-improved", "s2-small-as-published",
+    "s3-fpn-improved", "s4-cpu",
+}  # fmt: skip
+
+
+def _marked(paths, trained):
+    """Return the paths as parameters: all but `trained` are for `pytest --slow`."""
+    return [
+        pytest.param(path, marks=() if path.stem in trained else pytest.mark.slow)
+        for path in paths
+    ]  # fmt: skip
 
 
 def test_there_is_a_pair_of_everything():
@@ -50,6 +67,25 @@ def _stranger(name: str, copy: Path) -> str:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_builds_its_network(path):
+    """As it stands (a detector with fewer boxes), and it draws what the recipe's heads name."""
+    recipe = load_recipe(path)
+    few = SMALL_DETECTOR if recipe.model.family == "mask_rcnn" else {}
+    arguments = {**recipe.model.arguments, **few}
+    network = build(recipe.model.family, list(recipe.maps), arguments).eval()
+    with torch.no_grad():
+        maps = network(torch.zeros(1, 3, 64, 64))
+    assert sorted(maps) == sorted(output_names(list(recipe.maps)))
+
+
+def test_every_family_of_a_recipe_is_trained():
+    families = {load_recipe(path).model.family: path for path in RECIPES}
+    trained = {load_recipe(path).model.family for path in RECIPES if path.stem in TRAINED}
+    assert {path.stem for path in RECIPES} >= TRAINED
+    assert families.keys() == trained
+
+
+@pytest.mark.parametrize("path", _marked(RECIPES, TRAINED), ids=lambda p: p.stem)
 def test_recipe_trains_for_two_steps(path, tmp_path):
     """As it stands but for the size of pictures, crops and widths."""
     recipe = load_recipe(path)
@@ -71,9 +107,7 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     if widths:
         tree["model"]["arguments"]["widths"] = [max(w // 8, 8) for w in widths]
     if recipe.model.family == "mask_rcnn":
-        tree["model"]["arguments"] |= {
-            "encoder": "resnet18", "detections": 20, "proposals": [100, 50], "regions": 32,
-        }  # fmt: skip
+        tree["model"]["arguments"] |= {"encoder": "resnet18", **SMALL_DETECTOR}
     if tree["init"]["from"]:  # the bundled model has the widths of the recipe
         tree["model"]["arguments"]["widths"] = widths
     if tree["init"]["imagenet"] != "never":
@@ -94,12 +128,21 @@ STUDIES = [path for path in PRETRAIN if path.stem.startswith("study-")]
 
 
 @pytest.mark.parametrize("path", PRETEXTS, ids=lambda p: p.stem)
-def test_pretext_recipe_trains_for_two_steps(path, tmp_path):
+def test_pretext_recipe_is_complete_and_builds(path):
     recipe = load_tree(PretrainRecipe, path)
     assert recipe.name == path.stem
     assert recipe.about
     assert recipe.licence != "unstated"
     assert path.read_text().startswith("# ")
+    assert make_pretext(recipe).network.encoder_state()
+
+
+TRAINED_PRETEXTS = {"s3-autoencoder-improved"}  # pages and test_pretrain.py train the small ones
+
+
+@pytest.mark.parametrize("path", _marked(PRETEXTS, TRAINED_PRETEXTS), ids=lambda p: p.stem)
+def test_pretext_recipe_trains_for_two_steps(path, tmp_path):
+    recipe = load_tree(PretrainRecipe, path)
     tree = recipe.model_dump(mode="json")
     (tmp_path / "unlabelled").mkdir()
     window = make_pretext(recipe).window_px

@@ -23,6 +23,7 @@ from nucleate.io.images import read_image, read_labels
 from nucleate.run_folder import RunFolder
 from nucleate.train import train_recipe
 from tests.data import folder
+from tests.errors import says
 
 TINY = {
     "name": "tiny",
@@ -113,23 +114,23 @@ def test_changed_weights_are_refused(run, tmp_path):
     data = bytearray((tmp_path / "m" / "model.onnx").read_bytes())
     data[-9] ^= 1
     (tmp_path / "m" / "model.onnx").write_bytes(bytes(data))
-    with pytest.raises(ModelError, match="SHA-256 does not fit"):
+    with pytest.raises(ModelError, match=says("SHA-256")):
         load_model(tmp_path / "m", device="cpu")
 
 
 def test_two_processes_do_not_train_in_one_folder(run, tree):
     recipe = load_recipe(tree / "tiny.yaml")
-    with RunFolder(run).alone(), pytest.raises(TrainingError, match="another process is training"):
+    with RunFolder(run).alone(), pytest.raises(TrainingError, match=says("another process")):
         train_recipe(recipe, tree, run, resume=True)
     train_recipe(recipe, tree, run, resume=True)
 
 
 def test_taken_folder_and_other_recipe_are_refused(run, tree):
     recipe = load_recipe(tree / "tiny.yaml")
-    with pytest.raises(TrainingError, match=r"holds a run already.*--resume"):
+    with pytest.raises(TrainingError, match=says("run", "already", "--resume")):
         train_recipe(recipe, tree, run)
     other = load_recipe(tree / "tiny.yaml", ["train.lr=0.1"])
-    with pytest.raises(TrainingError, match=r"another recipe \(train\.lr\)"):
+    with pytest.raises(TrainingError, match=says("recipe", "(train.lr)")):
         train_recipe(other, tree, run, resume=True)
 
 
@@ -137,16 +138,16 @@ def test_data_that_changed_are_noticed_before_resuming(tree, tmp_path):
     shutil.copytree(tree / "data", tmp_path / "data")
     shutil.copytree(tree / "run", tmp_path / "run")
     folder.make(tmp_path / "data", 6)
-    with pytest.raises(TrainingError, match="data have changed"):
+    with pytest.raises(TrainingError, match=says("data", "changed")):
         train_recipe(load_recipe(tree / "tiny.yaml"), tmp_path, tmp_path / "run", resume=True)
 
 
 def test_refusals_leave_no_folder(tree, tmp_path):
     recipe = load_recipe(tree / "tiny.yaml")
-    with pytest.raises(TrainingError, match="no run to resume"):
+    with pytest.raises(TrainingError, match=says("run to resume")):
         train_recipe(recipe, tree, tmp_path / "run", resume=True)
     fp16 = load_recipe(tree / "tiny.yaml", ["train.precision=fp16"])
-    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+    with pytest.raises(ConfigError, match=says("fp16", "GPU")):
         train_recipe(fp16, tree, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -157,7 +158,7 @@ def test_validation_without_nuclei_is_refused(tree, tmp_path):
         file.unlink()
     for file in (tmp_path / "data" / "images").iterdir():
         np.save(tmp_path / "data" / "labels" / f"{file.stem}.npy", np.zeros((128, 128), np.int32))
-    with pytest.raises(InputError, match="hold no nuclei"):
+    with pytest.raises(InputError, match=says("no nuclei")):
         train_recipe(load_recipe(tree / "tiny.yaml"), tmp_path, tmp_path / "run")
 
 
@@ -165,7 +166,7 @@ def test_damaged_manifest_is_named(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     for text in ("{", "[]", '{"last": 3}'):
         (tmp_path / "run" / "checkpoints" / "manifest.json").write_text(text)
-        with pytest.raises(TrainingError, match=r"manifest\.json: damaged"):
+        with pytest.raises(TrainingError, match=says("manifest.json", "damaged")):
             RunFolder(tmp_path / "run").checkpoint("last")
 
 
@@ -184,7 +185,7 @@ def test_too_little_memory_is_one_sentence(tree, tmp_path, monkeypatch):
     from nucleate import losses
 
     monkeypatch.setitem(losses.LOSSES, "mse", lambda s, t, w: s.sum() + torch.zeros(10**16).sum())
-    with pytest.raises(TrainingError, match=r"not enough memory .* Lower train\.batch"):
+    with pytest.raises(TrainingError, match=says("memory", "train.batch")):
         train_recipe(load_recipe(tree / "tiny.yaml"), tree, tmp_path / "run")
 
 
@@ -192,7 +193,7 @@ def test_loss_that_is_not_finite_stops_with_its_parts(tree, tmp_path, monkeypatc
     from nucleate import losses
 
     monkeypatch.setitem(losses.LOSSES, "mse", lambda s, t, w: (s * float("nan")).sum())
-    with pytest.raises(TrainingError, match=r"not finite at step 1: .*distance/mse = nan"):
+    with pytest.raises(TrainingError, match=says("not finite", "step 1", "distance/mse = nan")):
         train_recipe(load_recipe(tree / "tiny.yaml"), tree, tmp_path / "run")
 
 
@@ -218,7 +219,7 @@ def _start(tree, out, *more):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
     undisturbed = _start(tree, tmp_path / "whole")
     assert undisturbed.wait(timeout=300) == 0
@@ -340,13 +341,13 @@ def test_imagenet_weights_that_cannot_be_reached(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "get_encoder", offline)
     changes = ["model={family: linknet}", "train.steps=3", "train.precision=fp32"]
     recipe = load_recipe(tree / "tiny.yaml", [*changes, "init.imagenet=required"])
-    with pytest.raises(ModelError, match=r"resnet34 cannot be reached .*init\.imagenet=never"):
+    with pytest.raises(ModelError, match=says("resnet34", "init.imagenet=never")):
         train_recipe(recipe, tree, tmp_path / "a")
     recipe = load_recipe(tree / "tiny.yaml", [*changes, "init.imagenet=if-reachable"])
     model = train_recipe(recipe, tree, tmp_path / "b")
     assert "Starts from random weights: The ImageNet weights of resnet34" in read_card(model).notes
     recipe = load_recipe(tree / "tiny.yaml", ["init.imagenet=required"])
-    with pytest.raises(ConfigError, match="MTL has no encoder with published weights"):
+    with pytest.raises(ConfigError, match=says("MTL", "encoder", "weights")):
         train_recipe(recipe, tree, tmp_path / "c")
 
 
@@ -391,14 +392,14 @@ def test_imagenet_weights_from_a_file(tree, tmp_path):
     np.testing.assert_allclose(stem, published.state_dict()["conv_stem.weight"], atol=2e-3)
     wrong = model.replace("lite0", "lite2")
     recipe = load_recipe(tree / "tiny.yaml", [wrong, *changes[1:], f"init.imagenet={file}"])
-    with pytest.raises(ModelError, match=r"lite0\.safetensors lacks .*very encoder"):
+    with pytest.raises(ModelError, match=says("lite0.safetensors", "encoder")):
         train_recipe(recipe, tree, tmp_path / "wrong")
     for bad in (tmp_path / "nowhere.safetensors", tree / "tiny.yaml"):
         file = tmp_path / "bad.safetensors" if bad.is_file() else bad
         if bad.is_file():
             file.write_bytes(bad.read_bytes())
         recipe = load_recipe(tree / "tiny.yaml", [*changes, f"init.imagenet={file}"])
-        with pytest.raises(ModelError, match="not there or no safetensors file"):
+        with pytest.raises(ModelError, match=says("safetensors")):
             train_recipe(recipe, tree, tmp_path / "bad")
         assert not (tmp_path / "bad").exists()
     with pytest.raises(ConfigError, match="imagenet"):
@@ -432,12 +433,12 @@ def test_a_published_scheme_in_a_recipe(tree, tmp_path):
 
     cryonuseg.make(tmp_path / "cryo")
     cryo = "data={sets: [{name: cryonuseg, path: cryo}], scheme: s2-tested}"
-    with pytest.raises(ConfigError, match="split of CryoNuSeg's 30 pictures"):
+    with pytest.raises(ConfigError, match=says("split", "CryoNuSeg", "30")):
         train_recipe(load_recipe(tree / "tiny.yaml", [cryo]), tmp_path, tmp_path / "run")
     recipe = load_recipe(tree / "tiny.yaml", ["data.scheme=leave-one-patient-out"])
-    with pytest.raises(ConfigError, match=r"out gives 4 splits\. Use nucleate crossval"):
+    with pytest.raises(ConfigError, match=says("4 splits", "nucleate crossval")):
         train_recipe(recipe, tree, tmp_path / "run")
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match=says("exclude")):
         load_recipe(tree / "tiny.yaml", ["data.scheme=s2", "data.split=a.json"])
 
 
@@ -453,7 +454,7 @@ def test_starting_from_a_model_that_saw_what_is_held_out_is_refused(run, tree, t
     del card["training_data"][-1]["groups"]
     (tmp_path / "old" / "card.json").write_text(json.dumps(card))
     recipe = load_recipe(tree / "tiny.yaml", [f"init={{from: {(tmp_path / 'old').as_posix()}}}"])
-    with pytest.raises(ConfigError, match="tiny was trained or chosen on"):
+    with pytest.raises(ConfigError, match=says("tiny", "trained")):
         train_recipe(recipe, tree, tmp_path / "next")
 
 
@@ -572,14 +573,14 @@ def test_int8_is_kept_where_it_costs_little(run, tree, tmp_path, monkeypatch, nu
     )
     for head, drawn in whole.items():
         assert 0 < np.abs(drawn - small[head]).mean() < 0.05
-    with pytest.raises(ModelError, match="int8 runs on OpenVINO only"):
+    with pytest.raises(ModelError, match=says("int8", "OpenVINO")):
         load_model(own, device="cpu", backend="torch", precision="int8")
     assert not quantise.quantise(own, [data], most=-1)[1]
     assert "model.int8.onnx" not in read_card(own / "model").files
     assert load_model(own, device="cpu").backend.about.endswith("f32")
-    with pytest.raises(ModelError, match=r"no model\.int8\.onnx.*nucleate quantise"):
+    with pytest.raises(ModelError, match=says("model.int8.onnx", "nucleate quantise")):
         load_model(own, device="cpu", precision="int8")
-    with pytest.raises(ConfigError, match="not those of the run"):
+    with pytest.raises(ConfigError, match=says("those of the run")):
         quantise.quantise(own, [data, "data.split_seed=2"], most=1)
 
 
