@@ -28,6 +28,7 @@ from tests.data import (
     shards,
     tnbc,
 )
+from tests.errors import says
 
 MAKERS = {
     "monuseg": monuseg.make, "cryonuseg": cryonuseg.make, "nuinsseg": nuinsseg.make,
@@ -85,14 +86,14 @@ def test_card_says_licence_citation_and_source(name):
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_missing_folder_and_unknown_option(tmp_path, name):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match=says("no such folder")):
         list_entries(name, tmp_path / "none", {})
     with pytest.raises(InputError, match="holds no"):
         list_entries(name, tmp_path, {})
     with pytest.raises(ConfigError, match=rf"{name}' has no option 'mpps'"):
         list_entries(name, tmp_path, {"mpps": 1})
     (tmp_path / "a.zip").write_bytes(b"PK no zip")
-    with pytest.raises(InputError, match="neither a folder nor a valid zip"):
+    with pytest.raises(InputError, match=says("folder", "zip")):
         list_entries(name, tmp_path / "a.zip", {})
 
 
@@ -168,7 +169,7 @@ def test_conversion_is_all_or_nothing(tmp_path):
     (tmp_path / "there" / "mine.txt").write_text("keep")
     with pytest.raises(OutputError, match="is there already"):
         convert(entries[:1], tmp_path / "there", "folder")
-    with pytest.raises(ConfigError, match="Did you mean 'coco'"):
+    with pytest.raises(ConfigError, match=says("'coco'")):
         convert(entries, tmp_path / "x", "cocoo")
 
 
@@ -184,14 +185,14 @@ def test_monuseg_group_is_the_patient_and_test_images_are_known(tmp_path):
 def test_official_test_images_are_never_trained_on(tmp_path):
     monuseg.make(tmp_path, monuseg.TRAIN + monuseg.TEST)
     config = DataConfig.model_validate({"sets": [{"name": "monuseg", "path": "."}]})
-    with pytest.raises(InputError, match="official test picture"):
+    with pytest.raises(InputError, match=says("official test")):
         collect(config, tmp_path)
 
 
 def test_monuseg_orphan(tmp_path):
     monuseg.make(tmp_path)
     (tmp_path / "Annotations" / f"{monuseg.TRAIN[0]}.xml").unlink()
-    with pytest.raises(InputError, match="has no annotation"):
+    with pytest.raises(InputError, match=says("no annotation")):
         list_entries("monuseg", tmp_path, {})
 
 
@@ -199,17 +200,17 @@ def test_folder_orphans_sizes_and_floats(tmp_path):
     folder.make(tmp_path)
     labels = tmp_path / "labels" / "p0_0.png"
     Image.fromarray(np.zeros((5, 5), np.uint16)).save(labels)
-    with pytest.raises(InputError, match="5 × 5 pixels, the picture is 128 × 128"):
+    with pytest.raises(InputError, match=says("5 × 5", "128 × 128")):
         list_entries("folder", tmp_path, {})[0].read()
     np.save(tmp_path / "labels" / "p2_0.npy", np.zeros((128, 128), np.float32))
-    with pytest.raises(InputError, match="must be integers"):
+    with pytest.raises(InputError, match=says("be integers")):
         list_entries("folder", tmp_path, {})[2].read()
     labels.unlink()
-    with pytest.raises(InputError, match="'p0_0' has no labels"):
+    with pytest.raises(InputError, match=says("p0_0", "labels")):
         list_entries("folder", tmp_path, {})
     (tmp_path / "images" / "p0_0.png").unlink()
     (tmp_path / "images" / "p1_0.png").unlink()
-    with pytest.raises(InputError, match="label image 'p1_0' has no picture"):
+    with pytest.raises(InputError, match=says("label", "p1_0")):
         list_entries("folder", tmp_path, {})
 
 
@@ -248,7 +249,7 @@ def test_damaged_member_of_a_zip(tmp_path):
     at = data.find(b"Annotations MicronsPerPixel")
     data[at : at + 10] = b"XXXXXXXXXX"
     path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="Fetch the archive again"):
+    with pytest.raises(InputError, match=says("archive", "again")):
         list_entries("monuseg", path, {})[0].read()
 
 
@@ -319,7 +320,7 @@ def test_split_without_a_part_is_refused(tmp_path):
     config = DataConfig.model_validate(
         {"sets": [{"name": "folder", "path": "f"}], "split": "s.json"}
     )
-    with pytest.raises(ConfigError, match="no pictures for validation"):
+    with pytest.raises(ConfigError, match=says("for validation")):
         collect(config, tmp_path)
 
 
@@ -344,11 +345,11 @@ def test_cryonuseg_rounds_differ_and_masks_alone_are_refused(tmp_path):
     name = next(iter(truth))
     second = list_entries("cryonuseg", tmp_path, {"annotation": "biologist-2"})[0].read()
     np.testing.assert_array_equal(second.labels, np.roll(truth[name], 1, axis=1))
-    with pytest.raises(ConfigError, match="Did you mean 'biologist'"):
+    with pytest.raises(ConfigError, match=says("'biologist'")):
         list_entries("cryonuseg", tmp_path, {"annotation": "biologst"})
     for folder_ in tmp_path.rglob("label masks modify"):
         folder_.rename(folder_.with_name("mask binary"))
-    with pytest.raises(InputError, match="binary masks alone merge"):
+    with pytest.raises(InputError, match=says("binary", "masks")):
         list_entries("cryonuseg", tmp_path, {})
 
 
@@ -365,9 +366,9 @@ def test_tnbc_in_plain_folders(tmp_path):
 
 def test_consep_types_that_do_not_fit(tmp_path):
     hovernet.consep(tmp_path)
-    with pytest.raises(ConfigError, match="7 types, or with 4"):
+    with pytest.raises(ConfigError, match=says("7 types", "4")):
         list_entries("consep", tmp_path, {"types": 5})
-    with pytest.raises(InputError, match="types other than 1 to 4"):
+    with pytest.raises(InputError, match=says("types", "1 to 4")):
         list_entries("consep", tmp_path, {"types": 4})[0].read()
 
 
@@ -382,10 +383,10 @@ def test_types_by_vote_where_the_list_is_of_no_use(tmp_path):
     assert read_typed(tmp_path / "a.mat", 7)[1].tolist() == [1, 2]
     del content["type_map"]
     scipy.io.savemat(tmp_path / "a.mat", content)
-    with pytest.raises(InputError, match="does not list one type per nucleus"):
+    with pytest.raises(InputError, match=says("type", "nucleus")):
         read_typed(tmp_path / "a.mat", 7)
     scipy.io.savemat(tmp_path / "a.mat", {"inst_map": np.array([[1.5]])})
-    with pytest.raises(InputError, match="must be integers"):
+    with pytest.raises(InputError, match=says("be integers")):
         read_typed(tmp_path / "a.mat", 7)
 
 
@@ -393,19 +394,19 @@ def test_pannuke_damage_is_said(tmp_path):
     pannuke.make(tmp_path)
     base = tmp_path / "Fold 1"
     np.save(base / "images" / "fold1" / "types.npy", np.array([{}, {}], dtype=object))
-    with pytest.raises(InputError, match=r"types\.npy: cannot be read"):
+    with pytest.raises(InputError, match=says("types.npy", "read")):
         list_entries("pannuke", tmp_path, {})
     np.save(base / "images" / "fold1" / "types.npy", np.array(["Breast"] * 3))
-    with pytest.raises(InputError, match="has the shape 3, not 2"):
+    with pytest.raises(InputError, match=says("shape 3", "2")):
         list_entries("pannuke", tmp_path, {})
     np.save(base / "images" / "fold1" / "types.npy", np.array(["Breast"] * 2))
     masks = np.load(base / "masks" / "fold1" / "masks.npy")
     masks[0, 0, 0, 0] = 0.5
     np.save(base / "masks" / "fold1" / "masks.npy", masks)
-    with pytest.raises(InputError, match="mask of tile 0 holds no whole numbers"):
+    with pytest.raises(InputError, match=says("mask", "tile 0", "whole numbers")):
         list_entries("pannuke", tmp_path, {})[0].read()
     (base / "masks" / "fold1" / "masks.npy").unlink()
-    with pytest.raises(InputError, match=r"fold1 has no masks\.npy"):
+    with pytest.raises(InputError, match=says("fold1", "masks.npy")):
         list_entries("pannuke", tmp_path, {})
     assert {e.group for e in list_entries("pannuke", tmp_path / "Fold 2", {"group": "tile"})} == {
         "fold2_00000", "fold2_00001",
@@ -443,19 +444,19 @@ def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
     assert (sample.drawn.outlines, sample.drawn.hidden) == (4, 1)
     content["images"][0]["width"] += 1
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"the COCO file says 129 × 128\. Export both together"):
+    with pytest.raises(InputError, match=says("COCO", "129 × 128", "Export")):
         list_entries("coco", tmp_path, {})[0].read()
     content["images"][0]["width"] -= 1
     content["annotations"][0]["segmentation"] = {"size": [9, 9], "counts": [81]}
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="mask of annotation 1 is damaged"):
+    with pytest.raises(InputError, match=says("mask", "annotation 1", "damaged")):
         list_entries("coco", tmp_path, {})[0].read()
     content["images"][0]["file_name"] = "../../etc/passwd"
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="is not there"):
         list_entries("coco", tmp_path, {})
     shutil.copy(path, tmp_path / "b.json")
-    with pytest.raises(InputError, match="2 files that may be COCO"):
+    with pytest.raises(InputError, match=says("2 files", "COCO")):
         list_entries("coco", tmp_path, {})
 
 
@@ -554,9 +555,9 @@ def test_our_coco_is_what_the_loaders_of_detectron2_and_mmdetection_ask_for(tmp_
 def test_qupath_classes(tmp_path):
     qupath.make(tmp_path)
     assert list_entries("qupath", tmp_path, {})[0].read().classes is None
-    with pytest.raises(InputError, match="class 'Stroma', which is not in classes"):
+    with pytest.raises(InputError, match=says("'Stroma'", "classes")):
         list_entries("qupath", tmp_path, {"classes": ["Tumor"]})[0].read()
-    with pytest.raises(ConfigError, match="list of names"):
+    with pytest.raises(ConfigError, match=says("list", "names")):
         list_entries("qupath", tmp_path, {"classes": "Tumor"})
 
 
@@ -575,7 +576,7 @@ def test_folder_description_is_checked(tmp_path):
         '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": [0], '
         '"class_names": ["a"]}}}'
     )
-    with pytest.raises(InputError, match="1 classes for"):
+    with pytest.raises(InputError, match=says("1 classes")):
         list_entries("folder", tmp_path, {})[0].read()
 
 
@@ -589,10 +590,10 @@ def test_official_test_parts_are_known_in_every_layout(tmp_path):
     hovernet._make(tmp_path, "Test", ("test_1",), 7, 64)
     sets = {"sets": [{"name": "consep", "path": "."}]}
     config = Config.model_validate(sets)
-    with pytest.raises(InputError, match="official test picture"):
+    with pytest.raises(InputError, match=says("official test")):
         collect(config, tmp_path)
     entries = list(list_recipe(config, tmp_path)[0].values())
-    with pytest.raises(InputError, match="official test picture"):
+    with pytest.raises(InputError, match=says("official test")):
         split_by("kfold", entries, SchemeOptions(folds=2))
     made = split_by("official", entries, SchemeOptions())["official"]
     assert made.parts["test"] == ("0:Test/test_1",)
@@ -654,7 +655,7 @@ def test_coco_cannot_hold_unlabelled_pictures_and_keeps_differing_classes(tmp_pa
 
     folder.make(tmp_path / "u")
     shutil.rmtree(tmp_path / "u" / "labels")
-    with pytest.raises(InputError, match="COCO cannot tell"):
+    with pytest.raises(InputError, match=says("COCO cannot")):
         convert(list_entries("folder", tmp_path / "u", {}), tmp_path / "x", "coco")
     hovernet.consep(tmp_path / "c")
     a, b = list_entries("consep", tmp_path / "c", {})

@@ -22,6 +22,7 @@ from nucleate.fingerprints import fingerprints
 from nucleate.io.exports import OWN_IMAGES
 from nucleate.io.images import read_image, read_labels, write_labels
 from tests.data import folder, hovernet, monuseg, nuinsseg
+from tests.errors import says
 from tests.synthetic import tissue
 from tests.unit.test_annotations import BOMB
 
@@ -114,7 +115,7 @@ def test_bad_input_is_one_sentence_exit_2_and_nothing_written(tmp_path, nucleate
 def test_no_resolution_names_the_option(tmp_path, nucleate):
     code, _, err = nucleate("segment", _png(tmp_path / "a.png"), "-o", tmp_path / "out")
     assert code == 2
-    assert "a.png: the file carries no resolution (mpp)" in err
+    assert says("a.png", "(mpp)").search(err)
     assert "--mpp" in err
     assert not (tmp_path / "out").exists()
 
@@ -177,7 +178,7 @@ def test_a_result_never_replaces_a_source(tmp_path, nucleate):
         "-o", tmp_path,
     )  # fmt: skip
     assert code == 2
-    assert "would replace this source" in err
+    assert says("replace", "source").search(err)
     assert (tmp_path / "tile.overlay.png").read_bytes() == precious
 
 
@@ -198,7 +199,7 @@ def test_file_that_is_no_ledger_is_left_alone(tmp_path, nucleate):
         "--ledger", tmp_path / "notes.txt",
     )  # fmt: skip
     assert code == 2
-    assert "not a ledger" in err
+    assert says("ledger").search(err)
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
@@ -217,7 +218,7 @@ def test_two_sources_of_one_name_are_refused(tmp_path, nucleate):
     _png(tmp_path / "a.bmp")
     code, _, err = nucleate("segment", tmp_path, "--mpp", 0.25, "-o", tmp_path / "out")
     assert code == 2
-    assert "would write the same files" in err
+    assert says("same files").search(err)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts a tiny disk")
@@ -233,7 +234,7 @@ def test_full_disk(tmp_path, nucleate):
             "segment", _png(tmp_path / "a.png"), "--mpp", 0.25, "-o", small / "out"
         )
         assert code == 2
-        assert "the disk is full" in err.strip().splitlines()[-1]
+        assert says("disk", "full").search(err.strip().splitlines()[-1])
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)  # now, or once it is free
@@ -429,7 +430,7 @@ def test_xml_with_entities_is_refused_by_evaluate(tmp_path, nucleate):
     np.save(tmp_path / "t.npy", LABELS)
     code, _, err = nucleate("evaluate", tmp_path / "p.xml", tmp_path / "t.npy")
     assert code == 2
-    assert "p.xml: the XML defines entities" in err
+    assert says("p.xml", "entities").search(err)
 
 
 def _seen_model(tmp_path, image):
@@ -496,7 +497,7 @@ def test_evaluate_gives_the_reader_its_options(tmp_path, nucleate):
     assert json.loads(out)["groups"] == 1 < groups
     code, _, err = nucleate("evaluate", "out", "truth", "--option", "mpp=1")
     assert code == 2
-    assert "--option, --data and --tta go with --model" in err
+    assert says("--option", "--data", "--tta", "--model").search(err)
 
 
 def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):
@@ -667,7 +668,7 @@ def test_stain_commands_end_to_end(tmp_path, nucleate):
     assert code == 0
     code, out, err = nucleate("stain", "apply", source, "--stain", stain, "-o", tmp_path / "out")
     assert code == 0
-    assert "white.png: left as it is" in err
+    assert says("white.png").search(err)
     assert len(list((tmp_path / "out").iterdir())) == 6
     code, out, err = nucleate("stain", "preview", source, "-o", tmp_path / "preview.png")
     assert code == 0
@@ -727,7 +728,7 @@ def test_stain_is_never_fitted_on_official_test_pictures(tmp_path, nucleate):
     for command in ("fit", "select"):
         code, _, err = nucleate("stain", command, tmp_path, "-o", tmp_path / "x.json")
         assert code == 2
-        assert "official test picture" in err
+        assert says("official test").search(err)
 
 
 @pytest.mark.parametrize(

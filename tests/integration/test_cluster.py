@@ -20,6 +20,7 @@ from nucleate.inference.load import load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.source_run import BatchOptions
 from nucleate.io.remote import Mirror, fetch, is_url
+from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, tissue_block, write_slide
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other people's servers, in their threads
@@ -109,7 +110,7 @@ def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
         summary = segment_files(files, tmp_path / "out", model, OPTIONS, cluster=cluster)
         assert [row["status"] for row in summary["sources"]] == ["failed", "done"]
         _same(tmp_path / "out", alone, "small")
-        with pytest.raises(ModelError, match="is on the workers"):
+        with pytest.raises(ModelError, match=says("on the workers")):
             model.backend(np.zeros((1, 16, 16, 3), np.uint8))
 
 
@@ -148,7 +149,7 @@ def test_no_scheduler_is_one_sentence():
     from nucleate.inference import cluster
 
     waiting = cluster.connect("tcp://127.0.0.1:1", None, ModelSpec("mtl-small"), timeout_s=1)
-    with pytest.raises(ConfigError, match="no Dask scheduler answers"), waiting:
+    with pytest.raises(ConfigError, match=says("Dask scheduler")), waiting:
         pass
 
 
@@ -231,10 +232,10 @@ def test_urls_that_lead_nowhere(tmp_path, bucket):
     ):
         with pytest.raises(InputError, match=said):
             expand_sources([url])
-    with pytest.raises(InputError, match="consist of several files"):
+    with pytest.raises(InputError, match=says("several files")):
         fetch(f"{bucket}/a.mrxs", tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(OutputError, match="cannot be reached"):
+    with pytest.raises(OutputError, match=says("be reached")):
         Mirror(tmp_path, "s3://no-such-bucket/out").push("a.txt")
 
 
@@ -271,7 +272,7 @@ def test_copies_are_told_apart(tmp_path, bucket):
     assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
     client.put_object(Bucket="slides", Key="c1/x.npy", Body=b"new")
     assert fetch(f"{bucket}/c1/x.npy", tmp_path).read_bytes() == b"new"
-    with pytest.raises(InputError, match="no picture or slide"):
+    with pytest.raises(InputError, match=says("or slide")):
         expand_sources([f"{bucket}/c3"])
 
 
@@ -282,7 +283,7 @@ def test_a_worker_that_never_comes_is_one_sentence():
     with (
         LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as none,
         connect(none.scheduler_address, None, spec) as cluster,
-        pytest.raises(ModelError, match="No worker has come"),
+        pytest.raises(ModelError, match=says("no worker")),
     ):
         cluster.model(timeout_s=2)
 

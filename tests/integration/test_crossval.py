@@ -21,6 +21,7 @@ from nucleate.evaluate import read_scores
 from nucleate.io.images import read_labels
 from nucleate.run_folder import RunFolder
 from tests.data import folder
+from tests.errors import says
 from tests.integration.test_train import TINY
 from tests.synthetic import tissue
 
@@ -186,9 +187,9 @@ def test_refusals(tree, done, tmp_path):
     out = done[0]
     with pytest.raises(TrainingError, match="another recipe"):
         cross_validate(_recipe(tree, "seed=5"), tree[0], out, CrossvalOptions(resume=True))
-    with pytest.raises(TrainingError, match="no cross-validation to resume"):
+    with pytest.raises(TrainingError, match=says("cross-validation", "resume")):
         cross_validate(_recipe(tree), tree[0], tmp_path / "no", CrossvalOptions(resume=True))
-    with pytest.raises(ConfigError, match="between 2 and 6 folds"):
+    with pytest.raises(ConfigError, match=says("2 and 6 folds")):
         cross_validate(
             _recipe(tree, "crossval.folds=9"), tree[0], tmp_path / "x", CrossvalOptions()
         )
@@ -215,7 +216,7 @@ def test_resumed_under_another_spelling_and_after_a_kill_at_the_very_start(tree,
 
 def test_a_start_that_saw_the_folds_is_refused(tree, done, tmp_path):
     recipe = _recipe(tree, f"init={{from: {(done[0] / 'fold-1').as_posix()}}}")
-    with pytest.raises(ConfigError, match="held out here"):
+    with pytest.raises(ConfigError, match=says("held out")):
         cross_validate(recipe, tree[0], tmp_path / "cv", CrossvalOptions())
 
 
@@ -266,5 +267,5 @@ def test_two_sets_with_pictures_of_one_name(tree, tmp_path):
 
 def test_settings_that_would_do_nothing_are_refused(tree, tmp_path):
     recipe = _recipe(tree, "crossval={scheme: leave-one-patient-out, folds: 3}")
-    with pytest.raises(ConfigError, match=r"crossval\.folds: leave-one-patient-out has a number"):
+    with pytest.raises(ConfigError, match=says("crossval.folds", "leave-one-patient-out")):
         cross_validate(recipe, tree[0], tmp_path / "cv", CrossvalOptions())

@@ -7,6 +7,7 @@ import pytest
 from nucleate.errors import InputError
 from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from tests.data.monuseg import xml_of
+from tests.errors import says
 
 SQUARE = [[1, 1], [3, 1], [3, 3], [1, 3]]
 
@@ -78,7 +79,7 @@ def test_damaged_gzip(tmp_path):
     data = bytearray(gzip.compress(b'{"features": []}' * 50))
     data[15] ^= 255
     (tmp_path / "a.geojson.gz").write_bytes(bytes(data))
-    with pytest.raises(InputError, match="not valid gzip"):
+    with pytest.raises(InputError, match=says("gzip")):
         read_geojson(tmp_path / "a.geojson.gz")
 
 

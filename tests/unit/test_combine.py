@@ -10,6 +10,7 @@ from nucleate.errors import ModelError
 from nucleate.inference.backends import Model
 from nucleate.inference.combine import EightViews, ensemble, with_tta
 from tests.conftest import OracleBackend, oracle_card, painted
+from tests.errors import says
 from tests.synthetic import tissue
 
 
@@ -25,9 +26,9 @@ class Leaning:
 
 def test_detectors_are_not_averaged():
     model = Model(oracle_card(heads=["instances"]), OracleBackend())
-    with pytest.raises(ModelError, match=r"--tta: .* which cannot be averaged"):
+    with pytest.raises(ModelError, match=says("--tta", "averaged")):
         with_tta(model)
-    with pytest.raises(ModelError, match=r"folds: .* cannot be averaged"):
+    with pytest.raises(ModelError, match=says("folds", "averaged")):
         ensemble([model, model], "folds")
 
 
@@ -54,7 +55,7 @@ def test_the_bundled_model_agrees_with_itself_when_turned():
 def test_models_that_differ_are_not_averaged():
     one = Model(oracle_card(), OracleBackend())
     other = Model(replace(one.card, name="other", mpp=0.5), OracleBackend())
-    with pytest.raises(ModelError, match=r"both: its networks differ in mpp \(oracle, other\)"):
+    with pytest.raises(ModelError, match=says("both", "mpp", "oracle, other")):
         ensemble([one, other], "both")
     both = ensemble([one, one], "both")
     assert (both.card.name, both.card.halo_px) == ("both", 64)

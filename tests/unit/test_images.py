@@ -7,6 +7,7 @@ from PIL import Image
 
 from nucleate.errors import InputError
 from nucleate.io.images import read_image, read_labels, write_labels
+from tests.errors import says
 from tests.synthetic import tissue
 
 IMAGE, LABELS = tissue(40, 60, 5)
@@ -129,7 +130,7 @@ def test_unreadable_picture_is_one_clear_sentence(tmp_path, name, content, said)
 def test_inks_are_refused_and_a_meaningless_fourth_sample_is_dropped(tmp_path):
     four = np.dstack([IMAGE, IMAGE[..., :1]])
     tifffile.imwrite(tmp_path / "ink.tif", four, photometric="separated")
-    with pytest.raises(InputError, match="SEPARATED, not RGB"):
+    with pytest.raises(InputError, match=says("SEPARATED", "RGB")):
         read_image(tmp_path / "ink.tif")
     tifffile.imwrite(tmp_path / "x.tif", four, photometric="rgb", extrasamples=["unspecified"])
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0], IMAGE)
@@ -140,7 +141,7 @@ def test_large_picture_is_no_bomb_and_other_formats_have_no_alias(tmp_path):
     assert read_image(tmp_path / "big.png")[0].shape == (9_000, 11_000, 3)
     Image.fromarray(IMAGE).save(tmp_path / "a.gif")
     (tmp_path / "a.gif").rename(tmp_path / "a.png")
-    with pytest.raises(InputError, match="cannot be read as a picture"):
+    with pytest.raises(InputError, match=says("cannot be read")):
         read_image(tmp_path / "a.png")
 
 
@@ -152,7 +153,7 @@ def test_grey_picture_is_refused(tmp_path):
 
 def test_pickled_array_is_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"x": 1}], object), allow_pickle=True)
-    with pytest.raises(InputError, match="without Python objects"):
+    with pytest.raises(InputError, match=says("Python objects")):
         read_labels(tmp_path / "a.npy")
 
 

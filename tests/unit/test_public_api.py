@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import nucleate
+from tests.errors import says
 
 SURFACE = Path(__file__).parent / "api_surface.json"
 
@@ -23,7 +24,7 @@ def test_every_public_name_is_there_and_documented(name):
 
 
 def test_unknown_name():
-    with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
+    with pytest.raises(AttributeError, match=says("attribute", "'segmnt'")):
         _ = nucleate.segmnt
 
 

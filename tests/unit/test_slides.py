@@ -14,6 +14,7 @@ from nucleate.io.grids import Slide
 from nucleate.io.slides import ArraySource, OpenSlideSource, open_source
 from nucleate.io.source import RegionError
 from nucleate.io.tiff import TiffSource
+from tests.errors import says
 from tests.synthetic import tissue
 from tests.synthetic_slide import Block, mirrored, write_slide
 
@@ -147,10 +148,10 @@ def test_a_slide_that_is_gone_is_no_damaged_tile(tmp_path, block):
 
 def test_a_tiff_without_colours_is_no_slide(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint16))
-    with pytest.raises(InputError, match="no TIFF of 8-bit RGB"):
+    with pytest.raises(InputError, match=says("TIFF", "8-bit", "RGB")):
         TiffSource(tmp_path / "a.tif")
     (tmp_path / "b.tif").write_bytes(b"II*\0" + b"\xff" * 40)
-    with pytest.raises(InputError, match="cannot be read as TIFF"):
+    with pytest.raises(InputError, match=says("read", "TIFF")):
         TiffSource(tmp_path / "b.tif")
 
 
@@ -185,7 +186,7 @@ def test_ome_zarr(tmp_path, version):
     with pytest.raises(InputError, match="is gone"):
         source.read(0, 0, 10, 10)
     (tmp_path / "empty.zarr").mkdir()
-    with pytest.raises(InputError, match="cannot be read as OME-Zarr"):
+    with pytest.raises(InputError, match=says("read", "OME-Zarr")):
         open_source(tmp_path / "empty.zarr")
 
 

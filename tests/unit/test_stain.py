@@ -19,6 +19,7 @@ from nucleate.stain.reference import Criteria, describe, select
 from nucleate.stain.tissue import tissue_mask
 from nucleate.stain.training import fit_stain, restain
 from nucleate.types import Sample
+from tests.errors import says
 from tests.synthetic import tissue
 
 ALL = [(name, "rgb") for name in METHODS] + [("histogram", "lab"), ("histogram", "stains")]
@@ -112,7 +113,7 @@ def test_a_fitted_file_is_known_by_its_file_name(tmp_path):
     """`stain fit` knows a file's name only; a held-out picture may carry its folder as well."""
     write_normaliser(tmp_path / "s.json", fit({"train_6": stained(1)}, "macenko"))
     config = StainConfig(method="macenko", fitted="s.json")
-    with pytest.raises(ConfigError, match="which is held out"):
+    with pytest.raises(ConfigError, match=says("held out")):
         fit_stain(config, {}, ["0:Train/train_6"], tmp_path)
 
 
@@ -197,18 +198,18 @@ def test_normaliser_survives_its_file_and_bad_files_are_refused(tmp_path):
 
 
 def test_fit_refuses_what_is_no_reference():
-    with pytest.raises(InputError, match="too little stained tissue"):
+    with pytest.raises(InputError, match=says("stained", "tissue")):
         fit({"white": np.full((64, 64, 3), 255, np.uint8)}, "macenko")
     with pytest.raises(InputError, match="no picture"):
         fit({}, "macenko")
     grey = np.tile(np.arange(40, 168, 2, dtype=np.uint8)[:, None, None], (1, 64, 3))
     with pytest.raises(InputError, match="is grey"):
         fit({"grey": grey}, "macenko")
-    with pytest.raises(InputError, match="does not show two stains"):
+    with pytest.raises(InputError, match=says("two stains")):
         fit({"flat": np.full((64, 64, 3), (200, 120, 180), np.uint8)}, "macenko")
-    with pytest.raises(ConfigError, match="Did you mean 'macenko'"):
+    with pytest.raises(ConfigError, match=says("'macenko'")):
         fit({"a": stained(1)}, "macenco")
-    with pytest.raises(ConfigError, match="only the method histogram"):
+    with pytest.raises(ConfigError, match=says("method", "histogram")):
         fit({"a": stained(1)}, "macenko", space="lab")
     with pytest.raises(ConfigError, match="blend"):
         fit({"a": stained(1)}, "macenko", blend=2)
@@ -227,7 +228,7 @@ def test_reference_is_the_medoid_and_rejections_have_reasons():
     assert reasons["empty"].startswith("tissue 0%")
     assert reasons["burnt"].startswith("clipped")
     assert any(r.startswith("focus") for r in reasons.values())
-    with pytest.raises(InputError, match=r"pictures can be a stain reference, 9 are wanted"):
+    with pytest.raises(InputError, match=says("stain reference", "9")):
         select([describe(n, i) for n, i in pictures.items()], 9)
     with pytest.raises(ConfigError, match="at least one"):
         select([], 0)
@@ -246,7 +247,7 @@ def test_recipe_fits_on_training_pictures_only(tmp_path):
     write_normaliser(tmp_path / "s.json", normaliser)
     ready = StainConfig(method="macenko", fitted="s.json")
     assert fit_stain(ready, pictures, ["0:other"], tmp_path) == normaliser
-    with pytest.raises(ConfigError, match="which is held out"):
+    with pytest.raises(ConfigError, match=says("held out")):
         fit_stain(ready, pictures, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
     with pytest.raises(ConfigError, match="holds macenko"):
         fit_stain(StainConfig(method="reinhard", fitted="s.json"), pictures, [], tmp_path)

@@ -8,6 +8,7 @@ from nucleate.metrics.instance import matches
 from nucleate.metrics.matching import overlap
 from nucleate.postprocess import DECODERS, flat, watershed
 from nucleate.targets import HEADS, boundary, distance, encode
+from tests.errors import says
 from tests.synthetic import tissue
 
 
@@ -60,7 +61,7 @@ def test_every_target_is_a_map_in_range(head, labels):
 
 
 def test_unknown_head():
-    with pytest.raises(ConfigError, match="Did you mean 'distance'"):
+    with pytest.raises(ConfigError, match=says("'distance'")):
         encode(np.zeros((2, 2), np.int32), ["distanse"])
 
 

@@ -27,6 +27,7 @@ from nucleate.viewer.pixels import TILE_PX, Pyramid
 from nucleate.viewer.shown import keep, open_shown
 from nucleate.viewer.table import MOST_OUTLINES, MOST_POINTS, Filter, Table, View
 from tests.conftest import painted
+from tests.errors import says
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
@@ -129,9 +130,9 @@ def test_no_nuclei_at_all(tmp_path):
 
 
 def test_unknown_column_and_row(table):
-    with pytest.raises(InputError, match="no column 'wings'"):
+    with pytest.raises(InputError, match=says("column", "'wings'")):
         table.column("wings")
-    with pytest.raises(InputError, match="no nucleus 500"):
+    with pytest.raises(InputError, match=says("nucleus 500")):
         table.facts(500)
 
 
@@ -150,7 +151,7 @@ def test_pieces_of_all_levels_make_up_the_picture():
         smaller = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA)
         difference = whole.astype(int).mean(2) - smaller.mean(2)  # of grey: JPEG halves colours
         assert np.abs(difference).mean() < 1.5, level
-    with pytest.raises(InputError, match="no piece 3, 0 of level 0"):
+    with pytest.raises(InputError, match=says("3, 0", "level 0")):
         pyramid.tile(0, 3, 0)
 
 
@@ -199,7 +200,7 @@ def test_a_result_cannot_point_elsewhere(tmp_path):
 def test_what_does_not_fit_is_refused(tmp_path):
     keep(many(5), tmp_path / "a.nuclei.parquet", "a.png")
     image = picture(tmp_path / "a.png", 300, 300)
-    with pytest.raises(InputError, match=r"400 × 300 pixels, and a\.png has 300 × 300"):
+    with pytest.raises(InputError, match=says("400 × 300", "a.png", "300 × 300")):
         open_shown([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "other").mkdir()
     both = [image, picture(tmp_path / "other" / "a.png")]
@@ -207,9 +208,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"a\.png.*same name.*one by one"):
         open_shown([*both, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no \*.nuclei.parquet"):
+    with pytest.raises(InputError, match=says(".nuclei.parquet")):
         open_shown([tmp_path / "empty"], None, tmp_path, print)
-    with pytest.raises(ConfigError, match="--truth goes with one result"):
+    with pytest.raises(ConfigError, match=says("--truth")):
         open_shown([image], tmp_path / "a.nuclei.parquet", tmp_path, print)
 
 
@@ -227,7 +228,7 @@ def test_truth_says_what_became_of_each(tmp_path):
     assert true.facts(0)["area_um2"] == pytest.approx(36 * 0.25)
     assert [true.facts(row)["id"] for row in (0, 1)] == [3, 7]
     keep(squares([[1, 1]], width=50, area_um2=[9]), tmp_path / "b.nuclei.parquet", "")
-    with pytest.raises(InputError, match="50 × 300 pixels, but the picture has 400 × 300"):
+    with pytest.raises(InputError, match=says("50 × 300", "400 × 300")):
         open_shown([result], tmp_path / "b.nuclei.parquet", tmp_path, print)
 
 
@@ -437,7 +438,7 @@ def test_a_result_that_was_written_anew_is_said(tmp_path):
         lambda: table.column("area_um2"),
         lambda: Table.places.func(table),
     ):
-        with pytest.raises(InputError, match="has changed since this page was opened"):
+        with pytest.raises(InputError, match=says("changed", "page")):
             ask()
 
 
@@ -522,7 +523,7 @@ def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
 
 def test_pictures_that_cannot_be(oracle, make_queue):
     queue = make_queue(oracle, Limits(megapixels=1))
-    with pytest.raises(InputError, match="is no picture known here"):
+    with pytest.raises(InputError, match=says("known here")):
         queue.add("a.exe", b"", 0.25)
     bomb = png_bytes(np.zeros((2000, 2000, 3), np.uint8))
     assert len(bomb) < 50_000
