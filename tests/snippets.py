@@ -116,7 +116,7 @@ def make_world(folder: Path) -> Path:
             ("MoNuSegTestData", monuseg.TEST),
         )
     ):
-        monuseg.make(folder / "zip" / name, names, first_seed=10 * seed)
+        monuseg.make(folder / "zip" / name, names, first_seed=500 + 10 * seed)
         shutil.make_archive(str(data / "MoNuSeg" / name), "zip", folder / "zip", name)
     shutil.rmtree(folder / "zip")
     for name in ("CryoNuSeg", "CoNSeP"):
