@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -211,19 +210,15 @@ def test_every_setting_of_training_matters(tree, run, tmp_path):
         assert any(not np.array_equal(base[k], other[k]) for k in base), change
 
 
-def _start(tree, out, *more):
-    return subprocess.Popen(
-        [sys.executable, "-m", "nucleate", "train", "tiny.yaml", "-o", str(out),
-         "--set", "train.steps=60", *more],
-        cwd=tree, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
-    undisturbed = _start(tree, tmp_path / "whole")
-    assert undisturbed.wait(timeout=300) == 0
-    killed = _start(tree, tmp_path / "killed")
+    recipe = load_recipe(tree / "tiny.yaml", ["train.steps=60"])
+    train_recipe(recipe, tree, tmp_path / "whole")
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "nucleate", "train", "tiny.yaml", "-o", str(tmp_path / "killed"),
+         "--set", "train.steps=60"],
+        cwd=tree, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     wanted = np.random.default_rng(seed).integers(4, 56)
     log = tmp_path / "killed" / "log.txt"
     for _ in range(3000):
@@ -231,11 +226,10 @@ def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
         steps = log.read_text().count(" · loss ") * 3 if log.exists() else 0
         if steps >= wanted or killed.poll() is not None:
             break
-    os.kill(killed.pid, signal.SIGKILL)
+    killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model").exists()
-    resumed = _start(tree, tmp_path / "killed", "--resume")
-    assert resumed.wait(timeout=300) == 0
+    train_recipe(recipe, tree, tmp_path / "killed", resume=True)
     assert "resuming from step-" in log.read_text()
     one, other = (load_file(tmp_path / n / "model" / "model.safetensors")
                   for n in ("whole", "killed"))  # fmt: skip
