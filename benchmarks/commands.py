@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))
 
 from benchmarks.timing import cpu_name  # noqa: E402
 
-from nucleate.datasets.collect import list_entries  # noqa: E402
-from nucleate.run_folder import git_commit  # noqa: E402
+from nucleate.datasets.loading import list_entries  # noqa: E402
+from nucleate.environment import git_commit  # noqa: E402
 
 OUT = ROOT / "docs" / "results" / "commands.json"
 TILES, MODEL, MPP, SLIDE_PX, NETWORK_PX = 14, "mtl-small", 0.25, 8192, 1536
@@ -42,7 +42,7 @@ import json, sys, time
 from pathlib import Path
 from PIL import Image
 from nucleate import load_model, segment
-from nucleate.labels import paint
+from nucleate.geometry.labels import paint
 model = load_model(sys.argv[2], device="cpu", threads=1)
 images = [np.asarray(Image.open(path)) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 paint(segment(images[0], model, 0.25), images[0].shape[:2])
@@ -103,9 +103,9 @@ def stardist(data: Path, venvs: Path, minutes: float) -> tuple[Path, Path]:
     """Return StarDist's Python and its trained weights, made where they are missing."""
     from run import PEERS, environment, trained_stardist
 
-    from nucleate.checkpoint import find_model, read_card
     from nucleate.config import Recipe
-    from nucleate.datasets.collect import collect
+    from nucleate.datasets.loading import collect
+    from nucleate.models.card import find_model, read_card
 
     venv = venvs / "StarDist"
     reason = environment(venv, PEERS["StarDist"])

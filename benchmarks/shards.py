@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from timing import fastest
 
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.entry import Entry
+from nucleate.datasets.base import Entry
+from nucleate.datasets.loading import list_entries
 from nucleate.datasets.shards import Scaling, write_shards
 from nucleate.types import Sample
 

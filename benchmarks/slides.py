@@ -86,12 +86,12 @@ def seams(folder: Path) -> dict[str, Any]:
     from tests.conftest import OracleBackend, oracle_card
 
     from nucleate import postprocess
+    from nucleate.geometry.labels import boxes_areas
     from nucleate.inference.backends import Model
-    from nucleate.inference.batch import segment_files
     from nucleate.inference.pipeline import EngineOptions
-    from nucleate.inference.source_run import BatchOptions
-    from nucleate.io.nuclei import open_nuclei
-    from nucleate.labels import boxes_areas
+    from nucleate.results.parquet import open_nuclei
+    from nucleate.slides.outputs import BatchOptions
+    from nucleate.slides.segment_many import segment_files
 
     edge = 20_000
     block = painted_block(tissue_block())
@@ -133,7 +133,7 @@ def seams(folder: Path) -> dict[str, Any]:
 
 def tile_sizes(folder: Path, slide: Path, small: Path, precision: str) -> dict[str, Any]:
     """Return how far results of the bundled model agree, one tile size against another."""
-    from nucleate.io.nuclei import open_nuclei
+    from nucleate.results.parquet import open_nuclei
 
     def found(path: Path, tile: int) -> Any:
         out = folder / f"{path.stem}-{tile}"
@@ -212,9 +212,9 @@ def speed(folder: Path) -> dict[str, Any]:
     from nucleate import load_model
     from nucleate.inference.engine import as_slide
     from nucleate.inference.pipeline import EngineOptions
-    from nucleate.inference.regions import plan_regions
-    from nucleate.inference.tissue import survey
-    from nucleate.io.slides import open_source
+    from nucleate.quality.tissue import survey
+    from nucleate.readers.opening import open_source
+    from nucleate.slides.work_units import plan_regions
 
     slide_file = folder / "speed.tif"
     write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 10))
@@ -331,7 +331,7 @@ def files(folder: Path, slides: Path) -> list[dict[str, Any]]:
 
 def main(part: str, *words: str) -> None:
     """Measure one part and write it beside the others."""
-    from nucleate.run_folder import git_commit
+    from nucleate.environment import git_commit
 
     with tempfile.TemporaryDirectory() as scratch:
         found = globals()[part](Path(scratch), *map(Path, words))

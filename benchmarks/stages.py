@@ -19,9 +19,10 @@ from skimage.segmentation import watershed as reference_watershed
 
 from nucleate import load_model
 from nucleate.features import measure
-from nucleate.io.images import read_image
-from nucleate.labels import flood, largest_pieces, rasterise, trace
+from nucleate.geometry.labels import flood, largest_pieces
+from nucleate.geometry.outlines import rasterise, trace
 from nucleate.postprocess import DECODERS, flat
+from nucleate.readers.images import read_image
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "src/nucleate/example/cmu-1-small-region.tif"

@@ -15,7 +15,7 @@ import numpy as np
 from timing import fastest
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
-from nucleate.io.images import read_image
+from nucleate.readers.images import read_image
 from nucleate.stain.normalise import METHODS, fit
 
 EXAMPLE = Path(__file__).parents[1] / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from nucleate.checkpoint import INT8, ONNX, find_model, read_card
-from nucleate.run_folder import git_commit
+from nucleate.environment import git_commit
+from nucleate.models.card import INT8, ONNX, find_model, read_card
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "streams.json"
 TILES, BATCHES, ROUNDS, MEGAPIXELS = (512, 1024, 1536), (1, 4), 3, 12.0

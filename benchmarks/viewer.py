@@ -20,8 +20,8 @@ from statistics import median
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from nucleate.io.nuclei import writer
-from nucleate.run_folder import git_commit
+from nucleate.environment import git_commit
+from nucleate.results.parquet import writer
 from nucleate.types import Frame, Instances
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "viewer.json"

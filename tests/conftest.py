@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from nucleate import cli, postprocess
+from nucleate.cards import ModelCard
+from nucleate.geometry.labels import largest_pieces
 from nucleate.inference.backends import Model
-from nucleate.labels import largest_pieces
-from nucleate.types import ModelCard
 
 LONGEST = (
     "test_pages.py", "test_train.py", "test_pretrain.py", "test_crossval.py", "test_recipes.py",

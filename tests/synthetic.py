@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nucleate.labels import compact, largest_pieces
+from nucleate.geometry.labels import compact, largest_pieces
 from nucleate.stain.deconvolution import from_stains
 
 

@@ -39,8 +39,8 @@ class Block:
 @lru_cache(maxsize=1)
 def tissue_block() -> Block:
     """Return the bundled example at 0.25 um/px, with what the bundled model finds, mirrored."""
-    from nucleate.io.slides import ArraySource
-    from nucleate.labels import paint
+    from nucleate.geometry.outlines import paint
+    from nucleate.readers.array import ArraySource
 
     path = Path(nucleate.__file__).parent / "example" / "cmu-1-small-region.tif"
     small, _ = nucleate.read_image(path)

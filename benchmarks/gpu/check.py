@@ -19,13 +19,13 @@ from PIL import Image
 from tests.synthetic_slide import Block, mirrored, write_slide
 
 from nucleate import load_model, segment
-from nucleate.checkpoint import DEFAULT_MODEL, EXAMPLE, bundled_models
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.evaluation.score import compare
+from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.labels import paint
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
-from nucleate.metrics.report import compare
+from nucleate.models.card import DEFAULT_MODEL, EXAMPLE, bundled_models
 from nucleate.types import Int32, UInt8
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from benchmarks.gpu.check import example
 from tests.synthetic_slide import Block, mirrored, write_slide
 
 from nucleate import load_model
-from nucleate.checkpoint import DEFAULT_MODEL, bundled_models, find_model, read_card
-from nucleate.inference.backends import read_weights
-from nucleate.inference.batch import segment_files
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.inference.source_run import BatchOptions
-from nucleate.models import build
+from nucleate.inference.torch_backend import read_weights
+from nucleate.models.card import DEFAULT_MODEL, bundled_models, find_model, read_card
+from nucleate.models.families import build
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import segment_files
 
 if TYPE_CHECKING:
     from benchmarks.gpu.run import Findings

@@ -66,7 +66,7 @@ def _needed_core(folder: Path, python: str, tags: list[str]) -> str:
 
 def write_images(folder: Path, data: Path) -> None:
     """Write the validation images as JPEG of quality 95, their ground truth as 16-bit PNG."""
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
 
     folder.mkdir(parents=True, exist_ok=True)
     archive = data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip"

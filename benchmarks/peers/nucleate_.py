@@ -8,10 +8,10 @@ import numpy as np
 from common import Segment, run
 
 from nucleate import load_model
+from nucleate.geometry.outlines import paint
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.slides import ArraySource
-from nucleate.labels import paint
+from nucleate.readers.array import ArraySource
 
 
 def make(options: argparse.Namespace) -> Segment:

@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.checkpoint import bundled_models, find_model, read_card
 from nucleate.config import Recipe
-from nucleate.datasets.collect import collect, list_entries
-from nucleate.evaluate import log_test_use
-from nucleate.metrics.report import Report, compare
-from nucleate.run_folder import git_commit
+from nucleate.datasets.loading import collect, list_entries
+from nucleate.environment import git_commit
+from nucleate.evaluation.ledger import log_test_use
+from nucleate.evaluation.report import Report
+from nucleate.evaluation.score import compare
+from nucleate.models.card import bundled_models, find_model, read_card
 from nucleate.types import Sample
 
 HERE = Path(__file__).parent

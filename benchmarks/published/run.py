@@ -36,16 +36,17 @@ from plan import Cost, Item, Plan
 from store import COCO, TRAINING, Meter, Queue, processor, read
 
 from nucleate.errors import NucleateError, TrainingError
-from nucleate.io.files import write_text
-from nucleate.run_folder import RunFolder
+from nucleate.files import write_text
+from nucleate.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 TEST = "MoNuSeg/MoNuSegTestData.zip"
 MEASURED, ROUND = 6, 3  # steps that are timed, and between validations
 PROGRAMS = str(ROOT / "docs" / "programs")
 LOADED = (  # at the start, so that changes of the code do not reach a queue that is at work
-    "nucleate.cli", "nucleate.train", "nucleate.pretrain", "nucleate.evaluate",
-    "nucleate.inference.load", "nucleate.report.gather", "keep_experiment",
+    "nucleate.cli", "nucleate.training.trainer", "nucleate.pretraining.pretrainer",
+    "nucleate.evaluation.evaluate", "nucleate.inference.loading", "nucleate.reports.run_results",
+    "keep_experiment",
 )  # fmt: skip
 
 METER = Meter()

@@ -11,8 +11,8 @@ from typing import Any
 
 from plan import Cost, Facts, Item, Plan
 
-from nucleate.io.files import write_text
-from nucleate.run_folder import RunFolder
+from nucleate.files import write_text
+from nucleate.training.run_folder import RunFolder
 
 TRAINING = "MoNuSeg/MoNuSeg 2018 Training Data.zip"
 COCO = {  # made here from what is published: reader, path, options

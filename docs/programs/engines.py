@@ -21,19 +21,20 @@ import cv2
 import numpy as np
 
 from nucleate import load_model
-from nucleate.checkpoint import INT8, ONNX, find_model, weights_digest
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.monuseg import is_official_test
-from nucleate.evaluate import log_test_use
+from nucleate.datasets.loading import list_entries
+from nucleate.datasets.test_sets import is_official_test
+from nucleate.environment import git_commit
+from nucleate.evaluation.ledger import log_test_use
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.evaluation.report import Report
+from nucleate.evaluation.score import PictureScore, compare
+from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei, predict_maps
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.slides import ArraySource
-from nucleate.labels import paint
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
-from nucleate.metrics.report import PictureScore, Report, compare
-from nucleate.run_folder import git_commit
+from nucleate.models.card import INT8, ONNX, find_model, weights_digest
+from nucleate.readers.array import ArraySource
 from nucleate.types import Int32, Maps, Sample, UInt8
 
 RESULTS = Path(__file__).parents[1] / "results"

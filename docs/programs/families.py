@@ -34,7 +34,7 @@ def measure(model: str) -> dict[str, float]:
     from nucleate import load_model
     from nucleate.inference.engine import find_nuclei
     from nucleate.inference.pipeline import EngineOptions
-    from nucleate.io.slides import open_source
+    from nucleate.readers.opening import open_source
 
     ready = load_model(model, device="cpu", threads=1)
     source = open_source(EXAMPLE)

@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nucleate.checkpoint import BUNDLED, read_card, write_card
 from nucleate.config import DataConfig
-from nucleate.datasets.collect import collect
-from nucleate.fingerprints import MOST_BITS, fingerprint, fingerprints, is_copy
-from nucleate.inference.batch import find_sources
-from nucleate.io.images import read_image
+from nucleate.datasets.loading import collect
+from nucleate.models.card import BUNDLED, read_card, write_card
+from nucleate.models.fingerprints import MOST_BITS, fingerprint, fingerprints, is_copy
+from nucleate.readers.images import read_image
+from nucleate.slides.find_sources import find_sources
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -19,17 +19,17 @@ import cv2
 import numpy as np
 
 from nucleate import load_model
-from nucleate.datasets.collect import list_entries
+from nucleate.datasets.loading import list_entries
 from nucleate.datasets.splits import bare_name
+from nucleate.environment import git_commit
+from nucleate.evaluation.metrics.instance import aji, matches, panoptic
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.geometry.labels import boxes_areas
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import predict_maps
-from nucleate.io.slides import ArraySource
-from nucleate.labels import boxes_areas
 from nucleate.mask_nms import mask_nms, spread
-from nucleate.metrics.instance import aji, matches, panoptic
-from nucleate.metrics.matching import overlap
 from nucleate.postprocess import complete_thresholds, flat, watershed
-from nucleate.run_folder import git_commit
+from nucleate.readers.array import ArraySource
 from nucleate.types import Maps, Sample
 
 OUT = Path(__file__).parents[2] / "docs" / "results" / "fusion.json"

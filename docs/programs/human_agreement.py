@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from nucleate.datasets.collect import list_entries
-from nucleate.metrics.report import Report, compare
+from nucleate.datasets.loading import list_entries
+from nucleate.evaluation.report import Report
+from nucleate.evaluation.score import compare
 
 RESULTS = Path(__file__).parents[1] / "results" / "human-agreement"
 PAIRS = {

@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 from nucleate.config import Recipe
-from nucleate.io.files import write_text
-from nucleate.metrics.report import METRICS, no_nan
-from nucleate.report.gather import RunResult, gather
-from nucleate.run_folder import RunFolder
+from nucleate.evaluation.report import no_nan
+from nucleate.evaluation.score import METRICS
+from nucleate.files import write_text
+from nucleate.reports.run_results import RunResult, gather
+from nucleate.training.run_folder import RunFolder
 
 OUT = Path(__file__).parents[1] / "results" / "experiments"
 

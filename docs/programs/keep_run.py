@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from nucleate.checkpoint import read_card
-from nucleate.run_folder import RunFolder
+from nucleate.models.card import read_card
+from nucleate.training.run_folder import RunFolder
 
 TRAINED = ("weight", "bias")
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import oracles
 
-from nucleate.checkpoint import read_card
+from nucleate.models.card import read_card
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "model-search"
@@ -194,9 +194,9 @@ def summarise(data: Path) -> None:
     import numpy as np
 
     from nucleate import load_model
-    from nucleate.datasets.collect import list_entries
-    from nucleate.evaluate import evaluate_model
-    from nucleate.run_folder import git_commit
+    from nucleate.datasets.loading import list_entries
+    from nucleate.environment import git_commit
+    from nucleate.evaluation.evaluate import evaluate_model
 
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     found: dict[str, Any] = before.get("found", {})

@@ -48,7 +48,7 @@ def folder(variant: str) -> Path:
 def train(data: Path) -> None:
     """Cross-validate every variant; finished ones are left alone, broken off ones go on."""
     from nucleate.config import load_recipe
-    from nucleate.crossval import CrossvalOptions, cross_validate
+    from nucleate.training.crossval import CrossvalOptions, cross_validate
 
     for variant, changes in VARIANTS.items():
         out = folder(variant)
@@ -65,9 +65,9 @@ def train(data: Path) -> None:
 def summarise() -> None:
     """Write the figures of every variant and its paired difference from the whole network."""
     from nucleate.config import load_recipe
-    from nucleate.evaluate import read_scores
-    from nucleate.metrics.paired import paired
-    from nucleate.metrics.report import mean_interval
+    from nucleate.evaluation.compare import paired
+    from nucleate.evaluation.report import mean_interval
+    from nucleate.evaluation.scores import read_scores
 
     whole = read_scores(folder(ALL)).metrics
     recipe = load_recipe(folder(ALL) / "recipe.yaml")

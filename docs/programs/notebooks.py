@@ -131,9 +131,9 @@ def _lay_out(data: Path, folder: Path) -> None:
 
 def _tile(folder: Path) -> Path:
     """Return a picture at 0.25 µm per pixel: a part of the bundled example, enlarged."""
-    from nucleate.io.grids import Slide
-    from nucleate.io.images import write_png
-    from nucleate.io.slides import open_source
+    from nucleate.readers.opening import open_source
+    from nucleate.readers.reader import Slide
+    from nucleate.results.images import write_png
 
     source = open_source(ROOT / "src/nucleate/example/cmu-1-small-region.tif")
     path = folder / "cut.png"

@@ -20,13 +20,13 @@ import numpy as np
 
 from nucleate import load_model
 from nucleate.config import load_recipe
-from nucleate.datasets.collect import collect
+from nucleate.datasets.loading import collect
+from nucleate.environment import git_commit
+from nucleate.evaluation.metrics.instance import aji, matches, panoptic
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.evaluation.metrics.pixel import confusion
+from nucleate.geometry.labels import compact, largest_pieces
 from nucleate.inference.engine import predict_maps
-from nucleate.io.slides import ArraySource
-from nucleate.labels import compact, largest_pieces
-from nucleate.metrics.instance import aji, matches, panoptic
-from nucleate.metrics.matching import overlap
-from nucleate.metrics.pixel import confusion
 from nucleate.postprocess import (
     DECODERS,
     complete_thresholds,
@@ -35,7 +35,7 @@ from nucleate.postprocess import (
     mean_score,
     watershed,
 )
-from nucleate.run_folder import git_commit
+from nucleate.readers.array import ArraySource
 from nucleate.targets import encode
 from nucleate.types import Int32, Maps
 

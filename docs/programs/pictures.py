@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nucleate import load_model, segment
 from nucleate.datasets.monuseg import entries
-from nucleate.io.exports import OUTLINE_RGB, draw_outlines
-from nucleate.io.images import read_image
-from nucleate.io.slides import ArraySource
-from nucleate.labels import boxes_areas, compact, largest_pieces, paint, trace
-from nucleate.metrics.matching import overlap
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines
+from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
+from nucleate.geometry.outlines import paint, trace
+from nucleate.readers.array import ArraySource
+from nucleate.readers.images import read_image
 from nucleate.types import Frame, Instances
 
 OUT = Path(__file__).parents[1] / "pictures"

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from nucleate.metrics.report import mean_interval
+from nucleate.evaluation.report import mean_interval
 
 OUT = Path(__file__).parents[1] / "results" / "seeds.json"
 METRICS = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}

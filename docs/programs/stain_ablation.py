@@ -69,9 +69,9 @@ def recipe_of(variant: str, seed: int, data: Path) -> object:
 
 def train(data: Path) -> None:
     """Train every variant with every seed; finished ones are left alone, broken off ones go on."""
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
     from nucleate.datasets.splits import Split, write_split
-    from nucleate.train import train_recipe
+    from nucleate.training.trainer import train_recipe
 
     entries = list_entries("monuseg", data / MONUSEG, {})
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -92,9 +92,9 @@ def train(data: Path) -> None:
 
 def evaluate(data: Path) -> None:
     """Score every trained run; finished ones are left alone."""
-    from nucleate.datasets.collect import list_entries
-    from nucleate.evaluate import evaluate_model
-    from nucleate.inference.load import load_model
+    from nucleate.datasets.loading import list_entries
+    from nucleate.evaluation.evaluate import evaluate_model
+    from nucleate.inference.loading import load_model
 
     for seed in SEEDS:
         for variant in VARIANTS:

@@ -19,8 +19,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from nucleate.datasets.collect import list_entries
-from nucleate.io.images import write_labels, write_png
+from nucleate.datasets.loading import list_entries
+from nucleate.results.images import write_labels, write_png
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 SLIDE = "slides/aperio_svs/CMU-1-Small-Region.svs"

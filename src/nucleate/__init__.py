@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from nucleate._version import __version__
 
 # Three of the packages that nucleate uses send usage data to their makers, and write into the home,
 # as soon as they are imported: OpenVINO and NNCF through a package that they also do without, and
@@ -27,35 +27,37 @@ _HOME = {
     "Sample": "nucleate.types",
     "Instances": "nucleate.types",
     "Frame": "nucleate.types",
-    "ModelCard": "nucleate.types",
+    "ModelCard": "nucleate.cards",
     "NucleateError": "nucleate.errors",
     # use
     "segment": "nucleate.inference.engine",
-    "load_model": "nucleate.inference.load",
-    "read_image": "nucleate.io.images",
-    "read_labels": "nucleate.io.images",
-    "open_nuclei": "nucleate.io.nuclei",
-    "list_entries": "nucleate.datasets.collect",
+    "load_model": "nucleate.inference.loading",
+    "read_image": "nucleate.readers.images",
+    "read_labels": "nucleate.annotations.label_images",
+    "open_nuclei": "nucleate.results.parquet",
+    "list_entries": "nucleate.datasets.loading",
     # measure
-    "compare": "nucleate.metrics.report",
+    "compare": "nucleate.evaluation.score",
     # learn
     "load_recipe": "nucleate.config",
-    "train_recipe": "nucleate.train",
+    "train_recipe": "nucleate.training.trainer",
 }
 
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from nucleate.annotations.label_images import read_labels
+    from nucleate.cards import ModelCard
     from nucleate.config import load_recipe
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
     from nucleate.errors import NucleateError
+    from nucleate.evaluation.score import compare
     from nucleate.inference.engine import segment
-    from nucleate.inference.load import load_model
-    from nucleate.io.images import read_image, read_labels
-    from nucleate.io.nuclei import open_nuclei
-    from nucleate.metrics.report import compare
-    from nucleate.train import train_recipe
-    from nucleate.types import Frame, Instances, ModelCard, Sample
+    from nucleate.inference.loading import load_model
+    from nucleate.readers.images import read_image
+    from nucleate.results.parquet import open_nuclei
+    from nucleate.training.trainer import train_recipe
+    from nucleate.types import Frame, Instances, Sample
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -21,8 +21,15 @@ import cv2
 import numpy as np
 import yaml
 
-from nucleate import __version__
-from nucleate.checkpoint import (
+from nucleate._version import __version__
+from nucleate.cards import INSTANCES, ModelCard
+from nucleate.config import Recipe
+from nucleate.errors import ConfigError, ModelError
+from nucleate.files import atomic
+from nucleate.geometry.draw import draw_outlines
+from nucleate.inference.engine import segment
+from nucleate.inference.loading import load_model
+from nucleate.models.card import (
     BUNDLED,
     CARD,
     EXAMPLE,
@@ -32,15 +39,9 @@ from nucleate.checkpoint import (
     read_card,
     trusted_file,
 )
-from nucleate.config import Recipe
-from nucleate.errors import ConfigError, ModelError
-from nucleate.inference.engine import segment
-from nucleate.inference.load import load_model
-from nucleate.io.exports import draw_outlines
-from nucleate.io.files import atomic
-from nucleate.io.grids import Slide
-from nucleate.io.slides import open_source
-from nucleate.types import INSTANCES, ModelCard, UInt8
+from nucleate.readers.opening import open_source
+from nucleate.readers.reader import Slide
+from nucleate.types import UInt8
 
 _FORMAT = "0.5.3"
 _EXAMPLE_AT = (170, 40)  # µm from the corner of the example: where tissue is

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from nucleate.errors import ConfigError, nearest
-from nucleate.io.files import read_text
+from nucleate.files import read_text
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -140,7 +140,7 @@ class ModelConfig(Strict):
     """Which network."""
 
     family: str
-    """Key of `nucleate.models.MODELS`."""
+    """Key of `nucleate.models.families.MODELS`."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the family's class."""
 

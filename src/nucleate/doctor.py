@@ -8,9 +8,9 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-from nucleate import __version__
-from nucleate.checkpoint import BUNDLED, DEFAULT_MODEL, bundled_models, read_card
+from nucleate._version import __version__
 from nucleate.errors import NucleateError, install, optional
+from nucleate.models.card import BUNDLED, DEFAULT_MODEL, bundled_models, read_card
 
 _EXTRAS = {
     "data": ("matplotlib", "scipy"),
@@ -61,7 +61,7 @@ def _engines() -> tuple[bool, list[str]]:
     import numpy as np
 
     from nucleate.inference.engine import segment
-    from nucleate.inference.load import load_model
+    from nucleate.inference.loading import load_model
 
     lines = []
     healthy = False

@@ -47,14 +47,14 @@ def measure(
         Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23(4):291-299 (stains).
 
     Example:
-        >>> from nucleate.labels import trace
+        >>> from nucleate.geometry.labels import trace
         >>> labels = np.ones((3, 3), np.int32)
         >>> xy, offsets, _ = trace(labels)
         >>> table = measure(labels, np.full((3, 3, 3), 255, np.uint8), xy, offsets, mpp=0.5)
         >>> float(table["area_um2"][0]), float(table["eccentricity"][0])
         (2.25, 0.0)
     """
-    from nucleate import _kernels
+    from nucleate.geometry import kernels as _kernels
 
     n = len(offsets) - 1
     sums, counts = _kernels.measure(
@@ -101,7 +101,7 @@ def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDAr
         >>> near["neighbours_50um"].tolist(), near["nearest_um"].tolist()
         ([1, 1, 0], [25.0, 25.0, nan])
     """
-    from nucleate import _kernels
+    from nucleate.geometry import kernels as _kernels
 
     radius = RADIUS_UM / mpp
     if not len(others_xy):

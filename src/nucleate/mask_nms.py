@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nucleate.labels import largest_pieces
+from nucleate.geometry.labels import largest_pieces
 from nucleate.types import Bool, Float32, Int32, Layer, Maps
 
 

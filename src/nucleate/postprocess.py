@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, nearest, pick
-from nucleate.labels import boxes_areas, compact, flood, largest_pieces
+from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
 from nucleate.mask_nms import mask_nms
-from nucleate.types import TYPE, Float32, Int16, Int32, Layer, Maps
+from nucleate.types import Float32, Int16, Int32, Layer, Maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
         >>> mean_score(np.array([[1, 1]], np.int32), np.array([[0.5, 1.0]], np.float32)).tolist()
         [0.75]
     """
-    from nucleate import _kernels
+    from nucleate.geometry import kernels as _kernels
 
     areas, sums = _kernels.sums(labels, foreground, int(labels.max(initial=0))).T
     return np.asarray(sums / np.maximum(areas, 1), np.float32)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, pick
-from nucleate.labels import boxes_areas, compact, distance_inside
-from nucleate.types import TYPE, Bool, Float32, Int16, Int32
+from nucleate.geometry.labels import boxes_areas, compact, distance_inside
+from nucleate.types import Bool, Float32, Int16, Int32
 
 
 @dataclass(frozen=True, slots=True)

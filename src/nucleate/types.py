@@ -1,14 +1,8 @@
-"""The types that cross every border of the package: axes, dtypes and units are fixed here.
-
-Images are uint8 RGB of shape (H, W, 3); labels are int32 of shape (H, W) with 0 as background;
-coordinates are (x, y) pixels of level 0 of the file, with the origin at the outer corner of the
-first pixel: the pixel in column c and row r has its centre at (c + 0.5, r + 0.5). A unit or an axis
-that is not said here is in the name: `_xy _yx _xyxy _px _um mpp` (micrometres per pixel).
-"""
+"""The types that cross every border of the package: axes, dtypes and units are fixed here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -25,13 +19,8 @@ Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-SAME_MPP = 0.05  # within 5 % nothing is resampled
 Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a detector DETECTED
-DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
-MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
-INSTANCES = "instances"  # the head of detectors; all others are maps
 _SHOWN = 2_000  # nuclei that a notebook draws
-TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,183 +312,6 @@ class Layer:
     labels: Int32
     scores: Float32
     classes: Int16
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """Everything that must be known to run a model, to trust it and to cite it.
-
-    Attributes:
-        name: short name of the model.
-        version: of the weights.
-        family: key of `nucleate.models.MODELS`.
-        arguments: keyword arguments that build the network of `family`.
-        heads: names of the output maps, keys of `nucleate.targets.HEADS`.
-        decoder: key of `nucleate.postprocess.DECODERS`.
-        thresholds: the decoder's parameters, tuned on validation data.
-        mpp: micrometres per pixel that the network works at.
-        align_px: tile origins and sizes are multiples of this.
-        halo_px: context that a tile reads around its core.
-        classes: names of the nucleus classes, in order of their number.
-        training_data: one entry per data set: name, images, nuclei, licence, citation; and one
-            with the groups (patients) and fingerprints of the images trained and chosen on.
-        licence: of the weights (SPDX expression), as the training data allow.
-        metrics: results on the validation images.
-        files: file name -> SHA-256.
-        package_version: of nucleate, when the card was written.
-        recipe: the resolved recipe of the run.
-        notes: what a user has to know.
-        stain: the fitted stain normaliser that pictures pass first, None for none.
-    """
-
-    name: str
-    version: str
-    family: str
-    arguments: dict[str, Any]
-    heads: list[str]
-    decoder: str
-    thresholds: dict[str, float]
-    mpp: float
-    align_px: int
-    halo_px: int
-    classes: list[str]
-    training_data: list[dict[str, Any]]
-    licence: str
-    metrics: dict[str, Any]
-    files: dict[str, str]
-    package_version: str
-    recipe: dict[str, Any]
-    notes: str = ""
-    stain: dict[str, Any] | None = None
-
-    @classmethod
-    def field_names(cls) -> list[str]:
-        """Return the names of all fields, the keys of the card's JSON."""
-        return [entry.name for entry in fields(cls)]
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderCard:
-    """Everything that must be known to start a training from a pretrained encoder, and to cite it.
-
-    Attributes:
-        name: of the pretraining.
-        version: of the weights.
-        family: key of `nucleate.models.MODELS`.
-        arguments: keyword arguments that build the network whose encoder this is.
-        task: key of `nucleate.pretrain.PRETEXTS`.
-        mpp: micrometres per pixel that it was trained at.
-        training_data: one entry per data set or folder: name, images, licence, citation; and one
-            with the groups (patients) and the fingerprints of the images that were looked at,
-            without labels.
-        licence: of the weights (SPDX expression), as the pictures allow.
-        metrics: how well the task is solved on held-out pictures, and what guessing gives.
-        files: file name -> SHA-256.
-        package_version: of nucleate, when the card was written.
-        recipe: the resolved recipe of the run.
-        notes: what the weights were before the first step.
-    """
-
-    name: str
-    version: str
-    family: str
-    arguments: dict[str, Any]
-    task: str
-    mpp: float
-    training_data: list[dict[str, Any]]
-    licence: str
-    metrics: dict[str, Any]
-    files: dict[str, str]
-    package_version: str
-    recipe: dict[str, Any]
-    notes: str = ""
-
-
-def detects(heads: list[str]) -> bool:
-    """Return whether a network with these heads gives boxes, scores and masks instead of maps.
-
-    Example:
-        >>> detects(["foreground"]), detects(["instances"])
-        (False, True)
-    """
-    return heads == [INSTANCES]
-
-
-def output_names(heads: list[str]) -> list[str]:
-    """Return the names of what a network with these heads gives.
-
-    Example:
-        >>> output_names(["foreground"]), output_names(["instances"])
-        (['foreground'], ['boxes', 'scores', 'masks'])
-    """
-    return list(DETECTED) if detects(heads) else heads
-
-
-def check_mpp(mpp: object) -> float:
-    """Return micrometres per pixel as a float, or raise when no microscope can have them.
-
-    Raises:
-        InputError: not a number from 0.02 to 20.
-
-    Example:
-        >>> check_mpp(0.25)
-        0.25
-    """
-    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.02 <= mpp <= 20:
-        raise InputError(
-            f"mpp = {mpp}: a microscope has 0.02 to 20 um/px. Give that of the scan: 0.25 for 40x, "
-            "0.5 for 20x."
-        )
-    return float(mpp)
-
-
-def resolve_mpp(
-    name: str, stated: float | None, given: float | None, override: bool = False
-) -> float | None:
-    """Return the resolution that counts: what the file states, else what is given.
-
-    Args:
-        name: of the file, for errors.
-        stated: micrometres per pixel as the file has it; None, or what no microscope has, if it
-            states none.
-        given: as the caller has it; None takes what is stated.
-        override: whether `given` counts against a file that states another value.
-
-    Raises:
-        InputError: both are there and differ by more than 5 %, or `given` is out of range.
-
-    Example:
-        >>> resolve_mpp("a", None, 0.25), resolve_mpp("a", 0.252, 0.25)
-        (0.25, 0.252)
-        >>> resolve_mpp("a", 0.5, 0.25, override=True)
-        0.25
-    """
-    if given is None:
-        return stated
-    given = check_mpp(given)
-    if stated is None or not 0.02 <= stated <= 20 or override:
-        return given
-    if abs(given / stated - 1) <= SAME_MPP:
-        return stated
-    raise InputError(
-        f"{name}: the file states {stated:.4g} um/px, but mpp is given as {given:.4g}. Omit mpp to "
-        "use the value of the file, or override it: --override-mpp on the command line, "
-        "override_mpp=True in Python, the option override_mpp of a data set."
-    )
-
-
-def grid_ratio(mpp: object, target: float) -> float:
-    """Return pixels of a grid of `target` um/px per pixel of a grid of `mpp`; 1 within 5 %.
-
-    Raises:
-        InputError: no microscope has this mpp.
-
-    Example:
-        >>> grid_ratio(0.5, 0.25), grid_ratio(0.252, 0.25)
-        (2.0, 1.0)
-    """
-    ratio = check_mpp(mpp) / target
-    return 1.0 if abs(ratio - 1) <= SAME_MPP else ratio
 
 
 def _check(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from nucleate.checkpoint import BUNDLED
+from nucleate.models.card import BUNDLED
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 MINE = {"name": "my data", "licence": "yours", "citation": "yours"}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import shapely
 
-from nucleate.inference.batch import segment_files
-from nucleate.inference.source_run import BatchOptions
-from nucleate.io.nuclei import open_nuclei
-from nucleate.io.results import export_results
+from nucleate.results.convert import export_results
+from nucleate.results.parquet import open_nuclei
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import segment_files
 from tests.conftest import painted
 from tests.synthetic import tissue
 

@@ -10,11 +10,11 @@ import tifffile
 from PIL import Image
 
 from nucleate.config import DataConfig
+from nucleate.curation.convert import TARGETS, convert
 from nucleate.datasets import DATASETS
-from nucleate.datasets.collect import collect, list_entries
-from nucleate.datasets.convert import TARGETS, convert
+from nucleate.datasets.loading import collect, list_entries
 from nucleate.errors import ConfigError, InputError, OutputError
-from nucleate.io.images import read_image
+from nucleate.readers.images import read_image
 from nucleate.types import Sample
 from tests.data import (
     coco,
@@ -582,7 +582,7 @@ def test_folder_description_is_checked(tmp_path):
 
 def test_official_test_parts_are_known_in_every_layout(tmp_path):
     from nucleate.config import DataConfig as Config
-    from nucleate.datasets.collect import list_recipe
+    from nucleate.datasets.loading import list_recipe
     from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
@@ -676,7 +676,7 @@ def test_an_impossible_mpp_is_refused_by_every_reader(tmp_path, wrong):
 
 @pytest.mark.data
 def test_real_counts_are_those_of_their_cards(real_data):
-    from nucleate.datasets.check import check
+    from nucleate.curation.check import check
 
     found = {}
     for name, place, options in (
@@ -715,7 +715,7 @@ def test_real_nuinsseg_sample(real_data):
 
 @pytest.mark.data
 def test_real_monuseg_counts(real_data):
-    from nucleate.labels import compact
+    from nucleate.geometry.labels import compact
 
     found = {}
     for name in ("MoNuSeg 2018 Training Data", "MoNuSegTestData", "extra7"):

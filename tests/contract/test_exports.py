@@ -13,16 +13,18 @@ import tifffile
 from PIL import Image
 
 from nucleate import segment
+from nucleate.annotations.drawing import draw
+from nucleate.annotations.geojson import read_geojson
+from nucleate.annotations.label_images import read_labels
 from nucleate.errors import InputError, OutputError
 from nucleate.features import COLUMNS, no_nuclei
-from nucleate.inference.source_run import Place
-from nucleate.io.annotations import draw, read_geojson
-from nucleate.io.exports import EXPORTERS, PARQUET
-from nucleate.io.files import atomic
-from nucleate.io.images import read_labels
-from nucleate.io.nuclei import open_nuclei, writer
-from nucleate.io.remote import Mirror
-from nucleate.io.slides import ArraySource
+from nucleate.files import atomic
+from nucleate.readers.array import ArraySource
+from nucleate.readers.remote import Mirror
+from nucleate.results.formats import EXPORTERS
+from nucleate.results.names import PARQUET
+from nucleate.results.parquet import open_nuclei, writer
+from nucleate.slides.outputs import Place
 from nucleate.types import Frame
 from tests.conftest import painted
 from tests.errors import says

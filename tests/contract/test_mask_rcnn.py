@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from nucleate.cards import DETECTED
 from nucleate.errors import ConfigError
-from nucleate.labels import largest_pieces
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.geometry.labels import largest_pieces
 from nucleate.losses import DETECTOR_LOSSES
 from nucleate.mask_nms import mask_nms
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
-from nucleate.models import build, flops_per_pixel, mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
+from nucleate.models.families import build, flops_per_pixel, mask_rcnn
 from nucleate.models.mask_rcnn import _inside, _truth
 from nucleate.postprocess import flat
-from nucleate.types import DETECTED
 from tests.errors import says
 from tests.synthetic import tissue
 
@@ -203,7 +203,7 @@ def test_enlarging_keeps_the_coordinates():
 def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
     import onnxruntime
 
-    from nucleate.inference.backends import OpenVinoBackend
+    from nucleate.inference.openvino_backend import OpenVinoBackend
     from tests.conftest import oracle_card
 
     network = _network(**changes)

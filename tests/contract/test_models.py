@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from nucleate.errors import ConfigError
-from nucleate.models import MODELS, build, parameter_count
 from nucleate.models.export import Deploy, export_onnx, round_weights, write_weights
+from nucleate.models.families import MODELS, build, parameter_count
 
 HEADS = ["foreground", "distance"]
 SMALL = {

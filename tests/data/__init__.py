@@ -1,6 +1,6 @@
 """Generators of tiny trees in the layouts of the real data sets."""
 
-from nucleate.datasets.entry import Entry
+from nucleate.datasets.base import Entry
 from nucleate.types import Sample
 
 

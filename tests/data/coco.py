@@ -7,7 +7,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from tests.synthetic import tissue
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tifffile
 
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from tests.synthetic import tissue
 
 TRAIN = ("TCGA-A7-A13E-01Z-00-DX1", "TCGA-B0-5711-01Z-00-DX1", "TCGA-18-5592-01Z-00-DX1")

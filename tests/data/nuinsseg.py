@@ -9,7 +9,7 @@ import roifile
 import tifffile
 from PIL import Image
 
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from tests.synthetic import tissue
 
 TILES = {

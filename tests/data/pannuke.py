@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nucleate.labels import compact
+from nucleate.geometry.labels import compact
 from tests.synthetic import tissue
 
 

@@ -6,7 +6,7 @@ import json
 
 from PIL import Image
 
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from tests.synthetic import tissue
 
 

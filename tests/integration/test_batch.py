@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from nucleate.errors import InputError
-from nucleate.evaluate import evaluate_files
+from nucleate.evaluation.evaluate import evaluate_files
 from nucleate.inference.backends import Model
-from nucleate.inference.batch import expand_sources, result_stems, segment_files
-from nucleate.inference.source_run import BatchOptions
-from nucleate.inference.summary import merge
-from nucleate.io.results import export_results
-from nucleate.viewer.shown import open_shown
+from nucleate.results.convert import export_results
+from nucleate.slides.find_sources import expand_sources, result_stems
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import segment_files
+from nucleate.slides.summary import merge
+from nucleate.viewer.contents import open_shown
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.synthetic import tissue
 
@@ -142,8 +143,8 @@ def test_several_processes_write_into_one_folder(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from nucleate.inference.summary import add_to_summary
-from nucleate.io.remote import Mirror
+from nucleate.slides.summary import add_to_summary
+from nucleate.readers.remote import Mirror
 for i in range(20):
     row = {"source": f"{sys.argv[1]}-{i}", "status": "failed", "error": ""}
     add_to_summary(Mirror(Path(sys.argv[2]), None), {"engine": "x", "sources": [row]})

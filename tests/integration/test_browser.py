@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nucleate.geometry.labels import boxes_areas
+from nucleate.geometry.outlines import trace
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.images import write_labels
-from nucleate.io.slides import ArraySource
-from nucleate.labels import boxes_areas, trace
+from nucleate.readers.array import ArraySource
+from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances
+from nucleate.viewer.contents import keep, open_shown
 from nucleate.viewer.queue import Limits, Queue
 from nucleate.viewer.serving import bound, make_server
-from nucleate.viewer.shown import keep, open_shown
 from tests.conftest import painted
 from tests.synthetic import scattered
 

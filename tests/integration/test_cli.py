@@ -16,11 +16,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nucleate.checkpoint import find_model, read_card, write_card
+from nucleate.annotations.label_images import read_labels
 from nucleate.datasets import DATASETS
-from nucleate.fingerprints import fingerprints
-from nucleate.io.exports import OWN_IMAGES
-from nucleate.io.images import read_image, read_labels, write_labels
+from nucleate.models.card import find_model, read_card, write_card
+from nucleate.models.fingerprints import fingerprints
+from nucleate.readers.images import read_image
+from nucleate.results.images import write_labels
+from nucleate.results.names import OWN_IMAGES
 from tests.data import folder, hovernet, monuseg, nuinsseg
 from tests.errors import says
 from tests.synthetic import tissue
@@ -635,7 +637,7 @@ def test_prepare_and_read_back(tmp_path, nucleate):
 @pytest.mark.parametrize("scheme", ["kfold", "leave-one-patient-out"])
 def test_split_schemes_write_files_that_train_reads(tmp_path, nucleate, scheme):
     from nucleate.config import load_recipe
-    from nucleate.datasets.collect import collect
+    from nucleate.datasets.loading import collect
 
     folder.make(tmp_path / "in", 5)
     sets = 'data.sets=[{"name": "folder", "path": "in", "options": {"mpp": 0.25}}]'

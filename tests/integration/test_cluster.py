@@ -14,12 +14,13 @@ import pytest
 import yaml
 
 from nucleate.errors import ConfigError, InputError, ModelError, OutputError
-from nucleate.inference.batch import expand_sources, segment_files
-from nucleate.inference.cluster import ModelSpec, connect, read_profile, start_slurm
-from nucleate.inference.load import load_model
+from nucleate.inference.loading import load_model
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.inference.source_run import BatchOptions
-from nucleate.io.remote import Mirror, fetch, is_url
+from nucleate.readers.remote import Mirror, fetch, is_url
+from nucleate.slides.cluster import ModelSpec, connect, read_profile, start_slurm
+from nucleate.slides.find_sources import expand_sources
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import segment_files
 from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, tissue_block, write_slide
 
@@ -115,7 +116,7 @@ def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
 
 
 def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
-    from nucleate.inference import batch
+    from nucleate.slides import segment_many
 
     sources = [tmp_path / f"{i}.tif" for i in range(12)]
     for i, source in enumerate(sources):
@@ -126,8 +127,8 @@ def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
         told.append("begin")
         return real(path, *rest)
 
-    real = batch.begin
-    monkeypatch.setattr(batch, "begin", begin)
+    real = segment_many.begin
+    monkeypatch.setattr(segment_many, "begin", begin)
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
         summary = segment_files(
             sources, tmp_path / "out", cluster.model(), OPTIONS, told.append, cluster=cluster
@@ -146,7 +147,7 @@ def test_the_number_of_workers_is_told(workers):
 
 
 def test_no_scheduler_is_one_sentence():
-    from nucleate.inference import cluster
+    from nucleate.slides import cluster
 
     waiting = cluster.connect("tcp://127.0.0.1:1", None, ModelSpec("mtl-small"), timeout_s=1)
     with pytest.raises(ConfigError, match=says("Dask scheduler")), waiting:

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from nucleate import load_model, segment
+from nucleate.annotations.label_images import read_labels
 from nucleate.config import load_recipe
-from nucleate.crossval import CrossvalOptions, cross_validate
 from nucleate.datasets.splits import bare_name, read_split
 from nucleate.errors import ConfigError, ModelError, TrainingError
-from nucleate.evaluate import read_scores
-from nucleate.io.images import read_labels
-from nucleate.run_folder import RunFolder
+from nucleate.evaluation.scores import read_scores
+from nucleate.training.crossval import CrossvalOptions, cross_validate
+from nucleate.training.run_folder import RunFolder
 from tests.data import folder
 from tests.errors import says
 from tests.integration.test_train import TINY
@@ -74,8 +74,8 @@ def test_the_summary_is_the_mean_over_folds_of_what_the_models_do(tree, done):
         assert over["sd"] == pytest.approx(np.std(each, ddof=1))
     # a prediction on disk is what the fold's own model draws
     name = bare_name(read_split(out / "splits" / "fold-2.json").parts["test"][0])
-    from nucleate.datasets.collect import list_entries
-    from nucleate.labels import rasterise
+    from nucleate.datasets.loading import list_entries
+    from nucleate.geometry.outlines import rasterise
 
     entry = next(e for e in list_entries("folder", tree[0] / "data", {}) if e.name == name)
     nuclei = segment(entry.read().image, out / "fold-2", mpp=0.25)
@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_or_model_is_named(tree, done, tmp_path):
     checkpoint = RunFolder(copy / "fold-2").checkpoint("last")
     checkpoint.write_bytes(b"x" + checkpoint.read_bytes()[1:])
     recipe = load_recipe(copy / "fold-2" / "recipe.yaml")
-    from nucleate.train import train_recipe
+    from nucleate.training.trainer import train_recipe
 
     with pytest.raises(TrainingError, match=f"fold-2.*{checkpoint.name}: the checkpoint is damag"):
         train_recipe(recipe, tree[0], copy / "fold-2", resume=True)
@@ -221,7 +221,7 @@ def test_a_start_that_saw_the_folds_is_refused(tree, done, tmp_path):
 
 
 def test_gpus_are_dealt_out_among_those_that_are_allowed(tmp_path, monkeypatch):
-    from nucleate import jobs
+    from nucleate.training import parallel as jobs
 
     seen = []
     monkeypatch.setattr(

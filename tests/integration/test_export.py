@@ -11,16 +11,16 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.convert import convert
+from nucleate.curation.convert import convert
+from nucleate.datasets.loading import list_entries
 from nucleate.errors import ConfigError, InputError, OutputError
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
 from nucleate.features import no_nuclei
-from nucleate.inference.batch import BatchOptions, segment_files
-from nucleate.io.exports import PARQUET
-from nucleate.io.nuclei import open_nuclei, writer
-from nucleate.io.results import export_results
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
+from nucleate.results.convert import export_results
+from nucleate.results.names import PARQUET
+from nucleate.results.parquet import open_nuclei, writer
+from nucleate.slides.segment_many import BatchOptions, segment_files
 from nucleate.types import Frame
 from tests.conftest import painted
 from tests.data import folder

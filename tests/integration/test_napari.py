@@ -11,8 +11,8 @@ import pytest
 
 from nucleate import segment
 from nucleate.errors import InputError
-from nucleate.io.nuclei import open_nuclei
 from nucleate.napari_plugin import layers, widget
+from nucleate.results.parquet import open_nuclei
 from tests.errors import says
 from tests.synthetic import tissue
 
@@ -32,9 +32,9 @@ def result(tmp_path_factory):
     """Return the file of nuclei that `nucleate segment` writes."""
     from PIL import Image as Pillow
 
-    from nucleate.inference.batch import segment_files
-    from nucleate.inference.load import load_model
-    from nucleate.inference.source_run import BatchOptions
+    from nucleate.inference.loading import load_model
+    from nucleate.slides.outputs import BatchOptions
+    from nucleate.slides.segment_many import segment_files
 
     folder = tmp_path_factory.mktemp("napari")
     Pillow.fromarray(PICTURE).save(folder / "a.png")

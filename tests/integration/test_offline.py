@@ -160,7 +160,7 @@ def command(*words):
 if __name__ == "__main__":
     command("train", "{out}/tiny.yaml", "-o", "{out}/run", "--set", "data.root={out}",
             "--set", "train.steps=3")
-    from nucleate.train import quantise
+    from nucleate.training.trainer import quantise
     quantise.CROPS = 4
     command("quantise", "{out}/run", "--set", "data.root={out}", "--most", "100")
 """

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.convert import convert
+from nucleate.curation.convert import convert
+from nucleate.datasets.loading import list_entries
 from tests.snippets import ROOT, commands, make_world, shortened, snippets
 
 # what a command names and this machine does not have; other tests run the same with what it has
@@ -37,10 +37,10 @@ PAGES = [
 def world(tmp_path_factory):
     """Return a folder with what pages name; and what a reader of a how-to page has done before."""
     from nucleate import load_recipe
-    from nucleate.crossval import CrossvalOptions, cross_validate
-    from nucleate.inference.batch import segment_files
-    from nucleate.inference.load import load_model
-    from nucleate.inference.source_run import BatchOptions
+    from nucleate.inference.loading import load_model
+    from nucleate.slides.outputs import BatchOptions
+    from nucleate.slides.segment_many import segment_files
+    from nucleate.training.crossval import CrossvalOptions, cross_validate
 
     folder = make_world(tmp_path_factory.mktemp("world"))
     before = folder / "before"

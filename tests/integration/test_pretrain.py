@@ -15,14 +15,15 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from nucleate import load_model
-from nucleate.checkpoint import read_card, read_encoder_card
 from nucleate.config import load_recipe, load_tree
 from nucleate.datasets.splits import read_split
 from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
-from nucleate.pretrain import PRETEXTS, pretrain_recipe
-from nucleate.pretrain.config import PretrainRecipe
-from nucleate.pretrain.study import HELD_OUT, StudyOptions, run_study
-from nucleate.train import train_recipe
+from nucleate.models.card import read_card, read_encoder_card
+from nucleate.pretraining.pretrainer import PRETEXTS, pretrain_recipe
+from nucleate.pretraining.recipe import PretrainRecipe
+from nucleate.pretraining.study import run_study
+from nucleate.pretraining.study_plan import HELD_OUT, StudyOptions
+from nucleate.training.trainer import train_recipe
 from tests.data import folder
 from tests.errors import says
 from tests.integration.test_train import TINY
@@ -174,13 +175,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tree, tmp_path, ch
 # --- starting from it -------------------------------------------------------------------------
 
 
-def _training(tree, *changes):
+def training_recipe(tree, *changes):
     return load_recipe(tree / "tiny.yaml", list(changes))
 
 
 def test_a_training_starts_from_the_encoder(tree, done, tmp_path):
     """With next to no rate of learning the encoder is still what it was pretrained to."""
-    recipe = _training(tree, f"init.from={done}", "train.lr=1e-12", "train.ema=0")
+    recipe = training_recipe(tree, f"init.from={done}", "train.lr=1e-12", "train.ema=0")
     out = tmp_path / "run"
     card = read_card(train_recipe(recipe, tree, out))
     start = json.loads((out / "start.json").read_text())["said"]
@@ -203,7 +204,7 @@ def test_a_training_starts_from_the_encoder(tree, done, tmp_path):
 
 
 def test_what_only_the_decoder_has_may_differ(tree, done, tmp_path):
-    recipe = _training(tree, f"init.from={done}", "model.arguments.gates=false")
+    recipe = training_recipe(tree, f"init.from={done}", "model.arguments.gates=false")
     train_recipe(recipe, tree, tmp_path / "run")
 
 
@@ -217,7 +218,7 @@ def test_what_only_the_decoder_has_may_differ(tree, done, tmp_path):
 )
 def test_another_network_is_refused(tree, done, tmp_path, change, said):
     with pytest.raises(ConfigError, match=said):
-        train_recipe(_training(tree, f"init.from={done}", change), tree, tmp_path / "run")
+        train_recipe(training_recipe(tree, f"init.from={done}", change), tree, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -228,7 +229,7 @@ def test_what_was_looked_at_is_not_held_out(tree, tmp_path):
     pretext = _recipe(tree, change, small, "data.validation=0.1")
     run = pretrain_recipe(pretext, tree, tmp_path / "pretext")
     with pytest.raises(ConfigError, match=says("held out")):
-        train_recipe(_training(tree, f"init.from={run}"), tree, tmp_path / "run")
+        train_recipe(training_recipe(tree, f"init.from={run}"), tree, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -236,7 +237,7 @@ def test_damaged_encoders_are_refused(tree, done, tmp_path):
     import shutil
 
     copy = shutil.copytree(done, tmp_path / "copy")
-    recipe = _training(tree, f"init.from={copy}")
+    recipe = training_recipe(tree, f"init.from={copy}")
     weights = copy / "encoder" / "encoder.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4] + b"\0\0\0\1")
@@ -277,7 +278,7 @@ def test_arrays_that_do_not_fit_are_refused(tree, done, tmp_path):
     file.write_text(json.dumps(card))
     with pytest.raises(ModelError, match=says("fit the network")):
         train_recipe(
-            _training(tree, f"init.from={copy}", "model.arguments.widths=[8,16]"), tree,
+            training_recipe(tree, f"init.from={copy}", "model.arguments.widths=[8,16]"), tree,
             tmp_path / "run",
         )  # fmt: skip
 
@@ -434,7 +435,7 @@ def test_a_study_against_the_protocol_is_refused(study, tmp_path, change, said):
 
 def test_what_is_tested_on_is_in_no_pretext_set(study, tmp_path):
     """The pictures that the fine-tuning holds out are left out of a pretext set that has them."""
-    from nucleate.pretrain.study import plan_study
+    from nucleate.pretraining.study_plan import plan_study
 
     root, _ = study
     sets = [{"name": "folder", "path": "data", "options": {"mpp": 0.25}}]
@@ -483,7 +484,7 @@ def test_a_resumed_study_keeps_the_meaning_of_its_titles(study):
 
 
 def test_imagenet_that_cannot_be_reached_is_said(study, monkeypatch):
-    from nucleate.pretrain import study as module
+    from nucleate.pretraining import study as module
 
     def unreachable(_):
         raise ModelError("The ImageNet weights cannot be reached.")

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.checkpoint import find_model, read_card, read_encoder_card, write_card
+from nucleate.cards import output_names
 from nucleate.config import load_recipe, load_tree, parse_recipe, parse_tree
-from nucleate.models import build
-from nucleate.pretrain import make_pretext, pretrain_recipe
-from nucleate.pretrain.config import PretrainRecipe, StudyRecipe
-from nucleate.train import check_recipe, train_recipe
-from nucleate.types import output_names
+from nucleate.models.card import find_model, read_card, read_encoder_card, write_card
+from nucleate.models.families import build
+from nucleate.pretraining.pretrainer import make_pretext, pretrain_recipe
+from nucleate.pretraining.recipe import PretrainRecipe, StudyRecipe
+from nucleate.training.trainer import check_recipe, train_recipe
 from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 

@@ -15,15 +15,16 @@ from skimage.measure import label
 
 from nucleate import postprocess
 from nucleate.errors import ConfigError, InputError
-from nucleate.inference import regions, source_run
+from nucleate.geometry.labels import boxes_areas
 from nucleate.inference.backends import Model
-from nucleate.inference.batch import segment_files
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.inference.source_run import BatchOptions
-from nucleate.io.nuclei import open_nuclei
-from nucleate.io.slides import open_source
-from nucleate.labels import boxes_areas
+from nucleate.readers.opening import open_source
+from nucleate.results.parquet import open_nuclei
+from nucleate.slides import segment_one
+from nucleate.slides import work_units as regions
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import segment_files
 from tests.conftest import OracleBackend, oracle_card
 from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, painted_block, tissue_block, write_slide
@@ -104,7 +105,7 @@ class Failing(OracleBackend):
 
 def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypatch):
     path, _ = painted_slide
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     changes = {"tissue_mask": False}
     _run(path, tmp_path / "whole", oracle, 768, **changes)
     for tiles in (0, 7, 19, 23):
@@ -129,7 +130,7 @@ def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypat
      ({"card": {"name": "other"}}, "another model"), ({"touch": True}, "another source")],
 )  # fmt: skip
 def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     decoder = postprocess.Decoder(
         ("foreground",), {"x": 1.0}, {}, postprocess.one_layer(lambda m, t: _decode(m, t))
     )
@@ -148,10 +149,10 @@ def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
 
 
 def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatch):
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path = tmp_path / "a.tif"
     write_slide(path, 3072, 3072, tissue_block(), damaged=(6, 6))
-    monkeypatch.setattr("nucleate.io.tiff.is_large", lambda _: True)
+    monkeypatch.setattr("nucleate.readers.tiff.is_large", lambda _: True)
     code, out, err = nucleate("segment", path, "-o", tmp_path / "out", "--tile-px", "1024")
     assert code == 3
     assert "nuclei in 1 source" in out
@@ -171,8 +172,8 @@ def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatc
 
 def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, painted_slide,
                                                            monkeypatch):  # fmt: skip
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
-    monkeypatch.setattr("nucleate.io.tiff.is_large", lambda _: True)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr("nucleate.readers.tiff.is_large", lambda _: True)
     path, truth = tmp_path / "a.tif", painted_slide[1]
     data = painted_slide[0].read_bytes()
     path.write_bytes(data)
@@ -279,7 +280,7 @@ def test_a_slide_of_glass_has_no_nuclei(tmp_path, nucleate):
 
 def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
     """Two regions see a nucleus beside their seam, one of them beyond its core: one view stays."""
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
 
     class Shifting(OracleBackend):
         """Sees every tile a pixel too far left or right: tiles disagree."""
@@ -313,7 +314,7 @@ def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
 
 def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide, monkeypatch):
     """A file of a region that is damaged, or of another job, is done again."""
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, truth = painted_slide
     for tiles in (12, 25):
         failing = Model(oracle.card, Failing(tiles))
@@ -333,7 +334,7 @@ def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide
 def test_damage_inside_of_a_region_is_one_sentence_and_mended(
     tmp_path, oracle, painted_slide, monkeypatch
 ):
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, truth = painted_slide
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
@@ -350,7 +351,7 @@ def test_damage_inside_of_a_region_is_one_sentence_and_mended(
 def test_a_new_run_after_an_older_one_goes_on_with_its_own(
     tmp_path, oracle, painted_slide, monkeypatch
 ):
-    monkeypatch.setattr(source_run, "RASTER_PIXELS", 1000)
+    monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, _ = painted_slide
     _run(path, tmp_path / "out", oracle, 1024, tissue_mask=False)
     with pytest.raises(InputError, match="stopped"):
@@ -376,9 +377,9 @@ def test_folders_of_results_are_written_again(tmp_path, nucleate):
 
 
 def test_damage_far_away_hides_no_tissue(tmp_path):
-    from nucleate.inference.tissue import survey
-    from nucleate.io.grids import Slide
-    from nucleate.io.tiff import TiffSource
+    from nucleate.quality.tissue import survey
+    from nucleate.readers.reader import Slide
+    from nucleate.readers.tiff import TiffSource
 
     areas = []
     for damaged in (None, (7, 9)):

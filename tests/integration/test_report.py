@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from nucleate.config import load_recipe
-from nucleate.crossval import CrossvalOptions, cross_validate
 from nucleate.errors import InputError, ModelError
-from nucleate.evaluate import read_scores
-from nucleate.metrics.report import METRICS
-from nucleate.report.gather import gather
-from nucleate.report.page import calibration_error, write_report
-from nucleate.train import train_recipe
+from nucleate.evaluation.score import METRICS
+from nucleate.evaluation.scores import read_scores
+from nucleate.reports.page import write_report
+from nucleate.reports.run_results import gather
+from nucleate.reports.sections import calibration_error
+from nucleate.training.crossval import CrossvalOptions, cross_validate
+from nucleate.training.trainer import train_recipe
 from tests.data import folder
 from tests.errors import says
 from tests.integration.test_train import TINY

@@ -5,12 +5,12 @@ import pytest
 
 import nucleate
 from nucleate import load_model
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.geometry.outlines import rasterise
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.slides import ArraySource
-from nucleate.labels import rasterise
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
+from nucleate.readers.array import ArraySource
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ import yaml
 from safetensors.numpy import load_file
 
 from nucleate import load_model, segment
-from nucleate.checkpoint import read_card
+from nucleate.annotations.label_images import read_labels
 from nucleate.config import load_recipe, parse_recipe
 from nucleate.datasets.splits import read_split
 from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
-from nucleate.io.images import read_image, read_labels
-from nucleate.run_folder import RunFolder
-from nucleate.train import train_recipe
+from nucleate.models.card import read_card
+from nucleate.readers.images import read_image
+from nucleate.training.run_folder import RunFolder
+from nucleate.training.trainer import train_recipe
 from tests.data import folder
 from tests.errors import says
 
@@ -248,7 +249,7 @@ def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree
 
     from nucleate.inference.engine import find_nuclei, stain_transform
     from nucleate.inference.pipeline import EngineOptions
-    from nucleate.io.slides import ArraySource
+    from nucleate.readers.array import ArraySource
 
     changes = [
         "stain.method=reinhard", "train.steps=3", "train.validate_every=3", "decode.tune=false",
@@ -349,7 +350,7 @@ def test_imagenet_weights_are_taken_where_they_can_be_reached(monkeypatch):
     import torch
     from segmentation_models_pytorch import encoders
 
-    from nucleate.models import build
+    from nucleate.models.families import build
     from nucleate.models.imagenet import start_from_imagenet
 
     real = encoders.get_encoder
@@ -401,8 +402,8 @@ def test_imagenet_weights_from_a_file(tree, tmp_path):
 
 
 def test_a_grid_shows_every_square_once_in_each_turn(tree):
-    from nucleate.datasets.collect import collect
-    from nucleate.train.crops import CropDataset, grid_centres
+    from nucleate.datasets.loading import collect
+    from nucleate.training.crops import CropDataset, grid_centres
 
     recipe = load_recipe(tree / "tiny.yaml", [
         "train.sampling=grid", ("augment={flip: false, right_angles: false, rotate_degrees: 0, "
@@ -489,7 +490,7 @@ def test_what_the_first_model_saw_travels_on(run, tree, tmp_path):
 def test_targets_lean_towards_the_teachers(run):
     import torch
 
-    from nucleate.train.teacher import Teachers
+    from nucleate.training.teacher import Teachers
 
     recipe = load_recipe(
         run / "recipe.yaml",
@@ -526,7 +527,7 @@ def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
 def test_teachers_that_do_not_fit_are_refused(run, tree, tmp_path, change, said):
     changes = [f"teacher.models=[{run.as_posix()}]", change]
     if change.startswith("heads"):
-        from nucleate.train.teacher import teacher_cards
+        from nucleate.training.teacher import teacher_cards
 
         with pytest.raises(ConfigError, match=said):
             teacher_cards(load_recipe(tree / "tiny.yaml", changes))
@@ -546,7 +547,7 @@ def test_the_engine_is_given_what_decoding_needs(tree, tmp_path):
 
 
 def test_int8_is_kept_where_it_costs_little(run, tree, tmp_path, monkeypatch, nucleate):
-    from nucleate.train import quantise
+    from nucleate.training import quantise
 
     monkeypatch.setattr(quantise, "CROPS", 4)
     own = shutil.copytree(run, tmp_path / "run")
@@ -585,7 +586,7 @@ def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):
     recipe = load_recipe(tree / "tiny.yaml", words)
     whole = load_file(train_recipe(recipe, tree, tmp_path / "whole") / "model.safetensors")
     cut = tmp_path / "cut"
-    from nucleate.train import loop
+    from nucleate.training import loop
 
     real = loop.Keeper.on_train_epoch_end
 

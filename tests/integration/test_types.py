@@ -11,10 +11,10 @@ from scipy.io import savemat
 
 from nucleate import load_model, segment
 from nucleate.config import load_recipe
-from nucleate.datasets.collect import list_entries
+from nucleate.datasets.loading import list_entries
 from nucleate.errors import ConfigError
-from nucleate.evaluate import evaluate_model
-from nucleate.train import train_recipe
+from nucleate.evaluation.evaluate import evaluate_model
+from nucleate.training.trainer import train_recipe
 from tests.errors import says
 from tests.integration.test_train import TINY
 from tests.synthetic import tissue
@@ -65,7 +65,7 @@ def test_the_types_travel_with_the_model(model, tree):
 
 
 def test_the_names_of_the_types_are_written(tree, model, tmp_path):
-    from nucleate.inference.batch import BatchOptions, segment_files
+    from nucleate.slides.segment_many import BatchOptions, segment_files
 
     picture = tree / "Train" / "Images" / "train_1.png"
     formats = ("geojson", "csv", "overlay")

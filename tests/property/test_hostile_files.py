@@ -14,16 +14,14 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nucleate.annotations.aperio_xml import read_aperio_xml
+from nucleate.annotations.coco import compress, draw_coco, read_coco
+from nucleate.annotations.drawing import draw_counted
+from nucleate.annotations.geojson import read_classified_geojson
+from nucleate.annotations.imagej import read_imagej_rois
 from nucleate.datasets.hovernet import read_typed
 from nucleate.errors import NucleateError
-from nucleate.io.annotations import (
-    draw_counted,
-    read_aperio_xml,
-    read_classified_geojson,
-    read_imagej_rois,
-)
-from nucleate.io.coco import compress, draw_coco, read_coco
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from nucleate.stain.normalise import read_normaliser
 from tests.data.monuseg import xml_of
 from tests.synthetic import tissue

@@ -6,9 +6,9 @@ import io
 import numpy as np
 import pytest
 
-from nucleate.io.coco import outline_counts, run_lengths
-from nucleate.labels import rasterise, trace
-from nucleate.metrics.coco import LIMITS, Records, average_precision
+from nucleate.annotations.coco import outline_counts, run_lengths
+from nucleate.evaluation.metrics.coco import LIMITS, Records, average_precision
+from nucleate.geometry.outlines import rasterise, trace
 from nucleate.types import Frame, Instances
 from tests.synthetic import tissue
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nucleate.errors import InputError
-from nucleate.metrics import instance, pixel
-from nucleate.metrics.matching import assign, overlap
-from nucleate.metrics.report import METRICS, Report, compare, mean_interval
+from nucleate.evaluation.metrics import instance, pixel
+from nucleate.evaluation.metrics.matching import assign, overlap
+from nucleate.evaluation.report import Report, mean_interval
+from nucleate.evaluation.score import METRICS, compare
 from tests.errors import says
 from tests.reference import slow
 from tests.synthetic import scattered, tissue
@@ -242,7 +243,7 @@ def test_report_files_hold_no_nan(tmp_path):
 @pytest.mark.data
 def test_human_agreement_on_cryonuseg(real_data):
     """The published layout's annotators agree at AJI 0.541 and PQ 0.509 (mean per image)."""
-    from nucleate.io.images import read_labels
+    from nucleate.annotations.label_images import read_labels
 
     base = real_data / "CryoNuSeg"
     one = sorted(base.glob("Annotator 1 (biologist)/*/*mask*modify*/*.tif")) or sorted(

@@ -4,8 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from nucleate.annotations.aperio_xml import read_aperio_xml
+from nucleate.annotations.drawing import draw
+from nucleate.annotations.geojson import read_geojson
 from nucleate.errors import InputError
-from nucleate.io.annotations import draw, read_aperio_xml, read_geojson
 from tests.data.monuseg import xml_of
 from tests.errors import says
 

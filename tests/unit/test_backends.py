@@ -7,7 +7,7 @@ import pytest
 
 from nucleate import load_model
 from nucleate.errors import InputError
-from nucleate.inference.combine import ensemble, with_tta
+from nucleate.inference.ensembles import ensemble, with_tta
 
 ENGINES = [("openvino", "f32"), ("openvino", "int8"), ("torch", "f32")]
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nucleate.curation.check import alike, check, picture_hash
 from nucleate.datasets import DATASETS
-from nucleate.datasets.check import alike, check, picture_hash
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.entry import DatasetCard
+from nucleate.datasets.base import DatasetCard
+from nucleate.datasets.loading import list_entries
 from tests.data import folder, hovernet, monuseg
 from tests.synthetic import tissue
 

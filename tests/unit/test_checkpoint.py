@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from nucleate import load_model
-from nucleate.checkpoint import BUNDLED, CARD, INT8, bundled_models, find_model, read_card
 from nucleate.errors import ModelError
-from nucleate.tune import mean_aji, tune_thresholds
+from nucleate.models.card import BUNDLED, CARD, INT8, bundled_models, find_model, read_card
+from nucleate.training.tune import mean_aji, tune_thresholds
 from tests.errors import says
 
 
@@ -39,8 +39,8 @@ def test_bundled_model_gives_the_same_maps_on_both_engines(name):
 
 def test_bf16_changes_the_maps_but_not_the_nuclei():
     from nucleate import segment
-    from nucleate.labels import rasterise
-    from nucleate.metrics.report import compare
+    from nucleate.evaluation.score import compare
+    from nucleate.geometry.outlines import rasterise
     from tests.synthetic import tissue
 
     image, _ = tissue(256, 256, 40)

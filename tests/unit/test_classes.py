@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nucleate.metrics.classes import Typed, compare_classes, per_class
+from nucleate.evaluation.metrics.classes import Typed, compare_classes, per_class
 
 TRUTH = np.array([[1, 1, 0, 2, 2, 0, 3, 3]], np.int32)
 
@@ -45,7 +45,8 @@ def test_ignored_nuclei_do_not_count():
 
 
 def test_typed_and_untyped_pictures_are_written_together(tmp_path):
-    from nucleate.metrics.report import Report, compare
+    from nucleate.evaluation.report import Report
+    from nucleate.evaluation.score import compare
 
     plain = compare(TRUTH, TRUTH, name="plain")
     typed = compare(TRUTH, TRUTH, name="typed")

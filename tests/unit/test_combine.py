@@ -8,7 +8,7 @@ import pytest
 from nucleate import load_model
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Model
-from nucleate.inference.combine import EightViews, ensemble, with_tta
+from nucleate.inference.ensembles import EightViews, ensemble, with_tta
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.errors import says
 from tests.synthetic import tissue

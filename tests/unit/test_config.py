@@ -5,7 +5,7 @@ import yaml
 
 from nucleate.config import dump_recipe, load_recipe, parse_recipe
 from nucleate.errors import ConfigError, InputError
-from nucleate.train import check_recipe
+from nucleate.training.trainer import check_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from nucleate.config import SetConfig
 from nucleate.errors import ConfigError, InputError
-from nucleate.pretrain.config import CorpusConfig, FolderConfig
-from nucleate.pretrain.corpus import Tile, draw_window, gather, shares_of, window_corners
+from nucleate.pretraining.corpus import Tile, draw_window, gather, shares_of, window_corners
+from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
 from tests.data import folder
 from tests.errors import says
 from tests.synthetic import tissue
@@ -199,7 +199,7 @@ def test_of_large_pictures_tiles_of_tissue_are_drawn(tmp_path):
 
 
 def test_tiles_that_do_not_fit_into_memory_are_refused(tiles, monkeypatch):
-    from nucleate.pretrain import corpus as module
+    from nucleate.pretraining import corpus as module
 
     monkeypatch.setattr(module, "_MOST_BYTES", 100_000)
     with pytest.raises(ConfigError, match="memory"):

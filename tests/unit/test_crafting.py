@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nucleate.crafting import CraftOptions, CraftReport, craft_labels
+from nucleate.curation.clean_labels import CraftOptions, CraftReport, craft_labels
 from nucleate.errors import ConfigError
-from nucleate.labels import compact, largest_pieces
+from nucleate.geometry.labels import compact, largest_pieces
 from tests.errors import says
 from tests.synthetic import tissue
 

@@ -10,15 +10,15 @@ from PIL import Image
 
 from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
+from nucleate.geometry.outlines import rasterise
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import as_slide, find_nuclei
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
-from nucleate.io.grids import Slide
-from nucleate.io.images import as_image, read_image
-from nucleate.io.nuclei import open_nuclei, writer
-from nucleate.io.slides import ArraySource
-from nucleate.labels import rasterise
+from nucleate.readers.array import ArraySource
+from nucleate.readers.images import as_image, read_image
+from nucleate.readers.reader import Slide
+from nucleate.results.parquet import open_nuclei, writer
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.errors import says
 from tests.synthetic import scattered, tissue
@@ -247,7 +247,7 @@ def test_an_image_in_memory_is_taken_as_from_a_file(oracle, tmp_path):
 
 def test_components_are_the_same_before_and_after_the_engine():
     """A ring with something inside: outlines have no holes, so the decoder fills them."""
-    from nucleate.labels import rasterise, trace
+    from nucleate.geometry.outlines import rasterise, trace
     from nucleate.postprocess import components
 
     ring = np.zeros((60, 60), np.float32)

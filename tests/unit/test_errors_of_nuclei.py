@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nucleate.metrics.errors import fates
-from nucleate.metrics.matching import overlap
-from nucleate.metrics.report import compare
-from nucleate.overlays import COLOURS, outlined
+from nucleate.evaluation.error_overlays import COLOURS, outlined
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.evaluation.metrics.nucleus_errors import fates
+from nucleate.evaluation.score import compare
 from tests.synthetic import tissue
 
 LABELS = arrays(np.int32, (7, 9), elements=st.integers(0, 4))

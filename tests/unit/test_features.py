@@ -3,7 +3,7 @@ import pytest
 from skimage.measure import regionprops
 
 from nucleate.features import measure
-from nucleate.labels import trace
+from nucleate.geometry.outlines import trace
 from nucleate.stain.deconvolution import to_stains
 from tests.synthetic import tissue
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nucleate.errors import OutputError
-from nucleate.io.files import alone, excess_bytes, walk
+from nucleate.files import alone, excess_bytes, walk
 
 
 def _touch(*paths):

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from nucleate.checkpoint import find_model, read_card
-from nucleate.fingerprints import fingerprint, fingerprints, is_copy, seen_as
+from nucleate.models.card import find_model, read_card
+from nucleate.models.fingerprints import fingerprint, fingerprints, is_copy, seen_as
 from tests.conftest import oracle_card
 from tests.synthetic import tissue
 
@@ -73,7 +73,7 @@ def test_bundled_cards_list_every_image(name):
 
 
 def test_bundled_cards_know_their_images_again(real_data):
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
 
     card = read_card(find_model("mtl-small"))
     root = real_data / "MoNuSeg"

@@ -5,8 +5,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nucleate.annotations.label_images import read_labels
 from nucleate.errors import InputError
-from nucleate.io.images import read_image, read_labels, write_labels
+from nucleate.readers.images import read_image
+from nucleate.results.images import write_labels
 from tests.errors import says
 from tests.synthetic import tissue
 

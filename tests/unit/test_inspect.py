@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pytest
 
+from nucleate.curation.image_facts import touching
+from nucleate.curation.inspect import bias, inspect_entries, outliers
+from nucleate.curation.inspect_page import inspection_page, write_report
 from nucleate.datasets import DATASETS
-from nucleate.datasets.collect import list_entries
-from nucleate.datasets.inspect import bias, inspect_entries, outliers, touching
-from nucleate.datasets.inspect_page import inspection_page, write_report
+from nucleate.datasets.loading import list_entries
 from nucleate.datasets.splits import Split
-from nucleate.labels import compact
+from nucleate.geometry.labels import compact
 from tests.contract.test_datasets import MAKERS, OPTIONS
 
 
@@ -34,7 +35,7 @@ def test_every_data_set_can_be_inspected(tmp_path, name):
 
 def test_figures_by_hand(tmp_path):
     """Two squares of 4 × 4 px that touch, and one alone, at 0.5 um/px."""
-    from nucleate.datasets.inspect import describe_sample
+    from nucleate.curation.image_facts import describe_sample
     from nucleate.types import Sample
 
     labels = np.zeros((100, 200), np.int32)

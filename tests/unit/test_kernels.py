@@ -8,7 +8,7 @@ import pytest
 
 LABELS = """
 import numpy as np
-from nucleate.labels import boxes_areas
+from nucleate.geometry.labels import boxes_areas
 print(boxes_areas(np.array([[0, 1], [1, 1]], np.int32), 1)[1].tolist())
 """
 FULL = """

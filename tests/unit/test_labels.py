@@ -4,16 +4,9 @@ import pytest
 from skimage.measure import find_contours, label
 from skimage.segmentation import watershed
 
-from nucleate import _kernels
-from nucleate.labels import (
-    boxes_areas,
-    centroids_xy,
-    compact,
-    flood,
-    largest_pieces,
-    rasterise,
-    trace,
-)
+from nucleate.geometry import kernels as _kernels
+from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
+from nucleate.geometry.outlines import centroids_xy, rasterise, trace
 from tests.synthetic import scattered, tissue
 
 

@@ -4,15 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.geometry.labels import boxes_areas, compact
+from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.slides import ArraySource
-from nucleate.labels import boxes_areas, compact, paint
 from nucleate.mask_nms import mask_nms
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
 from nucleate.postprocess import DECODERS, flat
+from nucleate.readers.array import ArraySource
 from tests.conftest import oracle_card, painted
 from tests.synthetic import scattered, tissue
 

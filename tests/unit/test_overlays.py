@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nucleate.overlays import coloured
+from nucleate.evaluation.error_overlays import coloured
 from nucleate.types import Frame, Instances
 from tests.reference.test_coco_ap import table
 from tests.synthetic import scattered

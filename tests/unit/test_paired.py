@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nucleate.errors import InputError
-from nucleate.metrics.paired import paired, paired_over_seeds
+from nucleate.evaluation.compare import paired, paired_over_seeds
 from tests.errors import says
 
 
@@ -66,7 +66,7 @@ def test_pictures_of_one_slide_are_drawn_together():
 
 
 def test_means_over_groups_by_hand():
-    from nucleate.metrics.paired import resampled_means
+    from nucleate.evaluation.compare import resampled_means
 
     means = set(resampled_means(np.array([0.0, 1.0, 1.0]), ["a", "b", "b"]).round(6).tolist())
     assert means == {0.0, 0.666667, 1.0}

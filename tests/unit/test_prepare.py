@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nucleate.config import StainConfig
-from nucleate.crafting import CraftOptions
-from nucleate.datasets.collect import list_entries
+from nucleate.curation.clean_labels import CraftOptions
+from nucleate.curation.prepare import PrepareOptions, prepare
+from nucleate.datasets.loading import list_entries
 from nucleate.datasets.shards import MANIFEST
 from nucleate.datasets.splits import Split
 from nucleate.errors import ConfigError, InputError, OutputError
-from nucleate.prepare import PrepareOptions, prepare
 from tests.data import folder, in_memory, monuseg
 from tests.errors import says
 from tests.unit.test_stain import stained
@@ -160,7 +160,7 @@ def test_groups_of_the_split_are_held_against_the_data(tmp_path):
 
 
 def test_shards_write_nowhere_else(tree, tmp_path):
-    from nucleate.datasets.convert import convert
+    from nucleate.curation.convert import convert
 
     prepare(tree, tmp_path / "out", PrepareOptions())
     manifest = tmp_path / "out" / MANIFEST

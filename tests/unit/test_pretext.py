@@ -8,12 +8,12 @@ from torch.utils.data import default_collate
 
 from nucleate.config import AugmentConfig
 from nucleate.errors import ConfigError
-from nucleate.models import MODELS, build, some_heads
-from nucleate.pretrain import PRETEXTS
-from nucleate.pretrain.autoencoder import AutoEncoder
-from nucleate.pretrain.multiscale import CLASSES, MultiScale, zoomed
-from nucleate.pretrain.pictures import attention, nearest_patches
-from nucleate.pretrain.relative_position import PAIRS, RelativePosition, coarsened, one_colour
+from nucleate.models.families import MODELS, build, some_heads
+from nucleate.pretraining.autoencoder import AutoEncoder
+from nucleate.pretraining.figures import attention, nearest_patches
+from nucleate.pretraining.multiscale import CLASSES, MultiScale, zoomed
+from nucleate.pretraining.pretrainer import PRETEXTS
+from nucleate.pretraining.relative_position import PAIRS, RelativePosition, coarsened, one_colour
 from tests.synthetic import tissue
 
 ARGUMENTS = {

@@ -9,11 +9,13 @@ import tifffile
 from PIL import ImageCms
 
 from nucleate.errors import InputError
-from nucleate.io.extras import read_extras
-from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource, OpenSlideSource, open_source
-from nucleate.io.source import RegionError
-from nucleate.io.tiff import TiffSource
+from nucleate.readers.array import ArraySource
+from nucleate.readers.associated import read_extras
+from nucleate.readers.opening import open_source
+from nucleate.readers.openslide import OpenSlideSource
+from nucleate.readers.reader import Slide
+from nucleate.readers.source import RegionError
+from nucleate.readers.tiff import TiffSource
 from tests.errors import says
 from tests.synthetic import tissue
 from tests.synthetic_slide import Block, mirrored, write_slide
@@ -219,8 +221,8 @@ def test_label_and_macro_of_a_real_slide(real_data, tmp_path, nucleate):
 def test_where_there_is_no_bar_progress_is_a_line_now_and_then(tmp_path, capsys, monkeypatch):
     from nucleate.cli import terminal
     from nucleate.inference.pipeline import Done
-    from nucleate.inference.source_run import Progress
     from nucleate.inference.tiling import Tile
+    from nucleate.slides.progress import Progress
 
     monkeypatch.setattr(terminal, "_EVERY_S", 0.0)
     state = Progress(200, 0.25)
@@ -234,22 +236,22 @@ def test_where_there_is_no_bar_progress_is_a_line_now_and_then(tmp_path, capsys,
 
 
 def test_dicom_files_of_one_slide_are_one_source(tmp_path, monkeypatch):
-    from nucleate.inference import batch
+    from nucleate.slides import find_sources as sources
 
     names = ["a-0.dcm", "a-1.dcm", "b-0.dcm", "damaged.dcm", "plain.png"]
     for name in names:
         (tmp_path / name).write_bytes(b"DICM")
     series = {"a-0.dcm": "1", "a-1.dcm": "1", "b-0.dcm": "2"}
-    monkeypatch.setattr(batch, "dicom_series", lambda path: series.get(path.name))
-    found = [path.name for path in batch.find_sources([tmp_path])]
+    monkeypatch.setattr(sources, "dicom_series", lambda path: series.get(path.name))
+    found = [path.name for path in sources.find_sources([tmp_path])]
     assert found == ["a-0.dcm", "b-0.dcm", "damaged.dcm", "plain.png"]
     monkeypatch.undo()
-    assert len(batch.find_sources([tmp_path])) == 5  # none can be opened: each will say so
+    assert len(sources.find_sources([tmp_path])) == 5  # none can be opened: each will say so
 
 
 @pytest.mark.data
 def test_dicom_files_of_a_real_slide_are_one_source(real_data):
-    from nucleate.inference.batch import find_sources
+    from nucleate.slides.find_sources import find_sources
 
     found = find_sources([real_data / "slides" / "dicom_boxes"])
     assert [path.name for path in found] == ["boxes_0.dcm"]

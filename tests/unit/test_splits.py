@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nucleate.datasets.entry import Entry
+from nucleate.datasets.base import Entry
 from nucleate.datasets.splits import Split, make_split, read_split, write_split
 from nucleate.errors import ConfigError, InputError
 from tests.errors import says
@@ -77,7 +77,7 @@ def test_leaking_split_is_an_error(parts, groups, said):
 
 
 def entries_of(pairs):
-    from nucleate.datasets.entry import Entry
+    from nucleate.datasets.base import Entry
 
     return [Entry(name, group, lambda: None, organ) for name, group, organ in pairs]
 
@@ -169,7 +169,7 @@ def test_schemes_refuse_what_cannot_be():
 def test_a_split_file_cannot_lie_about_groups(tmp_path):
     """The file says that each picture is a patient of its own; the reader knows better."""
     from nucleate.config import DataConfig
-    from nucleate.datasets.collect import collect
+    from nucleate.datasets.loading import collect
     from tests.data import tnbc
 
     tnbc.make(tmp_path / "t")
@@ -184,8 +184,8 @@ def test_a_split_file_cannot_lie_about_groups(tmp_path):
 @pytest.mark.data
 def test_the_pictures_of_s2_have_the_components_that_it_counted(real_data):
     """142, 102, … are the numbers in S2's notebook: the same pictures, labels and way to count."""
-    from nucleate.datasets.collect import list_entries
-    from nucleate.metrics.report import component_count
+    from nucleate.datasets.loading import list_entries
+    from nucleate.evaluation.score import component_count
 
     counted = {
         "Human_Larynx_03": 142, "Human_AdrenalGland_02": 102, "Human_Pleura_02": 144,

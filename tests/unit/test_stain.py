@@ -9,6 +9,7 @@ import pytest
 from nucleate.config import StainConfig
 from nucleate.errors import ConfigError, InputError, OutputError
 from nucleate.stain import macenko, reinhard, vahadane
+from nucleate.stain.fitting import fit_stain, restain
 from nucleate.stain.normalise import (
     METHODS,
     fit,
@@ -17,7 +18,6 @@ from nucleate.stain.normalise import (
 )
 from nucleate.stain.reference import Criteria, describe, select
 from nucleate.stain.tissue import tissue_mask
-from nucleate.stain.training import fit_stain, restain
 from nucleate.types import Sample
 from tests.errors import says
 from tests.synthetic import tissue
@@ -265,7 +265,7 @@ def test_a_model_takes_its_stain_along(oracle):
     from nucleate.inference.backends import Model
     from nucleate.inference.engine import find_nuclei, stain_transform
     from nucleate.inference.pipeline import EngineOptions
-    from nucleate.io.slides import ArraySource
+    from nucleate.readers.array import ArraySource
 
     class Listener:
         about, seen = "listener", None

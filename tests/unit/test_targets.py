@@ -4,8 +4,8 @@ import pytest
 from skimage.segmentation import find_boundaries
 
 from nucleate.errors import ConfigError
-from nucleate.metrics.instance import matches
-from nucleate.metrics.matching import overlap
+from nucleate.evaluation.metrics.instance import matches
+from nucleate.evaluation.metrics.matching import overlap
 from nucleate.postprocess import DECODERS, flat, watershed
 from nucleate.targets import HEADS, boundary, distance, encode
 from tests.errors import says
@@ -82,7 +82,7 @@ def test_decoding_the_targets_gives_the_nuclei_back(name, seed):
 
 @pytest.mark.data
 def test_decoding_the_real_targets_gives_99_percent_back(real_data):
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
 
     entries = list_entries("monuseg", real_data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip", {})
     found = total = 0

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nucleate.inference.tissue import survey
-from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource
+from nucleate.quality.tissue import survey
+from nucleate.readers.array import ArraySource
+from nucleate.readers.reader import Slide
 from tests.synthetic_slide import GLASS, tissue_block
 
 PENS = {"green": (20, 120, 60), "blue": (30, 60, 160), "black": (15, 15, 18), "red": (190, 25, 30)}

@@ -17,14 +17,14 @@ import tifffile
 from PIL import Image
 
 from nucleate.errors import ConfigError, InputError
+from nucleate.geometry.outlines import paint
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.images import write_labels
-from nucleate.io.slides import ArraySource
-from nucleate.labels import paint
+from nucleate.readers.array import ArraySource
+from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances
+from nucleate.viewer.contents import keep, open_shown
 from nucleate.viewer.pixels import TILE_PX, Pyramid
-from nucleate.viewer.shown import keep, open_shown
 from nucleate.viewer.table import MOST_OUTLINES, MOST_POINTS, Filter, Table, View
 from tests.conftest import painted
 from tests.errors import says

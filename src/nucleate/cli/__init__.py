@@ -14,8 +14,20 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from nucleate import __version__
-from nucleate.cli import data, experiment, prepare, pretrain, run, stain, view
+from nucleate._version import __version__
+from nucleate.cli import (
+    data,
+    doctor,
+    evaluate,
+    experiment,
+    export,
+    prepare,
+    pretrain,
+    segment,
+    stain,
+    train,
+    view,
+)
 from nucleate.cli.common import equip
 from nucleate.cli.terminal import fail, show
 from nucleate.errors import NucleateError, explain_os_error
@@ -29,20 +41,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    run.segment,
-    run.demo,
-    run.export,
-    run.package,
+    segment.segment,
+    segment.demo,
+    export.export,
+    export.package,
     view.view,
     view.serve,
-    run.train,
+    train.train,
     experiment.crossval,
     experiment.quantise,
-    run.evaluate,
+    evaluate.evaluate,
     experiment.compare,
     experiment.report,
     prepare.prepare,
-    run.doctor,
+    doctor.doctor,
 ):
     app.command()(_command)
 app.add_typer(data.app, name="data")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nucleate import __version__
+from nucleate._version import __version__
 from nucleate.cli.terminal import answering, command_line, hushed, say
 
 _COMMON = {

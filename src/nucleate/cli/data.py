@@ -77,9 +77,9 @@ def check(
     import json
     from dataclasses import asdict
 
-    from nucleate.datasets.check import check as check_entries
+    from nucleate.curation.check import check as check_entries
     from nucleate.datasets.shards import damaged_shards
-    from nucleate.io.files import write_text
+    from nucleate.files import write_text
 
     name, card, entries = _entries(source, root, options)
     if out is not None:
@@ -119,8 +119,8 @@ def inspect(
     Example:
       nucleate data inspect cryonuseg CryoNuSeg -o report/
     """
-    from nucleate.datasets.inspect import inspect_entries
-    from nucleate.datasets.inspect_page import write_report
+    from nucleate.curation.inspect import inspect_entries
+    from nucleate.curation.inspect_page import write_report
     from nucleate.datasets.splits import read_split
     from nucleate.errors import optional
 
@@ -151,7 +151,7 @@ def convert(
     """
     from dataclasses import asdict
 
-    from nucleate.datasets.convert import convert as convert_entries
+    from nucleate.curation.convert import convert as convert_entries
 
     _, card, entries = _entries(source, root, options)
     keep_outside(out, Path(source) if root is None else root)
@@ -189,7 +189,7 @@ def split(
       nucleate data split recipes/laptop.yaml --scheme kfold -o splits/ --set data.root=data
     """
     from nucleate.config import load_recipe
-    from nucleate.datasets.collect import collect, list_recipe
+    from nucleate.datasets.loading import collect, list_recipe
     from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
@@ -234,9 +234,9 @@ def slide(
     Example:
       nucleate data slide slide.svs -o extras/
     """
-    from nucleate.io.extras import read_extras
-    from nucleate.io.files import atomic
-    from nucleate.io.images import write_png
+    from nucleate.files import atomic
+    from nucleate.readers.associated import read_extras
+    from nucleate.results.images import write_png
 
     found = read_extras(file)
     source = found.source
@@ -278,7 +278,7 @@ def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple
     """Return name, card and entries of a named data set, or of a folder of one's own."""
     from nucleate.config import parse_options
     from nucleate.datasets import DATASETS
-    from nucleate.datasets.collect import list_entries
+    from nucleate.datasets.loading import list_entries
 
     name, place = source, root
     if root is None:

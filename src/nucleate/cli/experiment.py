@@ -37,8 +37,8 @@ def crossval(
       nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
     """
     from nucleate.config import load_recipe
-    from nucleate.crossval import CrossvalOptions, cross_validate
     from nucleate.errors import optional
+    from nucleate.training.crossval import CrossvalOptions, cross_validate
 
     optional("torch", "train")
     optional("lightning", "train")
@@ -75,7 +75,7 @@ def quantise(
 
     for module in ("torch", "lightning", "nncf"):
         optional(module, "train")
-    from nucleate.train.quantise import quantise as into_integers
+    from nucleate.training.quantise import quantise as into_integers
 
     found, kept = into_integers(run, changes, most / 100)
     answer(kept=kept, precisions=[asdict(measured) for measured in found])
@@ -106,9 +106,9 @@ def compare(
 
     from rich.table import Table
 
-    from nucleate.evaluate import read_scores
-    from nucleate.metrics.paired import paired
-    from nucleate.metrics.report import seen_note
+    from nucleate.evaluation.compare import paired
+    from nucleate.evaluation.report import seen_note
+    from nucleate.evaluation.scores import read_scores
 
     if len(results) < 2:
         raise ConfigError("compare: name two results at least.")
@@ -172,8 +172,8 @@ def report(
 
     optional("torch", "train")
     optional("matplotlib", "train")
-    from nucleate.report.gather import gather
-    from nucleate.report.page import write_report
+    from nucleate.reports.page import write_report
+    from nucleate.reports.run_results import gather
 
     names = [run.resolve().name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)

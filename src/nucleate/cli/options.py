@@ -16,7 +16,7 @@ ChangesOption = Annotated[
 
 def model_names() -> list[str]:
     """Return what the shell completes a model's name to."""
-    from nucleate.checkpoint import bundled_models
+    from nucleate.models.card import bundled_models
 
     return list(bundled_models())
 

@@ -55,13 +55,13 @@ def prepare(
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
     """
     from nucleate.config import StainConfig, parse_options
-    from nucleate.crafting import CraftOptions
-    from nucleate.datasets.collect import list_entries
+    from nucleate.curation.clean_labels import CraftOptions
+    from nucleate.curation.prepare import PrepareOptions
+    from nucleate.curation.prepare import prepare as prepare_entries
+    from nucleate.datasets.loading import list_entries
     from nucleate.datasets.splits import read_split
-    from nucleate.prepare import PrepareOptions
-    from nucleate.prepare import prepare as prepare_entries
+    from nucleate.resolution import check_mpp
     from nucleate.stain.normalise import METHODS, read_normaliser
-    from nucleate.types import check_mpp
 
     method = stain
     if stain_file is not None and stain != "none":

@@ -50,8 +50,8 @@ def pretrain(
     """
     _need_torch()
     from nucleate.config import load_tree
-    from nucleate.pretrain import pretrain_recipe
-    from nucleate.pretrain.config import PretrainRecipe
+    from nucleate.pretraining.pretrainer import pretrain_recipe
+    from nucleate.pretraining.recipe import PretrainRecipe
 
     wanted = load_tree(PretrainRecipe, recipe, changes)
     folder = out or Path("runs") / wanted.name
@@ -87,8 +87,9 @@ def study(
     """
     _need_torch()
     from nucleate.config import load_tree
-    from nucleate.pretrain.config import StudyRecipe
-    from nucleate.pretrain.study import StudyOptions, run_study
+    from nucleate.pretraining.recipe import StudyRecipe
+    from nucleate.pretraining.study import run_study
+    from nucleate.pretraining.study_plan import StudyOptions
 
     wanted = load_tree(StudyRecipe, recipe, changes)
     folder = out or Path("runs") / wanted.name

@@ -9,7 +9,7 @@ import typer
 
 from nucleate.cli.terminal import answer, say, show, warn
 from nucleate.errors import InputError
-from nucleate.io.files import keep_apart
+from nucleate.files import keep_apart
 
 app = typer.Typer(
     help="Stain normalisation: choose a reference, fit to it, apply it, look at it.",
@@ -44,10 +44,10 @@ def select(
     Example:
       nucleate stain select training/images -o stain-reference/
     """
-    from nucleate.io.images import write_png
+    from nucleate.results.images import write_png
+    from nucleate.stain.preview import ranking_sheet, write_ranking
     from nucleate.stain.reference import Criteria, describe
     from nucleate.stain.reference import select as rank
-    from nucleate.stain.sheet import ranking_sheet, write_ranking
 
     paths = _pictures(sources, for_fitting=True)
     described = []
@@ -130,7 +130,7 @@ def apply(
       nucleate stain apply images/ --stain stain.json -o normalised/
     """
     from nucleate.errors import NucleateError
-    from nucleate.io.images import write_png
+    from nucleate.results.images import write_png
     from nucleate.stain.normalise import read_normaliser
 
     normaliser = read_normaliser(stain)
@@ -174,10 +174,10 @@ def preview(
     Example:
       nucleate stain preview images/ -o stain-preview.png
     """
-    from nucleate.io.images import write_png
+    from nucleate.results.images import write_png
+    from nucleate.stain.preview import preview_sheet
     from nucleate.stain.reference import describe
     from nucleate.stain.reference import select as rank
-    from nucleate.stain.sheet import preview_sheet
 
     paths = _pictures(sources)
     keep_apart(out, reference, *paths.values())
@@ -196,8 +196,8 @@ def preview(
 
 def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
     """Return the pictures of files, folders and globs, by the names of their results."""
-    from nucleate.datasets.monuseg import is_official_test
-    from nucleate.inference.batch import expand_sources, result_stems
+    from nucleate.datasets.test_sets import is_official_test
+    from nucleate.slides.find_sources import expand_sources, result_stems
 
     paths = {stem: Path(path) for path, stem in result_stems(expand_sources(sources)).items()}
     for path in paths.values():
@@ -211,7 +211,7 @@ def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
 
 def _read(path: Path) -> Any:  # noqa: ANN401
     """Read a picture."""
-    from nucleate.io.images import PICTURES, read_image
+    from nucleate.readers.images import PICTURES, read_image
 
     if path.suffix.lower() not in PICTURES:
         raise InputError(f"{path}: is no picture. Cut a tile from the slide, and name that.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nucleate.inference.source_run import Progress
+    from nucleate.slides.progress import Progress
 
 _EVERY_S = 30.0  # between lines about how far a source is, where there is no bar
 
@@ -126,7 +126,7 @@ def answer(more: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:  # 
         facts: the result.
     """
     for stream in _programs:
-        from nucleate.metrics.report import no_nan
+        from nucleate.evaluation.report import no_nan
 
         told = json.dumps(no_nan({**facts, **more()}), default=_plain, ensure_ascii=False)
         stream.write(f"{told}\n")

@@ -48,8 +48,8 @@ def view(
       nucleate view tile.png out/tile.nuclei.parquet --truth tile.labels.tif
     """
     optional("fastapi", "view")
+    from nucleate.viewer.contents import open_shown, scratch_folder
     from nucleate.viewer.serving import serve_until_stopped
-    from nucleate.viewer.shown import open_shown, scratch_folder
 
     with scratch_folder() as scratch:
         shown = open_shown(paths, truth, Path(scratch), say)
@@ -78,10 +78,10 @@ def serve(
       nucleate serve --megapixels 50
     """
     optional("fastapi", "view")
-    from nucleate.inference.load import load_model
+    from nucleate.inference.loading import load_model
+    from nucleate.viewer.contents import open_shown, scratch_folder
     from nucleate.viewer.queue import Limits, Queue
     from nucleate.viewer.serving import serve_until_stopped
-    from nucleate.viewer.shown import open_shown, scratch_folder
 
     with scratch_folder() as scratch:
         shown = open_shown(paths, None, Path(scratch), say) if paths else []

@@ -19,7 +19,7 @@ from nucleate.datasets import (
     shards,
     tnbc,
 )
-from nucleate.datasets.entry import DatasetCard, Entry
+from nucleate.datasets.base import DatasetCard, Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root
+from nucleate.annotations.coco import CocoPicture, draw_coco, read_coco
+from nucleate.datasets.base import DatasetCard, Entry, open_root
 from nucleate.datasets.grouping import grouping
-from nucleate.datasets.monuseg import is_official_test
+from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.coco import CocoPicture, draw_coco, read_coco
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import plausible_mpp, read_image
-from nucleate.types import Sample, resolve_mpp
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import read_image
+from nucleate.readers.metadata import plausible_mpp
+from nucleate.resolution import resolve_mpp
+from nucleate.types import Sample
 
 CARD = DatasetCard(
     title="COCO JSON",

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
+from nucleate.annotations.label_images import read_labels
+from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import read_image, read_labels
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import read_image
 from nucleate.types import Sample
 
 ANNOTATIONS = {

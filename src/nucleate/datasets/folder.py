@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root
+from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
+from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root
 from nucleate.datasets.grouping import grouping
-from nucleate.datasets.monuseg import is_official_test
+from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike, read_bytes, walk
-from nucleate.io.images import LABEL_IMAGES, PICTURES, plausible_mpp, read_image, read_labels
-from nucleate.types import Sample, resolve_mpp
+from nucleate.files import PathLike, read_bytes, walk
+from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.metadata import plausible_mpp
+from nucleate.resolution import resolve_mpp
+from nucleate.types import Sample
 
 CARD = DatasetCard(
     title="Your own folder",

@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
-from nucleate.datasets.monuseg import is_official_test
+from nucleate.annotations.label_images import as_labels
+from nucleate.annotations.matlab import read_mat
+from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
+from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import as_labels, read_image
-from nucleate.io.mat import read_mat
-from nucleate.labels import compact
+from nucleate.files import PathLike, walk
+from nucleate.geometry.labels import compact
+from nucleate.readers.images import read_image
 from nucleate.types import Int16, Int32, Sample
 
 _PICTURES = (".png", ".tif", ".jpg")

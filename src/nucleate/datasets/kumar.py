@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from nucleate.datasets import hovernet
-from nucleate.datasets.entry import DatasetCard, Entry
+from nucleate.datasets.base import DatasetCard, Entry
 from nucleate.datasets.monuseg import ORGAN_OF
 
 CARD = DatasetCard(

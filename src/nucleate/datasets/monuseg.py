@@ -1,18 +1,16 @@
-"""MoNuSeg 2018: 30 training and 14 test images of 1000 × 1000 pixels, TIFF + Aperio XML.
-
-The outlines are drawn by the pixel-centre rule (ImageScope's origin is the corner of the first
-pixel); where two overlap, the earlier one keeps the pixel, as in the official converter.
-"""
+"""MoNuSeg 2018: 30 training and 14 test images of 1000 × 1000 pixels, TIFF + Aperio XML."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair
-from nucleate.io.annotations import draw_counted, read_aperio_xml
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import read_image
+from nucleate.annotations.aperio_xml import read_aperio_xml
+from nucleate.annotations.drawing import draw_counted
+from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
+from nucleate.datasets.test_sets import is_official_test
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import read_image
 from nucleate.types import Sample
 
 CARD = DatasetCard(
@@ -39,7 +37,6 @@ CARD = DatasetCard(
     parts={"training": (30, 16_959), "test": (14, 6_697), "extra 7": (7, 7_174)},
     where="Register at https://monuseg.grand-challenge.org/Data/ and download the two zip files.",
 )
-
 # Organ by patient, as the papers list them (some TCGA codes name another tissue source).
 _ORGANS = {
     "breast": "A7-A13E A7-A13F AR-A1AK AR-A1AS E2-A1B5 E2-A14V AC-A2FO AO-A0J2",
@@ -53,22 +50,6 @@ _ORGANS = {
     "brain": "FG-A4MU HT-8564",
 }
 ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
-
-_TEST = (
-    "2Z-A9J9 44-2665 69-7764 A6-6782 AC-A2FO AO-A0J2 CU-A0YN EJ-A46H FG-A4MU GL-6846 HC-7209 "
-    "HT-8564 IZ-8196 ZF-A9R5"
-)
-TEST_PATIENTS = frozenset(f"TCGA-{patient}" for patient in _TEST.split())
-
-
-def is_official_test(name: str) -> bool:
-    """Return whether a picture's name carries the barcode of an official test patient.
-
-    Example:
-        >>> is_official_test("0:TCGA-2Z-A9J9-01A-01-TS1")
-        True
-    """
-    return any(patient in name.upper() for patient in TEST_PATIENTS)
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:

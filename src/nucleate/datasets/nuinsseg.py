@@ -15,12 +15,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
+from nucleate.annotations.drawing import draw_counted, ragged
+from nucleate.annotations.imagej import read_imagej_rois
+from nucleate.annotations.label_images import read_labels
+from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.annotations import draw_counted, ragged, read_imagej_rois
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import read_image, read_labels
-from nucleate.types import Bool, Drawn, Float64, Int32, Sample, resolve_mpp
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import read_image
+from nucleate.resolution import resolve_mpp
+from nucleate.types import Bool, Drawn, Float64, Int32, Sample
 
 CARD = DatasetCard(
     title="NuInsSeg",

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root
+from nucleate.datasets.base import DatasetCard, Entry, open_root
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.files import walk
-from nucleate.labels import compact
+from nucleate.files import walk
+from nucleate.geometry.labels import compact
 from nucleate.types import Drawn, Int16, Int32, Sample
 
 CARD = DatasetCard(

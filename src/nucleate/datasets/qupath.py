@@ -8,14 +8,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, open_root, pair
+from nucleate.annotations.drawing import draw_counted
+from nucleate.annotations.geojson import read_classified_geojson
+from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.grouping import grouping
-from nucleate.datasets.monuseg import is_official_test
+from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.annotations import draw_counted, read_classified_geojson
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import PICTURES, read_image
-from nucleate.types import Int16, Int64, Sample, resolve_mpp
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import PICTURES, read_image
+from nucleate.resolution import resolve_mpp
+from nucleate.types import Int16, Int64, Sample
 
 CARD = DatasetCard(
     title="QuPath GeoJSON",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from nucleate.labels import compact
+from nucleate.geometry.labels import compact
 from nucleate.types import Sample
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nucleate.datasets.entry import Entry
+from nucleate.datasets.base import Entry
 from nucleate.datasets.splits import (
     Split,
     bare_name,

@@ -21,11 +21,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_name, open_root
-from nucleate.datasets.monuseg import is_official_test
+from nucleate.annotations.label_images import as_labels
+from nucleate.datasets.base import DatasetCard, Entry, check_name, open_root
+from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
-from nucleate.io.files import PathLike, read_bytes, sha256, write_text
-from nucleate.io.images import as_labels, plausible_mpp
+from nucleate.files import PathLike, read_bytes, sha256, write_text
+from nucleate.readers.metadata import plausible_mpp
 from nucleate.targets import encode
 from nucleate.types import Float32, Sample, UInt8
 

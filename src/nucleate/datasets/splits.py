@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nucleate.errors import ConfigError, InputError
-from nucleate.io.files import read_text, write_text
+from nucleate.files import read_text, write_text
 
 PARTS = ("train", "validation", "test")
 

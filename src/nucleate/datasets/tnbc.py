@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from nucleate.datasets.entry import DatasetCard, Entry, check_size, open_root, pair
-from nucleate.io.files import PathLike, walk
-from nucleate.io.images import LABEL_IMAGES, PICTURES, read_image, read_labels
+from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
+from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
+from nucleate.files import PathLike, walk
+from nucleate.readers.images import PICTURES, read_image
 from nucleate.types import Int32, Sample
 
 CARD = DatasetCard(

@@ -1,1 +1,1 @@
-"""From a picture or slide of any size to its nuclei: one engine for all of them."""
+"""From pixels to nuclei: one engine for all of them."""

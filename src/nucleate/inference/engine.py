@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nucleate.cards import ModelCard
 from nucleate.errors import InputError
 from nucleate.features import neighbourhood, no_nuclei
+from nucleate.geometry.outlines import centroids_xy
 from nucleate.inference.backends import Model
-from nucleate.inference.load import load_model
+from nucleate.inference.loading import load_model
+from nucleate.inference.merge import stitch
 from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
-from nucleate.inference.stitch import stitch
 from nucleate.inference.tiling import plan
-from nucleate.io.grids import Slide
-from nucleate.io.slides import ArraySource, open_source
-from nucleate.io.source import RegionError, Source
-from nucleate.labels import centroids_xy
+from nucleate.readers.array import ArraySource
+from nucleate.readers.opening import open_source
+from nucleate.readers.reader import Slide
+from nucleate.readers.source import RegionError, Source
+from nucleate.resolution import check_mpp, resolve_mpp
 from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.types import Frame, Instances, Maps, ModelCard, check_mpp, resolve_mpp
+from nucleate.types import Frame, Instances, Maps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +99,7 @@ def _opened(source: object) -> Source:
     if isinstance(source, list | tuple):
         raise InputError(
             f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
-            "use nucleate.inference.batch.segment_files for many files."
+            "use nucleate.slides.segment_many.segment_files for many files."
         )
     if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
         return cast("Source", source)

@@ -23,17 +23,18 @@ from typing import TypeVar
 
 import numpy as np
 
+from nucleate.cards import ModelCard
 from nucleate.errors import NucleateError, pick
 from nucleate.features import measure
+from nucleate.geometry.outlines import trace
 from nucleate.inference.backends import Model
-from nucleate.inference.stitch import MARGIN_PX, Part, depth, reaches_out
+from nucleate.inference.merge import MARGIN_PX, Part, depth, reaches_out
 from nucleate.inference.tiling import Tile
-from nucleate.io.grids import Grid, Slide
-from nucleate.io.source import RegionError
-from nucleate.labels import trace
 from nucleate.postprocess import DECODERS, complete_thresholds
+from nucleate.readers.reader import Grid, Slide
+from nucleate.readers.source import RegionError
 from nucleate.stain.normalise import Transform
-from nucleate.types import Frame, Instances, Layer, Maps, ModelCard, UInt8
+from nucleate.types import Frame, Instances, Layer, Maps, UInt8
 
 In = TypeVar("In")
 Out = TypeVar("Out")

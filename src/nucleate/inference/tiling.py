@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nucleate.errors import ConfigError
-from nucleate.io.grids import Box
+from nucleate.readers.reader import Box
 
 
 @dataclass(frozen=True, slots=True)

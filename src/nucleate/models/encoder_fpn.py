@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError, optional
-from nucleate.models.edges import Enter, Finish, as_it_is
 from nucleate.models.imagenet import MEAN, SD, make_encoder
 from nucleate.models.network import Network
+from nucleate.models.stem_head import Enter, Finish, as_it_is
 
 
 class EncoderFPN(Network):

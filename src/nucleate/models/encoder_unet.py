@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from nucleate.errors import ConfigError, optional
-from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.imagenet import LEVELS, MEAN, SD, make_encoder
 from nucleate.models.network import Network
+from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class EncoderUNet(Network):

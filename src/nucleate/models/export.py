@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from nucleate.checkpoint import OPSET
-from nucleate.io.files import atomic
+from nucleate.cards import detects, output_names
+from nucleate.files import atomic
+from nucleate.models.card import OPSET
 from nucleate.models.network import Network
-from nucleate.types import detects, output_names
 
 
 class Deploy(nn.Module):

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.imagenet import MEAN, SD, make_encoder
 from nucleate.models.network import Network
+from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class LinkNet(Network):

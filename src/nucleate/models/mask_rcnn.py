@@ -30,12 +30,12 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from nucleate.cards import DETECTED, INSTANCES, MIN_SCORE
 from nucleate.errors import ConfigError
-from nucleate.labels import boxes_areas, compact
-from nucleate.models.edges import Enter
+from nucleate.geometry.labels import boxes_areas, compact
 from nucleate.models.imagenet import MEAN, SD
 from nucleate.models.network import Network
-from nucleate.types import DETECTED, INSTANCES, MIN_SCORE
+from nucleate.models.stem_head import Enter
 
 _LEVELS = ("0", "1", "2", "3")  # of the pyramid, as torchvision names them; 4 to 32 pixels apart
 _WIDTH = 256  # channels of the pyramid

@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.network import Network
+from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 _REACH_PX = 32  # of a dilated kernel to a side, in pixels of the picture
 

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nucleate.errors import ConfigError
-from nucleate.models.edges import Enter, Finish, Leave, as_it_is
 from nucleate.models.network import Network
+from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class UNet(Network):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.checkpoint import EXAMPLE
 from nucleate.errors import InputError
-from nucleate.io.images import read_image
-from nucleate.io.nuclei import open_nuclei
-from nucleate.labels import paint
+from nucleate.geometry.outlines import paint
+from nucleate.models.card import EXAMPLE
+from nucleate.readers.images import read_image
+from nucleate.results.parquet import open_nuclei
 from nucleate.types import Instances
 
 LayerData = tuple[Any, dict[str, Any], str]  # what napari makes a layer of: data, options, kind

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nucleate.checkpoint import DEFAULT_MODEL, bundled_models
 from nucleate.errors import InputError, NucleateError, optional
+from nucleate.models.card import DEFAULT_MODEL, bundled_models
 from nucleate.napari_plugin.layers import LayerData, label_layer, outline_layer
-from nucleate.types import UInt8, resolve_mpp
+from nucleate.resolution import resolve_mpp
+from nucleate.types import UInt8
 
 Image = Any  # napari.layers.Image, which has no types
 Drawn = Literal["labels", "outlines", "both"]

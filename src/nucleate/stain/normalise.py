@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import ConfigError, InputError, pick
-from nucleate.io.files import read_text, write_text
+from nucleate.files import read_text, write_text
 from nucleate.stain import histogram, macenko, reinhard, vahadane
 from nucleate.stain.histogram import SPACES
 from nucleate.stain.tissue import is_coloured, penned, sample_pixels, stainedness, tissue_mask
@@ -99,7 +99,7 @@ class Transform:
         """
         if self.table is None:
             return image
-        from nucleate import _kernels
+        from nucleate.geometry import kernels as _kernels
 
         return _kernels.look_up(np.ascontiguousarray(image), self.table)  # type: ignore[no-any-return]
 

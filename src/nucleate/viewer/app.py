@@ -15,13 +15,13 @@ from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
-from nucleate import __version__
+from nucleate._version import __version__
 from nucleate.errors import InputError, NucleateError, explain_os_error
-from nucleate.io.exports import feature_lines
+from nucleate.results.geojson import feature_lines
 from nucleate.types import Float64, Int64
+from nucleate.viewer.contents import Shown
 from nucleate.viewer.pixels import TILE_PX
 from nucleate.viewer.queue import Queue
-from nucleate.viewer.shown import Shown
 from nucleate.viewer.table import Box, Filters, Table, View, area_px, parse_filters
 
 STATIC = Path(__file__).parent / "static"

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.io.grids import UNREAD_RGB, Slide
-from nucleate.io.source import RegionError, Source
+from nucleate.readers.reader import UNREAD_RGB, Slide
+from nucleate.readers.source import RegionError, Source
 from nucleate.types import UInt8
 
 TILE_PX = 512

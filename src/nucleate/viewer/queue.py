@@ -15,11 +15,11 @@ from nucleate.errors import InputError, NucleateError
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
-from nucleate.io.exports import PARQUET
-from nucleate.io.images import PICTURES, read_image
-from nucleate.io.slides import ArraySource
+from nucleate.readers.array import ArraySource
+from nucleate.readers.images import PICTURES, read_image
+from nucleate.results.names import PARQUET
+from nucleate.viewer.contents import Shown, keep
 from nucleate.viewer.pixels import Pyramid
-from nucleate.viewer.shown import Shown, keep
 from nucleate.viewer.table import Table
 
 WAITING = 8  # pictures that may wait

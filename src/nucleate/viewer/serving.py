@@ -17,9 +17,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nucleate.errors import ConfigError
 from nucleate.viewer.app import make_app
+from nucleate.viewer.contents import Shown
 from nucleate.viewer.guard import Guard
 from nucleate.viewer.queue import Queue
-from nucleate.viewer.shown import Shown
 
 _HOST = "127.0.0.1"
 _AT_ONCE = 64  # connections; more are refused

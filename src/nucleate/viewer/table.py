@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.io.nuclei import NucleiFile
+from nucleate.results.parquet import NucleiFile
 from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int64
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels

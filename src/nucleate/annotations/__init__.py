@@ -1,0 +1,1 @@
+"""Outlines and masks that people or programs drew, from their files."""

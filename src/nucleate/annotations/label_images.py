@@ -1,0 +1,76 @@
+"""Label images: PNG, TIFF, NPY and MATLAB files or arrays → int32 labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.errors import InputError
+from nucleate.files import PathLike, as_path, read_bytes
+from nucleate.readers.decoding import TIFF_ENDINGS, decode_npy, decode_pillow, decode_tiff
+from nucleate.types import Int32
+
+LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
+
+
+def read_labels(path: str | PathLike) -> Int32:
+    """Read a label image: 0 is background, every other value one nucleus.
+
+    Args:
+        path: PNG, TIFF, NPY or MAT (`inst_map`); may be inside a zip file.
+
+    Returns:
+        int32 (H, W).
+
+    Raises:
+        InputError: missing, corrupt, floating-point, negative, or of several channels.
+    """
+    path = as_path(path)
+    suffix = path.suffix.lower()
+    data = b"" if suffix == ".mat" else read_bytes(path)
+    if suffix in TIFF_ENDINGS:
+        pixels, _ = decode_tiff(path, data)
+    elif suffix == ".npy":
+        pixels = decode_npy(path, data)
+    elif suffix == ".mat":
+        from nucleate.annotations.matlab import read_mat
+
+        pixels = read_mat(path, ("inst_map",))["inst_map"]
+    elif suffix == ".png":
+        pixels = decode_pillow(path, data)
+    else:
+        raise InputError(
+            f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
+            f"Convert it to one of: {' '.join(LABEL_IMAGES)}"
+        )
+    return as_labels(path, pixels)
+
+
+def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:
+    """Return `pixels` as an int32 label image, or say why it is none.
+
+    Args:
+        owner: what to name in an error message.
+        pixels: (H, W) of an integer type or bool.
+
+    Raises:
+        InputError: floating-point, negative, too large, or not two-dimensional.
+
+    Example:
+        >>> as_labels("x", np.array([[0, 300]], np.uint16)).dtype
+        dtype('int32')
+    """
+    pixels = np.squeeze(pixels) if pixels.ndim > 2 else pixels
+    if pixels.ndim != 2:
+        raise InputError(
+            f"{owner}: labels must have one channel, but the shape is {pixels.shape}. "
+            "Save a label image with one integer per pixel, not a coloured picture."
+        )
+    if pixels.dtype.kind == "f" or pixels.dtype.kind not in "iub":
+        raise InputError(
+            f"{owner}: labels are {pixels.dtype}, but must be integers. "
+            "Save them as an integer type: a rounded float may have merged nuclei."
+        )
+    if pixels.size and (int(pixels.min()) < 0 or int(pixels.max()) > np.iinfo(np.int32).max):
+        raise InputError(f"{owner}: labels must be between 0 and 2147483647. Renumber them.")
+    return np.ascontiguousarray(pixels, np.int32)

@@ -1,0 +1,121 @@
+"""What a model or encoder on disk states about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
+MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
+INSTANCES = "instances"  # the head of detectors; all others are maps
+TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything that must be known to run a model, to trust it and to cite it.
+
+    Attributes:
+        name: short name of the model.
+        version: of the weights.
+        family: key of `nucleate.models.families.MODELS`.
+        arguments: keyword arguments that build the network of `family`.
+        heads: names of the output maps, keys of `nucleate.targets.HEADS`.
+        decoder: key of `nucleate.postprocess.DECODERS`.
+        thresholds: the decoder's parameters, tuned on validation data.
+        mpp: micrometres per pixel that the network works at.
+        align_px: tile origins and sizes are multiples of this.
+        halo_px: context that a tile reads around its core.
+        classes: names of the nucleus classes, in order of their number.
+        training_data: one entry per data set: name, images, nuclei, licence, citation; and one
+            with the groups (patients) and fingerprints of the images trained and chosen on.
+        licence: of the weights (SPDX expression), as the training data allow.
+        metrics: results on the validation images.
+        files: file name -> SHA-256.
+        package_version: of nucleate, when the card was written.
+        recipe: the resolved recipe of the run.
+        notes: what a user has to know.
+        stain: the fitted stain normaliser that pictures pass first, None for none.
+    """
+
+    name: str
+    version: str
+    family: str
+    arguments: dict[str, Any]
+    heads: list[str]
+    decoder: str
+    thresholds: dict[str, float]
+    mpp: float
+    align_px: int
+    halo_px: int
+    classes: list[str]
+    training_data: list[dict[str, Any]]
+    licence: str
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    package_version: str
+    recipe: dict[str, Any]
+    notes: str = ""
+    stain: dict[str, Any] | None = None
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """Return the names of all fields, the keys of the card's JSON."""
+        return [entry.name for entry in fields(cls)]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCard:
+    """Everything that must be known to start a training from a pretrained encoder, and to cite it.
+
+    Attributes:
+        name: of the pretraining.
+        version: of the weights.
+        family: key of `nucleate.models.families.MODELS`.
+        arguments: keyword arguments that build the network whose encoder this is.
+        task: key of `nucleate.pretraining.pretrainer.PRETEXTS`.
+        mpp: micrometres per pixel that it was trained at.
+        training_data: one entry per data set or folder: name, images, licence, citation; and one
+            with the groups (patients) and the fingerprints of the images that were looked at,
+            without labels.
+        licence: of the weights (SPDX expression), as the pictures allow.
+        metrics: how well the task is solved on held-out pictures, and what guessing gives.
+        files: file name -> SHA-256.
+        package_version: of nucleate, when the card was written.
+        recipe: the resolved recipe of the run.
+        notes: what the weights were before the first step.
+    """
+
+    name: str
+    version: str
+    family: str
+    arguments: dict[str, Any]
+    task: str
+    mpp: float
+    training_data: list[dict[str, Any]]
+    licence: str
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    package_version: str
+    recipe: dict[str, Any]
+    notes: str = ""
+
+
+def detects(heads: list[str]) -> bool:
+    """Return whether a network with these heads gives boxes, scores and masks instead of maps.
+
+    Example:
+        >>> detects(["foreground"]), detects(["instances"])
+        (False, True)
+    """
+    return heads == [INSTANCES]
+
+
+def output_names(heads: list[str]) -> list[str]:
+    """Return the names of what a network with these heads gives.
+
+    Example:
+        >>> output_names(["foreground"]), output_names(["instances"])
+        (['foreground'], ['boxes', 'scores', 'masks'])
+    """
+    return list(DETECTED) if detects(heads) else heads

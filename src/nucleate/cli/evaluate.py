@@ -1,0 +1,160 @@
+"""nucleate evaluate."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nucleate.cli.options import (
+    BackendOption,
+    DeviceOption,
+    MppOption,
+    OptionsOption,
+    PrecisionOption,
+    ThreadsOption,
+    TileOption,
+    TtaOption,
+)
+from nucleate.cli.terminal import (
+    answer,
+    command_line,
+    say,
+    show_table,
+    warn,
+)
+from nucleate.errors import ConfigError
+
+
+def evaluate(
+    pred: Annotated[Path | None, typer.Argument(help="Predicted labels or outlines.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="True labels or outlines.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Evaluate a model instead of files.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="With --model: reader of the data set, see 'data list'; else folder."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
+    ] = None,
+    options: OptionsOption = None,
+    mpp: MppOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per_picture.csv.")
+    ] = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    tile_px: TileOption = 1536,
+    tta: TtaOption = False,
+    ledger: Annotated[
+        Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
+    ] = None,
+) -> None:
+    """Score predictions against truth, or a model on a data set.
+
+    Examples:
+      nucleate evaluate out/ truth/
+      nucleate evaluate -m mtl-small --data cryonuseg --root CryoNuSeg -o scores/
+      nucleate evaluate -m mtl-small --root mydata --mpp 0.25 --option "group=^([0-9]+)_"
+    """
+    from nucleate.datasets.test_sets import is_official_test
+    from nucleate.environment import git_commit
+    from nucleate.evaluation.evaluate import evaluate_files, evaluate_model
+    from nucleate.evaluation.ledger import check_ledger, log_test_use
+    from nucleate.evaluation.report import seen_note
+    from nucleate.files import check_folder
+    from nucleate.models.card import weights_digest
+
+    if out is not None:
+        check_folder(out)
+    if model is None:
+        if options or data is not None or tta:
+            raise ConfigError(
+                "evaluate: --option, --data and --tta go with --model and --root. Leave them away."
+            )
+        if pred is None or truth is None:
+            raise ConfigError(
+                "evaluate: name the predictions and the truth, or use --model and "
+                "--root. See nucleate evaluate --help."
+            )
+        if root is not None:
+            raise ConfigError("evaluate: --root goes with --model. Leave it away, or name a model.")
+        report = evaluate_files(pred, truth, say, mpp)
+        name, digest = pred.name, "files"
+        names = [picture.name for picture in report.pictures]
+    else:
+        if root is None or pred is not None:
+            raise ConfigError("evaluate: with --model name the data by --root, and no files.")
+        from nucleate.config import parse_options
+        from nucleate.datasets.loading import OWN_DATA, list_entries
+        from nucleate.inference.ensembles import with_tta
+        from nucleate.inference.loading import load_model
+        from nucleate.inference.pipeline import EngineOptions
+
+        parsed = parse_options(options)
+        if mpp is not None and "mpp" in parsed:
+            raise ConfigError("evaluate: --mpp and --option mpp say the same. Leave one away.")
+        reader = data or "folder"
+        entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
+        if ledger is not None and any(entry.test_only for entry in entries):
+            check_ledger(ledger)
+        ready = load_model(model, device, backend, precision, threads)
+        ready = with_tta(ready) if tta else ready
+        report = evaluate_model(
+            ready, entries, say, EngineOptions(tile_px), own_names=reader not in OWN_DATA
+        )
+        report.about["data"] = {"reader": reader, "root": root.name}
+        name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
+        digest = weights_digest(ready.card)
+        names = [entry.name for entry in entries]
+    if any(is_official_test(picture) for picture in names):
+        if ledger is not None:
+            log_test_use(ledger, name, digest, report, command_line(root))
+        noted = "not recorded; --ledger FILE does" if ledger is None else f"recorded in {ledger}"
+        say(f"official test images: this use is {noted}")
+    report.about.update(
+        command=command_line(root), commit=git_commit(), date=time.strftime("%Y-%m-%d")
+    )
+    if out is not None:
+        report.write(out)
+    answer(report.content, out=out)
+    _show_report(report)
+    if report.seen:
+        warn(f"warning: {seen_note(report.seen, len(report.pictures))}")
+
+
+def _show_report(report: Any) -> None:  # noqa: ANN401
+    """Print means with intervals and pooled values, and the number of pictures that count."""
+    from rich.table import Table
+
+    table = Table(title=f"{len(report.pictures)} pictures")
+    for column in ("metric", "mean", "95 % interval", "pooled", "n"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    pooled = report.pooled()
+    for name, m in report.means().items():
+        table.add_row(
+            name,
+            f"{m['mean']:.4f}",
+            f"{m['low']:.4f} to {m['high']:.4f}",
+            f"{pooled[name]:.4f}",
+            str(m["n"]),
+        )
+    show_table(table)
+    if report.coco is not None:
+        columns = {
+            f"{kind}, {limit} per picture": values
+            for kind, limits in report.coco.items()
+            for limit, values in limits.items()
+        }
+        table = Table("COCO, %", title="all pictures together")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for name in next(iter(columns.values())):
+            table.add_row(name, *(f"{100 * values[name]:.1f}" for values in columns.values()))
+        show_table(table)

@@ -1,0 +1,96 @@
+"""nucleate export and package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nucleate.cli.options import (
+    model_names,
+)
+from nucleate.cli.terminal import (
+    answer,
+    counted,
+    say,
+    show,
+)
+
+
+def export(
+    result: Annotated[
+        Path, typer.Argument(help="Folder that nucleate segment wrote, or one .nuclei.parquet.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="coco, geojson, geojson.gz, csv, labels, ome-zarr, spatialdata, annotation-store."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write; of several pictures coco and csv make one file, other forms one "
+            "each: name a folder, as FOLDER/.",
+        ),
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="COCO file of the same pictures: write a list of results for it."),
+    ] = None,
+) -> None:
+    """Write the nuclei of a result for another program; coco and csv have all pictures in one file.
+
+    Examples:
+      nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
+      nucleate export out/ --to csv -o all.csv
+      nucleate export out/ --to coco -o results.json --truth annotations.json
+    """
+    from dataclasses import asdict
+
+    from nucleate.results.convert import export_results
+
+    done = export_results(result, to, out, truth)
+    answer(file=out, **asdict(done))
+    show(f"{done.nuclei} nuclei of {counted(done.pictures, 'picture')} written to {out}")
+    if done.left_out:
+        say(f"{done.left_out} pictures are not in {truth} and were left out")
+    if truth is not None and done.without:
+        say(f"{done.without} pictures of {truth} are not in {result}")
+
+
+def package(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Bundled model by name, model folder, or run folder.", autocompletion=model_names
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.zip).")],
+    authors: Annotated[
+        list[str] | None,
+        typer.Option("--author", help="Who made it; repeat for more. Known of bundled models."),
+    ] = None,
+    cite: Annotated[
+        list[str] | None,
+        typer.Option("--cite", help="Reference with a DOI or an address; repeat for more."),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="SPDX name, for a model whose card states no licence."),
+    ] = None,
+) -> None:
+    """Write a model as a package of bioimage.io, whose programs run its network.
+
+    Examples:
+      nucleate package mtl-small -o mtl-small.zip
+      nucleate package runs/mine -o mine.zip --author "A. Smith" --cite "Smith 2026, https://..."
+    """
+    from nucleate.bioimageio import Origin, write_package
+
+    inside = write_package(model, out, Origin(tuple(authors or ()), tuple(cite or ()), licence))
+    answer(file=out, inside=inside)
+    show(f"{out}: {', '.join(inside)}")

@@ -1,0 +1,167 @@
+"""nucleate segment and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nucleate.cli.options import (
+    BackendOption,
+    DeviceOption,
+    ModelOption,
+    MppOption,
+    PrecisionOption,
+    ThreadsOption,
+    TileOption,
+    TtaOption,
+)
+from nucleate.cli.terminal import (
+    Bar,
+    answer,
+    counted,
+    say,
+    show,
+    warn,
+)
+from nucleate.errors import ConfigError
+
+
+def segment(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the results, or its URL.")],
+    mpp: MppOption = None,
+    override_mpp: Annotated[
+        bool,
+        typer.Option("--override-mpp", help="Use --mpp although a file states another value."),
+    ] = False,
+    model: ModelOption = "mtl-small",
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
+            "ome-zarr, spatialdata, annotation-store. Default: the first four of a picture, none "
+            "of a slide."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    tile_px: TileOption = 1536,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
+    readers: Annotated[int, typer.Option(min=1, help="Threads that read ahead.")] = 2,
+    decoders: Annotated[
+        int, typer.Option(min=0, help="Processes that decode; 0: a thread of this one.")
+    ] = 0,
+    tissue_mask: Annotated[
+        bool, typer.Option(help="Of slides: leave out glass, pen and folds.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run stopped.")
+    ] = False,
+    max_memory: Annotated[
+        str | None, typer.Option(help="As 3G: refuse at once what would need more.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it.")
+    ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Profile of Slurm jobs, which do it; a YAML file.")
+    ] = None,
+    tta: TtaOption = False,
+) -> None:
+    """Find all nuclei of pictures and slides; write tables, overlay, labels and GeoJSON.
+
+    Examples:
+      nucleate segment tile.png --mpp 0.25 -o out/
+      nucleate segment slides/*.svs -o out/ --resume
+    """
+    from nucleate.inference.pipeline import EngineOptions
+    from nucleate.slides.cluster import ModelSpec, connect
+    from nucleate.slides.find_sources import expand_sources
+    from nucleate.slides.memory import check_memory, parse_bytes
+    from nucleate.slides.outputs import BatchOptions
+    from nucleate.slides.segment_many import segment_files
+
+    chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
+    if chosen == ():
+        raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
+    if override_mpp and mpp is None:
+        raise ConfigError("segment: --override-mpp needs --mpp. Add it, or omit both.")
+    if scheduler is not None and slurm is not None:
+        raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
+    if max_memory is not None and (scheduler is not None or slurm is not None):
+        raise ConfigError(
+            "segment: --max-memory is about this machine. Give workers a limit of their own: dask "
+            "worker --memory-limit."
+        )
+    limit = None if max_memory is None else parse_bytes(max_memory)
+    engine = EngineOptions(tile_px, batch, readers, decoders)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
+    found = expand_sources(sources, out)
+    spec = ModelSpec(model, device, backend, precision, threads, tta)
+    many = counted(len(found), "source")
+    with Bar() as bar:
+        if scheduler is not None or slurm is not None:
+            with connect(scheduler, slurm, spec, say) as workers:
+                ready = workers.model()
+                say(f"{many}, model {ready.card.name}, {ready.backend.about}")
+                summary = segment_files(found, out, ready, options, bar.say, bar.show, workers)
+        else:
+            ready = spec.load()
+            if limit is not None:
+                check_memory(ready, engine, limit)
+            say(f"{many}, model {ready.card.name}, {ready.backend.about}")
+            summary = segment_files(found, out, ready, options, bar.say, bar.show)
+    answer(out=out, **summary)
+    totals = summary["totals"]
+    finished = totals["done"] + totals["incomplete"]
+    show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}, written to {out}")
+    if totals["incomplete"]:
+        warn(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
+    if totals["failed"]:
+        failed = counted(totals["failed"], "source")
+        warn(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
+    if totals["failed"] or totals["incomplete"]:
+        raise typer.Exit(3)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "nucleate-demo"
+    ),
+) -> None:
+    """Segment the bundled example with the bundled model, and say where to look.
+
+    Example:
+      nucleate demo -o somewhere/
+    """
+    from nucleate.inference.loading import load_model
+    from nucleate.models.card import DEFAULT_MODEL, EXAMPLE
+    from nucleate.slides.outputs import BatchOptions
+    from nucleate.slides.segment_many import segment_files
+
+    model = load_model(DEFAULT_MODEL, device="cpu")
+    with Bar() as bar:
+        summary = segment_files([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
+    answer(out=out, **summary)
+    row = summary["sources"][0]
+    show(
+        f"Found {row['nuclei']} nuclei ({row['nuclei_per_mm2']:.0f} per mm², mean area "
+        f"{row['mean_area_um2']} um²) in {row['width']} × {row['height']} pixels at "
+        f"{row['mpp']:.3f} um/px, in {row['seconds']:.1f} s with {summary['engine']}."
+    )
+    show("Look at:")
+    about = {
+        "overlay": "the picture with every nucleus outlined",
+        "labels": "label image, int32, one number per nucleus",
+        "csv": "one row per nucleus: position, size, shape, stain",
+        "parquet": "the same table, for programs",
+        "geojson": "drag it onto the picture in QuPath",
+    }
+    for name, meaning in about.items():
+        show(f"  {out / row['files'][name]}  {meaning}")
+    show(f"  {out}/summary.json  what was run, and on what")
+    show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")

@@ -1,0 +1,190 @@
+"""Is a data set complete and sound? Counts, sizes, ids, duplicates, patients in two parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nucleate.curation.clean_labels import CraftOptions, craft_labels
+from nucleate.datasets.base import DatasetCard, Entry
+from nucleate.errors import InputError
+from nucleate.types import Bool, Sample, UInt8
+
+_HASH_SIDE = 12
+_ALIKE = 14  # differing bits of 143 up to which two pictures count as one
+_SPECK_PX = 10
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was found.
+
+    Attributes:
+        pictures: that the data set lists.
+        nuclei: annotated ones: outlines where outlines are given, else labels.
+        part: published part that these counts are those of; empty if none is.
+        problems: sentences about what should be mended or known before training.
+        notes: sentences about what is merely worth knowing.
+        rows: one mapping per picture that could be read.
+    """
+
+    pictures: int = 0
+    nuclei: int = 0
+    part: str = ""
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check(
+    entries: list[Entry], card: DatasetCard, tell: Callable[[int, int], None] = lambda *_: None
+) -> CheckReport:
+    """Read every picture of a data set and report what is wrong with it.
+
+    Args:
+        entries: of the data set.
+        card: what was published about it.
+        tell: is given (pictures done, pictures in all).
+    """
+    report = CheckReport(pictures=len(entries))
+    hashes: dict[str, Bool] = {}
+    for done, entry in enumerate(entries):
+        try:
+            sample = entry.read()
+        except InputError as error:
+            report.problems.append(str(error))
+            continue
+        if sample.image[::4, ::4].std() > 2:  # an empty picture looks like any other
+            hashes[entry.name] = picture_hash(sample.image)
+        report.rows.append(_describe(sample, report))
+        tell(done + 1, len(entries))
+    report.nuclei = sum(row["annotated"] for row in report.rows)
+    _sizes(report, card)
+    _counts(report, card)
+    report.problems += [f"{a} and {b} show the same tissue" for a, b in alike(hashes)]
+    report.problems += _shared(entries)
+    return report
+
+
+def picture_hash(image: UInt8) -> Bool:
+    """Return 143 bits that survive resizing, recompression and changes of brightness.
+
+    Each says whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
+    mean) lies above their median.
+
+    References:
+        Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions (the DCT
+        hash).
+
+    Example:
+        >>> image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        >>> bool((picture_hash(image) == picture_hash(image // 2)).mean() > 0.9)
+        True
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
+    lowest = cv2.dct(small)[:_HASH_SIDE, :_HASH_SIDE].reshape(-1)[1:]
+    return np.asarray(lowest > np.median(lowest))
+
+
+def alike(hashes: dict[str, Bool]) -> list[tuple[str, str]]:
+    """Return the pairs of names whose pictures differ in at most 14 bits of their hash."""
+    names = sorted(hashes)
+    if len(names) < 2:
+        return []
+    bits = np.stack([hashes[name] for name in names]).astype(np.float32)
+    found = []
+    for i in range(len(names) - 1):  # row by row: a table of all pairs may not fit
+        differing = np.abs(bits[i + 1 :] - bits[i]).sum(axis=1)
+        found += [(names[i], names[i + 1 + j]) for j in np.flatnonzero(differing <= _ALIKE)]
+    return found
+
+
+def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
+    """Return the facts of one picture; put what is wrong with it into the report."""
+    height, width = sample.image.shape[:2]
+    row: dict[str, Any] = {
+        "name": sample.name, "group": sample.group, "organ": sample.organ, "height": height,
+        "width": width, "mpp": sample.mpp, "annotated": 0, "labels": 0,
+    }  # fmt: skip
+    if sample.labels is None:
+        report.notes.append(f"{sample.name}: has no labels")
+        return row
+    options = CraftOptions(min_area_px=_SPECK_PX)
+    _, _, crafted = craft_labels(sample.labels, options=options)
+    drawn = sample.drawn
+    row["labels"] = crafted.before
+    row["annotated"] = crafted.before if drawn is None else drawn.outlines
+    row["in_pieces"], row["specks"] = crafted.in_pieces, crafted.specks_dropped
+    row["contested_px"] = 0 if drawn is None else drawn.contested_px
+    row["ignored_share"] = 0.0 if sample.ignore is None else float(sample.ignore.mean())
+    if not row["labels"]:
+        report.notes.append(f"{sample.name}: has no nuclei")
+    if drawn is not None and drawn.hidden:
+        report.notes.append(f"{sample.name}: {drawn.hidden} outlines lie wholly under others")
+    largest = int(sample.labels.max(initial=0))
+    if largest > crafted.before:
+        report.notes.append(f"{sample.name}: ids run to {largest} for {crafted.before} nuclei")
+    if sample.mpp is None:
+        report.notes.append(f"{sample.name}: states no resolution (mpp)")
+    return row
+
+
+def _sizes(report: CheckReport, card: DatasetCard) -> None:
+    sizes = Counter((row["height"], row["width"]) for row in report.rows)
+    wrong = sorted(size for size in sizes if card.size is not None and size != card.size)
+    if wrong and card.size is not None:
+        report.problems.append(
+            f"{sum(sizes[size] for size in wrong)} pictures are not {card.size[1]} × "
+            f"{card.size[0]} pixels but, for example, {wrong[0][1]} × {wrong[0][0]}"
+        )
+    pieces = sum(row.get("in_pieces", 0) for row in report.rows)
+    specks = sum(row.get("specks", 0) for row in report.rows)
+    contested = sum(row.get("contested_px", 0) for row in report.rows)
+    if pieces:
+        report.notes.append(f"{pieces} labels lie in several pieces (nucleate prepare splits them)")
+    if specks:
+        report.notes.append(f"{specks} pieces are smaller than {_SPECK_PX} pixels")
+    if contested:
+        report.notes.append(
+            f"{contested} pixels are claimed by more than one annotation; {card.overlaps}"
+        )
+
+
+def _counts(report: CheckReport, card: DatasetCard) -> None:
+    """Find the published part that the counts fit, or say which ones they come close to."""
+    fits = [
+        part
+        for part, (pictures, nuclei) in card.parts.items()
+        if pictures == report.pictures and nuclei in (None, report.nuclei)
+    ]
+    if fits:
+        report.part = fits[0]
+    elif card.parts:
+        known = "; ".join(
+            f"{part}: {pictures} pictures" + (f", {nuclei} nuclei" if nuclei else "")
+            for part, (pictures, nuclei) in card.parts.items()
+        )
+        report.problems.append(
+            f"{report.pictures} pictures with {report.nuclei} nuclei are no published part "
+            f"({known})"
+        )
+
+
+def _shared(entries: list[Entry]) -> list[str]:
+    """Return a sentence for each group with pictures in several parts of the data set."""
+    homes: dict[str, set[str]] = {}
+    for entry in entries:
+        first = entry.name.split("/")[0].lower() if "/" in entry.name else ""
+        part = "test" if entry.test_only or first.startswith("test") else first
+        homes.setdefault(entry.group, set()).add(part)
+    return [
+        f"group {group!r} has pictures in {' and '.join(sorted(p or 'the rest' for p in parts))}"
+        for group, parts in sorted(homes.items())
+        if len(parts) > 1
+    ]

@@ -1,0 +1,187 @@
+"""Any data set → a folder of images and labels, COCO JSON, or shards; label images stay exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nucleate.annotations.coco import box_of, mask_of, outlines, run_lengths
+from nucleate.datasets.base import Entry, check_name
+from nucleate.datasets.folder import FACTS, MANIFEST
+from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
+from nucleate.datasets.shards import write_shards
+from nucleate.errors import InputError, pick
+from nucleate.files import atomic_folder
+from nucleate.results.images import write_labels, write_png
+from nucleate.types import Bool, Sample
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was converted.
+
+    Attributes:
+        pictures: written.
+        nuclei: labels written.
+        contested_px: pixels that more than one annotation claimed; the data set's card says who
+            got them.
+        hidden: annotations without any pixel left.
+    """
+
+    pictures: int = 0
+    nuclei: int = 0
+    contested_px: int = 0
+    hidden: int = 0
+
+
+def convert(entries: list[Entry], out: Path, to: str) -> Tally:
+    """Write the pictures of a data set in another form.
+
+    Args:
+        entries: of the data set.
+        out: folder to make; it appears when it is complete, or not at all.
+        to: key of `TARGETS`.
+
+    Raises:
+        ConfigError: no such form.
+        InputError: a picture cannot be read, or two have one name.
+        OutputError: the folder is there already, or cannot be written.
+    """
+    write = pick(TARGETS, to, "form")
+    tally = Tally()
+    with atomic_folder(out) as folder:
+        write(_counted(entries, tally), folder)
+    return tally
+
+
+def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
+    seen: set[str] = set()
+    for entry in entries:
+        sample = entry.read()
+        check_name(sample.name)
+        flat = sample.name.replace("/", "_")
+        if flat in seen:
+            raise InputError(f"Two pictures are named {flat!r}. Rename one of them.")
+        seen.add(flat)
+        tally.pictures += 1
+        if sample.labels is not None:
+            tally.nuclei += len(np.unique(sample.labels[sample.labels > 0]))
+        if sample.drawn is not None:
+            tally.contested_px += sample.drawn.contested_px
+            tally.hidden += sample.drawn.hidden
+        yield sample
+
+
+def write_folder(samples: Iterable[Sample], out: Path) -> None:
+    """Write `images/NAME.png`, `labels/NAME.tif`, `ignore/NAME.png` and the manifest."""
+    pictures: dict[str, Any] = {}
+    for sample in samples:
+        write_png(out / "images" / f"{sample.name}.png", sample.image)
+        if sample.labels is not None:
+            write_labels(out / "labels" / f"{sample.name}.tif", sample.labels, sample.mpp)
+        if sample.ignore is not None:
+            _write_mask(out / "ignore" / f"{sample.name}.png", sample.ignore)
+        facts = {key: getattr(sample, key) for key in FACTS}
+        classes = None if sample.classes is None else sample.classes.tolist()
+        pictures[sample.name] = facts | {"classes": classes}
+    content = {"format": FOLDER_FORMAT, "pictures": pictures}
+    (out / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> None:
+    """Write `images/NAME.png` and `annotations.json`: one annotation per nucleus.
+
+    Masks are run lengths, which are exact; or polygons, one per piece, which some programs want:
+    these give the same pixels where a pixel counts by its centre, as here and in pycocotools. What
+    has a hole, which polygons cannot say, stays run lengths, and so do crowds.
+
+    Pictures are numbered in their order, annotations in that of their labels, so that ids with gaps
+    come back without; what is ignored becomes one crowd region per picture. Facts that COCO has no
+    place for (group, organ, species, centre, mpp) stand in the picture's record.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names: list[str] = []
+    for sample in samples:
+        if sample.labels is None:
+            raise InputError(
+                f"{sample.name}: has no labels, and COCO cannot tell that from having no nuclei. "
+                "Convert to folder or shards."
+            )
+        own = sample.class_names if sample.classes is not None else ("nucleus",)
+        names += [name for name in own if name not in names]
+        height, width = sample.image.shape[:2]
+        write_png(out / "images" / f"{sample.name}.png", sample.image)
+        number = len(images) + 1
+        facts = {
+            key: getattr(sample, key) for key in ("group", "organ", "species", "centre", "mpp")
+        }
+        images.append(
+            {"id": number, "file_name": f"{sample.name}.png", "height": height, "width": width}
+            | {key: value for key, value in facts.items() if value is not None}
+        )
+        annotations += _annotations(sample, number, len(annotations) + 1, names, polygons)
+    content = {
+        "info": {"description": "written by nucleate; areas and boxes in pixels"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],
+    }
+    (out / "annotations.json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+
+def _annotations(
+    sample: Sample, picture: int, first: int, names: list[str], polygons: bool
+) -> list[dict[str, Any]]:
+    """Return the annotations of one picture; `names` are those of the categories so far."""
+    if sample.labels is None:
+        return []
+    outlined = outlines(sample.labels) if polygons else {}
+    height, width = sample.image.shape[:2]
+    masks = [(value, counts, 0) for value, counts in run_lengths(sample.labels).items()]
+    if sample.ignore is not None and sample.ignore.any():
+        masks.append((0, run_lengths(sample.ignore.astype(np.int32))[1], 1))
+    found = []
+    for i, (value, counts, crowd) in enumerate(masks):
+        box, area = box_of(counts, height)
+        kind = 0
+        if sample.classes is not None and not crowd:
+            kind = names.index(sample.class_names[sample.classes[value - 1]])
+        elif not crowd:
+            kind = names.index("nucleus")
+        mask: Any = mask_of(counts, (height, width))
+        found.append(
+            {
+                "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,
+                "area": area, "bbox": box,
+                "segmentation": mask if crowd else outlined.get(value, mask),
+            }
+        )  # fmt: skip
+    return found
+
+
+def _write_mask(path: Path, mask: Bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+
+def _write_polygons(samples: Iterable[Sample], out: Path) -> None:
+    write_coco(samples, out, polygons=True)
+
+
+def _write_shards(samples: Iterable[Sample], out: Path) -> None:
+    write_shards(samples, out)
+
+
+TARGETS: dict[str, Callable[[Iterable[Sample], Path], None]] = {
+    "folder": write_folder,
+    "coco": write_coco,
+    "coco-polygons": _write_polygons,
+    "shards": _write_shards,
+}

@@ -1,0 +1,282 @@
+"""A data set made ready: stain, mended labels, another resolution, augmented copies → shards.
+
+What is fitted (stain reference, mean and standard deviation) is fitted on training pictures only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nucleate._version import __version__
+from nucleate.augment import random_crop
+from nucleate.config import AugmentConfig, StainConfig
+from nucleate.curation.clean_labels import CraftOptions, CraftReport, craft_labels
+from nucleate.datasets.base import Entry
+from nucleate.datasets.loading import at_mpp
+from nucleate.datasets.resize import resized
+from nucleate.datasets.shards import Scaling, write_shards
+from nucleate.datasets.splits import Split, bare_name, refuse_test_pictures
+from nucleate.errors import ConfigError, InputError, pick
+from nucleate.files import atomic_folder
+from nucleate.geometry.labels import compact
+from nucleate.stain.fitting import fit_stain, restained
+from nucleate.stain.normalise import Normaliser
+from nucleate.targets import HEADS
+from nucleate.types import Sample, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """What to do to the pictures, in this order.
+
+    Attributes:
+        stain: normalisation; its reference is found among the training pictures.
+        craft: mending of the labels; None leaves them as they are.
+        mpp: micrometres per pixel to resample to; None keeps each picture's own.
+        size: (height, width) to resize to, whatever the resolution; not together with `mpp`.
+        copies: augmented copies of each training picture.
+        augment: how they are varied.
+        seed: of the copies.
+        scale: how pixels become numbers: `none` (bytes), `unit` (0..1), `zscore`.
+        maps: target maps to store as well, keys of `nucleate.targets.HEADS`: nucleate makes its
+            own after augmentation; other programs may want them ready.
+    """
+
+    stain: StainConfig = field(default_factory=StainConfig)
+    craft: CraftOptions | None = field(default_factory=CraftOptions)
+    mpp: float | None = None
+    size: tuple[int, int] | None = None
+    copies: int = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 1
+    scale: Literal["none", "unit", "zscore"] = "none"
+    maps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and self.size is not None:
+            raise ConfigError("Give either an mpp or a size to resize to, not both.")
+        if self.size is not None and not all(8 <= edge <= 1 << 15 for edge in self.size):
+            raise ConfigError(f"size = {self.size}: both edges must be 8 to 32768 pixels.")
+        if self.copies < 0:
+            raise ConfigError(f"copies = {self.copies}: must not be negative.")
+        if self.scale not in ("none", "unit", "zscore"):
+            raise ConfigError(f"scale = {self.scale!r}: must be none, unit or zscore.")
+        for name in self.maps:
+            pick(HEADS, name, "head")
+
+
+def prepare(
+    entries: list[Entry],
+    out: Path,
+    options: PrepareOptions,
+    split: Split | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, int]:
+    """Write the prepared pictures as shards.
+
+    Args:
+        entries: of the data set.
+        out: folder to make: the shards, or one folder of shards per part of the split; it appears
+            when it is complete, or not at all.
+        options: what to do.
+        split: parts; None takes every picture for training.
+        tell: is given a line for whatever a user should know.
+
+    Returns:
+        Part -> pictures written.
+
+    Raises:
+        ConfigError: options that contradict each other, or a split of other pictures.
+        InputError: a picture cannot be read, or official test pictures would be trained on.
+        OutputError: the folder is there already, or cannot be written.
+    """
+    parts = _parts(entries, split)
+    training = parts["train"]
+    pictures = {e.name: partial(_image, e) for e in training}
+    held_out = [e.name for part, members in parts.items() if part != "train" for e in members]
+    stain = fit_stain(options.stain, pictures, held_out)
+    if stain is not None:
+        tell(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
+
+    def ready(
+        members: list[Entry], report: CraftReport, say: Callable[[str], None]
+    ) -> Iterator[Sample]:
+        return (_one(entry, stain, options, report, say) for entry in members)
+
+    scaling = Scaling("unit") if options.scale == "unit" else Scaling()
+    if options.scale == "zscore":
+        scaling = statistics(ready(training, CraftReport(), lambda _: None))
+    written: dict[str, int] = {}
+    with atomic_folder(out) as folder:
+        for part, members in parts.items():
+            report = CraftReport()
+            samples = ready(members, report, tell)
+            if part == "train" and options.copies:
+                samples = with_copies(samples, options)
+            counts: dict[str, int] = {}
+            about = _about(options, stain, split, part) | {"crafted": counts}
+            target = folder if split is None else folder / part
+            target.mkdir(exist_ok=True)
+            written[part] = write_shards(
+                _closing(samples, report, counts), target, scaling, about, options.maps
+            )
+            told = "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
+            tell(f"{part}: {written[part]} pictures; {told}")
+    return written
+
+
+def statistics(samples: Iterator[Sample]) -> Scaling:
+    """Return the scaling by mean and standard deviation of all pixels of the samples, per channel.
+
+    Example:
+        >>> image = np.zeros((2, 2, 3), np.uint8)
+        >>> image[0] = 255
+        >>> statistics(iter([Sample(image, None, "a", "a")])).mean
+        (0.5, 0.5, 0.5)
+    """
+    counts = np.zeros((3, 256), np.int64)
+    for sample in samples:
+        for channel in range(3):
+            counts[channel] += np.bincount(sample.image[..., channel].reshape(-1), minlength=256)
+    levels = np.arange(256) / 255
+    total = counts.sum(axis=1)
+    mean = counts @ levels / total
+    sd = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
+    if (sd < 1e-6).any():
+        raise InputError(
+            "The training pictures have a channel of one value only, so they cannot be z-scored. "
+            "Check them, or use --scale unit."
+        )
+    return Scaling("zscore", tuple(mean.tolist()), tuple(sd.tolist()))
+
+
+def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[Sample]:
+    """Yield every sample, followed by its augmented copies: squares of its shorter edge.
+
+    What lies outside of the picture after a rotation is mirrored and ignored. Copy k of a picture
+    depends on the seed, its name and k alone.
+    """
+    for sample in samples:
+        yield sample
+        for k in range(options.copies):
+            digest = hashlib.sha256(f"{options.seed}/{k}/{sample.name}".encode()).digest()
+            rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+            size = min(sample.image.shape[:2])
+            image, labels, ignore = random_crop(sample, size, options.augment, rng)
+            numbered, old = compact(labels)
+            classes = None if sample.classes is None else sample.classes[old - 1]
+            if options.craft is not None:  # borders and rotations cut nuclei into pieces
+                numbered, classes, _ = craft_labels(numbered, classes, options.craft)
+            yield replace(
+                sample,
+                name=f"{sample.name}+{k + 1}",
+                image=image,
+                labels=None if sample.labels is None else numbered,
+                classes=classes,
+                ignore=ignore,
+                drawn=None,
+            )
+
+
+def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
+    """Return part -> entries; official test pictures are never in a part that is fitted on."""
+    if split is None:
+        parts = {"train": entries}
+    else:
+        by_name = {entry.name: entry for entry in entries}
+        named = {bare_name(n): n for ns in split.parts.values() for n in ns}
+        strange = sorted(named.keys() ^ by_name.keys())
+        if strange:
+            raise ConfigError(
+                f"{strange[0]!r} is in the split or in the data, but not in both. Make the split "
+                "again for these data."
+            )
+        for name, entry in by_name.items():
+            said = split.groups[named[name]]
+            if said != entry.group and not said.endswith(f":{entry.group}"):
+                raise InputError(
+                    f"The split says that {name!r} is of group {said!r}, the data say "
+                    f"{entry.group!r}. Give the reader the same --option group."
+                )
+        parts = {
+            part: [by_name[bare_name(n)] for n in sorted(names)]
+            for part, names in split.parts.items()
+        }
+        Split(
+            {part: tuple(e.name for e in members) for part, members in parts.items()},
+            {e.name: e.group for e in entries},
+            split.mixes,
+        )
+    if not parts.get("train"):
+        raise ConfigError("The split has no pictures to train on. Make it again.")
+    refuse_test_pictures([e for part, es in parts.items() if part != "test" for e in es])
+    return parts
+
+
+def _image(entry: Entry) -> UInt8:
+    return entry.read().image
+
+
+def _one(
+    entry: Entry,
+    stain: Normaliser | None,
+    options: PrepareOptions,
+    crafted: CraftReport,
+    tell: Callable[[str], None],
+) -> Sample:
+    """Read and prepare one picture."""
+    sample = entry.read()
+    if stain is not None:
+        sample = restained(sample, stain, tell)
+    if options.craft is not None and sample.labels is not None:
+        labels, classes, report = craft_labels(sample.labels, sample.classes, options.craft)
+        crafted.add(report)
+        sample = replace(sample, labels=labels, classes=classes, drawn=None)
+    if options.mpp is not None:
+        sample = at_mpp(sample, options.mpp)
+    if options.size is not None:
+        height, width = options.size
+        ratio = sample.image.shape[0] * sample.image.shape[1] / (height * width)
+        mpp = None if sample.mpp is None else sample.mpp * ratio**0.5
+        sample = resized(sample, height, width, mpp)
+    return sample
+
+
+def _closing(
+    samples: Iterator[Sample], crafted: CraftReport, counts: dict[str, int]
+) -> Iterator[Sample]:
+    """Yield all samples; at the end, write down what was changed on the way."""
+    yield from samples
+    counts.update(asdict(crafted))
+
+
+def _about(
+    options: PrepareOptions, stain: Normaliser | None, split: Split | None, part: str
+) -> dict[str, Any]:
+    return {
+        "nucleate": __version__,
+        "part": part,
+        "split_sha256": None if split is None else split.digest,
+        "stain": None if stain is None else stain.to_dict(),
+        "craft": None if options.craft is None else asdict(options.craft),
+        "mpp": options.mpp,
+        "size": options.size,
+        "copies": options.copies if part == "train" else 0,
+        "augment": options.augment.model_dump(mode="json"),
+        "seed": options.seed,
+    }
+
+
+def _changes(report: CraftReport) -> str:
+    return (
+        f"{report.before} became {report.after} ({report.pieces_added} added by splitting, "
+        f"{report.pieces_dropped} pieces and {report.specks_dropped} specks dropped, "
+        f"{report.holes_filled_px} pixels of holes filled)"
+    )

@@ -1,0 +1,124 @@
+"""What every data set gives: a list of entries that know who they are and can read themselves."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nucleate.errors import InputError
+from nucleate.files import PathLike
+from nucleate.types import Int32, Sample, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture of a data set, not read yet.
+
+    Attributes:
+        name: unique in its data set.
+        group: patient or slide; a split never cuts a group.
+        read: reads the picture and its annotation.
+        organ: as the data set says, None if it does not.
+        test_only: an official test picture, on which nothing may be trained, tuned or selected.
+    """
+
+    name: str
+    group: str
+    read: Callable[[], Sample]
+    organ: str | None = None
+    test_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """What a data set is, who made it and what it may be used for.
+
+    Attributes:
+        title: full name.
+        contents: what is in it, in a sentence.
+        licence: SPDX expression or a sentence.
+        citation: reference with DOI.
+        where: how to get it.
+        overlaps: who gets a pixel that two annotations claim.
+        mpp: micrometres per pixel of all pictures, None where it differs or is not stated.
+        size: (height, width) of all pictures, None where it differs.
+        classes: names of the nucleus classes; `Sample.classes` are positions in it.
+        organs: that the data set covers.
+        parts: name of a published part -> its pictures and annotated nuclei; None where the
+            publication does not say.
+    """
+
+    title: str
+    contents: str
+    licence: str
+    citation: str
+    where: str
+    overlaps: str = "each pixel of a label image has one owner"
+    mpp: float | None = None
+    size: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ("nucleus",)
+    organs: tuple[str, ...] = ()
+    parts: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+
+
+def open_root(path: Path) -> PathLike:
+    """Return a folder or the inside of a zip file as a path to walk in.
+
+    Raises:
+        InputError: there is no such folder or zip file, or the zip file is damaged.
+    """
+    if path.is_dir():
+        return path
+    if not path.exists():
+        raise InputError(
+            f"{path}: there is no such folder or zip file. Check the path, or set data.root."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:  # zipfile.Path would walk odd names for ever
+            names = archive.namelist()
+        bad = next((name for name in names if name.startswith("/") or "//" in name), None)
+        if bad is not None:
+            raise InputError(f"{path}: holds the odd name {bad!r}. Pack it anew.")
+        return zipfile.Path(path)
+    except zipfile.BadZipFile as error:
+        raise InputError(
+            f"{path}: neither a folder nor a valid zip file ({error}). Download it again."
+        ) from error
+
+
+def pair(
+    root: Path, pictures: dict[str, PathLike], annotations: dict[str, PathLike], where: str
+) -> list[tuple[str, PathLike, PathLike]]:
+    """Return (name, picture, annotation) of each name, sorted.
+
+    Raises:
+        InputError: no pictures, a picture without annotation, or the reverse.
+    """
+    if not pictures:
+        raise InputError(f"{root}: holds no picture of this data set. {where}")
+    alone = sorted(pictures.keys() ^ annotations.keys())
+    if alone:
+        what = "annotation" if alone[0] in pictures else "picture"
+        more = f" (and {len(alone) - 1} more orphans)" if len(alone) > 1 else ""
+        raise InputError(
+            f"{root}: {alone[0]} has no {what}{more}. Unpack the data set again, or remove it."
+        )
+    return [(name, pictures[name], annotations[name]) for name in sorted(pictures)]
+
+
+def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
+    """Raise an `InputError` unless labels and picture have one size."""
+    if labels.shape != image.shape[:2]:
+        raise InputError(
+            f"{annotation}: the labels are {labels.shape[1]} × {labels.shape[0]} pixels, the "
+            f"picture is {image.shape[1]} × {image.shape[0]}. Export them at the picture's size."
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise an `InputError` for a picture's name that would be written outside of its folder."""
+    parts = name.split("/")
+    if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
+        raise InputError(f"{name[:80]!r}: such a name cannot be a file in a folder. Rename it.")

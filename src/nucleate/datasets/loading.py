@@ -1,0 +1,260 @@
+"""Recipe → samples: which pictures are trained on, which are held out, read into memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nucleate.config import DataConfig, SetConfig
+from nucleate.datasets import DATASETS
+from nucleate.datasets.base import Entry
+from nucleate.datasets.resize import resized
+from nucleate.datasets.schemes import SchemeOptions, split_by
+from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
+from nucleate.errors import ConfigError, InputError, nearest, pick
+from nucleate.resolution import check_mpp, grid_ratio
+from nucleate.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All pictures of a recipe, split; names are prefixed by the number of their set.
+
+    Attributes:
+        entries: qualified name -> entry.
+        split: who is trained on and who is held out.
+        sources: one description per set, for the model's card.
+    """
+
+    entries: dict[str, Entry]
+    split: Split
+    sources: list[dict[str, Any]]
+
+    def read(self, part: str, mpp: float) -> list[Sample]:
+        """Return the samples of a part of the split, resampled to `mpp`.
+
+        Raises:
+            InputError: a picture cannot be read, has no labels, or has no resolution.
+        """
+        samples = [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
+        for sample in samples:
+            if sample.labels is None:
+                raise InputError(
+                    f"{sample.name}: has no labels. Add them, or leave the picture out."
+                )
+        return samples
+
+
+def collect(config: DataConfig, base: Path) -> Collection:
+    """List the pictures of a recipe and split them; nothing is read yet.
+
+    Args:
+        config: the recipe's data.
+        base: folder that relative paths start from.
+
+    Raises:
+        ConfigError: no such data set or option, or a split that names unknown pictures.
+        InputError: a folder is missing or wrong; an official test picture would be trained on; the
+            split has other groups than the data.
+    """
+    entries, may_validate, sources = list_recipe(config, base)
+    if config.scheme is not None:
+        split = _published(config, list(entries.values()))
+    elif config.split is None:
+        refuse_test_pictures(list(entries.values()))
+        split = _draw(list(entries.values()), may_validate, config)
+    else:
+        split = _read_fitting(base / config.split, entries)
+    for part in ("train", "validation"):
+        if not split.parts.get(part):
+            raise ConfigError(f"The split has no pictures for {part}. Make it again.")
+    if config.labelled < 1:
+        split = with_fewer(split, config.labelled, config.labelled_seed)
+    return Collection(entries, split, sources)
+
+
+def with_fewer(split: Split, share: float, seed: int) -> Split:
+    """Return the split with a share of its training pictures, rounded, one at the least.
+
+    A larger share holds the pictures of a smaller one of the same seed.
+
+    Example:
+        >>> four = Split({"train": ("a", "b", "c", "d")}, {n: n for n in "abcd"})
+        >>> len(with_fewer(four, 0.5, 1).parts["train"])
+        2
+    """
+    names = sorted(split.parts["train"])
+    random.Random(seed).shuffle(names)  # noqa: S311  (not for secrets; stable across versions)
+    kept = set(names[: max(1, round(share * len(names)))])
+    parts = {**split.parts, "train": tuple(n for n in split.parts["train"] if n in kept)}
+    named = {name for names in parts.values() for name in names}
+    return Split(parts, {n: g for n, g in split.groups.items() if n in named}, split.mixes)
+
+
+def list_recipe(
+    config: DataConfig, base: Path
+) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
+    """List the pictures of a recipe, as `list_sets` does."""
+    return list_sets(config.sets, base / config.root)
+
+
+def list_sets(
+    sets: Sequence[SetConfig], root: Path
+) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
+    """List the pictures of data sets.
+
+    Returns:
+        Qualified name -> entry; the entries that may be held out; one description per set.
+
+    Raises:
+        ConfigError: no such data set or option.
+        InputError: a folder is missing or wrong.
+    """
+    entries: dict[str, Entry] = {}
+    may_validate: list[Entry] = []
+    sources: list[dict[str, Any]] = []
+    for number, wanted in enumerate(sets):
+        dataset = pick(DATASETS, wanted.name, "data set")
+        found = list_entries(wanted.name, root / wanted.path, wanted.options)
+        title = wanted.title or dataset.card.title
+        for entry in found:
+            qualified = replace(
+                entry, name=f"{number}:{entry.name}", group=_group(entry, wanted.name, title)
+            )
+            entries[qualified.name] = qualified
+            if wanted.validate_on:
+                may_validate.append(qualified)
+        sources.append(
+            {
+                "name": title,
+                "reader": wanted.name,
+                "part": Path(wanted.path).name,
+                "images": len(found),
+                "licence": wanted.licence or dataset.card.licence,
+                "citation": wanted.citation or dataset.card.citation,
+            }
+        )
+    return entries, may_validate, sources
+
+
+def _published(config: DataConfig, entries: list[Entry]) -> Split:
+    """Return the one split of a published scheme."""
+    apart = next((s.path for s in config.sets if not s.validate_on), None)
+    if apart is not None:
+        raise ConfigError(
+            f"data.scheme splits all sets, but {apart} has validate_on: false. Leave one of "
+            "the two away."
+        )
+    options = SchemeOptions(validation=config.validation, seed=config.split_seed)
+    splits = split_by(str(config.scheme), entries, options)
+    if len(splits) != 1:
+        raise ConfigError(
+            f"data.scheme: {config.scheme} gives {len(splits)} splits. Use nucleate crossval, or "
+            "write them by 'nucleate data split' and name one as data.split."
+        )
+    split = next(iter(splits.values()))
+    refuse_test_pictures([e for e in entries if e.name not in split.parts.get("test", ())])
+    return split
+
+
+def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
+    """Read a split and hold it against the data: names, groups, official test pictures."""
+    split = read_split(path)
+    parts = {name: part for part, names in split.parts.items() for name in names}
+    held = {split.groups[name] for name, part in parts.items() if part != "train"}
+    left_out = {name for name, e in entries.items() if name not in parts and e.group in held}
+    strange = sorted((parts.keys() ^ entries.keys()) - left_out)
+    if strange:
+        raise ConfigError(
+            f"{path}: {strange[0]!r} is in the split or in the data, but not in both. "
+            "Make the split again for these data."
+        )
+    # the groups as the readers know them, not as the file claims
+    Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
+    other = next((n for n in parts if split.groups[n] != entries[n].group), None)
+    if other is not None:
+        raise InputError(
+            f"{path}: says that {other!r} is of group {split.groups[other]!r}, the data say "
+            f"{entries[other].group!r}. Give the reader the same options, or make the split again."
+        )
+    refuse_test_pictures([entries[n] for n, part in parts.items() if part != "test"])
+    return split
+
+
+OWN_DATA = ("folder", "coco", "qupath")  # readers whose groups are names of the user's own
+
+
+def _group(entry: Entry, reader: str, title: str) -> str:
+    """Return the group of an entry, unique over data sets; a TCGA patient is one everywhere."""
+    own = reader in OWN_DATA and not entry.group.startswith("TCGA-")
+    return f"{title}:{entry.group}" if own else entry.group
+
+
+def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = None) -> list[Entry]:
+    """Return the entries of a data set: name, patient, organ; pixels when they are asked for.
+
+    Args:
+        name: of the data set's reader, as `nucleate data list` names it.
+        root: its folder or zip file.
+        options: of the reader, for instance `mpp`, `group`, `annotation`.
+
+    Raises:
+        ConfigError: no such data set or option.
+        InputError: the folder is missing or wrong.
+    """
+    import inspect
+
+    options = options or {}
+    dataset = pick(DATASETS, name, "data set")
+    known = [key for key in inspect.signature(dataset.entries).parameters if key != "root"]
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"The data set {name!r} has no option {key!r}. {nearest(key, known)}")
+    if options.get("mpp") is not None:
+        check_mpp(options["mpp"])
+    for key in ("annotation", "annotations", "group"):
+        if not isinstance(options.get(key), str | None):
+            raise ConfigError(f"{key} = {options[key]!r}: must be text. Put it in quotes.")
+    return dataset.entries(Path(root), **options)  # type: ignore[no-any-return]
+
+
+def at_mpp(sample: Sample, mpp: float) -> Sample:
+    """Return a sample on the grid of `mpp`; within 5 % it stays as it is.
+
+    Labels take the value of the nearest pixel.
+
+    Raises:
+        InputError: the sample has no resolution.
+    """
+    if sample.mpp is None:
+        raise InputError(
+            f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
+            "set, in the recipe or by --option mpp=… (0.25 for a 40x scan, 0.5 for 20x)."
+        )
+    ratio = grid_ratio(sample.mpp, mpp)
+    if ratio == 1.0:
+        return sample
+    height, width = sample.image.shape[:2]
+    return resized(sample, max(1, round(height * ratio)), max(1, round(width * ratio)), mpp)
+
+
+def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:
+    """Hold out patients of the sets that allow it; everyone else, group by group, is trained on."""
+    if not may_validate:
+        raise ConfigError("data.sets: no set has validate_on: true, so nothing can be held out.")
+    drawn = make_split(may_validate, config.validation, config.split_seed)
+    held = {drawn.groups[name] for name in drawn.parts["validation"]}
+    return Split(
+        parts={
+            "train": tuple(e.name for e in everyone if e.group not in held),
+            "validation": drawn.parts["validation"],
+        },
+        groups={
+            e.name: e.group
+            for e in everyone
+            if e.group not in held or e.name in drawn.parts["validation"]
+        },
+    )

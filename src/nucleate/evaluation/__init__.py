@@ -1,0 +1,1 @@
+"""How well nuclei were found, and whether a difference could be chance."""

@@ -1,0 +1,112 @@
+"""True and predicted outlines on one picture, coloured by what went wrong; nuclei one by one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from nucleate.evaluation.metrics.matching import overlap
+from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.geometry.labels import compact
+from nucleate.geometry.outlines import trace
+from nucleate.types import Bool, Instances, Int32, UInt8
+
+# The palette of Okabe and Ito, told apart with any colour vision, on pink and purple.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "matched": (240, 228, 66),
+    "merged": (0, 158, 115),
+    "split": (86, 180, 233),
+    "inaccurate": (255, 255, 255),
+    "missed": (213, 94, 0),
+    "spurious": (0, 0, 0),
+}
+
+
+Window = tuple[slice, slice]  # rows and columns
+_WHOLE: Window = (slice(None), slice(None))
+
+
+def outlined(
+    image: UInt8,
+    truth: Int32,
+    pred: Int32,
+    ignore: Bool | None = None,
+    window: Window = _WHOLE,
+    times: int = 1,
+) -> UInt8:
+    """Return a picture, or a window of it, with the outlines of all true and predicted nuclei.
+
+    True outlines take the colour of their fate (`metrics.errors`), which is that in the whole
+    picture; predictions are thin and grey, spurious ones black.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        truth: int32 (H, W), 0 background.
+        pred: int32 (H, W), 0 background.
+        ignore: bool (H, W); what lies there has no fate.
+        window: rows and columns to draw.
+        times: how many times as large; true outlines become as thick.
+
+    Returns:
+        uint8 (times · h, times · w, 3), of the window's size h × w.
+    """
+    if ignore is not None:
+        truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
+    truth, pred = compact(np.ascontiguousarray(truth))[0], compact(np.ascontiguousarray(pred))[0]
+    found = fates(overlap(truth, pred))
+    canvas = np.ascontiguousarray(image[window]).copy()
+    if times > 1:
+        canvas = cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    spurious = PRED_FATES.index("spurious")
+    grey = (190, 190, 190)
+    thin = [COLOURS["spurious"] if f == spurious else grey for f in found.pred]
+    _draw(canvas, pred[window], thin, times, 1)
+    _draw(canvas, truth[window], [COLOURS[TRUTH_FATES[f]] for f in found.truth], times, times)
+    return canvas
+
+
+def coloured(image: UInt8, nuclei: Instances) -> UInt8:
+    """Return a picture with every nucleus tinted and outlined in a colour of its own, and its box.
+
+    Args:
+        image: uint8 (H, W, 3), RGB, of the size of `nuclei.frame`.
+        nuclei: what to draw; they may overlap.
+    """
+    canvas = image.copy()
+    if not len(nuclei):
+        return canvas
+    hues = (np.arange(len(nuclei)) * 0.618034 % 1 * 180).astype(np.uint8)  # far apart, in any order
+    colours = cv2.cvtColor(
+        np.stack([hues, np.full_like(hues, 220), np.full_like(hues, 255)], -1)[None],
+        cv2.COLOR_HSV2RGB,
+    )[0]
+    for row, colour in enumerate(colours.tolist()):
+        box = nuclei.boxes_xyxy[row]
+        size = np.array(canvas.shape[1::-1])
+        x0, y0 = np.clip(np.floor(box[:2]), 0, size - 1).astype(int).tolist()
+        x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), size).astype(int).tolist()
+        window = canvas[y0:y1, x0:x1]
+        ring = np.rint((nuclei.outline(row) - (x0, y0) - 0.5) * 16).astype(np.int32)
+        tint = window.copy()
+        cv2.fillPoly(tint, [ring], colour, cv2.LINE_AA, shift=4)
+        window[:] = cv2.addWeighted(window, 0.6, tint, 0.4, 0)
+        cv2.polylines(window, [ring], True, colour, 1, cv2.LINE_AA, shift=4)
+        cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, 1)
+    return canvas
+
+
+def _draw(
+    canvas: UInt8,
+    labels: Int32,
+    colours: list[tuple[int, int, int]],
+    times: int,
+    thickness: int,
+) -> None:
+    """Outline every label in its colour, on a canvas `times` as large as the labels."""
+    shown, ids = compact(np.ascontiguousarray(labels))
+    coords, offsets, _ = trace(shown)
+    fine = np.rint((coords * times - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
+    for row, number in enumerate(ids):
+        ring = fine[offsets[row] : offsets[row + 1]]
+        colour = colours[int(number) - 1]
+        cv2.polylines(canvas, [ring], True, colour, thickness, cv2.LINE_AA, shift=4)

@@ -1,0 +1,202 @@
+"""Predictions against ground truth: two folders of files, or a model on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nucleate.cards import MIN_SCORE, detects
+from nucleate.datasets.base import Entry
+from nucleate.errors import InputError
+from nucleate.evaluation.annotated_files import annotation_files, common_mpp, read_pair
+from nucleate.evaluation.leakage import seen_in_file
+from nucleate.evaluation.metrics.classes import Typed, compare_classes
+from nucleate.evaluation.metrics.coco import Records, average_precision
+from nucleate.evaluation.report import Report
+from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, compare
+from nucleate.geometry.outlines import paint
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import find_nuclei
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.models.fingerprints import seen_as
+from nucleate.postprocess import complete_thresholds
+from nucleate.readers.array import ArraySource
+from nucleate.readers.source import Source
+from nucleate.resolution import check_mpp
+from nucleate.types import Instances, Int32, Sample
+
+
+def evaluate_files(
+    pred: Path,
+    truth: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    mpp: float | None = None,
+) -> Report:
+    """Compare predicted with true annotations, paired by name.
+
+    Args:
+        pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT), outlines (GeoJSON, XML) or
+            results (.nuclei.parquet).
+        truth: likewise; one side has to be label images or results.
+        tell: is given one line per picture, and one if metrics are omitted.
+        mpp: micrometres per pixel, for the radius of detection (3 um); None takes what the files
+            state. Where neither is known, `f1_detection` is omitted.
+
+    Raises:
+        InputError: nothing to compare, a prediction without truth or the reverse, other sizes, or
+            resolutions that differ by more than 5 %.
+    """
+    predicted, true = annotation_files(pred), annotation_files(truth)
+    if pred.is_file() and truth.is_file():
+        predicted, true = {truth.stem: pred}, {truth.stem: truth}
+    alone = sorted(predicted.keys() ^ true.keys())
+    if alone:
+        side = "prediction" if alone[0] in true else "truth"
+        raise InputError(
+            f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
+            "partner). Give both folders the same file names."
+        )
+    scores, unknown = [], []
+    about: dict[str, Any] = {"prediction": str(pred), "truth": str(truth)}
+    for name in sorted(true):
+        resolution = common_mpp(true[name], predicted[name], mpp)
+        truth_labels, pred_labels = read_pair(true[name], predicted[name])
+        if truth_labels.shape != pred_labels.shape:
+            raise InputError(
+                f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
+                f"the truth {true[name].name} is {truth_labels.shape[1]} × "
+                f"{truth_labels.shape[0]}. Compare pictures of one size."
+            )
+        radius = None if resolution is None else DETECTION_RADIUS_UM / resolution
+        score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
+        score = replace(score, seen=seen_in_file(predicted[name]))
+        scores.append(score)
+        unknown += [name] if resolution is None else []
+        _tell(tell, score)
+    if unknown:
+        omitted = ", ".join(NEED_MPP)
+        why = "no file states the resolution. Give it by --mpp"
+        tell(f"{omitted}: omitted for {len(unknown)} of {len(true)} images, since {why}.")
+        about["omitted"] = {"metrics": list(NEED_MPP), "images": unknown, "why": why}
+    return Report(scores, about)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One picture, what was found in it, and how well.
+
+    Attributes:
+        sample: the picture and its truth.
+        nuclei: what was found, in pixels of the picture.
+        labels: the same drawn, int32 (H, W), ids as in `nuclei`.
+        score: against the truth.
+        candidates: with what is too unsure to be shown to users: what average precision is of.
+    """
+
+    sample: Sample
+    nuclei: Instances
+    labels: Int32
+    score: PictureScore
+    candidates: Instances
+
+
+def predictions(
+    model: Model,
+    entries: Iterable[Entry],
+    options: EngineOptions | None = None,
+    own_names: bool = True,
+) -> Iterator[Prediction]:
+    """Yield what the engine that users run finds in each picture, and its score.
+
+    Everything is compared on the grid of the data set's own pictures. Images that the model saw
+    in training are marked in their scores; `own_names` as in `seen_as`.
+
+    Raises:
+        InputError: a picture cannot be read, has no labels, or has no resolution.
+    """
+    for entry in entries:
+        sample = entry.read()
+        if sample.labels is None:
+            raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
+        source = ArraySource(sample.image, sample.mpp, sample.name)
+        nuclei, candidates = _found(source, model, options or EngineOptions())
+        labels = paint(nuclei, sample.labels.shape)
+        radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
+        score = compare(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
+        if sample.classes is not None and sample.class_names == tuple(model.card.classes):
+            kinds = compare_classes(
+                Typed(sample.labels, sample.classes),
+                Typed(labels, nuclei.classes),
+                sample.class_names,
+                sample.ignore,
+                radius,
+            )
+            score = replace(score, counts=score.counts | kinds)
+        seen = seen_as(model.card, entry.group, sample.image, own_names)
+        score = replace(score, group=entry.group, seen=seen)
+        yield Prediction(sample, nuclei, labels, score, candidates)
+
+
+def _found(source: Source, model: Model, options: EngineOptions) -> tuple[Instances, Instances]:
+    """Return what users get, and all candidates: of a detector also those of low score.
+
+    The sure ones do not depend on those that are less sure than they are, save where two tiles
+    see one nucleus and the deeper view is unsure.
+    """
+    card = model.card
+    if not detects(card.heads):
+        nuclei = find_nuclei(source, model, None, options).nuclei
+        return nuclei, nuclei
+    thresholds = complete_thresholds(card.decoder, card.thresholds)
+    lower = Model(replace(card, thresholds={**thresholds, "score": 0.0}), model.backend)
+    candidates = find_nuclei(source, lower, None, options).nuclei
+    sure = candidates.take(candidates.scores > thresholds["score"])
+    return Instances.concatenate([sure], sure.frame), candidates
+
+
+def evaluate_model(
+    model: Model,
+    entries: list[Entry],
+    tell: Callable[[str], None] = lambda _: None,
+    options: EngineOptions | None = None,
+    each: Callable[[Prediction], None] = lambda _: None,
+    own_names: bool = True,
+) -> Report:
+    """Score a model on the pictures of a data set; `each` is given every prediction.
+
+    Images that the model saw in training are marked; `own_names` as in `fingerprints.seen_as`.
+
+    Raises:
+        InputError: a picture cannot be read, has no labels, or has no resolution.
+    """
+    scores, records = [], Records()
+    for found in predictions(model, entries, options, own_names):
+        scores.append(found.score)
+        if found.sample.labels is not None:
+            records.add(found.sample.labels, found.sample.ignore, found.candidates)
+        each(found)
+        _tell(tell, found.score)
+    return Report(scores, describe(model), average_precision(records))
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return what a report says about the model behind it."""
+    detector = detects(model.card.heads)
+    lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detector else 0.0
+    return {
+        "average_precision": {"score_above": lowest, "score": "of the box"}
+        if detector
+        else {"score_above": lowest, "score": "mean foreground of the nuclei that users get"},
+        "model": model.card.name,
+        "model_files": model.card.files,
+        "thresholds": model.card.thresholds,
+        "engine": model.backend.about,
+        "recipe": model.card.recipe.get("name"),
+    }
+
+
+def _tell(tell: Callable[[str], None], score: PictureScore) -> None:
+    m = score.metrics
+    tell(f"{score.name}: AJI {m['aji']:.3f}, PQ {m['pq']:.3f}, Dice {m['dice']:.3f}")

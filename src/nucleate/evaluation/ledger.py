@@ -1,0 +1,60 @@
+"""The ledger of uses of official test images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+
+from nucleate.environment import git_commit
+from nucleate.errors import InputError
+from nucleate.evaluation.report import Report
+from nucleate.files import read_text, write_text
+
+LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
+
+
+def check_ledger(ledger: Path) -> list[dict[str, str]]:
+    """Return the rows of the ledger of test uses, none where there is no file yet.
+
+    Raises:
+        InputError: the file is there, but is no such ledger.
+    """
+    if not ledger.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(read_text(ledger)))
+    if tuple(reader.fieldnames or ()) != LEDGER:
+        raise InputError(f"{ledger}: not a ledger of test uses. Name another file by --ledger.")
+    return list(reader)
+
+
+def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: str) -> None:
+    """Append one row to the ledger of uses of official test pictures.
+
+    Args:
+        ledger: CSV file; a new one is started where there is none.
+        name: what was evaluated: a model, or a folder of predictions.
+        digest: SHA-256 of the model's weights, "files" for predictions.
+        report: what came out.
+        command: that repeats it.
+
+    Raises:
+        InputError: the file is no ledger.
+    """
+    means = report.means()
+    row = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": git_commit() or "",
+        "model": name,
+        "sha256": digest,
+        "pictures": len(report.pictures),
+        **{name: round(means[name]["mean"], 4) for name in ("aji", "pq", "dice")},
+        "command": command,
+    }
+    rows = check_ledger(ledger)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, LEDGER, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_text(ledger, text.getvalue())

@@ -1,0 +1,68 @@
+"""What went wrong with each nucleus: missed, split, merged, drawn badly; and what was made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nucleate.evaluation.metrics.matching import Overlap
+from nucleate.types import Int8
+
+TRUTH_FATES = ("matched", "merged", "split", "inaccurate", "missed")
+PRED_FATES = ("matched", "part", "spurious")
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """One fate per nucleus, in the order of the overlap table (ascending ids).
+
+    Attributes:
+        truth: int8 (n,), indices into `TRUTH_FATES`.
+        pred: int8 (m,), indices into `PRED_FATES`.
+    """
+
+    truth: Int8
+    pred: Int8
+
+    def counts(self) -> dict[str, int]:
+        """Return how many true nuclei met each fate, and how many predictions are spurious."""
+        found = {name: int((self.truth == i).sum()) for i, name in enumerate(TRUTH_FATES)}
+        return found | {"spurious": int((self.pred == PRED_FATES.index("spurious")).sum())}
+
+
+def fates(table: Overlap) -> Fates:
+    """Return what became of every true nucleus and of every prediction.
+
+    A pair matches above IoU 0.5. A prediction belongs to a nucleus that holds more than half of
+    it, and swallows a nucleus of which it holds more than half. Of the nuclei without a match,
+
+    - merged: swallowed by a prediction that swallows another nucleus too;
+    - split: two or more predictions belong to it;
+    - inaccurate: one prediction belongs to it or swallows it, but the outline is too far off;
+    - missed: none of these.
+
+    Of the predictions without a match, spurious are those that neither belong to nor swallow any
+    nucleus; the others are parts of a split, merged or inaccurate one.
+
+    Example:
+        >>> from nucleate.evaluation.metrics.matching import overlap
+        >>> truth = np.array([[1, 1, 2, 2, 0, 3, 3, 3, 3, 0, 0, 4]], np.int32)
+        >>> pred_ = np.array([[1, 1, 1, 1, 0, 2, 2, 3, 3, 0, 4, 0]], np.int32)
+        >>> fates(overlap(truth, pred_)).counts()
+        {'matched': 0, 'merged': 2, 'split': 1, 'inaccurate': 0, 'missed': 1, 'spurious': 1}
+    """
+    n, m = len(table.truth_areas), len(table.pred_areas)
+    left, right = table.pairs[:, 0], table.pairs[:, 1]
+    matched = table.iou > 0.5
+    belongs = 2 * table.shared > table.pred_areas[right]
+    swallows = 2 * table.shared > table.truth_areas[left]
+    truth, pred = np.full(n, 4, np.int8), np.full(m, 2, np.int8)
+    near = belongs | swallows
+    truth[left[near]] = 3
+    pred[right[near]] = 1
+    truth[np.bincount(left[belongs], minlength=n) > 1] = 2
+    greedy = np.bincount(right[swallows], minlength=m) > 1
+    truth[left[swallows & greedy[right]]] = 1
+    truth[left[matched]], pred[right[matched]] = 0, 0
+    return Fates(truth, pred)

@@ -1,0 +1,75 @@
+"""Scores of an earlier evaluation, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nucleate.datasets.splits import bare_name
+from nucleate.errors import InputError
+from nucleate.evaluation.score import METRICS, NEED_MPP
+from nucleate.files import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A written result.
+
+    Attributes:
+        metrics: metric -> picture -> value; NaN where it is not defined.
+        groups: picture -> patient or slide; the picture itself where none is known.
+        seen: image that the model saw in training -> how, and what shows it.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    groups: dict[str, str]
+    seen: dict[str, str]
+
+
+def read_scores(folder: Path) -> Scores:
+    """Return what `Report.write` wrote, by the names of the pictures.
+
+    The number of a picture's set in a recipe is left out of its name where that stays unique, so
+    that a cross-validation can be held against an evaluation.
+
+    Args:
+        folder: with a metrics.json, or a finished cross-validation: its out-of-fold result.
+
+    Raises:
+        InputError: there is none, it is no such file, or names a picture twice.
+    """
+    files = (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
+    path = next((file for file in files if file.is_file()), files[0])
+    try:
+        content = json.loads(read_text(path))
+        rows = content["per_picture"]
+        names = whole = [str(row["name"]) for row in rows]
+        bare = [bare_name(name) for name in names]
+        names = bare if len(set(bare)) == len(bare) else names
+        metrics = {
+            metric: {
+                name: float("nan") if (found := _value(row, metric)) is None else float(found)
+                for name, row in zip(names, rows, strict=True)
+            }
+            for metric in METRICS
+            if metric not in NEED_MPP or any(metric in row for row in rows)
+        }
+        groups = {n: str(r.get("group") or n) for n, r in zip(names, rows, strict=True)}
+        marked = content.get("seen_in_training", {})  # an older result has none
+        seen = {n: str(marked[w]) for n, w in zip(names, whole, strict=True) if w in marked}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:  # fmt: skip
+        raise InputError(
+            f"{path}: not a result of this version of nucleate ({str(error)[:80]!r}). Evaluate "
+            "again."
+        ) from error
+    if len(groups) < len(rows):
+        raise InputError(f"{path}: names a picture twice. Evaluate again.")
+    return Scores(metrics, groups, seen)
+
+
+def _value(row: dict[str, Any], metric: str) -> float | None:
+    """Return a metric of a picture; those that need a resolution may be lacking."""
+    return row.get(metric) if metric in NEED_MPP else row[metric]

@@ -1,0 +1,1 @@
+"""Label images, outlines, and drawing. No files, no science."""

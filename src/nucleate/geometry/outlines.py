@@ -1,0 +1,114 @@
+"""Label images ⇄ outlines: tracing, filling, centroids."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nucleate.geometry.labels import boxes_areas
+from nucleate.types import Float32, Instances, Int32, Int64
+
+
+def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
+    """Return the outlines of all labels of an image, one outline per label.
+
+    The outline runs through the middles of the cracks between pixels (marching squares at one
+    half), so that its vertices are multiples of 0.5 and rasterising gives the pixels back.
+
+    Args:
+        labels: int32 (H, W) with values 0..n without gaps; each label one 4-connected piece
+            (`largest_pieces`); of a label in several pieces the first one is drawn.
+
+    Returns:
+        Vertices float32 (m, 2) as (x, y), offsets int64 (n + 1,), boxes int64 (n, 4).
+
+    Example:
+        >>> xy, offsets, _ = trace(np.array([[1, 1]], np.int32))
+        >>> xy.tolist()
+        [[0.5, 0.0], [1.5, 0.0], [2.0, 0.5], [1.5, 1.0], [0.5, 1.0], [0.0, 0.5]]
+    """
+    from nucleate.geometry import kernels as _kernels
+
+    count = int(labels.max(initial=0))
+    boxes, _ = boxes_areas(labels, count)
+    xy, offsets = _kernels.trace(labels, boxes)
+    return xy, offsets, boxes
+
+
+def rasterise(
+    coords_xy: NDArray[np.floating],
+    offsets: Int64,
+    shape: tuple[int, int],
+    values: Int64 | None = None,
+) -> tuple[Int32, int]:
+    """Draw outlines into a label image: a pixel is inside when its centre is (even-odd rule).
+
+    Where outlines overlap, the earlier one keeps the pixel.
+
+    Args:
+        coords_xy: (m, 2) vertices in pixels, corner origin.
+        offsets: int64 (n + 1,), outline i is `coords_xy[offsets[i]:offsets[i + 1]]`.
+        shape: (H, W) of the result.
+        values: int64 (n,) label of each outline; None for 1..n.
+
+    Returns:
+        int32 (H, W), and the number of pixels that more than one outline claimed.
+
+    Example:
+        >>> square = np.array([[0, 0], [2, 0], [2, 1], [0, 1]], np.float64)
+        >>> rasterise(square, np.array([0, 4]), (2, 3))[0].tolist()
+        [[1, 1, 0], [0, 0, 0]]
+    """
+    from nucleate.geometry import kernels as _kernels
+
+    labels = np.zeros(shape, np.int32)
+    contested = 0
+    points = np.ascontiguousarray(coords_xy, np.float64)
+    for i in range(len(offsets) - 1):
+        outline = points[offsets[i] : offsets[i + 1]]
+        if len(outline) >= 3:
+            value = i + 1 if values is None else int(values[i])
+            contested += int(_kernels.fill(labels, outline, value)[1])
+    return labels, contested
+
+
+def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:
+    """Draw a table of nuclei: int32 (H, W) of their ids; where two overlap, the surer keeps it.
+
+    Args:
+        nuclei: in pixels of the picture.
+        shape: (H, W) of the picture.
+    """
+    surest_first = nuclei.take(np.argsort(-nuclei.scores, kind="stable"))
+    return rasterise(surest_first.coords_xy, surest_first.offsets, shape, surest_first.ids)[0]
+
+
+def centroids_xy(coords_xy: NDArray[np.floating], offsets: Int64) -> NDArray[np.float64]:
+    """Return the centre of mass of each outline's inside.
+
+    Args:
+        coords_xy: (m, 2) vertices.
+        offsets: int64 (n + 1,), outline i is `coords_xy[offsets[i]:offsets[i + 1]]`.
+
+    Returns:
+        float64 (n, 2), x and y, in the unit of the vertices.
+
+    Example:
+        >>> square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]])
+        >>> centroids_xy(square, np.array([0, 4])).tolist()
+        [[1.0, 1.0]]
+    """
+    n = len(offsets) - 1
+    if n == 0:
+        return np.zeros((0, 2))
+    counts = np.diff(offsets)
+    means = np.add.reduceat(coords_xy.astype(np.float64), offsets[:-1]) / counts[:, None]
+    local = coords_xy - np.repeat(means, counts, axis=0)  # near 0, where the sums are exact
+    following = np.arange(1, len(local) + 1)
+    following[offsets[1:] - 1] = offsets[:-1]
+    after = local[following]
+    cross = local[:, 0] * after[:, 1] - after[:, 0] * local[:, 1]
+    areas = np.add.reduceat(cross, offsets[:-1])
+    shift = np.add.reduceat((local + after) * cross[:, None], offsets[:-1])
+    flat = areas == 0  # a line or a point: its vertices' mean
+    return means + np.where(flat[:, None], 0.0, shift / np.where(flat, 1.0, 3 * areas)[:, None])

@@ -1,0 +1,94 @@
+"""A model's name → a network that is ready to run, on the engine and device that suit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from nucleate.errors import ModelError, optional
+from nucleate.inference.backends import Model, Precision
+from nucleate.inference.ensembles import ensemble
+from nucleate.inference.openvino_backend import OpenVinoBackend
+from nucleate.inference.torch_backend import TorchBackend
+from nucleate.models.card import (
+    DEFAULT_MODEL,
+    INT8,
+    ONNX,
+    find_model,
+    fold_models,
+    read_card,
+    trusted_file,
+)
+from nucleate.postprocess import complete_thresholds, missing_head
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    device: Device = "auto",
+    backend: Literal["auto", "openvino", "torch"] = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    threads: int = 0,
+) -> Model:
+    """Load a bundled model by name, or any model folder by path.
+
+    Args:
+        name: bundled name, model folder, run folder, or folder of a cross-validation: the
+            ensemble of its folds.
+        device: auto takes a CUDA device where PyTorch finds one, else the CPU.
+        backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
+        precision: auto takes int8 where the model has it and runs on OpenVINO, else f32; f32 gives
+            the same result everywhere; bf16 is faster where the CPU has it; f16 is for GPUs.
+        threads: of the CPU; 0 takes all cores.
+
+    Raises:
+        ModelError: no such model, a damaged file, or an engine that cannot run here.
+    """
+    folds = fold_models(name)
+    if folds:
+        each = [load_model(fold, device, backend, precision, threads) for fold in folds]
+        return ensemble(each, Path(name).name)
+    folder = find_model(name)
+    card = read_card(folder)
+    complete_thresholds(card.decoder, card.thresholds)
+    missing = missing_head(card.decoder, card.heads)
+    if missing is not None:
+        raise ModelError(f"{folder}: the decoder {card.decoder!r} needs the head {missing!r}.")
+    if device == "auto":
+        device = "cuda" if backend != "openvino" and cuda_count() else "cpu"
+    if device == "cuda" and backend == "openvino":
+        raise ModelError("OpenVINO runs on the CPU here. Use --backend torch for --device cuda.")
+    if backend == "torch" or (backend == "auto" and device == "cuda"):
+        if precision == "int8":
+            raise ModelError("int8 runs on OpenVINO only. Use --backend openvino --device cpu.")
+        if precision == "f16" and device == "cpu":
+            raise ModelError("f16 is for GPUs. Use --precision bf16 or f32 on the CPU.")
+        chosen: Precision = "f32" if precision == "auto" else precision
+        return Model(card, TorchBackend.load(folder, card, device, chosen, threads))
+    if precision == "f16":
+        raise ModelError("f16 is for GPUs. Use --precision bf16, int8 or f32 on the CPU.")
+    if precision == "auto":
+        precision = "int8" if INT8 in card.files else "f32"
+    if precision == "int8" and INT8 not in card.files:
+        raise ModelError(
+            f"{folder}: the model has no {INT8}. Make it by nucleate quantise, or use bf16."
+        )
+    file = trusted_file(folder, card, INT8 if precision == "int8" else ONNX)
+    return Model(card, OpenVinoBackend(file, card, precision, threads))
+
+
+def cuda_count() -> int:
+    """Return how many CUDA devices PyTorch finds; cheap where there is none, or no PyTorch."""
+    import ctypes
+    import importlib.util
+    import sys
+
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return 0
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    return int(optional("torch", "train").cuda.device_count())

@@ -1,0 +1,76 @@
+"""ONNX on the CPU by OpenVINO: the engine of the base install."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nucleate.cards import ModelCard, detects, output_names
+from nucleate.errors import ModelError
+from nucleate.inference.backends import Precision, check_size
+from nucleate.types import Maps, UInt8
+
+if TYPE_CHECKING:
+    pass
+
+
+class OpenVinoBackend:
+    """ONNX on the CPU. Each thread has a request of its own; the engine does one after the other.
+
+    In int8 the file says what is computed in integers; the rest is bf16, as far as the CPU has it.
+    """
+
+    def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" else "bf16",
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two processes would pin themselves to the same cores
+            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+        }
+        try:
+            core = openvino.Core()
+            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
+                "Run 'nucleate doctor', and fetch the model again."
+            ) from error
+        self._align_px, self._detects = card.align_px, detects(card.heads)
+        self._own = threading.local()
+        there = set().union(*(out.names for out in self._compiled.outputs))
+        # a head that is only learned from is not in the file
+        self._names = [name for name in output_names(card.heads) if name in there]
+        version = openvino.__version__.split("-")[0]
+        self.about = f"OpenVINO {version} on CPU, {precision}"
+
+    def __call__(self, batch: UInt8) -> Maps:
+        """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
+        check_size(batch, self._align_px)
+        if self._detects:  # finds another number in each picture
+            return _stacked([self._run(picture[None]) for picture in batch])
+        return self._run(batch)
+
+    def _run(self, batch: UInt8) -> Maps:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        results = self._own.request.infer(batch, share_inputs=True)  # outputs are copies
+        return {name: np.asarray(results[name]) for name in self._names}
+
+
+def _stacked(found: list[Maps]) -> Maps:
+    """Return detections of single pictures as one batch, filled up with scores of 0."""
+    most = max(len(picture["scores"][0]) for picture in found)
+    return {
+        name: np.concatenate(
+            [
+                np.pad(m, [(0, 0), (0, most - m.shape[1])] + [(0, 0)] * (m.ndim - 2))
+                for m in (picture[name] for picture in found)
+            ]
+        )
+        for name in found[0]
+    }

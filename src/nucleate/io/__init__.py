@@ -1,1 +1,0 @@
-"""Bytes ⇄ arrays: pictures, slides, annotations, results. No science here."""

@@ -1,0 +1,198 @@
+"""A model on disk: card.json, model.onnx, model.safetensors, maybe model.int8.onnx. No pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from nucleate.cards import EncoderCard, ModelCard
+from nucleate.errors import ModelError, nearest
+from nucleate.files import read_text, sha256, write_text
+from nucleate.models.fingerprints import is_fingerprints
+from nucleate.stain.normalise import Normaliser
+
+BUNDLED = Path(__file__).parent / "weights"
+EXAMPLE = Path(__file__).parent / "example" / "cmu-1-small-region.tif"  # the bundled picture
+OPSET = 17  # of ONNX files
+DEFAULT_MODEL = "mtl-small"
+CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
+CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
+INT8 = "model.int8.onnx"  # the network in 8-bit integers, where that costs next to nothing
+ENCODER_CARD, ENCODER = "encoder.json", "encoder.safetensors"  # of a pretraining
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models inside the package."""
+    return sorted(card.parent.name for card in BUNDLED.glob(f"*/{CARD}"))
+
+
+def find_model(name: str | Path) -> Path:
+    """Return the folder of a model: a bundled one by name, or any by path.
+
+    Args:
+        name: name of a bundled model, a folder with a card, or a run folder of `nucleate train`.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    path = Path(name)
+    for folder in (path, path / "model", BUNDLED / str(name)):
+        if (folder / CARD).is_file():
+            return folder
+    if find_encoder(path) is not None:
+        raise ModelError(
+            f"{path}: holds a pretrained encoder, which finds no nuclei by itself. Train from it "
+            f"first: nucleate train … --set init.from={path}"
+        )
+    if path.exists():
+        raise ModelError(f"{path}: holds no {CARD}. Name the folder 'model' of a finished run.")
+    raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
+
+
+def fold_models(name: str | Path) -> list[Path]:
+    """Return the models of a finished cross-validation; none where the folder is none.
+
+    Raises:
+        ModelError: a fold has no model.
+    """
+    path = Path(name)
+    if not (path / CROSSVAL).is_file():
+        return []
+    return [find_model(path / split.stem) for split in sorted((path / "splits").glob("*.json"))]
+
+
+def find_encoder(name: str | Path) -> Path | None:
+    """Return the folder of a pretrained encoder: that of a run or its own; None where is none."""
+    path = Path(name)
+    folders = (path, path / "encoder")
+    return next((folder for folder in folders if (folder / ENCODER_CARD).is_file()), None)
+
+
+def read_encoder_card(folder: Path) -> EncoderCard:
+    """Read the card of a pretrained encoder.
+
+    Raises:
+        ModelError: not a card, or one of another version.
+    """
+    content = _read_json(folder / ENCODER_CARD)
+    known = {entry.name for entry in fields(EncoderCard)}
+    if not isinstance(content, dict) or not known - {"notes"} <= content.keys() <= known:
+        raise ModelError(
+            f"{folder / ENCODER_CARD}: not an encoder's card of this version of nucleate. Install "
+            "the version that wrote it, or pretrain again."
+        )
+    card = EncoderCard(**content)
+    good = {
+        "arguments": isinstance(card.arguments, dict),
+        "files": isinstance(card.files, dict) and ENCODER in card.files,
+        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "recipe": isinstance(card.recipe, dict) and isinstance(card.recipe.get("pretext"), dict),
+        "metrics": isinstance(card.metrics, dict),
+        "training_data": _names_data(card.training_data),
+    }
+    wrong = next((name for name, fine in good.items() if not fine), None)
+    if wrong is not None:
+        raise ModelError(f"{folder / ENCODER_CARD}: {wrong!r} makes no sense. Pretrain again.")
+    return card
+
+
+def _names_data(entries: object) -> bool:
+    """Return whether what a card says of its training data can be used."""
+    return isinstance(entries, list) and all(
+        isinstance(e, dict) and _names_groups(e) for e in entries
+    )
+
+
+def _names_groups(entry: dict[str, Any]) -> bool:
+    """Return whether what an entry says of patients and pictures can be used."""
+    groups = entry.get("groups", {"train": [], "validation": []})
+    prints = entry.get("fingerprints", {})
+    if not isinstance(groups, dict) or not {"train", "validation"} <= groups.keys():
+        return False
+    return (
+        isinstance(prints, dict)
+        and all(isinstance(names, list) for names in (*groups.values(), *prints.values()))
+        and all(isinstance(name, str) for names in groups.values() for name in names)
+        and all(is_fingerprints(text) for texts in prints.values() for text in texts)
+    )
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card of a model folder.
+
+    Raises:
+        ModelError: not a card, or one of another version.
+        InputError: its stain normaliser makes no sense.
+    """
+    path = folder / CARD
+    content = _read_json(path)
+    known = ModelCard.field_names()
+    needed = set(known) - {"notes", "stain"}
+    if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
+        raise ModelError(
+            f"{path}: not a model card of this version of nucleate. "
+            "Install the version that wrote it, or fetch the model again."
+        )
+    card = ModelCard(**content)
+    wrong = next((name for name, good in _demands(card).items() if not good), None)
+    if wrong is not None:
+        raise ModelError(f"{path}: {wrong!r} of the card makes no sense. Fetch the model again.")
+    if card.stain is not None:
+        Normaliser.from_dict(card.stain, f"{path}: stain")
+    return card
+
+
+def _demands(card: ModelCard) -> dict[str, bool]:
+    """Return for each field of a card that the engine relies on whether it can be used."""
+    integers = isinstance(card.align_px, int) and isinstance(card.halo_px, int)
+    return {
+        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "align_px": integers and 1 <= card.align_px <= 4096,
+        "halo_px": integers and 0 <= card.halo_px <= 1 << 16,
+        "heads": isinstance(card.heads, list) and all(isinstance(h, str) for h in card.heads),
+        "arguments": isinstance(card.arguments, dict),
+        "thresholds": isinstance(card.thresholds, dict),
+        "files": isinstance(card.files, dict),
+        "training_data": _names_data(card.training_data),
+    }
+
+
+def weights_digest(card: ModelCard) -> str:
+    """Return the SHA-256 that stands for a model's weights; of an ensemble, over all of them."""
+    networks = {name: digest for name, digest in card.files.items() if name.endswith(ONNX)}
+    if len(networks) == 1:
+        return next(iter(networks.values()))
+    return hashlib.sha256(json.dumps(networks, sort_keys=True).encode()).hexdigest()
+
+
+def write_card(folder: Path, card: ModelCard | EncoderCard) -> None:
+    """Write the card of the folder of a model or encoder."""
+    name = CARD if isinstance(card, ModelCard) else ENCODER_CARD
+    write_text(folder / name, json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
+
+
+def trusted_file(folder: Path, card: ModelCard | EncoderCard, name: str) -> Path:
+    """Return the path of a model's file after its hash was checked against the card.
+
+    Raises:
+        ModelError: the model has no such file, or it is not the one that the card describes.
+    """
+    path = folder / name
+    if name not in card.files or not path.is_file():
+        raise ModelError(f"{folder}: the model has no {name}. Export it again.")
+    if sha256(path) != card.files[name]:
+        raise ModelError(
+            f"{path}: the SHA-256 does not fit the card: the file is damaged or was replaced. "
+            "Fetch the model again."
+        )
+    return path

@@ -1,0 +1,92 @@
+"""The table of network families. Adding one: CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from nucleate.cards import INSTANCES
+from nucleate.config import check_arguments
+from nucleate.errors import ConfigError, pick
+from nucleate.models.encoder_fpn import EncoderFPN
+from nucleate.models.encoder_unet import EncoderUNet
+from nucleate.models.linknet import LinkNet
+from nucleate.models.mask_rcnn import MaskRCNN
+from nucleate.models.mtl import MTL
+from nucleate.models.network import Network
+from nucleate.models.resunet import ResUNet
+from nucleate.models.unet import UNet
+
+MODELS: dict[str, Callable[..., Network]] = {
+    "mtl": MTL,
+    "unet": UNet,
+    "resunet": ResUNet,
+    "linknet": LinkNet,
+    "encoder_unet": EncoderUNet,
+    "encoder_fpn": EncoderFPN,
+    "mask_rcnn": MaskRCNN,
+}
+
+
+def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Network:
+    """Return a new network.
+
+    Args:
+        family: key of `MODELS`.
+        heads: names of the output maps.
+        arguments: of the family's class.
+
+    Raises:
+        ConfigError: no such family, or an argument that it does not have.
+    """
+    make: Callable[..., Network] = pick(MODELS, family, "model family")
+    check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
+    if INSTANCES in heads and make is not MaskRCNN:
+        raise ConfigError(f"The head 'instances' is that of mask_rcnn; {family} draws maps.")
+    try:
+        return make(heads, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = str(error).splitlines()[0][:120]
+        raise ConfigError(f"model.arguments: {family} cannot be built: {said}.") from error
+
+
+def some_heads(family: str) -> list[str]:
+    """Return heads that a network of a family can have, for when its encoder alone counts."""
+    return [INSTANCES if family == "mask_rcnn" else "foreground"]
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
+    """Return the floating-point operations of a forward pass per pixel; a multiply-add is two.
+
+    Counted on a picture of `edge` × `edge` pixels: convolutions, matrix products, attention. Of a
+    detector, whose masks cost by the nucleus, on a picture in which it finds none.
+
+    Example:
+        >>> from nucleate.models.stem_head import Leave
+        >>> class One(nn.Module):  # one 1 × 1 convolution of 3 channels to 1: 3 multiply-adds
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.leave = Leave(3, ["foreground"])
+        ...     def forward(self, image):
+        ...         return self.leave.maps(image, image)
+        >>> flops_per_pixel(One(), 8)
+        6.0
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    blank = torch.zeros(1, 3, edge, edge)
+    with counter, torch.no_grad():
+        if isinstance(network, MaskRCNN):
+            network.eval().without_masks(blank)
+        else:
+            network.eval()(blank)
+    return counter.get_total_flops() / edge**2

@@ -1,0 +1,1 @@
+"""Images without labels → an encoder that a training can start from."""

@@ -1,0 +1,318 @@
+"""Pictures and slides → tiles of tissue in memory, and windows drawn from them. No labels.
+
+A window is shown only where enough of it is stained tissue; where that is so is worked out once
+per tile, on a grid of 8 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nucleate.datasets.base import Entry
+from nucleate.datasets.grouping import grouping
+from nucleate.datasets.loading import at_mpp, list_sets
+from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
+from nucleate.datasets.test_sets import is_official_test
+from nucleate.errors import ConfigError, InputError, nearest
+from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
+from nucleate.readers.opening import open_source
+from nucleate.readers.source import Source
+from nucleate.resolution import grid_ratio, resolve_mpp
+from nucleate.slides.find_sources import find_sources
+from nucleate.stain.tissue import tissue_mask
+from nucleate.types import Int32, UInt8
+
+_GRID = 8  # pixels between the places where a window may begin, before a shift below this
+_TRIES = 20  # tiles that are read from a slide for one that is kept, before it counts as blank
+_MOST_BYTES = 8 << 30  # that the tiles may take in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A picture or slide that has not been read yet.
+
+    Attributes:
+        name: unique in the corpus.
+        group: patient or slide.
+        read: gives its tiles.
+        organ: as the data set says.
+        test_only: an official test picture.
+    """
+
+    name: str
+    group: str
+    read: Callable[[], list[UInt8]]
+    organ: str | None = None
+    test_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A piece of tissue.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        name: of the picture that it is from.
+        corners_yx: int32 (n, 2), where windows with enough tissue may begin.
+    """
+
+    image: UInt8
+    name: str
+    corners_yx: Int32
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """All pictures of a recipe, split by patients.
+
+    Attributes:
+        origins: name -> picture.
+        split: who is trained on, and on whom the task is validated.
+        sources: one description per set or folder, for the card.
+    """
+
+    origins: dict[str, Origin]
+    split: Split
+    sources: list[dict[str, Any]]
+
+    def read(
+        self, part: str, window_px: int, tissue: float, tell: Callable[[str], None]
+    ) -> list[Tile]:
+        """Return the tiles of a part that hold a window with enough tissue.
+
+        Args:
+            part: train or validation.
+            window_px: edge of a window.
+            tissue: share of a window that has to be tissue.
+            tell: is told which pictures are left out.
+
+        Raises:
+            InputError: a picture cannot be read or has no resolution; no picture is large enough;
+                none holds tissue.
+        """
+        found: list[Tile] = []
+        small: list[str] = []
+        blank: list[str] = []
+        held = 0
+        for name in self.split.parts[part]:
+            tiles = self.origins[name].read()
+            large = [t for t in tiles if min(t.shape[:2]) >= window_px]
+            kept = [Tile(t, name, window_corners(t, window_px, tissue)) for t in large]
+            kept = [tile for tile in kept if len(tile.corners_yx)]
+            if not large:
+                (small if tiles else blank).append(name)
+            elif not kept:
+                blank.append(name)
+            found += kept
+            held += sum(tile.image.nbytes for tile in kept)
+            del tiles, large
+            if held > _MOST_BYTES:
+                raise ConfigError(
+                    f"data: the tiles take more than {_MOST_BYTES >> 30} GiB of memory. Lower "
+                    "data.tiles_per_slide, or take fewer pictures."
+                )
+        for names, why in (
+            (small, f"smaller than the {window_px} × {window_px} pixels that the task looks at"),
+            (blank, f"without a window that is {tissue:.0%} tissue"),
+        ):
+            if names:
+                tell(f"left out of {part}: {len(names)} pictures {why} ({_some(names)})")
+        if not found:
+            why = "is large enough for the task" if small and not blank else "holds enough tissue"
+            raise InputError(
+                f"data: no picture for {part} {why}: a window of {window_px} × {window_px} pixels "
+                f"with {tissue:.0%} tissue is needed ({_some(small + blank)}). Take other "
+                "pictures, lower data.tissue or the task's size, or raise data.tile_px."
+            )
+        return found
+
+
+def gather(config: CorpusConfig, base: Path) -> Corpus:
+    """List the pictures of a recipe and hold out patients; nothing is read yet.
+
+    Args:
+        config: the recipe's data.
+        base: folder that relative paths start from.
+
+    Raises:
+        ConfigError: no such data set or option, or nobody to hold out.
+        InputError: a file or folder is missing; an official test picture is among the pictures.
+    """
+    origins: list[Origin] = []
+    sources: list[dict[str, Any]] = []
+    if config.sets:
+        entries, _, sources = list_sets(config.sets, base / config.root)
+        origins += [
+            Origin(e.name, e.group, partial(_tiles_of_entry, e, config), e.organ, e.test_only)
+            for e in entries.values()
+        ]
+    for number, folder in enumerate(config.folders):
+        prefix = f"{len(config.sets) + number}:"
+        found = list(_folder(folder, config, base / config.root, prefix))
+        origins += found
+        sources.append(
+            {
+                "name": folder.title,
+                "reader": "folder of pictures and slides",
+                "part": Path(folder.path).name,
+                "images": len(found),
+                "licence": folder.licence,
+                "citation": folder.citation,
+            }
+        )
+    known = sorted({origin.group for origin in origins})
+    for group in config.exclude:
+        if group not in known:
+            raise ConfigError(
+                f"data.exclude: there is no patient {group!r}. {nearest(group, known[:20])}"
+            )
+    origins = [o for o in origins if o.group not in config.exclude]
+    refuse_test_pictures(origins)
+    if not origins:
+        raise ConfigError("data.exclude: nothing is left to learn from. Add pictures.")
+    split = make_split(origins, config.validation, config.split_seed)
+    return Corpus({o.name: o for o in origins}, split, sources)
+
+
+def _folder(
+    folder: FolderConfig, config: CorpusConfig, root: Path, prefix: str
+) -> Iterable[Origin]:
+    find_group = grouping(folder.group)
+    pattern = root / folder.path
+    for path in find_sources([pattern]):
+        above = pattern if pattern.is_dir() else root
+        inside = path.is_relative_to(above)
+        name = (path.relative_to(above) if inside else path).as_posix()
+        read = partial(_tiles_of_file, path, folder, config)
+        official = is_official_test(path.as_posix())
+        yield Origin(prefix + name, find_group(name), read, None, official)
+
+
+def _tiles_of_entry(entry: Entry, config: CorpusConfig) -> list[UInt8]:
+    image = at_mpp(entry.read(), config.mpp).image
+    return _tiles(image.shape[:2], lambda x0, y0, x1, y1: image[y0:y1, x0:x1], 1.0, config)
+
+
+def _tiles_of_file(path: Path, folder: FolderConfig, config: CorpusConfig) -> list[UInt8]:
+    source: Source = open_source(path)
+    mpp = resolve_mpp(str(path), source.mpp, folder.mpp, folder.override_mpp)
+    if mpp is None:
+        raise InputError(
+            f"{path}: the file carries no resolution (mpp). Set the option mpp of its folder in "
+            "the recipe (0.25 for a 40x scan, 0.5 for 20x), or remove the file."
+        )
+    ratio = grid_ratio(mpp, config.mpp)
+    return _tiles((source.height, source.width), source.read, ratio, config)
+
+
+def _tiles(
+    shape: tuple[int, ...],
+    read: Callable[[int, int, int, int], UInt8],
+    ratio: float,
+    config: CorpusConfig,
+) -> list[UInt8]:
+    """Return the whole picture, or tiles of tissue at random places where it is larger than one.
+
+    Args:
+        shape: (height, width).
+        read: region x0, y0, x1, y1 -> uint8 (H, W, 3).
+        ratio: pixels of the working grid per pixel of the picture.
+        config: how large, how many.
+    """
+    height, width = shape
+    edge = max(1, round(config.tile_px / ratio))  # of a tile, in the picture's pixels
+    if config.tiles_per_slide * edge * edge * ratio**2 * 3 > _MOST_BYTES:
+        raise ConfigError(
+            f"data: {config.tiles_per_slide} tiles of {config.tile_px} pixels take more than "
+            f"{_MOST_BYTES >> 30} GiB of memory. Lower data.tiles_per_slide or data.tile_px."
+        )
+    if max(height, width) <= edge:
+        return [_scaled(read(0, 0, width, height), ratio)]
+    rng = np.random.default_rng((config.split_seed, height, width))
+    tall, wide = min(edge, height), min(edge, width)
+    most = min(config.tiles_per_slide, math.ceil(height * width / (tall * wide)))
+    found: list[UInt8] = []
+    for _ in range(_TRIES * most):
+        y, x = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
+        tile = read(x, y, x + wide, y + tall)
+        if tissue_mask(tile[::4, ::4]).mean() >= config.tissue / 2:
+            found.append(_scaled(tile, ratio))
+        if len(found) == most:
+            break
+    return found
+
+
+def _scaled(image: UInt8, ratio: float) -> UInt8:
+    """Return a picture on the working grid."""
+    if ratio == 1:
+        return np.ascontiguousarray(image)
+    size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+    how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=how), np.uint8)
+
+
+def window_corners(image: UInt8, window_px: int, tissue: float) -> Int32:
+    """Return where windows may begin: int32 (n, 2), (y, x), multiples of 8.
+
+    Args:
+        image: uint8 (H, W, 3), at least as large as a window.
+        window_px: edge of a window.
+        tissue: share of a window that has to be stained tissue.
+
+    Example:
+        >>> glass = np.full((32, 32, 3), 250, np.uint8)
+        >>> stained = np.full((32, 32, 3), (150, 80, 160), np.uint8)
+        >>> window_corners(np.hstack([glass, stained]), 32, 0.7).tolist()
+        [[0, 24], [0, 32]]
+    """
+    sums = cv2.integral(tissue_mask(image).astype(np.uint8))
+    height, width = image.shape[:2]
+    y, x = np.meshgrid(
+        np.arange(0, height - window_px + 1, _GRID),
+        np.arange(0, width - window_px + 1, _GRID),
+        indexing="ij",
+    )
+    inside = (
+        sums[y + window_px, x + window_px] - sums[y, x + window_px]
+        - sums[y + window_px, x] + sums[y, x]
+    )  # fmt: skip
+    return np.argwhere(inside >= tissue * window_px**2).astype(np.int32) * _GRID
+
+
+def draw_window(
+    tiles: list[Tile], shares: np.ndarray[Any, Any], window_px: int, rng: np.random.Generator
+) -> tuple[int, UInt8]:
+    """Return the number of a tile and a window of it, turned and mirrored at random.
+
+    Args:
+        tiles: to draw from.
+        shares: float64 (n,), cumulated share of the windows per tile.
+        window_px: edge of a window.
+        rng: the only source of chance.
+    """
+    number = min(int(np.searchsorted(shares, rng.random(), "right")), len(tiles) - 1)
+    tile = tiles[number]
+    most = np.array(tile.image.shape[:2]) - window_px
+    corner = tile.corners_yx[rng.integers(len(tile.corners_yx))]
+    y, x = np.minimum(corner + rng.integers(0, _GRID, 2), most)
+    window = tile.image[y : y + window_px, x : x + window_px]
+    window = np.rot90(window, int(rng.integers(4)))
+    return number, np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
+
+
+def shares_of(tiles: list[Tile]) -> np.ndarray[Any, Any]:
+    """Return the cumulated share of the windows per tile, float64 (n,)."""
+    counts = np.array([len(tile.corners_yx) for tile in tiles], np.float64)
+    return np.asarray(np.cumsum(counts) / counts.sum())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,149 @@
+"""What was learned, to look at: progress against chance, nearest neighbours, attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from nucleate.files import atomic
+from nucleate.models.network import Network
+from nucleate.pretraining.corpus import Tile, draw_window, shares_of
+from nucleate.pretraining.pretext import Pretext, pooled
+from nucleate.training.run_folder import RunFolder
+from nucleate.types import Float32, UInt8
+
+_PATCH_PX, _PATCHES = 64, 600  # that neighbours are looked for among
+_QUERIES, _NEIGHBOURS = 6, 5
+_SHOWN_PX, _SHOWN = 256, 4  # windows whose attention is drawn
+
+
+def draw_progress(run: RunFolder, pretext: Pretext) -> None:
+    """Draw the scores over the steps, and what guessing gives, into progress.png."""
+    from matplotlib.figure import Figure  # no pyplot: no global state, no window
+
+    rows = run.numbers()
+    figure = Figure(figsize=(4.5 * len(pretext.chance), 3.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(pretext.chance)))
+    for axes, (name, chance) in zip(panels, pretext.chance.items(), strict=True):
+        for part, colour in (("val", "#0072b2"), ("train", "#999999")):
+            points = [(r["step"], r[f"{part}_{name}"]) for r in rows if f"{part}_{name}" in r]
+            if points:
+                label = "held-out pictures" if part == "val" else "training pictures"
+                axes.plot(*zip(*points, strict=True), color=colour, label=label)
+        axes.axhline(chance, color="#d55e00", linestyle="--", label=f"chance {chance:g}")
+        axes.set(xlabel="step", title=name.replace("_", " "))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    with atomic(run.path / "progress.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def draw_pictures(learned: Network, first: Network, tiles: list[Tile], folder: Path) -> None:
+    """Write neighbours.png and attention.png: what the encoder was and is.
+
+    Args:
+        learned: the pretrained network.
+        first: the same before the first step.
+        tiles: held-out pictures.
+        folder: where the pictures go.
+    """
+    rng = np.random.default_rng(0)
+    size = min(_PATCH_PX, *(min(tile.image.shape[:2]) for tile in tiles))
+    drawn = [draw_window(tiles, shares_of(tiles), size, rng) for _ in range(_PATCHES)]
+    owners = np.array([tiles[number].name for number, _ in drawn])
+    patches = np.stack([patch for _, patch in drawn])
+    columns = [_neighbours(network, patches, owners) for network in (learned, first)]
+    _save(folder / "neighbours.png", _beside(columns))
+    edge = min(_SHOWN_PX, *(min(tile.image.shape[:2]) for tile in tiles))
+    windows = [draw_window(tiles, shares_of(tiles), edge, rng)[1] for _ in range(_SHOWN)]
+    shown = [
+        np.vstack([w, heat(w, attention(learned, w)), heat(w, attention(first, w))])
+        for w in windows
+    ]
+    _save(folder / "attention.png", np.hstack([_framed(column, 2) for column in shown]))
+
+
+def attention(network: Network, image: UInt8) -> Float32:
+    """Return where the deepest features are strong: float32 (H, W), 0..1.
+
+    The mean of the squares over the channels, as in Zagoruyko and Komodakis 2017,
+    arXiv:1612.03928.
+
+    Args:
+        network: with an encoder.
+        image: uint8 (H, W, 3).
+    """
+    with torch.inference_mode():
+        picture = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+        deepest = network.eval().encode(picture)[-1].float()
+        strength = deepest.square().mean(1, keepdim=True)
+        strength = F.interpolate(strength, image.shape[:2], mode="bilinear")[0, 0]
+        low, high = torch.quantile(strength.flatten(), torch.tensor([0.02, 0.98]))
+        return np.asarray(((strength - low) / (high - low).clamp_min(1e-9)).clamp(0, 1).numpy())
+
+
+def heat(image: UInt8, strength: Float32) -> UInt8:
+    """Return a picture under a map of 0..1, dark to bright: uint8 (H, W, 3)."""
+    coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    return np.asarray(cv2.addWeighted(image, 0.45, coloured[..., ::-1].copy(), 0.55, 0), np.uint8)
+
+
+def nearest_patches(
+    vectors: Float32, owners: np.ndarray[Any, Any], queries: int, count: int
+) -> np.ndarray[Any, Any]:
+    """Return for the first patches which others are most alike, and of other pictures.
+
+    Args:
+        vectors: float32 (n, k).
+        owners: (n,), the picture of each patch.
+        queries: how many of the first patches are asked for.
+        count: neighbours of each; fewer where there are not enough.
+
+    Returns:
+        int64 (queries, count), by falling cosine similarity.
+
+    Example:
+        >>> vectors = np.array([[1, 0.1], [1, 0], [0, 1], [1, 0.2]], np.float32)
+        >>> nearest_patches(vectors, np.array(["a", "b", "b", "a"]), 1, 2).tolist()
+        [[1, 2]]
+    """
+    centred = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    alike = centred[:queries] @ centred.T
+    alike[owners[:queries, None] == owners[None]] = -2  # of the same picture, and the patch itself
+    enough = int((alike > -2).sum(1).min(initial=count))
+    return np.argsort(-alike, axis=1, kind="stable")[:, : min(count, enough)]
+
+
+def _neighbours(network: Network, patches: UInt8, owners: np.ndarray[Any, Any]) -> UInt8:
+    """Return rows of a patch and those that the network finds most alike."""
+    with torch.inference_mode():
+        parts = [
+            pooled(network.eval(), torch.from_numpy(patches[i : i + 64]), 1)
+            for i in range(0, len(patches), 64)
+        ]
+    vectors = torch.cat(parts).float().numpy()
+    found = nearest_patches(vectors - vectors.mean(0), owners, _QUERIES, _NEIGHBOURS)
+    gap = np.full((patches.shape[1] + 4, 8, 3), 255, np.uint8)
+    rows = [
+        np.hstack([_framed(patches[q], 2), gap, *(_framed(patches[n], 2) for n in near)])
+        for q, near in enumerate(found)
+    ]
+    return np.vstack(rows)
+
+
+def _framed(image: UInt8, px: int) -> UInt8:
+    return np.pad(image, ((px, px), (px, px), (0, 0)), constant_values=255)
+
+
+def _beside(columns: list[UInt8]) -> UInt8:
+    return np.hstack([_framed(column, 8) for column in columns])
+
+
+def _save(path: Path, image: UInt8) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

@@ -1,0 +1,153 @@
+"""What a study trains: starts, shares of labels, seeds, tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nucleate.config import Recipe, SetConfig, load_recipe, load_tree
+from nucleate.datasets.base import Entry
+from nucleate.datasets.loading import collect, list_sets
+from nucleate.errors import ConfigError
+from nucleate.pretraining.corpus import gather
+from nucleate.pretraining.recipe import PretrainRecipe, StartConfig, StudyRecipe
+
+HELD_OUT = "held-out pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOptions:
+    """How to go about it.
+
+    Attributes:
+        resume: go on with what the folder holds; finished runs stay.
+        jobs: trainings at a time.
+        final: also score the official test pictures.
+        ledger: CSV file that gets a row for each of these uses; None: no file is written.
+        command: that repeats it, for the summary.
+    """
+
+    resume: bool = False
+    jobs: int = 1
+    final: bool = False
+    ledger: Path | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study, spelled out.
+
+    Attributes:
+        recipe: as written.
+        finetune: the training, with the study's root.
+        pretexts: name of the recipe -> pretraining, without what is tested on.
+        tests: title -> pictures.
+    """
+
+    recipe: StudyRecipe
+    finetune: Recipe
+    pretexts: dict[str, PretrainRecipe]
+    tests: dict[str, list[Entry]]
+
+
+def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
+    """Read a study and the recipes that it names, and keep apart what must be.
+
+    Raises:
+        ConfigError: the recipes contradict each other or the protocol.
+        InputError: data cannot be read.
+    """
+    recipe = load_tree(StudyRecipe, file, changes)
+    root = [] if recipe.root is None else [f"data.root={json.dumps(recipe.root)}"]
+    finetune = load_recipe(file.parent / recipe.finetune, root)
+    if finetune.train.keep != "last" or finetune.decode.tune:
+        raise ConfigError(
+            f"{recipe.finetune}: a study scores the pictures that are held out, so nothing may be "
+            "chosen on them. Set train.keep=last and decode.tune=false."
+        )
+    if finetune.init.from_model is not None or finetune.data.labelled < 1:
+        raise ConfigError(
+            f"{recipe.finetune}: init.from and data.labelled are what the study varies. Leave "
+            "them away."
+        )
+    data = collect(finetune.data, base)
+    held = {g for n, g in data.split.groups.items() if n not in data.split.parts["train"]}
+    tests = {HELD_OUT: [data.entries[n] for n in data.split.parts["validation"]]}
+    for test in recipe.tests:
+        entries, _, _ = list_sets([test], base / finetune.data.root)
+        tests[test_title(test)] = list(entries.values())
+    trained = {data.split.groups[n] for n in data.split.parts["train"]}
+    tested = {e.group for entries in tests.values() for e in entries}
+    both = min(tested & trained, default=None)
+    if both is not None:
+        raise ConfigError(f"tests: {both} is trained on as well. Take other pictures for one.")
+    pretexts: dict[str, PretrainRecipe] = {}
+    for start in recipe.starts.values():
+        if start.pretext is not None:
+            pretext = load_tree(PretrainRecipe, file.parent / start.pretext, root)
+            wanted = _without(pretext, held | tested, base)
+            name = Path(start.pretext).stem
+            if pretexts.setdefault(name, wanted) != wanted:
+                raise ConfigError(f"starts: two recipes are called {name!r}. Rename one.")
+    for what, titles in (("starts", list(recipe.starts)), ("tests", list(tests))):
+        folders = [slug(title) for title in titles]
+        twice = next((f for f in folders if folders.count(f) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{what}: two titles give one folder, {twice!r}. Rename one.")
+    return Plan(recipe, finetune, pretexts, tests)
+
+
+def run_name(start: str, share: float, seed: int) -> str:
+    """Return the name of a run folder.
+
+    Example:
+        >>> run_name("relative position", 0.1, 3)
+        'relative-position-10-3'
+    """
+    return f"{slug(start)}-{share * 100:g}-{seed}"
+
+
+def slug(title: str) -> str:
+    """Return a title as the name of a file.
+
+    Example:
+        >>> slug("MoNuSeg: test"), slug("../x")
+        ('MoNuSeg-test', 'x')
+    """
+    return re.sub(r"[^\w.+-]+", "-", title).strip(".-") or "unnamed"
+
+
+def test_title(test: SetConfig) -> str:
+    """Return what a test set is called."""
+    return test.title or test.path
+
+
+def _without(pretext: PretrainRecipe, groups: set[str], base: Path) -> PretrainRecipe:
+    """Return a pretraining that leaves out the patients of `groups`, as far as it has them."""
+    corpus = gather(pretext.data, base)
+    mine = {origin.group for origin in corpus.origins.values()}
+    exclude = tuple(sorted({*pretext.data.exclude, *(groups & mine)}))
+    return pretext.model_copy(update={"data": pretext.data.model_copy(update={"exclude": exclude})})
+
+
+def training_recipe(
+    finetune: Recipe, share: float, seed: int, start: StartConfig, pretexts: Path
+) -> Recipe:
+    """Return one of the trainings."""
+    tree = finetune.model_dump(mode="json")
+    tree["seed"] = seed
+    tree["data"] |= {"labelled": share, "labelled_seed": seed}
+    tree["init"] = {"from": None, "imagenet": "required" if start.imagenet else "never"}
+    if start.pretext is not None:
+        encoder = pretexts / Path(start.pretext).stem
+        tree["init"]["from"] = Path(os.path.relpath(encoder)).as_posix()  # as people type it
+    return Recipe.model_validate(tree)
+
+
+def has_encoder(run: Path) -> bool:
+    """Return whether a pretraining is finished."""
+    return (run / "encoder" / "encoder.json").is_file()

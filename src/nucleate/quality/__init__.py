@@ -1,0 +1,1 @@
+"""What a tile is worth: tissue, focus, artefacts."""

@@ -1,0 +1,75 @@
+"""What a slide holds besides its pixels: label, macro, what the scanner says, the colour profile.
+
+It is kept apart: a label may name the patient, and a profile that is applied to the pixels makes
+others of them than the model has learnt from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.readers.opening import open_source
+from nucleate.readers.openslide import OpenSlideSource
+from nucleate.readers.source import Source
+from nucleate.types import UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What stands beside the pixels of a slide.
+
+    Attributes:
+        source: the slide itself.
+        associated: name (label, macro, thumbnail, …) -> uint8 (H, W, 3).
+        metadata: what the scanner says, as it says it.
+        icc: the colour profile of the pixels, as it stands in the file; None without one.
+    """
+
+    source: Source
+    associated: dict[str, UInt8]
+    metadata: dict[str, str]
+    icc: bytes | None
+
+
+def read_extras(path: Path) -> Extras:
+    """Return what a picture or slide holds besides its pixels.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    source = open_source(path)
+    if isinstance(source, OpenSlideSource):
+        return _of_openslide(path, source)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return _of_tiff(path, source)
+    return Extras(source, {}, {}, None)
+
+
+def _of_openslide(path: Path, source: Source) -> Extras:
+    import openslide
+
+    with openslide.OpenSlide(str(path)) as slide:
+        pictures: dict[str, UInt8] = {}
+        for name in slide.associated_images:
+            try:
+                pictures[name] = np.asarray(slide.associated_images[name].convert("RGB"))
+            except openslide.OpenSlideError:
+                continue  # a label that cannot be read is none
+        profile = slide.color_profile
+        icc = None if profile is None else bytes(profile.tobytes())
+        return Extras(source, pictures, dict(slide.properties), icc)
+
+
+def _of_tiff(path: Path, source: Source) -> Extras:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        metadata = {tag.name: str(tag.value)[:1000] for tag in page.tags if tag.count < 1000}
+        profile = page.tags.get("InterColorProfile")
+        icc = None if profile is None else bytes(profile.value)
+    return Extras(source, {}, metadata, icc)

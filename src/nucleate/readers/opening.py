@@ -1,0 +1,62 @@
+"""A file → a source of pixels: anything from a small image to a whole slide."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from nucleate.errors import InputError, explain_os_error
+from nucleate.readers.array import ArraySource
+from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.openslide import OpenSlideSource, openslide_reads
+from nucleate.readers.source import Source
+
+SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".zarr")
+_BIG_TIFF_BYTES = 256 << 20  # a TIFF above this size is read region by region where possible
+
+
+def open_source(path: Path) -> Source:
+    """Open a picture or a slide.
+
+    Args:
+        path: one of the endings in `PICTURES` and `SLIDES`.
+
+    Raises:
+        InputError: missing, corrupt, grey-scale, or of an unknown format.
+    """
+    suffix = path.suffix.lower()
+    try:
+        size = path.stat().st_size
+        if path.is_dir() and is_zarr(path):
+            from nucleate.readers.omezarr import ZarrSource
+
+            return ZarrSource(path)
+    except OSError as error:
+        raise InputError(explain_os_error(error, path)) from error
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, a file was expected. Name its files.")
+    if size == 0:
+        raise InputError(f"{path}: the file is empty. Copy or download it again.")
+    if suffix not in PICTURES + SLIDES:
+        raise InputError(
+            f"{path}: {suffix or 'a file without an ending'} is neither a picture nor a slide "
+            f"format known here. Convert it to one of: {' '.join(PICTURES + SLIDES)}"
+        )
+    if suffix in SLIDES:
+        return OpenSlideSource(path)
+    if suffix in (".tif", ".tiff"):
+        from nucleate.readers.tiff import TiffSource, is_large
+
+        if size > _BIG_TIFF_BYTES or is_large(path):
+            with contextlib.suppress(InputError):  # what it does not read, the others may
+                return TiffSource(path)
+            if openslide_reads(path):
+                return OpenSlideSource(path)
+    image, mpp = read_image(path)
+    return ArraySource(image, mpp, path.name)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is that of a Zarr group."""
+    marks = (path / ".zattrs", path / ".zgroup", path / "zarr.json")
+    return path.suffix.lower() == ".zarr" or any(mark.is_file() for mark in marks)

@@ -1,0 +1,95 @@
+"""Whole slides in the formats of OpenSlide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import InputError
+from nucleate.readers.metadata import plausible_mpp
+from nucleate.readers.source import REMEDY, RegionError, whole_ratio
+from nucleate.types import UInt8
+
+
+class OpenSlideSource:
+    """A whole slide in one of OpenSlide's formats.
+
+    Where the scanner states bounds (MRXS, some NDPI), the picture is what lies inside them, as in
+    QuPath, and `origin_xy` says where that is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import openslide
+
+        self.name, self._path = path.name, path
+        self._slide = self._open()
+        properties = self._slide.properties
+        width, height = self._slide.dimensions
+        self.origin_xy = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
+        self.width = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width))
+        self.height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height))
+        self.mpp = plausible_mpp(properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self._downs = self._slide.level_downsamples
+        levels = self._slide.level_dimensions
+        self.downsamples = tuple(whole_ratio(width, wide) for wide, _ in levels)
+        whole = (self.width, self.height) == (width, height)
+        self.level_sizes = tuple(
+            (w, h) if whole else (max(1, int(self.width / down)), max(1, int(self.height / down)))
+            for (w, h), down in zip(levels, self.downsamples, strict=True)
+        )
+
+    def _open(self) -> Any:  # noqa: ANN401
+        import openslide
+
+        try:
+            return openslide.OpenSlide(str(self._path))
+        except (openslide.OpenSlideError, OSError) as error:
+            raise InputError(
+                f"{self._path}: cannot be opened as a slide ({error}). {REMEDY}"
+            ) from error
+
+    def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
+        """Return a region; what the scanner left out is white."""
+        import openslide
+
+        left, top = self.origin_xy
+        down = self._downs[level]
+        place = round(left + x0 * down), round(top + y0 * down)
+        slide = self._slide
+        try:
+            region = slide.read_region(place, level, (x1 - x0, y1 - y0))
+        except (openslide.OpenSlideError, OSError) as error:
+            if slide is self._slide:
+                self._slide = self._open()  # after an error OpenSlide refuses everything else
+            raise RegionError(
+                f"{self._path}: the region at ({place[0]}, {place[1]}) cannot be read ({error}). "
+                f"{REMEDY}"
+            ) from error
+        rgba = np.asarray(region)
+        return np.where(rgba[..., 3:] > 0, rgba[..., :3], np.uint8(255))
+
+
+def dicom_series(path: Path) -> str | None:
+    """Return what the DICOM files of one slide have in common; None for any other file."""
+    import openslide
+
+    if path.suffix.lower() != ".dcm":
+        return None
+    try:
+        with openslide.OpenSlide(str(path)) as slide:
+            found: str | None = slide.properties.get("dicom.SeriesInstanceUID")
+            return found
+    except (openslide.OpenSlideError, OSError):
+        return None  # damaged: said when it is opened
+
+
+def openslide_reads(path: Path) -> bool:
+    """Return whether OpenSlide has a format for a file."""
+    import openslide
+
+    return openslide.OpenSlide.detect_format(str(path)) is not None

@@ -1,1 +1,0 @@
-"""Finished runs → one HTML page: what was trained, how well it does, what it gets wrong."""

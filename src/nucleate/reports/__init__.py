@@ -1,0 +1,1 @@
+"""Runs → pages, figures and tables."""

@@ -1,0 +1,1 @@
+"""Nuclei on disk: Parquet first, and one file per other format."""

@@ -1,0 +1,215 @@
+"""Results of `nucleate segment` → files for other programs, one per image or one for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nucleate.annotations.coco import CocoFile, detection, read_coco
+from nucleate.errors import ConfigError, InputError, nearest
+from nucleate.files import atomic, keep_apart
+from nucleate.results.csv import write_joint_csv
+from nucleate.results.formats import EXPORTERS
+from nucleate.results.names import PARQUET
+from nucleate.results.parquet import NucleiFile, open_nuclei
+from nucleate.results.summary import SUMMARY, read_summary
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        pictures: with or without nuclei.
+        nuclei: of all pictures.
+        left_out: pictures of the result that the file of truth does not name.
+        without: pictures of the truth that the result does not have.
+    """
+
+    pictures: int
+    nuclei: int
+    left_out: int = 0
+    without: int = 0
+
+
+def export_results(result: Path, to: str, out: str | Path, truth: Path | None = None) -> Exported:
+    """Write nuclei in another form.
+
+    Args:
+        result: folder that `nucleate segment` wrote, or one `.nuclei.parquet` of it.
+        to: `coco`, which has all pictures in one file, or a key of `EXPORTERS`.
+        out: file to write. Of several pictures, `csv` writes one table with a column `source`;
+            other forms need a folder: one that is there, or a name without an ending or with a
+            slash at its end.
+        truth: for `coco`: a COCO file of the same pictures, see `write_coco`.
+
+    Raises:
+        ConfigError: no such form; one file for several pictures in a form that has one picture.
+        InputError: no such result, or a damaged one; the truth is of other pictures.
+        OutputError: the file cannot be written.
+    """
+    forms = ["coco", *(name for name, e in EXPORTERS.items() if not e.needs_source)]
+    if to not in forms:
+        raise ConfigError(f"There is no form named {to!r}. {nearest(to, forms)}")
+    if to != "coco" and truth is not None:
+        raise ConfigError(f"--truth goes with --to coco, not with {to}. Leave it away.")
+    files, path = _files(result), Path(out)
+    keep_apart(path, result / SUMMARY, truth, *(found.path for found in files.values()))
+    if to == "coco":
+        return write_coco(files, result, path, truth)
+    exporter = EXPORTERS[to]
+    if _is_folder(out, len(files)):
+        for name, found in files.items():
+            exporter.write(found, None, path / f"{name}{exporter.suffix}")
+    elif len(files) == 1:
+        exporter.write(next(iter(files.values())), None, path)
+    elif to == "csv":
+        write_joint_csv({_source(name, found): found for name, found in files.items()}, path)
+    else:
+        raise ConfigError(
+            f"{path}: {to} has one picture per file, but {result} has {len(files)}. Export each "
+            f".nuclei.parquet, or name a folder: -o {path.with_suffix('')}/"
+        )
+    return Exported(len(files), sum(found.count for found in files.values()))
+
+
+def _is_folder(out: str | Path, count: int) -> bool:
+    """Return whether `out` names a folder for one file per picture.
+
+    Example:
+        >>> _is_folder("all.csv", 2), _is_folder("all.csv/", 2), _is_folder("all", 2)
+        (False, True, True)
+    """
+    path = Path(out)
+    if str(out).endswith(("/", os.sep)):
+        return True
+    if path.suffix == ".zarr":  # a file that is a folder
+        return False
+    return path.is_dir() or (count > 1 and not path.suffix and not path.exists())
+
+
+def write_coco(
+    files: dict[str, NucleiFile], result: Path, out: Path, truth: Path | None
+) -> Exported:
+    """Write COCO JSON: boxes, run lengths, areas and scores, one nucleus after the other.
+
+    Beside a file of truth a list of results, numbered as its pictures and categories are (by their
+    names: files without ending, types in any case; a type that it lacks becomes its most frequent
+    one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
+    """
+    pictures = {name: i + 1 for i, name in enumerate(files)}
+    kinds: dict[str, int] = {}
+    for found in files.values():
+        for name in found.class_names:
+            kinds.setdefault(name, len(kinds) + 1)
+    other = 1
+    if truth is not None:
+        known = read_coco(truth)
+        pictures = _numbers(known, truth, any("/" in name for name in files))
+        kinds = {known.categories[i].lower(): number for number, i in known.position_of.items()}
+        used = Counter(int(a["category_id"]) for p in known.pictures for a in p.annotations)
+        other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1)
+        sizes = {int(p.record["id"]): p.record for p in known.pictures}
+    mine = {name: found for name, found in files.items() if name in pictures}
+    if not mine:
+        raise InputError(f"{truth}: names none of the {len(files)} pictures of {result}. Check it.")
+    for name, found in mine.items() if truth is not None else ():
+        record = sizes[pictures[name]]
+        if (found.frame.height, found.frame.width) != (record["height"], record["width"]):
+            raise InputError(
+                f"{truth}: {name} has another size there than in {result}. Segment the "
+                "pictures that the truth is of."
+            )
+    if truth is not None:
+        lower = {
+            name: kinds.get(name.lower(), other) for f in mine.values() for name in f.class_names
+        }
+        head, tail = "[", "]\n"
+    else:
+        lower = kinds
+        start = {
+            "info": {"description": "written by nucleate; areas and boxes in pixels"},
+            "images": [
+                {
+                    "id": pictures[name],
+                    "file_name": _source(name, found),
+                    "height": found.frame.height,
+                    "width": found.frame.width,
+                    "mpp": found.frame.mpp,
+                }
+                for name, found in mine.items()
+            ],
+            "categories": [{"id": number, "name": name} for name, number in kinds.items()],
+        }
+        head, tail = json.dumps(start, ensure_ascii=False)[:-1] + ', "annotations": [', "]}\n"
+    count = 0
+    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(head)
+        for name, found in mine.items():
+            for one in _detections(found, pictures[name], lower):
+                count += 1
+                extra = {} if truth is not None else {"id": count, "iscrowd": 0}
+                text = json.dumps(extra | one, allow_nan=False)
+                file.write(("\n" if count == 1 else ",\n") + text)
+        file.write(tail)
+    return Exported(len(mine), count, len(files) - len(mine), len(pictures) - len(mine))
+
+
+def _detections(found: NucleiFile, number: int, kinds: dict[str, int]) -> Iterator[dict[str, Any]]:
+    shape = found.frame.height, found.frame.width
+    for nuclei in found.groups():
+        for i in range(len(nuclei)):
+            category = kinds[found.class_names[int(nuclei.classes[i])]]
+            try:
+                yield detection(nuclei.outline(i), float(nuclei.scores[i]), number, category, shape)
+            except ValueError as error:
+                raise InputError(
+                    f"{found.path}: nucleus {nuclei.ids[i]} is none ({error}). Segment again."
+                ) from error
+
+
+def _source(name: str, found: NucleiFile) -> str:
+    """Return the name of a picture's file, with the folder that its result is in."""
+    return (PurePosixPath(name).parent / str(found.facts.get("source"))).as_posix()
+
+
+def _files(result: Path) -> dict[str, NucleiFile]:
+    """Return name without ending -> nuclei, of every picture of a result."""
+    if result.is_file():
+        return {result.name.removesuffix(PARQUET): open_nuclei(result)}
+    return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
+
+
+def _numbers(known: CocoFile, truth: Path, folders: bool) -> dict[str, int]:
+    """Return name without ending -> id of the pictures of a file of truth.
+
+    Args:
+        known: what it says.
+        truth: the file.
+        folders: whether the folders below `images/` are part of the names.
+    """
+    paths = [PurePosixPath(picture.record["file_name"]) for picture in known.pictures]
+    stems = [path.stem for path in paths]
+    if folders:
+        stems = [path.with_suffix("").as_posix().removeprefix("images/") for path in paths]
+    twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{truth}: two pictures are named {twice!r}. Rename one of them.")
+    ids = [int(picture.record["id"]) for picture in known.pictures]
+    return dict(zip(stems, ids, strict=True))
+
+
+def _sources(folder: Path) -> list[str]:
+    """Return the names of the Parquet files of what was segmented, from summary.json."""
+    if not (folder / SUMMARY).is_file():
+        raise InputError(f"{folder}: holds no summary.json. Name a folder of nucleate segment.")
+    rows = read_summary(folder)["sources"]
+    names: list[str] = [row["files"]["parquet"] for row in rows if row["status"] != "failed"]
+    if not names:
+        raise InputError(f"{folder / SUMMARY}: no picture was segmented. Segment again.")
+    return names

@@ -1,0 +1,15 @@
+"""What the files of a result are called."""
+
+from __future__ import annotations
+
+PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
+LABELS, OVERLAY, OVERVIEW = ".labels.tif", ".overlay.png", ".overview.png"
+LARGE_OVERLAY = ".overlay.jpg"
+OWN_IMAGES = (
+    LABELS,
+    OVERLAY,
+    LARGE_OVERLAY,
+    OVERVIEW,
+    ".labels.ome.zarr",
+    ".spatialdata.zarr",
+)  # never sources

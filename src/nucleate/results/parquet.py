@@ -1,0 +1,354 @@
+"""Nuclei on disk: GeoParquet, one row per nucleus, row groups that lie together in the picture.
+
+What is written carries in its metadata whatever is needed to read it without anything else: the
+pixel grid, the names of the classes, and how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import InputError, explain_os_error
+from nucleate.files import atomic
+from nucleate.geometry.outlines import centroids_xy
+from nucleate.types import Float32, Frame, Instances, Int64
+
+_FACTS = b"nucleate"
+_COORDINATES = (
+    "pixels of level 0, x to the right and y down from the corner of the picture; the picture "
+    "begins at origin_xy of the file's level 0"
+)
+_LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
+_OWN = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
+
+
+def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
+    """Return a pyarrow table: id, centroid, box, features, score, class, polygon (WKB)."""
+    import pyarrow as pa
+
+    centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
+    box = nuclei.boxes_xyxy
+    sides = [pa.array(np.ascontiguousarray(box[:, i])) for i in range(4)]
+    columns: dict[str, Any] = {
+        "id": nuclei.ids,
+        "x": centres[:, 0].astype(np.float32),
+        "y": centres[:, 1].astype(np.float32),
+        "bbox": pa.StructArray.from_arrays(sides, ["xmin", "ymin", "xmax", "ymax"]),
+        **nuclei.features,
+        "score": nuclei.scores,
+        "class": nuclei.classes,
+    }
+    if len(nuclei.class_names) > 1:
+        columns["class_name"] = np.array([nuclei.class_names[k] for k in nuclei.classes], str)
+    columns["geometry"] = _to_wkb(nuclei.coords_xy, nuclei.offsets)
+    return pa.table({name: _array(column) for name, column in columns.items()})
+
+
+def _array(column: Any) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.array(np.ascontiguousarray(column)) if isinstance(column, np.ndarray) else column
+
+
+def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
+    """Return the nuclei of a table that `to_table` made."""
+    features = {n: _numpy(table[n]) for n in table.column_names if n not in _OWN}
+    if not len(table):
+        return replace(Instances.empty(frame), features=features, class_names=class_names)
+    classes = _numpy(table["class"])
+    if classes.min() < 0 or classes.max() >= len(class_names):
+        raise ValueError("a class without a name")
+    coords, offsets = _from_wkb(table["geometry"])
+    box = table["bbox"].combine_chunks()
+    sides = [_numpy(box.field(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
+    return Instances(
+        ids=_numpy(table["id"]),
+        coords_xy=coords,
+        offsets=offsets,
+        boxes_xyxy=np.stack(sides, axis=1).astype(np.float32).reshape(-1, 4),
+        scores=_numpy(table["score"]),
+        classes=classes,
+        frame=frame,
+        features=features,
+        class_names=class_names,
+    )
+
+
+def _numpy(column: Any) -> Any:  # noqa: ANN401
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
+    """Return outlines as polygons in well-known binary, rings closed."""
+    import pyarrow as pa
+    import shapely
+
+    rings = np.arange(len(offsets))  # each polygon has one ring
+    kind = shapely.GeometryType.POLYGON
+    polygons = shapely.from_ragged_array(kind, coords_xy.astype(np.float64), (offsets, rings))
+    return pa.array(shapely.to_wkb(polygons), pa.binary())
+
+
+def _from_wkb(column: Any) -> tuple[Float32, Int64]:  # noqa: ANN401
+    """Return vertices and offsets of polygons of one ring each, as `_to_wkb` writes them."""
+    import shapely
+
+    polygons = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
+    _, coords, (closed, _) = shapely.to_ragged_array(polygons)
+    open_ = np.ones(len(coords), np.bool_)
+    open_[closed[1:] - 1] = False  # the first vertex stands at the end again
+    offsets = closed.astype(np.int64) - np.arange(len(closed))
+    return coords[open_].astype(np.float32), offsets
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path}: was not written by this version of nucleate. Segment again.")
+
+
+@dataclass(frozen=True, slots=True)
+class NucleiFile:
+    """A file of nuclei, read one row group after the other.
+
+    Attributes:
+        path: of the file.
+        frame: the pixel grid.
+        class_names: what the classes are called.
+        facts: what else the metadata say: source, how it was made.
+        count: nuclei.
+    """
+
+    path: Path
+    frame: Frame
+    class_names: tuple[str, ...]
+    facts: dict[str, Any]
+    count: int
+
+    @property
+    def id_space(self) -> uuid.UUID:
+        """What the UUIDs of nuclei are made in: the same result gives the same ids."""
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{self.facts.get('source')}")
+
+    def groups(self) -> Iterator[Instances]:
+        """Yield the nuclei, row group by row group."""
+        for table in self.tables():
+            yield self._nuclei(table)
+
+    def tables(self) -> Iterator[Any]:
+        """Yield the rows as pyarrow tables, row group by row group."""
+        with self._open() as file:
+            for i in range(file.num_row_groups):
+                yield file.read_row_group(i)
+
+    def group(self, number: int) -> Instances:
+        """Return the nuclei of one row group; none where there is no such group."""
+        with self._open() as file:
+            if number >= file.num_row_groups:
+                return Instances.empty(self.frame)
+            return self._nuclei(file.read_row_group(number))
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """Give the open file; damage inside of it is one sentence."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with open(self.path, "rb") as raw, pq.ParquetFile(raw) as file:
+                yield file
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise InputError(f"{self.path}: is damaged. Segment again.") from error
+        except OSError as error:
+            if error.filename or error.errno is not None:  # of what is read, or of what is written
+                raise
+            raise InputError(f"{self.path}: is damaged. Segment again.") from error
+
+    def checked(self) -> Iterator[Any]:
+        """Yield the rows as `tables` does, after their contents were looked at."""
+        for table in self.tables():
+            self._nuclei(table)
+            yield table
+
+    def _nuclei(self, table: Any) -> Instances:  # noqa: ANN401
+        import shapely
+
+        wrong = (ValueError, LookupError, TypeError, AttributeError, shapely.errors.ShapelyError)
+        try:
+            return from_table(table, self.frame, self.class_names)
+        except (InputError, *wrong) as error:
+            raise _foreign(self.path) from error
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Return of each row group where its nuclei begin and end from top to bottom, in pixels."""
+        spans = []
+        with self._open() as file:
+            names = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+            low, high = names.index("bbox.ymin"), names.index("bbox.ymax")
+            for i in range(file.num_row_groups):
+                group = file.metadata.row_group(i)
+                a, b = group.column(low).statistics, group.column(high).statistics
+                if group.num_rows and a is not None and b is not None:
+                    spans.append((float(a.min or 0.0), float(b.max or 0.0)))
+                else:
+                    spans.append((0.0, 0.0))
+        return spans
+
+    def column(self, name: str) -> Any:  # noqa: ANN401
+        """Return one column as an array."""
+        with self._open() as file:
+            return file.read(columns=[name])[name].to_numpy()
+
+    def leaves(self, paths: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield columns as arrays, row group by row group; `bbox.xmin` is a side of the boxes."""
+        with self._open() as file:
+            for i in range(file.num_row_groups):
+                table = file.read_row_group(i, columns=list(paths)).flatten()
+                yield [_numpy(table[path]) for path in paths]
+
+    def numeric_columns(self) -> list[str]:
+        """Return the names of all columns of numbers, but the ids."""
+        import pyarrow.types as kinds
+
+        with self._open() as file:
+            schema = file.schema_arrow
+        return [
+            field.name
+            for field in schema
+            if field.name != "id"
+            and (kinds.is_floating(field.type) or kinds.is_integer(field.type))
+        ]
+
+    def read(self) -> Instances:
+        """Return all nuclei at once."""
+        return Instances.concatenate(list(self.groups()), self.frame)
+
+
+def open_nuclei(path: str | Path) -> NucleiFile:
+    """Open a .nuclei.parquet; `read` gives all nuclei, `groups` one part after the other.
+
+    Args:
+        path: of the file, as `nucleate segment` writes it.
+
+    Raises:
+        InputError: missing, damaged, or not written by this version of nucleate.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, a file was expected. Name a .nuclei.parquet.")
+    try:
+        with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
+            facts = json.loads(file.schema_arrow.metadata[_FACTS])
+            count = file.metadata.num_rows
+            most = _largest_class(file.metadata)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: is damaged, or no Parquet file. Segment again.") from error
+    except OSError as error:
+        raise InputError(explain_os_error(error, path)) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise _foreign(path) from error
+    try:
+        names = tuple(str(name) for name in facts["class_names"])
+        width, height = int(facts["width"]), int(facts["height"])
+        x, y = facts["origin_xy"]
+        mpp = None if facts["mpp"] is None else float(facts["mpp"])
+        if min(width, height) < 1 or max(width, height) > _LARGEST or most >= len(names):
+            raise ValueError("a picture of no size, or classes without a name")
+        if mpp is not None and not 0 < mpp < np.inf:
+            raise ValueError("a resolution that is none")
+        frame = Frame(width, height, mpp, (int(x), int(y)))
+    except (ValueError, LookupError, TypeError) as error:
+        raise _foreign(path) from error
+    return NucleiFile(path, frame, names, facts, count)
+
+
+def _largest_class(metadata: Any) -> int:  # noqa: ANN401
+    """Return the largest class of a file's nuclei as its statistics have it, 0 without any."""
+    if not metadata.num_row_groups:
+        return 0
+    first = metadata.row_group(0)
+    paths = [first.column(i).path_in_schema for i in range(first.num_columns)]
+    told = [
+        metadata.row_group(i).column(paths.index("class")).statistics
+        for i in range(metadata.num_row_groups)
+    ]
+    return max((int(s.max) for s in told if s is not None and s.has_min_max), default=0)
+
+
+class Writer:
+    """Writes row groups of nuclei; use `writer`."""
+
+    def __init__(self, path: Path, like: Instances, facts: dict[str, Any]) -> None:
+        import pyarrow.parquet as pq
+
+        frame = like.frame
+        geo = {
+            "version": "1.1.0",
+            "primary_column": "geometry",
+            "columns": {
+                "geometry": {
+                    "encoding": "WKB",
+                    "geometry_types": ["Polygon"],
+                    "crs": None,  # pixels lie nowhere on the earth
+                    "bbox": [0, 0, frame.width, frame.height],
+                    "covering": {
+                        "bbox": {s: ["bbox", s] for s in ("xmin", "ymin", "xmax", "ymax")}
+                    },
+                }
+            },
+        }
+        facts = {
+            **facts,
+            "mpp": frame.mpp,
+            "width": frame.width,
+            "height": frame.height,
+            "origin_xy": list(frame.origin_xy),
+            "class_names": list(like.class_names),
+            "coordinates": _COORDINATES,
+        }
+        metadata = {"geo": json.dumps(geo), _FACTS: json.dumps(facts)}
+        self._schema = to_table(like).schema.with_metadata(metadata)
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self.count = self._groups = 0
+
+    def write(self, nuclei: Instances) -> None:
+        """Write one row group, of the columns of the file; it may be empty."""
+        table = to_table(nuclei).select(self._schema.names).cast(self._schema)
+        self._file.write_table(table, row_group_size=max(len(nuclei), 1))
+        self.count += len(nuclei)
+        self._groups += 1
+
+    def close(self) -> None:
+        """Finish the file; it has one row group at least, be it empty."""
+        if not self._groups:
+            self._file.write_table(self._schema.empty_table())
+        self._file.close()
+
+
+@contextmanager
+def writer(path: Path, like: Instances, facts: dict[str, Any]) -> Iterator[Writer]:
+    """Give a writer of row groups; the file gets its name when all are written.
+
+    Args:
+        path: final name.
+        like: nuclei of the frame, the classes and the features of the file; may be none.
+        facts: what the metadata say besides.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic(path) as temporary:
+        out = Writer(temporary, like, facts)
+        try:
+            yield out
+        finally:
+            out.close()

@@ -1,0 +1,1 @@
+"""Many sources, large ones, and several machines: everything can be resumed."""

@@ -1,0 +1,155 @@
+"""Files, folders, globs and URLs → the images and slides that they stand for."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
+
+from nucleate.errors import (
+    InputError,
+)
+from nucleate.files import walk
+from nucleate.readers.images import PICTURES
+from nucleate.readers.opening import SLIDES, is_zarr
+from nucleate.readers.openslide import dicom_series
+from nucleate.readers.remote import find_remote, is_url
+from nucleate.results.formats import EXPORTERS
+from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
+
+if TYPE_CHECKING:
+    pass
+
+
+def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
+    """Return the pictures and slides that files, folders and globs stand for, in sorted order.
+
+    Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders. Of the DICOM files
+    of one slide the first stands for all.
+
+    Raises:
+        InputError: something does not exist, or a folder or glob holds no picture or slide.
+
+    Example:
+        >>> find_sources(["no/such/file.png"])
+        Traceback (most recent call last):
+        nucleate.errors.InputError: no/such/file.png: there is no such file. Check the path.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir() and not is_zarr(path):
+            inside = sorted(Path(str(p)) for name, p in walk(path, (".zarr",)) if _is_source(name))
+            if not inside:
+                raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif glob.has_magic(str(pattern)):
+            matched = sorted(Path(m) for m in glob.glob(str(pattern), recursive=True))
+            if not matched:
+                raise InputError(f"{pattern}: matches no file. Check the pattern.")
+            found += matched
+        else:
+            raise InputError(f"{path}: there is no such file. Check the path.")
+    return _one_of_a_series(dict.fromkeys(found))
+
+
+def _one_of_a_series(paths: Iterable[Path]) -> list[Path]:
+    """Leave out DICOM files of a slide of which another file stands here: it brings them all."""
+    first: dict[str, Path] = {}
+    return [p for p in paths if (uid := dicom_series(p)) is None or first.setdefault(uid, p) == p]
+
+
+def _is_source(name: str) -> bool:
+    """Return whether a file inside of a folder is a picture or slide, and none of our results.
+
+    Example:
+        >>> _is_source("b/a.svs"), _is_source(".a.regions/tissue.png"), _is_source("a.overview.png")
+        (True, False, False)
+    """
+    parts = PurePosixPath(name).parts
+    return (
+        name.lower().endswith(PICTURES + SLIDES)
+        and not name.endswith(OWN_IMAGES)
+        and not any(part.startswith(".") for part in parts)
+        and not any(part.lower().endswith(".zarr") for part in parts[:-1])
+    )
+
+
+def expand_sources(
+    patterns: Sequence[str | Path], out: Path | str | None = None
+) -> list[Path | str]:
+    """Return the pictures and slides to segment, as `find_sources` finds them, and URLs.
+
+    Args:
+        patterns: files, folders, globs, and URLs of them.
+        out: folder of the results, or its URL; a result must not replace a source.
+
+    Raises:
+        InputError: something does not exist, a folder or glob holds nothing to segment, or two
+            sources would write the same files.
+    """
+    found: list[Path | str] = []
+    for pattern in patterns:
+        if is_url(pattern):
+            found += find_remote(str(pattern), _is_source)
+        else:
+            found += find_sources([pattern])
+    found = list(dict.fromkeys(found))
+    for path in found:
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"{str(path)!r}: the name is not valid UTF-8. Rename it.") from error
+    stems = result_stems(found)
+    if out is not None and not is_url(out):
+        here = [path for path in found if isinstance(path, Path)]
+        endings = [PARQUET, OVERVIEW, LARGE_OVERLAY, *(e.suffix for e in EXPORTERS.values())]
+        results = {(Path(out) / f"{stems[p]}{end}").resolve() for p in here for end in endings}
+        for path in here:
+            if path.resolve() in results:
+                raise InputError(f"{path}: a result would replace this source. Choose another -o.")
+    return found
+
+
+def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
+    """Return source -> what the names of its results begin with, below the folder of results.
+
+    That is its name without ending. Where two sources share a name, all of them are put into
+    folders, as they are below the folder that they have in common.
+
+    Raises:
+        InputError: two sources would write the same files nevertheless.
+
+    Example:
+        >>> result_stems(["p1/a.tif", "p2/b.tif"])
+        {'p1/a.tif': 'a', 'p2/b.tif': 'b'}
+        >>> result_stems(["p1/HE.tif", "p2/HE.tif"])
+        {'p1/HE.tif': 'p1/HE', 'p2/HE.tif': 'p2/HE'}
+    """
+    stems = {source: PurePath(source).stem for source in sources}
+    if len(set(stems.values())) < len(stems):
+        folders = {source: _folder(source) for source in stems}
+        columns = zip(*folders.values(), strict=False)
+        shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns))
+        if shared:  # else they are on different disks
+            stems = {s: "/".join((*folders[s][shared:], stem)) for s, stem in stems.items()}
+    first: dict[str, Path | str] = {}
+    for source, stem in stems.items():
+        other = first.setdefault(stem, source)
+        if other != source:
+            raise InputError(
+                f"{source}: would write the same files as {other}. Rename one, or use two outputs."
+            )
+    return stems
+
+
+def _folder(source: Path | str) -> tuple[str, ...]:
+    """Return the parts of the path of a source's folder."""
+    if is_url(source):
+        return tuple(str(source).split("/")[:-1])
+    return Path(os.path.abspath(source)).parent.parts

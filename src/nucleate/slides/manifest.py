@@ -1,0 +1,144 @@
+"""What a slide is segmented with, written down, so that only the same can go on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate._version import __version__
+from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
+from nucleate.files import read_text, write_text
+from nucleate.inference.backends import Model
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.quality.tissue import Tissue
+from nucleate.readers.images import read_image
+from nucleate.readers.reader import Slide
+from nucleate.results.images import write_png
+
+_JOB = "job.json"
+TISSUE = "tissue.png"
+_PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
+
+
+def describe_job(
+    path: Path, slide: Slide, model: Model, options: EngineOptions, tissue: bool
+) -> dict[str, Any]:
+    """Return everything that the result depends on."""
+    card = model.card
+    return {
+        "nucleate": __version__,
+        "source": path.name,
+        "source_bytes": _size(path),
+        "source_digest": _digest(path),
+        "mpp": slide.mpp,
+        "model": card.name,
+        "model_files": card.files,
+        "thresholds": card.thresholds,
+        "model_card": hashlib.sha256(json.dumps(asdict(card)).encode()).hexdigest()[:16],
+        "engine": model.backend.about,
+        "tile_px": options.tile_px,
+        "batch": options.batch,
+        "tissue_mask": tissue,
+    }
+
+
+def _size(path: Path) -> int:
+    return sum(part.stat().st_size for part in _parts(path))
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files that a slide is made of: MRXS keeps its pixels in a folder beside it."""
+    beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
+    folders = [p for p in dict.fromkeys((path, beside)) if p.is_dir()]
+    inside = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
+    return [*([path] if path.is_file() else []), *inside]
+
+
+def _digest(path: Path) -> str:
+    """Return what stands for a slide: of each file its name, its size, and samples of its bytes.
+
+    A file of up to 16 MiB is read whole, of a larger one 256 pieces of 64 KiB.
+    """
+    told = hashlib.sha256()
+    parts = _parts(path)
+    for part in parts:
+        size = part.stat().st_size
+        told.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
+        if len(parts) > 1000:
+            continue  # a picture in thousands of chunks: names and sizes
+        pieces = range(_PIECES) if size > _PIECES * _PIECE else range(-(-size // _PIECE))
+        step = (size - _PIECE) / (_PIECES - 1) if size > _PIECES * _PIECE else _PIECE
+        with open(part, "rb") as file:
+            for i in pieces:
+                file.seek(int(i * step))
+                told.update(file.read(_PIECE))
+    return told.hexdigest()[:16]
+
+
+def job_digest(job: dict[str, Any]) -> str:
+    """Return what stands for a job in the files of its regions."""
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_begun(folder: Path) -> bool:
+    """Return whether a job was begun in a folder."""
+    return (folder / _JOB).is_file()
+
+
+def check_job(folder: Path, job: dict[str, Any]) -> None:
+    """Raise a `ConfigError` unless the job of a folder is this one."""
+    check_same(_read(folder / _JOB), job, folder)
+
+
+def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
+    """Make the folder of a job anew.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(explain_os_error(error, folder)) from error
+    if tissue is not None:
+        write_png(folder / TISSUE, np.repeat(tissue.mask[..., None].view(np.uint8) * 255, 3, 2))
+    write_text(folder / _JOB, json.dumps(job, indent=1) + "\n")
+
+
+def read_tissue(folder: Path, slide: Slide) -> Tissue | None:
+    """Return where to look on a slide, as the job of a folder says; None for everywhere."""
+    path = folder / TISSUE
+    if not path.is_file():
+        return None
+    mask, _ = read_image(path)
+    return Tissue.over(np.ascontiguousarray(mask[..., 0] > 0), slide)
+
+
+def check_same(before: object, now: dict[str, Any], owner: Path) -> None:
+    """Raise a `ConfigError` that names how a job differs from the one before."""
+    if not isinstance(before, dict):
+        raise InputError(f"{owner}: does not say how it was made. Start anew without --resume.")
+    key = next((k for k in now if before.get(k) != now[k]), None)
+    if key is not None:
+        raise ConfigError(
+            f"{owner}: was begun with another {key.replace('_', ' ')} ({before.get(key)!r}, now "
+            f"{now[key]!r}), so the results would not fit together. Go on with that, or start anew "
+            "without --resume."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged. Start anew without --resume.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged. Start anew without --resume.")
+    return found

@@ -1,0 +1,52 @@
+"""How far a source is."""
+
+from __future__ import annotations
+
+import time
+
+from nucleate.inference.pipeline import Done
+from nucleate.inference.tiling import Tile
+from nucleate.slides.work_units import Finished
+
+
+class Progress:
+    """How far a source is: tiles, square millimetres, nuclei, and how fast.
+
+    Attributes:
+        tiles: to do in this run.
+        done: of them.
+        mm2: done.
+        nuclei: found so far; those on seams may count twice.
+    """
+
+    def __init__(self, tiles: int, mpp: float) -> None:
+        self.tiles, self.done, self.mm2, self.nuclei = tiles, 0, 0.0, 0
+        self._mpp, self._begun = mpp, time.monotonic()
+
+    def add(self, done: Done) -> None:
+        """Count a tile."""
+        self._add(done.tile, 0 if done.part is None else len(done.part.nuclei))
+
+    def _add(self, tile: Tile, nuclei: int) -> None:
+        x0, y0, x1, y1 = tile.core
+        self.done += 1
+        self.mm2 += (x1 - x0) * (y1 - y0) * self._mpp**2 / 1e6
+        self.nuclei += nuclei
+
+    def add_region(self, finished: Finished) -> None:
+        """Count a region that another process has done."""
+        for tile in finished.region.tiles:
+            self._add(tile, 0)
+        self.nuclei += finished.nuclei
+
+    def left(self) -> str:
+        """Return how long the rest will take, as far as is known."""
+        spent = time.monotonic() - self._begun
+        minutes = spent / max(self.done, 1) * (self.tiles - self.done) / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+    def __str__(self) -> str:
+        spent = max(time.monotonic() - self._begun, 1e-3)
+        return (
+            f"{self.done / spent:.1f} tiles/s, {self.mm2 / spent:.2f} mm²/s, {self.nuclei:,} nuclei"
+        )

@@ -1,0 +1,230 @@
+"""Many sources, one after the other → files beside each other and one summary."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from nucleate.errors import (
+    ConfigError,
+    NucleateError,
+    OutputError,
+    explain_os_error,
+    optional,
+    pick,
+)
+from nucleate.inference.backends import Model
+from nucleate.inference.pipeline import Done
+from nucleate.readers.remote import Mirror, fetch, is_url
+from nucleate.results.formats import EXPORTERS
+from nucleate.slides.find_sources import result_stems
+from nucleate.slides.outputs import BatchOptions, Place
+from nucleate.slides.progress import Progress
+from nucleate.slides.segment_one import Run, abandon, begin, finish
+from nucleate.slides.summary import add_to_summary, check_summary, summarise
+from nucleate.slides.work_units import run_regions
+
+if TYPE_CHECKING:
+    from nucleate.slides.cluster import Cluster
+
+
+def segment_files(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    model: Model,
+    options: BatchOptions,
+    tell: Callable[[str], None] = lambda _: None,
+    progress: Callable[[Path, Progress], None] = lambda *_: None,
+    cluster: Cluster | None = None,
+) -> dict[str, Any]:
+    """Segment every source, write its files into `out`, and return and write the summary.
+
+    A source that fails is listed with its reason and does not stop the others; when every source
+    fails, no summary is written and the first reason is raised.
+
+    Args:
+        sources: from `expand_sources`.
+        out: folder of all results, or its URL.
+        model: what to segment with.
+        options: mpp, formats, tiles.
+        tell: is given one line per source.
+        progress: is given the source and how far it is.
+        cluster: who does it; None for this process.
+
+    Returns:
+        The summary of this call; `summary.json` also has what earlier calls wrote into `out`.
+
+    Raises:
+        ConfigError: an unknown format.
+        InputError: `out` has a summary.json of another program.
+        NucleateError: every source failed.
+    """
+    for name in options.formats or ():
+        if name != "parquet":
+            for package in pick(EXPORTERS, name, "format").packages:
+                optional(package, "export")
+    with _scratch(out) as (folder, mirror):
+        if mirror.folder.exists() and not mirror.folder.is_dir():
+            raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
+        check_summary(mirror)
+        is_new = not mirror.folder.exists()
+        batch = _Batch(sources, model, options, folder, mirror, tell, progress)
+        try:
+            rows = batch.here() if cluster is None else batch.there(cluster)
+            if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
+                raise batch.first_error
+            summary = summarise(rows, model, options)
+            add_to_summary(mirror, summary)
+        except BaseException:
+            if is_new:
+                with suppress(OSError):  # it is not empty, or another process has removed it
+                    mirror.folder.rmdir()
+            raise
+    return summary
+
+
+@contextmanager
+def _scratch(out: Path | str) -> Iterator[tuple[Path, Mirror]]:
+    """Give a folder for what is fetched, and the folder of results with where it belongs."""
+    with tempfile.TemporaryDirectory(prefix="nucleate-", ignore_cleanup_errors=True) as scratch:
+        if is_url(out):
+            results = Path(scratch) / "out"
+            results.mkdir()
+            yield Path(scratch) / "in", Mirror(results, str(out))
+        else:
+            yield Path(scratch) / "in", Mirror(Path(out), None)
+
+
+class _Batch:
+    """What all sources of a call have in common."""
+
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        model: Model,
+        options: BatchOptions,
+        scratch: Path,
+        out: Mirror,
+        tell: Callable[[str], None],
+        progress: Callable[[Path, Progress], None],
+    ) -> None:
+        self._sources, self._stems = sources, result_stems(sources)
+        self._model, self._options, self._scratch, self._out = model, options, scratch, out
+        self._tell, self._progress = tell, progress
+        self.first_error: NucleateError | None = None
+
+    def here(self) -> list[dict[str, Any]]:
+        """Segment one source after the other in this process."""
+        return [self._one(source) for source in self._sources]
+
+    def _one(self, source: Path | str) -> dict[str, Any]:
+        try:
+            run = self._begin(source)
+        except NucleateError as error:
+            return self._failed(source, error)
+        state = Progress(sum(len(r.tiles) for r in run.left), _mpp(run, self._model))
+
+        def told(done: Done) -> None:
+            state.add(done)
+            self._progress(run.path, state)
+
+        try:
+            for finished in run_regions(
+                run.slide, self._model, run.left, run.tissue, self._options.engine,
+                run.place.regions, run.digest, told, run.colours,
+            ):  # fmt: skip
+                run.add(finished)
+                self._out.push(f"{run.place.regions_name}/{finished.region.file}")
+        except NucleateError as error:
+            abandon(run)
+            return self._failed(source, error)
+        except BaseException:
+            abandon(run)
+            raise
+        return self._finish(run)
+
+    def there(self, cluster: Cluster) -> list[dict[str, Any]]:
+        """Segment the regions of all sources on a cluster, as its workers get free."""
+        rows: dict[int, dict[str, Any]] = {}
+        under_way: dict[int, tuple[Run, Progress]] = {}
+
+        def begun() -> Iterator[tuple[int, Run]]:
+            for i, source in enumerate(self._sources):
+                try:
+                    run = self._begin(source)
+                except NucleateError as error:
+                    rows[i] = self._failed(source, error)
+                    continue
+                if not run.left:
+                    rows[i] = self._finish(run)
+                    continue
+                tiles = sum(len(region.tiles) for region in run.left)
+                under_way[i] = run, Progress(tiles, _mpp(run, self._model))
+                yield i, run
+
+        try:
+            for i, outcome in cluster.run(begun(), self._options, self._out):
+                if i not in under_way:  # it has failed
+                    continue
+                run, state = under_way[i]
+                if isinstance(outcome, NucleateError):
+                    rows[i] = self._failed(run.name, outcome)
+                    abandon(run)
+                else:
+                    run.add(outcome)
+                    state.add_region(outcome)
+                    self._progress(run.path, state)
+                    if state.done == state.tiles:
+                        rows[i] = self._finish(run)
+                if i in rows:
+                    del under_way[i]
+                    cluster.forget(i)
+        except BaseException:
+            for run, _ in under_way.values():
+                abandon(run)
+            raise
+        return [rows[i] for i in sorted(rows)]
+
+    def _begin(self, source: Path | str) -> Run:
+        path = fetch(str(source), self._scratch) if is_url(source) else Path(source)
+        place = Place(self._out, self._stems[source], self._options.formats)
+        with _said(path):
+            return begin(path, str(source), place, self._model, self._options)
+
+    def _finish(self, run: Run) -> dict[str, Any]:
+        try:
+            with _said(run.path):
+                row = finish(run, self._model.card)
+        except NucleateError as error:
+            abandon(run)
+            return self._failed(run.name, error)
+        if is_url(run.name):  # a copy, which is not needed any more
+            run.path.unlink(missing_ok=True)
+        self._tell(
+            f"{run.path.name}: {row['nuclei']} nuclei in {row['seconds']:.1f} s"
+            + "".join(f"; {note}" for note in row["notes"])
+        )
+        return row
+
+    def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
+        self.first_error = self.first_error or error
+        name = f"{PurePath(source).name}: "
+        if len(self._sources) > 1:  # the failure of the only one is raised
+            self._tell(f"failed: {name}{str(error).removeprefix(name)}")
+        return {"source": str(source), "status": "failed", "error": str(error)}
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Raise what the system says about one source as a `NucleateError`: the others go on."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(explain_os_error(error, error.filename or path)) from error
+
+
+def _mpp(run: Run, model: Model) -> float:
+    return run.slide.grid(model.card.mpp).mpp

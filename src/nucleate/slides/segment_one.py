@@ -1,0 +1,284 @@
+"""One source, from its file to all files of its results: start, work units, end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nucleate.cards import ModelCard
+from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
+from nucleate.features import COLUMNS
+from nucleate.inference.backends import Model
+from nucleate.inference.engine import as_slide, frame_of, stain_transform
+from nucleate.quality.tissue import Survey, Tissue, survey
+from nucleate.readers.opening import open_source
+from nucleate.readers.reader import Slide
+from nucleate.results.formats import EXPORTERS
+from nucleate.results.images import write_png
+from nucleate.results.parquet import NucleiFile, open_nuclei
+from nucleate.slides.manifest import (
+    begin_job,
+    check_job,
+    check_same,
+    describe_job,
+    is_begun,
+    job_digest,
+    read_tissue,
+)
+from nucleate.slides.memory import give_back
+from nucleate.slides.merge_units import Assembled, assemble
+from nucleate.slides.outputs import BatchOptions, Place
+from nucleate.slides.overview import Heat, draw_overview
+from nucleate.slides.work_units import Finished, Region, is_finished, plan_regions
+from nucleate.stain.normalise import Transform
+from nucleate.types import Float32, Instances
+
+_LARGE_PIXELS = 25_000_000  # from here on a PNG of an overlay takes seconds
+RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
+_SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
+STAGES = ("read", "network", "decode", "write")
+_COLLECTED = "nuclei.parquet"
+
+
+@dataclass(slots=True)
+class Run:
+    """A source that is being worked on.
+
+    Attributes:
+        path: of the source, here.
+        name: of the source, as the user calls it.
+        slide: opened.
+        seen: what a slide looks like from afar; None for a picture.
+        tissue: where to look; None for everywhere.
+        place: of the results.
+        job: everything that the result depends on.
+        digest: of the job.
+        colours: what the stain of the whole source is changed by.
+        regions: all of them.
+        left: those to do.
+        begun: when.
+        is_done: whether the result was there already.
+        spent: seconds per stage.
+    """
+
+    path: Path
+    name: str
+    slide: Slide
+    seen: Survey | None
+    tissue: Tissue | None
+    place: Place
+    job: dict[str, Any]
+    digest: str
+    colours: Transform
+    regions: list[Region]
+    left: list[Region]
+    begun: float
+    is_done: bool = False
+    spent: list[float] = field(default_factory=lambda: [0.0] * len(STAGES))
+
+    def add(self, finished: Finished) -> None:
+        """Count a finished region."""
+        self.spent = [a + b for a, b in zip(self.spent, finished.seconds, strict=True)]
+
+
+def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptions) -> Run:
+    """Open a source and find out what there is to do; make the folder of its regions.
+
+    Raises:
+        InputError: it cannot be read, has no resolution, or a name that is too long.
+        ConfigError: with `resume`, what was begun was begun differently; an overlay of a slide.
+    """
+    begun = time.monotonic()
+    source = open_source(path)
+    slide = as_slide(source, model.card, options.mpp, options.override_mpp)
+    pixels, out = source.width * source.height, place.out
+    is_slide = pixels >= RASTER_PIXELS
+    place = replace(place, is_slide=is_slide, is_large=pixels >= _LARGE_PIXELS)
+    place.check_names()
+    if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
+        raise ConfigError(
+            f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
+            "it away: the overview shows the slide, and geojson.gz opens in QuPath."
+        )
+    seen = None
+    if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
+        seen = survey(Slide(open_source(path), slide.mpp))
+    tissue = seen.tissue if seen is not None and options.tissue_mask else None
+    job = describe_job(path, slide, model, options.engine, tissue is not None)
+    digest = job_digest(job)
+    colours = stain_transform(source, model.card)
+    run = Run(path, name, slide, seen, tissue, place, job, digest, colours, [], [], begun)
+    if options.resume:
+        out.pull(place.regions_name)
+        out.pull_file(place.parquet_name)
+        if is_begun(place.regions):
+            check_job(place.regions, job)
+            run.tissue = read_tissue(place.regions, slide)
+        elif place.parquet.is_file():
+            check_same(open_nuclei(place.parquet).facts.get("job"), job, place.parquet)
+            run.is_done = True
+            return run
+    run.regions = plan_regions(slide, model.card, options.engine, run.tissue)
+    if not (options.resume and is_begun(place.regions)):
+        out.remove(place.regions_name)
+        begin_job(place.regions, job, tissue)
+        out.push(place.regions_name)
+    run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
+    if is_slide:
+        give_back()
+    return run
+
+
+def finish(run: Run, card: ModelCard) -> dict[str, Any]:
+    """Write all files of a source whose regions are done, and return its row of the summary.
+
+    Raises:
+        InputError: nothing of it could be read.
+        OutputError: a file cannot be written.
+    """
+    place, notes = run.place, list[str]()
+    if run.is_done:
+        found = open_nuclei(place.parquet)
+        notes.append("was there already")
+    else:
+        if place.is_slide:
+            give_back()
+        place.out.pull(place.regions_name)  # what other machines have written
+        like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
+        facts = {"source": run.path.name, "job": run.job}
+        told = assemble(place.regions, run.regions, place.regions / _COLLECTED, like, facts)
+        if told.lost and len(told.lost) == sum(len(region.tiles) for region in run.regions):
+            raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
+        found = open_nuclei(place.regions / _COLLECTED)
+        notes += _notes(run, told)
+    if place.is_slide:
+        give_back()
+    files = place.files()
+    if not found.count and "spatialdata" in files:
+        del files["spatialdata"]
+        notes.append("spatialdata left out: it cannot hold no nuclei")
+    _write_all(found, run, files)
+    for name in place.overview().values():
+        _draw(found, run, place.out.folder / name)
+    if not run.is_done:
+        try:
+            found.path.replace(place.parquet)
+        except OSError as error:
+            raise OutputError(explain_os_error(error, place.parquet)) from error
+        shutil.rmtree(place.regions, ignore_errors=True)
+    place.out.push(*files.values(), *place.overview().values(), place.parquet_name)
+    place.out.remove(place.regions_name)
+    stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
+    return _row(run, open_nuclei(place.parquet), files) | {
+        "seconds": round(time.monotonic() - run.begun, 2),
+        "stages": stages,
+        "notes": notes,
+    }
+
+
+def abandon(run: Run) -> None:
+    """Remove the folder of the regions, unless a slide has some that can be gone on with."""
+    if not run.place.is_slide or not any(run.place.regions.glob("region-*.parquet")):
+        shutil.rmtree(run.place.regions, ignore_errors=True)
+        folder = run.place.regions.parent
+        while folder != run.place.out.folder:  # those that were made for it
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+            folder = folder.parent
+
+
+def _notes(run: Run, told: Assembled) -> list[str]:
+    notes = []
+    if len(run.left) < len(run.regions):
+        there = len(run.regions) - len(run.left)
+        notes.append(f"{there} of {len(run.regions)} regions were there already")
+    if told.cut:
+        notes.append(f"{told.cut} objects are larger than a tile sees and end at its edge")
+    if told.lost:
+        notes.append(f"{len(told.lost)} tiles could not be read: {told.lost[0]['reason']}")
+    if run.colours.note:
+        notes.append(f"stain {run.colours.note}")
+    if run.place.is_slide and run.place.formats is None:
+        notes.append("labels, overlay, csv and geojson left out for its size; see export")
+    return notes
+
+
+def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:
+    """Write some files of a source, or none of them."""
+    written: list[Path] = []
+    try:
+        for name, file in files.items():
+            path = run.place.out.folder / file
+            if path.is_dir():  # of an earlier run
+                shutil.rmtree(path)
+            EXPORTERS[name].write(found, run.slide.source, path)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def _draw(found: NucleiFile, run: Run, path: Path) -> None:
+    """Draw the overview of a slide."""
+    if run.seen is None:
+        return
+    heat = Heat(found.frame)
+    for nuclei in found.groups():
+        heat.add(nuclei)
+    title = f"{run.path.name}: {found.count:,} nuclei, {run.seen.mm2:.1f} mm2 of tissue"
+    lost = [tuple(entry["box"]) for entry in found.facts["lost"]]
+    write_png(path, draw_overview(run.seen, heat, lost, title))
+
+
+def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
+    """Return what the summary says about a source."""
+    frame, slide, lost = found.frame, run.slide, found.facts["lost"]
+    square_mm = frame.width * frame.height * slide.mpp**2 / 1e6
+    row: dict[str, Any] = {
+        "source": run.name,
+        "status": "incomplete" if lost else "done",
+        "width": frame.width,
+        "height": frame.height,
+        "mpp": slide.mpp,
+        "mpp_from": _mpp_from(slide),
+        "nuclei": found.count,
+        "nuclei_per_mm2": round(found.count / square_mm, 1),
+        "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
+        "files": {"parquet": run.place.parquet_name, **files, **run.place.overview()},
+        "lost": lost,
+    }
+    if run.seen is not None:
+        row["tissue_mm2"] = round(run.seen.mm2, 3)
+        row["nuclei_per_mm2_of_tissue"] = round(found.count / max(run.seen.mm2, 1e-9), 1)
+        row["features"] = {name: _quantiles(found.column(name)) for name in COLUMNS}
+    return row
+
+
+def _mpp_from(slide: Slide) -> str:
+    """Return where the resolution of a slide is from."""
+    if slide.mpp == slide.source.mpp:
+        return "file"
+    return "option" if slide.source.mpp is None else "override"
+
+
+def _quantiles(values: Float32) -> dict[str, float | None]:
+    """Return mean and quantiles of a feature; None without any value.
+
+    Example:
+        >>> _quantiles(np.array([1, 2, 3, np.nan], np.float32))["q50"]
+        2.0
+    """
+    names = ("q05", "q25", "q50", "q75", "q95")
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return dict.fromkeys(("mean", *names))
+    spread = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
+    told = {"mean": float(known.mean()), **dict(zip(names, spread.tolist(), strict=True))}
+    return {name: round(value, 4) for name, value in told.items()}

@@ -1,0 +1,110 @@
+"""summary.json: what is in a folder of results, whichever call of `segment` wrote it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from nucleate._version import __version__
+from nucleate.files import alone, write_text
+from nucleate.results.summary import SUMMARY, read_summary
+
+if TYPE_CHECKING:
+    from nucleate.inference.backends import Model
+    from nucleate.readers.remote import Mirror
+    from nucleate.slides.outputs import BatchOptions
+
+_MADE_WITH = ("nucleate", "model", "engine", "tile_px")
+
+
+def summarise(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -> dict[str, Any]:
+    """Return the summary of one call: what it used, one row per source, totals."""
+    return {
+        "nucleate": __version__,
+        "model": {
+            "name": model.card.name,
+            "version": model.card.version,
+            "licence": model.card.licence,
+            "files": model.card.files,
+            "thresholds": model.card.thresholds,
+            "mpp": model.card.mpp,
+        },
+        "engine": model.backend.about,
+        "tile_px": options.engine.tile_px,
+        "sources": rows,
+        "totals": _totals(rows),
+    }
+
+
+def check_summary(out: Mirror) -> None:
+    """Check that a summary can be added to what is there.
+
+    Raises:
+        InputError: there is another file of this name.
+    """
+    _before(out)
+
+
+def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
+    """Write the summary of a call into that of its folder, as `merge` does.
+
+    Several processes may do so at the same time where the folder is on a disk; behind a URL the
+    last one wins.
+
+    Raises:
+        InputError: there is another file of this name.
+        OutputError: it cannot be written.
+    """
+    file = out.folder / SUMMARY
+    with alone(file):
+        before = _before(out)
+        merged = summary if before is None else merge(before, summary)
+        write_text(file, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+        out.push(SUMMARY)
+
+
+def merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary with the rows of an earlier one whose sources it does not have itself.
+
+    A row that was made with another model, engine, tile size or version than the last call says so
+    in `made_with`.
+
+    Example:
+        >>> old = {"engine": "a", "sources": [{"source": s, "status": "done"} for s in "xy"]}
+        >>> new = {"engine": "b", "sources": [{"source": "y", "status": "failed"}]}
+        >>> [(row["source"], row["status"]) for row in merge(old, new)["sources"]]
+        [('x', 'done'), ('y', 'failed')]
+    """
+    names = {row["source"] for row in now["sources"]}
+    files = {_parquet(row) for row in now["sources"]} - {None}
+    kept = []
+    for row in before["sources"]:
+        if row["source"] in names or _parquet(row) in files:
+            continue
+        made_with = row.get("made_with") or {key: before.get(key) for key in _MADE_WITH}
+        row = {key: value for key, value in row.items() if key != "made_with"}
+        same = made_with == {key: now.get(key) for key in _MADE_WITH}
+        kept.append(row if same else {**row, "made_with": made_with})
+    rows = kept + now["sources"]
+    return {**now, "sources": rows, "totals": _totals(rows)}
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, int]:
+    states = Counter(row["status"] for row in rows)
+    return {
+        **{state: states[state] for state in ("done", "incomplete", "failed")},
+        "nuclei": sum(row.get("nuclei", 0) for row in rows),
+    }
+
+
+def _parquet(row: dict[str, Any]) -> str | None:
+    """Return the name of a row's result, None where it failed."""
+    files: dict[str, str] = row.get("files", {})
+    return files.get("parquet")
+
+
+def _before(out: Mirror) -> dict[str, Any] | None:
+    """Return the summary that is in a folder of results, None where there is none."""
+    out.pull_file(SUMMARY)
+    return read_summary(out.folder) if (out.folder / SUMMARY).exists() else None

@@ -1,0 +1,234 @@
+"""What the weights are before the first step: random, another model's, or ImageNet's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nucleate.cards import EncoderCard, ModelCard
+from nucleate.config import Recipe
+from nucleate.datasets.loading import Collection
+from nucleate.errors import ConfigError, ModelError
+from nucleate.files import sha256
+from nucleate.inference.torch_backend import read_weights
+from nucleate.models.card import (
+    ENCODER,
+    WEIGHTS,
+    find_encoder,
+    find_model,
+    read_card,
+    read_encoder_card,
+)
+from nucleate.models.families import build
+from nucleate.models.fingerprints import is_copy, looked_at
+from nucleate.models.imagenet import start_from_imagenet
+from nucleate.models.network import Network
+from nucleate.training.teacher import teacher_cards
+from nucleate.types import Sample
+
+
+def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> None:
+    """Raise an error where the model to start from does not suit: before anything is written.
+
+    Raises:
+        ConfigError: it has another network, or was trained or chosen on what is held out here.
+        ModelError: there is no such model, or no such file of weights.
+    """
+    cards: list[tuple[str, ModelCard | EncoderCard]] = [
+        ("teacher.models", card) for card in teacher_cards(recipe)
+    ]
+    if recipe.init.from_model is not None:
+        folder = find_encoder(recipe.init.from_model)
+        card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
+        cards.append(("init.from", card))
+    if recipe.init.imagenet.endswith(".safetensors"):
+        network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+        start_from_imagenet(network, recipe.init.imagenet)
+    for key, card in cards:
+        leaked = _seen(card, data) or seen_pixels(card, held_out)
+        if leaked is not None:
+            raise ConfigError(
+                f"{key}: {card.name} was trained or chosen on {leaked}, which is held out here: "
+                "the result would say nothing. Take another model, or hold others out."
+            )
+
+
+def _check_model(recipe: Recipe) -> ModelCard:
+    card = read_card(find_model(str(recipe.init.from_model)))
+    _check_same(recipe, card, {"heads": (list(recipe.maps), card.heads)}, ())
+    return card
+
+
+def _check_encoder(recipe: Recipe, folder: Path) -> EncoderCard:
+    card = read_encoder_card(folder)
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+    _check_same(recipe, card, {}, network.decoder_arguments)
+    _check_arrays(network, read_weights(folder, card, ENCODER), card)
+    return card
+
+
+def _check_same(
+    recipe: Recipe,
+    card: ModelCard | EncoderCard,
+    more: dict[str, tuple[object, object]],
+    free: tuple[str, ...],
+) -> None:
+    """Raise a `ConfigError` where recipe and card differ; arguments in `free` may."""
+    mine, theirs = (
+        {name: value for name, value in arguments.items() if name not in free}
+        for arguments in (recipe.model.arguments, card.arguments)
+    )
+    wanted = {
+        "model.family": (recipe.model.family, card.family),
+        "model.arguments": (mine, theirs),
+        **more,
+        "data.mpp": (recipe.data.mpp, card.mpp),
+    }
+    for key, (here, there) in wanted.items():
+        if here != there:
+            raise ConfigError(
+                f"init.from: {key} is {here} in the recipe, but {there} in {card.name}. Make them "
+                "the same, or start from another model."
+            )
+
+
+def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
+    """Fill in the weights that the recipe starts from.
+
+    Returns:
+        A sentence that says which, and what those and the teachers were trained on, for the card.
+
+    Raises:
+        ConfigError: the network has no encoder with published weights.
+        ModelError: weights that are required cannot be reached, or are damaged.
+    """
+    said, trained_on = _start(network, recipe)
+    cards = teacher_cards(recipe)
+    if cards:
+        names = ", ".join(card.name for card in cards)
+        said += f" Targets lean by {recipe.teacher.weight} towards the maps of {names}."
+    return said, trained_on + [entry for card in cards for entry in _through(card)]
+
+
+def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
+    init = recipe.init
+    if init.from_model is not None:
+        folder = find_encoder(init.from_model)
+        if folder is not None:
+            return _from_encoder(network, folder)
+        return _from_model(network, init.from_model)
+    return imagenet_start(network, init.imagenet), []
+
+
+def imagenet_start(network: Network, imagenet: str) -> str:
+    """Fill in published weights as far as the recipe's `init.imagenet` asks for them.
+
+    Returns:
+        A sentence that says which.
+
+    Raises:
+        ConfigError: the network has no encoder with published weights.
+        ModelError: weights that are required cannot be reached, or do not fit.
+    """
+    if imagenet == "never":
+        return "Starts from random weights."
+    file = Path(imagenet) if imagenet.endswith(".safetensors") else None
+    try:
+        start_from_imagenet(network, file)
+    except ModelError as error:
+        if imagenet != "if-reachable":
+            raise
+        return f"Starts from random weights: {error}"
+    which = f" ({file.name}, sha256 {sha256(file)[:12]})" if file else ""
+    return f"The encoder {network.encoder_name} starts from ImageNet weights{which}."
+
+
+def _from_model(network: Network, name: str) -> tuple[str, list[Any]]:
+    folder = find_model(name)
+    card = read_card(folder)
+    weights = read_weights(folder, card)
+    network.load_state_dict(weights)
+    digest = card.files[WEIGHTS][:12]
+    trained = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
+    said = (
+        f"All {len(weights)} arrays start from {card.name} (sha256 {digest}), which was trained on "
+        f"{trained}."
+    )
+    return said, _through(card)
+
+
+def _from_encoder(network: Network, folder: Path) -> tuple[str, list[Any]]:
+    card = read_encoder_card(folder)
+    weights = read_weights(folder, card, ENCODER)
+    _check_arrays(network, weights, card)
+    network.load_state_dict(weights, strict=False)
+    fresh = network.state_dict().keys() - weights.keys()
+    looked_at = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
+    said = (
+        f"{len(weights)} arrays ({_counted(weights)}) start from {card.name} (sha256 "
+        f"{card.files[ENCODER][:12]}), pretrained by {card.task} without labels on {looked_at}; "
+        f"{len(fresh)} ({_counted(fresh)}) start at random."
+    )
+    return said, _through(card)
+
+
+def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) -> None:
+    """Raise a `ModelError` unless the arrays cover the encoder and all fit the network."""
+    state = network.state_dict()
+    missing = network.encoder_state().keys() - weights.keys()
+    strange = {n for n, a in weights.items() if n not in state or state[n].shape != a.shape}
+    for names, what in ((missing, "lacks"), (strange, "holds what does not fit the network:")):
+        if names:
+            raise ModelError(
+                f"init.from: {card.name} {what} {min(names)} (and {len(names) - 1} more arrays). "
+                "Start from an encoder of this very network."
+            )
+
+
+def _counted(names: Iterable[str]) -> str:
+    """Return how many arrays lie in which part of a network.
+
+    Example:
+        >>> _counted(["encoder.0.weight", "encoder.0.bias", "leave.weight"])
+        'encoder 2, leave 1'
+    """
+    counts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{part} {count}" for part, count in sorted(counts.items()))
+
+
+def _through(card: ModelCard | EncoderCard) -> list[Any]:
+    """Return what a model was trained on, for the card of one that starts from it."""
+    return [{**entry, "through": entry.get("through", card.name)} for entry in card.training_data]
+
+
+def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str | None:
+    """Return the name of a picture that was trained on under whatever name, or None.
+
+    Copies are known by the fingerprints in the card, after re-encoding or resizing too; crops of
+    what was trained on are not.
+    """
+    known = looked_at(card)
+    return next((s.name for s in samples if is_copy(s.image, known)), None)
+
+
+def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
+    """Return a patient or data set that a model has seen though it is held out here, or None.
+
+    Pictures that both were chosen on may be the same: going on with the same split is no leak.
+    """
+    held = {
+        part: {data.split.groups[name] for name in data.split.parts.get(part, ())}
+        for part in ("validation", "test")
+    }
+    groups = [entry["groups"] for entry in card.training_data if "groups" in entry]
+    if groups:
+        trained = {group for entry in groups for group in entry["train"]}
+        chosen = {group for entry in groups for group in entry["validation"]}
+        leaked = (held["validation"] | held["test"]) & trained | held["test"] & chosen
+    else:  # an older card names its data sets only
+        names = [n for part in ("validation", "test") for n in data.split.parts.get(part, ())]
+        mine = {str(data.sources[int(name.partition(":")[0])]["name"]) for name in names}
+        leaked = mine & {str(entry.get("name")) for entry in card.training_data}
+    return min(leaked, default=None)

@@ -1,0 +1,316 @@
+"""The loop that all learning shares: optimiser, rounds, checkpoints, resume. It is Lightning's.
+
+An epoch, here a round, is the span between two validations. Example number i is made from
+(seed, i) alone, so a run that was killed and resumed sees the same as one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nucleate.config import FitConfig, Strict
+from nucleate.errors import ConfigError, TrainingError
+from nucleate.training.run_folder import RunFolder
+
+_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class Learner(pl.LightningModule, ABC):
+    """What `fit` trains.
+
+    Attributes:
+        score: name of the value of a round that says which checkpoint is the best; higher is
+            better.
+        told: values of a round that the log tells, and names for them.
+        sums: sums over the steps of the current round.
+    """
+
+    score: ClassVar[str]
+    told: dict[str, str]
+
+    def __init__(self, config: FitConfig, seed: int) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.sums: dict[str, float] = {}
+
+    @abstractmethod
+    def round_row(self) -> dict[str, float]:
+        """Return the values of the round that ends, and forget them; none where none was held."""
+
+    def on_train_epoch_start(self) -> None:
+        """Draw what is random inside the network from (seed, step): it survives a kill."""
+        state = np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)
+        torch.manual_seed(int(state[0]))
+
+    def keep(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
+        """Log the losses of a step; stop when they are not finite."""
+        if not torch.isfinite(loss):
+            said = ", ".join(f"{name} = {float(part.detach()):g}" for name, part in parts.items())
+            raise TrainingError(
+                f"The loss is not finite at step {self.global_step + 1}: {said}. "
+                "Lower train.lr, or use precision fp32."
+            )
+        values = {"loss": loss.detach(), **{f"loss_{k}": v.detach() for k, v in parts.items()}}
+        self.log_dict(values)
+        self.add(values)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Add values of a step to the sums of the round."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+
+    def optimiser(self, network: nn.Module, others: Iterable[nn.Parameter] = ()) -> Any:  # noqa: ANN401
+        """Return the optimiser (no decay on norms, biases and `others`), warm-up and schedule."""
+        config = self.config
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        plain = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": [*plain, *others], "weight_decay": 0.0},
+        ]
+        optimiser: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+            if config.optimizer == "sgd"
+            else torch.optim.AdamW(groups, lr=config.lr)
+        )
+
+        def factor(step: int) -> float:
+            if step < config.warmup_steps:
+                return (step + 1) / config.warmup_steps
+            if config.schedule == "constant":
+                return 1.0
+            gone = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, gone))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Keeper(Callback):
+    """After each round: one row of metrics, one checkpoint, one line for people."""
+
+    def __init__(self, run: RunFolder, config: FitConfig) -> None:
+        self.run, self.config = run, config
+        self.begun = self.round_begun = time.monotonic()
+        self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.begun = self.round_begun = time.monotonic()
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: ANN401
+        """Tell how far it is, now and then."""
+        step = trainer.global_step
+        every = max(1, min(100, self.config.validate_every // 4))
+        if step % every == 0:
+            self._tell(step, "")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write the row and the checkpoint."""
+        if not isinstance(module, Learner):
+            raise TypeError("Keeper watches a Learner.")
+        row = module.round_row()
+        if not row:  # a resumed run comes by the end of the round that it starts from
+            return
+        step, now = trainer.global_step, time.monotonic()
+        self.run.add_row(
+            {
+                "step": step,
+                "seconds": round(now - self.round_begun, 1),
+                "memory_mb": _peak_memory_mb(module.device),
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                **{name: round(value, 6) for name, value in row.items()},
+            }
+        )
+        best = self.run.best_row(module.score)
+        scalars = {name: value for name, value in row.items() if name.startswith("train_")}
+        scalars |= {f"hp/{name}": float(best.get(name, "nan")) for name in module.told}
+        for name, value in scalars.items():
+            module.logger.experiment.add_scalar(name, value, step)  # type: ignore[union-attr]
+        self.round_begun = now
+        self.run.save_checkpoint(step, row[module.score], trainer.save_checkpoint)
+        said = ", ".join(f"{label} {row[name]:.4f}" for name, label in module.told.items())
+        self._tell(step, f" · loss {row['loss']:.4f} · validation {said}")
+
+    def _tell(self, step: int, more: str) -> None:
+        done, steps = step - self.first_step, self.config.steps
+        rate = (time.monotonic() - self.begun) / max(1, done)
+        left = (steps - step) * rate / 60
+        self.run.say(f"step {step}/{steps} · {rate:.2f} s/step · {left:.0f} min left{more}")
+
+
+class RoundSampler(Sampler[int]):
+    """The numbers of the examples of a round, counted from the steps: they survive a kill."""
+
+    def __init__(self, batch: int, steps: int, done: Callable[[], int]) -> None:
+        self.batch, self.steps, self.done = batch, steps, done
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.done() * self.batch
+        return iter(range(first, first + len(self)))
+
+    def __len__(self) -> int:
+        return self.batch * self.steps
+
+
+class Numbers(Dataset[int]):
+    """0 … n - 1: what is validated on is in memory already."""
+
+    def __init__(self, pictures: Sized) -> None:
+        self.count = len(pictures)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def choose_device(config: FitConfig) -> str:
+    """Return where to train: cuda or cpu; take the number of threads that is asked for.
+
+    Raises:
+        TrainingError: there is no GPU, but one is asked for.
+        ConfigError: half precision on a CPU that has none.
+    """
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and device == "cpu":
+        raise TrainingError("PyTorch finds no CUDA device here. Set train.device=cpu.")
+    if config.precision == "fp16" and device == "cpu":
+        raise ConfigError("train.precision: fp16 needs a GPU. Set it to bf16 or fp32.")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return device
+
+
+def fit(
+    learner: Learner,
+    examples: Dataset[Any],
+    validation: Sized,
+    recipe: Strict,
+    run: RunFolder,
+    device: str,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train from scratch or from the last checkpoint until the recipe's last step.
+
+    Args:
+        learner: is given batches of `examples`, and the numbers of `validation` one by one.
+        examples: of training, by number; there is one for every number.
+        validation: what the learner holds.
+        recipe: for TensorBoard.
+        run: takes rows and checkpoints.
+        device: cuda or cpu.
+        callbacks: of Lightning, before the rows are written.
+
+    Raises:
+        TrainingError: interrupted, a checkpoint is damaged, or there is not enough memory.
+    """
+    config = learner.config
+    last = run.checkpoint("last")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = pl.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            precision=_PRECISION[config.precision],
+            max_steps=config.steps,
+            max_epochs=-1,
+            gradient_clip_val=config.clip_norm or None,
+            callbacks=[*callbacks, Keeper(run, config)],
+            logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
+            log_every_n_steps=min(20, config.validate_every),
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        loader = DataLoader(
+            examples,
+            batch_size=config.batch,
+            sampler=RoundSampler(config.batch, config.validate_every, lambda: trainer.global_step),
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            pin_memory=device == "cuda",
+            worker_init_fn=_quiet_worker,
+        )
+        if last is not None:
+            run.say(f"resuming from {last.name}")
+        if isinstance(trainer.logger, TensorBoardLogger):
+            scores = dict.fromkeys((f"hp/{name}" for name in learner.told), 0.0)  # filled in later
+            trainer.logger.log_hyperparams(flat(recipe.model_dump(mode="json")), scores)
+        numbers = DataLoader(Numbers(validation), batch_size=None)
+        try:
+            trainer.fit(learner, loader, numbers, ckpt_path=last, weights_only=True)
+        except (MemoryError, RuntimeError) as error:
+            if not _lacks_memory(error):
+                raise
+            raise TrainingError(
+                f"There is not enough memory on {device} for {config.batch} examples at a time. "
+                "Lower train.batch, or show less of a picture at once (train.crop_px); --resume "
+                "goes on from the last checkpoint."
+            ) from error
+    if trainer.interrupted or trainer.global_step < config.steps:
+        raise TrainingError(
+            f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
+            "last checkpoint. Go on with the same command and --resume."
+        )
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    said = str(error)  # of a GPU, and of the CPU
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in said for words in known)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> plain value of a tree, as TensorBoard lists hyper-parameters.
+
+    Example:
+        >>> flat({"a": {"b": 1}, "c": [2, 3]})
+        {'a.b': 1, 'c': '[2, 3]'}
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value if isinstance(value, int | float) else str(value)
+    return found
+
+
+def _peak_memory_mb(device: torch.device) -> int | None:
+    """Return the most memory that was held so far: of the GPU, or of this process, where known."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated() / 2**20)
+    if sys.platform == "win32":  # has no such figure
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _quiet_worker(_: int) -> None:
+    """Leave the cores to the network: a worker makes examples on one thread."""
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

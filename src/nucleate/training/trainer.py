@@ -1,0 +1,166 @@
+"""Recipe → run folder → model folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from nucleate.cards import INSTANCES
+from nucleate.config import Recipe, load_recipe
+from nucleate.datasets.loading import collect
+from nucleate.datasets.splits import file_names
+from nucleate.errors import ConfigError, InputError, pick
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.tiling import plan
+from nucleate.losses import DETECTOR_LOSSES, LOSSES
+from nucleate.models.families import build, parameter_count
+from nucleate.models.mask_rcnn import MaskRCNN
+from nucleate.postprocess import complete_thresholds, missing_head
+from nucleate.stain.fitting import fit_stain, restain
+from nucleate.targets import HEADS
+from nucleate.training.crops import CropDataset
+from nucleate.training.export_run import finish, prints_of
+from nucleate.training.initial_weights import check_start, start
+from nucleate.training.loop import choose_device, fit
+from nucleate.training.run_folder import RunFolder
+from nucleate.training.task import Task
+from nucleate.training.teacher import Teachers
+from nucleate.types import Sample
+
+
+def train_recipe(
+    recipe: Recipe | str | Path,
+    base: str | Path = ".",
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train a recipe and write the finished model.
+
+    Args:
+        recipe: what to do, or the path of its YAML file.
+        base: folder that the recipe's relative paths start from.
+        out: the run folder; None takes `runs/NAME`, NAME being that of the recipe.
+        resume: go on with the run in `out` from its last checkpoint.
+
+    Returns:
+        The model folder, ready for `load_model`.
+
+    Raises:
+        ConfigError: the recipe contradicts itself.
+        InputError: the data cannot be read, or hold official test pictures.
+        TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
+    """
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
+    base, out = Path(base), Path("runs") / recipe.name if out is None else Path(out)
+    check_recipe(recipe)
+    data = collect(recipe.data, base)
+    file_names(data.split.parts["validation"])  # what is written at the end
+    training = data.read("train", recipe.data.mpp)
+    validation = data.read("validation", recipe.data.mpp)
+    _check_classes(recipe, training + validation)
+    if not any(s.labels is not None and s.labels.any() for s in validation):
+        raise InputError("The pictures held out for validation hold no nuclei. Split differently.")
+    device = choose_device(recipe.train)
+    check_start(recipe, data, validation)
+    _try_network(recipe)
+    held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
+    pictures = {s.name: partial(getattr, s, "image") for s in training}
+    stain = fit_stain(recipe.stain, pictures, held_out, base)
+    run = RunFolder(out)
+    run.begin(recipe, data.split, resume)
+    with run.alone():
+        if stain is not None:
+            run.say(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
+        prints = prints_of(train=training, validation=validation)
+        training, validation = (restain(part, stain, run.say) for part in (training, validation))
+        pl.seed_everything(recipe.seed, verbose=False)
+        task = Task(recipe, validation, Teachers.load(recipe, torch.device(device)))
+        if run.checkpoint("last") is None:
+            run.write_start(*start(task.network, recipe))
+        run.say(
+            f"{recipe.name}: {len(training)} pictures to train on, {len(validation)} held out; "
+            f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} "
+            f"steps of {recipe.train.batch} crops on {device}, {recipe.train.precision}"
+        )
+        averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []
+        fit(task, CropDataset(training, recipe), validation, recipe, run, device, averaged)
+        return finish(recipe, data, training, validation, run, stain, prints)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise a `ConfigError` for what the recipe's tree alone cannot know.
+
+    Raises:
+        ConfigError: an unknown head, loss, decoder, threshold or model argument; a decoder without
+            the heads it needs.
+    """
+    for name, head in recipe.heads.items():
+        pick({**HEADS, "types": None}, name, "head")
+        known = dict.fromkeys(DETECTOR_LOSSES) if name == INSTANCES else LOSSES
+        for loss in head.loss:
+            pick(known, loss, "loss")
+        if "lovasz" in head.loss and head.background != 1:
+            raise ConfigError(
+                f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
+            )
+        if name == INSTANCES and (head.background != 1 or recipe.train.weighting != "fixed"):
+            raise ConfigError(
+                "heads.instances: its losses know no weight of the background, and are not "
+                "weighed by learning. Set background to 1 and train.weighting to fixed."
+            )
+    complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
+    missing = missing_head(recipe.decode.decoder, list(recipe.heads))
+    if missing is not None:
+        raise ConfigError(
+            f"heads: the decoder {recipe.decode.decoder!r} needs the head {missing!r}. Add it."
+        )
+    init = recipe.init
+    at_random = init.from_model is None and init.imagenet in ("never", "if-reachable")
+    if recipe.model.arguments.get("norm") == "frozen" and at_random:
+        raise ConfigError(
+            "model.arguments: frozen norms hold the statistics of published weights. Set "
+            "init.imagenet=required, name a model by init.from, or take the norm batch or group."
+        )
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+    plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)
+
+
+def _try_network(recipe: Recipe) -> None:
+    """Run the network once on a batch of the recipe's crops, so that it fails before the run.
+
+    Raises:
+        ConfigError: it cannot take such crops.
+    """
+    train = recipe.train
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments).train()
+    half = train.precision != "fp32"
+    try:
+        crops = torch.zeros(min(train.batch, 2), 3, train.crop_px, train.crop_px, dtype=torch.uint8)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            if isinstance(network, MaskRCNN):
+                nothing = torch.zeros(crops.shape[0], *crops.shape[2:])
+                network.losses(crops, nothing, nothing > 0)
+            else:
+                network(crops)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"model: {recipe.model.family} cannot take {train.batch} crops of {train.crop_px} "
+            f"pixels ({said}). Change model.arguments, train.crop_px or train.batch."
+        ) from error
+
+
+def _check_classes(recipe: Recipe, samples: list[Sample]) -> None:
+    """Raise a `ConfigError` where the recipe names other nucleus types than the data have."""
+    wanted = recipe.data.classes
+    other = next((s for s in samples if wanted and s.class_names != wanted), None)
+    if other is not None:
+        raise ConfigError(
+            f"data.classes: {', '.join(wanted)}; but {other.name} has "
+            f"{', '.join(other.class_names) or 'no nucleus types'}. Name those of the data."
+        )

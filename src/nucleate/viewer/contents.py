@@ -1,0 +1,247 @@
+"""What is shown: the pictures and results named on the command line, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from nucleate.annotations.label_images import read_labels
+from nucleate.errors import ConfigError, InputError
+from nucleate.evaluation.metrics.matching import Overlap
+from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.files import walk
+from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
+from nucleate.geometry.outlines import centroids_xy, trace
+from nucleate.readers.opening import open_source
+from nucleate.readers.source import Source
+from nucleate.results.labels import label_rows
+from nucleate.results.names import PARQUET
+from nucleate.results.parquet import NucleiFile, open_nuclei, writer
+from nucleate.slides.find_sources import result_stems
+from nucleate.types import Frame, Instances, Int32
+from nucleate.viewer.pixels import Pyramid
+from nucleate.viewer.table import Table
+
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Shown:
+    """One picture and what is drawn on it.
+
+    Attributes:
+        name: of the picture or, where it is not at hand, of the result.
+        frame: level 0.
+        pixels: None where the picture is not at hand.
+        layers: up to two results: name -> nuclei.
+        note: what the page says about it.
+    """
+
+    name: str
+    frame: Frame
+    pixels: Pyramid | None
+    layers: dict[str, Table]
+    note: str = ""
+
+    def look(self) -> None:
+        """Open the picture; one that cannot be shown becomes a note, and its nuclei stay."""
+        try:
+            _ = self.pixels and self.pixels.source
+        except InputError as error:
+            self.pixels, self.note = None, str(error)
+
+
+def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell) -> list[Shown]:
+    """Open pictures and results, and put together what belongs together, by name.
+
+    Args:
+        paths: pictures, slides, `.nuclei.parquet` files, folders that `nucleate segment` wrote.
+        truth: label image, or `.nuclei.parquet`, that the one result is held against.
+        scratch: folder for files that are deleted later.
+        tell: is told what takes long.
+
+    Raises:
+        ConfigError: nothing to show, or a truth without one result.
+        InputError: a file is missing, damaged or of an unknown kind.
+    """
+    sources: dict[str, Path] = {}
+    results: dict[str, list[Path]] = {}
+    pictures: list[Path | str] = []
+    for path in paths:
+        for name, found in _expand(path):
+            if name.endswith(PARQUET):
+                results.setdefault(name.removesuffix(PARQUET), []).append(found)
+            else:
+                pictures.append(found)
+    for picture, stem in result_stems(pictures).items():
+        sources[stem] = Path(picture)
+    for stem, picture in sources.items():
+        if stem not in results and PurePath(stem).name in results:
+            raise ConfigError(
+                f"{picture}: another picture has the same name, and a result belongs to one of "
+                "them. Show them one by one, or name the folder of both results."
+            )
+    stems = list(dict.fromkeys([*sources, *results]))
+    if not stems:
+        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+    if len(sources) == 1 and len(results) == 1 and stems[0] not in results:
+        results = {stems[0]: next(iter(results.values()))}  # one of each: they belong together
+        stems = stems[:1]
+    shown = [_one(stem, sources.get(stem), results.get(stem, []), tell) for stem in stems]
+    if truth is not None:
+        if len(shown) != 1 or len(shown[0].layers) != 1:
+            raise ConfigError("--truth goes with one result of one picture. Name just that.")
+        _judge(shown[0], truth, scratch, tell)
+    return shown
+
+
+def _expand(path: Path) -> list[tuple[str, Path]]:
+    """Return the files that one word of the command line stands for, with their names in it."""
+    if not path.is_dir() or path.suffix.lower() == ".zarr":
+        return [(path.name, path)]
+    files = walk(path, (".zarr",))
+    found = [(name, Path(str(file))) for name, file in files if name.endswith(PARQUET)]
+    if not found:
+        raise InputError(f"{path}: holds no *{PARQUET}. Name a folder that nucleate segment wrote.")
+    return found
+
+
+def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown:
+    files = [open_nuclei(result) for result in results]
+    if len(files) > 2:
+        raise ConfigError(f"{stem}: {len(files)} results; two can be held against each other.")
+    note, named = "", path is not None
+    if path is None:
+        path, note = _picture_of(files[0])
+    pixels = None if path is None else Pyramid(partial(_open_fitting, path, files))
+    if pixels is not None and named:
+        _ = pixels.source  # what was asked for by name must be there; others are opened when seen
+    frame = files[0].frame if files else _frame(pixels)
+    layers: dict[str, Table] = {}
+    for file in files:
+        tell(f"{file.path}: {file.count:,} nuclei")
+        name = stem if len(files) == 1 else f"{file.path.parent.name}/{stem}"
+        layers[name if name not in layers else f"{name} (2)"] = Table(file)
+    return Shown(stem, frame, pixels, layers, note)
+
+
+def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
+    """Open the picture of some results.
+
+    Raises:
+        InputError: it cannot be read, or has another size than they say.
+    """
+    source = open_source(path)
+    for file in files:
+        if (file.frame.width, file.frame.height) != (source.width, source.height):
+            raise InputError(
+                f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
+                f"{source.name} has {source.width} × {source.height}. Name the picture it is of."
+            )
+    return source
+
+
+def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
+    """Return the picture beside a result or beside its folder; else None, and what to do."""
+    name = str(file.facts.get("source", ""))
+    if name not in ("", "..") and name == Path(name).name:  # no way to other folders
+        for folder in (file.path.parent, file.path.parent.parent):
+            if (folder / name).exists():
+                return folder / name, ""
+    return None, f"The picture {name or 'of this result'} is not here: name it on the command line."
+
+
+def _frame(pixels: Pyramid | None) -> Frame:
+    if pixels is None:
+        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+    source = pixels.source
+    return Frame(source.width, source.height, source.mpp, source.origin_xy)
+
+
+def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
+    """Write nuclei into a file and open it."""
+    with writer(path, nuclei, {"source": source}) as file:
+        file.write(nuclei)
+    return open_nuclei(path)
+
+
+def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
+    """Put the truth beside a result, each nucleus with what became of it."""
+    (name, table), *_ = shown.layers.items()
+    if truth.name.endswith(PARQUET):
+        true = open_nuclei(truth)
+        height, width = true.frame.height, true.frame.width
+    else:
+        labels = read_labels(truth)
+        height, width = labels.shape
+    if (height, width) != (shown.frame.height, shown.frame.width):
+        raise InputError(
+            f"{truth}: {width} × {height} pixels, but the picture has "
+            f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
+        )
+    if not truth.name.endswith(PARQUET):
+        true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
+    tell("comparing with the truth …")
+    found = fates(_overlap(true, table.file))
+    judged = Table(true)
+    judged.add("fate", found.truth, TRUTH_FATES)
+    table.add("fate", found.pred, PRED_FATES)
+    shown.layers = {name if name != "truth" else "result": table, "truth": judged}
+
+
+def _traced(labels: Int32, frame: Frame) -> Instances:
+    """Return a label image as nuclei, of each its largest piece, with the area as their feature."""
+    small, ids = compact(labels)
+    pieces, kept = compact(largest_pieces(small))
+    coords, offsets, boxes = trace(pieces)
+    n = len(boxes)
+    area = boxes_areas(pieces, n)[1] * (frame.mpp or 1.0) ** 2
+    nuclei = Instances(
+        ids=ids[kept - 1],
+        coords_xy=coords,
+        offsets=offsets,
+        boxes_xyxy=boxes.astype(np.float32),
+        scores=np.ones(n, np.float32),
+        classes=np.zeros(n, np.int16),
+        frame=frame,
+        features={"area_um2": area.astype(np.float32)},
+    )
+    return nuclei.take(np.argsort(centroids_xy(coords, offsets)[:, 1], kind="stable"))
+
+
+def _overlap(true: NucleiFile, found: NucleiFile) -> Overlap:
+    """Return the overlap table of two files, in the order of their rows, drawn band by band."""
+    rows = {file.path: _row_of_id(file) for file in (true, found)}
+    many = found.count + 1
+    shared: dict[int, int] = {}
+    areas = np.zeros(true.count + 1, np.int64), np.zeros(many, np.int64)
+    for a, b in zip(label_rows(true), label_rows(found), strict=True):
+        left, right = rows[true.path][a], rows[found.path][b]
+        areas[0][:] += np.bincount(left.ravel(), minlength=true.count + 1)
+        areas[1][:] += np.bincount(right.ravel(), minlength=many)
+        both = (left > 0) & (right > 0)
+        keys, counts = np.unique(left[both] * many + right[both], return_counts=True)
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            shared[key] = shared.get(key, 0) + count
+    keys = np.array(sorted(shared), np.int64)
+    pairs = np.stack([keys // many - 1, keys % many - 1], axis=1).reshape(-1, 2)
+    return Overlap(areas[0][1:], areas[1][1:], pairs, np.array([shared[k] for k in keys], np.int64))
+
+
+def _row_of_id(file: NucleiFile) -> Any:  # noqa: ANN401
+    """Return id -> row + 1, 0 for the background."""
+    ids = file.column("id") if file.count else np.zeros(0, np.int64)
+    rows = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
+    rows[ids] = np.arange(1, len(ids) + 1)
+    return rows
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of this process's own, gone at its end."""
+    return tempfile.TemporaryDirectory(prefix="nucleate-view-")
