@@ -210,7 +210,7 @@ def exported(largest: Path) -> dict[str, Any]:
 def speed(folder: Path) -> dict[str, Any]:
     """How far the engine is from its slowest stage alone."""
     from nucleate import load_model
-    from nucleate.inference.engine import as_slide
+    from nucleate.inference.engine import as_reader
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.quality.tissue import survey
     from nucleate.readers.opening import open_source
@@ -219,7 +219,7 @@ def speed(folder: Path) -> dict[str, Any]:
     slide_file = folder / "speed.tif"
     write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 10))
     model = load_model(device="cpu")
-    slide = as_slide(open_source(slide_file), model.card, None)
+    slide = as_reader(open_source(slide_file), model.card, None)
     regions = plan_regions(slide, model.card, EngineOptions(), survey(slide).tissue)
     tiles = [tile for region in regions for tile in region.tiles]
     pictures = [slide.read(tile.read, model.card.mpp) for tile in tiles]

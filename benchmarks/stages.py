@@ -18,7 +18,7 @@ import numpy as np
 from skimage.segmentation import watershed as reference_watershed
 
 from nucleate import load_model
-from nucleate.features import measure
+from nucleate.features import nucleus_features
 from nucleate.geometry.labels import flood, largest_pieces
 from nucleate.geometry.outlines import rasterise, trace
 from nucleate.postprocess import DECODERS, flat
@@ -71,7 +71,7 @@ def main():
             lambda: decoder.decode(maps, card.thresholds, shape)
         ),
         "trace outlines": seconds(lambda: trace(labels)),
-        "measure features": seconds(lambda: measure(labels, tile, xy, offsets, 0.25)),
+        "measure features": seconds(lambda: nucleus_features(labels, tile, xy, offsets, 0.25)),
         "draw outlines back": seconds(lambda: rasterise(xy, offsets, labels.shape)),
         "flood alone": seconds(lambda: flood(levels, markers, inside)),
         "flood, scikit-image": seconds(lambda: reference_watershed(levels, markers, mask=inside)),

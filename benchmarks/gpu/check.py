@@ -21,7 +21,7 @@ from tests.synthetic_slide import Block, mirrored, write_slide
 from nucleate import load_model, segment
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.evaluation.score import compare
+from nucleate.evaluation.score import score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
@@ -96,7 +96,7 @@ def _mean(values: Any) -> float:
 def _aji_difference(pictures: list[Picture], base: list[Int32], other: list[Int32]) -> float | None:
     """Return mean AJI of `other` minus that of `base`; None without ground truth."""
     rows = [
-        compare(truth, b).metrics["aji"] - compare(truth, a).metrics["aji"]
+        score_labels(truth, b).metrics["aji"] - score_labels(truth, a).metrics["aji"]
         for (_, truth), a, b in zip(pictures, base, other, strict=True)
         if truth is not None
     ]

@@ -32,7 +32,7 @@ from nucleate.datasets.loading import collect, list_entries
 from nucleate.environment import git_commit
 from nucleate.evaluation.ledger import log_test_use
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import compare
+from nucleate.evaluation.score import score_labels
 from nucleate.models.card import bundled_models, find_model, read_card
 from nucleate.types import Sample
 
@@ -207,7 +207,8 @@ def accuracy(
             found.mkdir()
             asked(PEERS[name], venvs[name], [tiles, "--labels", found, *words[name]])
             scores = [
-                compare(s.labels, np.load(found / f"{s.name}.npy"), s.ignore, s.name) for s in truth
+                score_labels(s.labels, np.load(found / f"{s.name}.npy"), s.ignore, s.name)
+                for s in truth
             ]
             report = Report(scores, {})
             means = report.means()

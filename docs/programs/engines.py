@@ -28,7 +28,7 @@ from nucleate.evaluation.ledger import log_test_use
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import PictureScore, compare
+from nucleate.evaluation.score import PictureScore, score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei, predict_maps
@@ -116,7 +116,7 @@ def measure(name: str, samples: list[Sample], tell: Callable[[str], None]) -> di
                 labels = drawn(sample.image, model, sample.mpp, 1, shape)
                 others = predict_maps(ArraySource(sample.image), model, sample.mpp)
                 tally.apart.append(max(float(np.abs(maps[h] - others[h]).max()) for h in maps))
-            tally.scores.append(compare(sample.labels, labels, sample.ignore, sample.name))
+            tally.scores.append(score_labels(sample.labels, labels, sample.ignore, sample.name))
             tally.same.append(matches(overlap(base, labels), 0.9)[0] / max(1, int(base.max())))
             tally.equal &= bool(np.array_equal(base, labels))
         tell(sample.name)

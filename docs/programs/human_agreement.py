@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nucleate.datasets.loading import list_entries
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import compare
+from nucleate.evaluation.score import score_labels
 
 RESULTS = Path(__file__).parents[1] / "results" / "human-agreement"
 PAIRS = {
@@ -28,7 +28,9 @@ def main(data: Path) -> None:
             list_entries("cryonuseg", data / "CryoNuSeg", {"annotation": a}) for a in (truth, other)
         )
         scores = [
-            compare(a.read().labels, b.read().labels, name=a.name, organ=a.organ, radius_px=12.0)
+            score_labels(
+                a.read().labels, b.read().labels, name=a.name, organ=a.organ, radius_px=12.0
+            )
             for a, b in zip(first, second, strict=True)
         ]
         means = Report(scores, {}).means()

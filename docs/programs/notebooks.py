@@ -132,12 +132,12 @@ def _lay_out(data: Path, folder: Path) -> None:
 def _tile(folder: Path) -> Path:
     """Return a picture at 0.25 µm per pixel: a part of the bundled example, enlarged."""
     from nucleate.readers.opening import open_source
-    from nucleate.readers.reader import Slide
+    from nucleate.readers.reader import Reader
     from nucleate.results.images import write_png
 
     source = open_source(ROOT / "src/nucleate/example/cmu-1-small-region.tif")
     path = folder / "cut.png"
-    write_png(path, Slide(source, float(source.mpp or 0.5)).read((0, 0, 1000, 1000), 0.25))
+    write_png(path, Reader(source, float(source.mpp or 0.5)).read((0, 0, 1000, 1000), 0.25))
     return path
 
 

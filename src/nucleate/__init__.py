@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from nucleate.config import load_recipe
     from nucleate.datasets.loading import list_entries
     from nucleate.errors import NucleateError
-    from nucleate.evaluation.score import compare
+    from nucleate.evaluation.score import score_labels
     from nucleate.inference.engine import segment
     from nucleate.inference.loading import load_model
     from nucleate.readers.images import read_image

@@ -40,7 +40,7 @@ from nucleate.models.card import (
     trusted_file,
 )
 from nucleate.readers.opening import open_source
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.types import UInt8
 
 _FORMAT = "0.5.3"
@@ -293,7 +293,7 @@ def _validation(card: ModelCard) -> str:
 def _example(card: ModelCard) -> UInt8:
     """Return tissue at the model's resolution."""
     source = open_source(EXAMPLE)
-    slide = Slide(source, float(source.mpp or card.mpp))
+    slide = Reader(source, float(source.mpp or card.mpp))
     x, y = (round(place / card.mpp) for place in _EXAMPLE_AT)
     return slide.read((x, y, x + _EDGE_PX, y + _EDGE_PX), card.mpp)
 

@@ -22,7 +22,7 @@ _BINS = 32  # of the haematoxylin, for its entropy
 _DENSEST = 4.0  # optical density at which the last of them ends
 
 
-def measure(
+def nucleus_features(
     labels: Int32, image: UInt8, coords_xy: Float32, offsets: Int64, mpp: float
 ) -> dict[str, NDArray[Any]]:
     """Return one column per feature for the labels 1..n of a picture.
@@ -57,7 +57,7 @@ def measure(
     from nucleate.geometry import kernels as _kernels
 
     n = len(offsets) - 1
-    sums, counts = _kernels.measure(
+    sums, counts = _kernels.nucleus_sums(
         labels, np.ascontiguousarray(image), OD_OF_BYTE, OD_TO_STAINS[:, :2], n, _BINS, _DENSEST
     )
     area = np.maximum(sums[:, 0], 1)

@@ -24,7 +24,7 @@ from nucleate.readers.remote import Mirror
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import PARQUET
 from nucleate.results.parquet import open_nuclei, writer
-from nucleate.slides.outputs import Place
+from nucleate.slides.outputs import Outputs
 from nucleate.types import Frame
 from tests.conftest import painted
 from tests.errors import says
@@ -101,7 +101,7 @@ def test_the_overlay_of_a_large_image_is_a_jpeg(tmp_path, found):
 
 
 def test_large_images_get_the_suffix_of_large_images():
-    place = Place(Mirror(Path("out"), None), "tile", None)
+    place = Outputs(Mirror(Path("out"), None), "tile", None)
     assert place.files()["overlay"] == "tile.overlay.png"
     assert replace(place, is_large=True).files()["overlay"] == "tile.overlay.jpg"
     assert replace(place, is_large=True).files()["csv"] == place.files()["csv"]

@@ -17,7 +17,7 @@ from nucleate.slides.find_sources import expand_sources, result_stems
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_many import segment_files
 from nucleate.slides.summary import merge
-from nucleate.viewer.contents import open_shown
+from nucleate.viewer.contents import open_contents
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.synthetic import tissue
 
@@ -55,9 +55,9 @@ def test_sources_of_one_name_are_put_into_folders(tmp_path, oracle):
         image["file_name"] for image in json.loads((tmp_path / "coco.json").read_text())["images"]
     ]
     assert files == [f"{stem}.png" for stem in stems]
-    assert [one.name for one in open_shown([out], None, tmp_path, str)] == stems
+    assert [one.name for one in open_contents([out], None, tmp_path, str)] == stems
     named = [tmp_path / "in" / f"{stem}.png" for stem in stems]
-    assert all(one.pixels for one in open_shown([*named, out], None, tmp_path, str))
+    assert all(one.pixels for one in open_contents([*named, out], None, tmp_path, str))
     assert [p.name for p in evaluate_files(out, out).pictures] == stems
 
 

@@ -20,7 +20,7 @@ from nucleate.inference.pipeline import EngineOptions
 from nucleate.readers.array import ArraySource
 from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances
-from nucleate.viewer.contents import keep, open_shown
+from nucleate.viewer.contents import keep, open_contents
 from nucleate.viewer.queue import Limits, Queue
 from nucleate.viewer.serving import bound, make_server
 from tests.conftest import painted
@@ -134,7 +134,7 @@ def middle(page, xy):
 
 def test_hover_and_click_tell_of_the_right_nucleus(result, visit, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         assert count(page) == 400
         page.evaluate("nucleate.go({centre: [500, 400], zoom: 2})")
@@ -155,7 +155,7 @@ def test_hover_and_click_tell_of_the_right_nucleus(result, visit, tmp_path):
 
 def test_a_slider_changes_the_count_to_what_the_table_says(result, visit, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         page.select_option("#add-filter", "area_um2")
         page.click("#add")
@@ -176,7 +176,7 @@ def test_a_slider_changes_the_count_to_what_the_table_says(result, visit, tmp_pa
 
 def test_a_region_counts_what_duckdb_counts(result, visit, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         page.keyboard.press("r")
         for place in ((120, 90), (620, 90), (620, 530), (120, 530)):
@@ -210,7 +210,7 @@ def test_what_is_counted_is_what_is_shown(result, visit, tmp_path):
     image, parquet, labels = result
     other = tmp_path / "b.png"
     Image.fromarray(np.full((*labels.shape, 3), 200, np.uint8)).save(other)
-    with serving(open_shown([image, parquet, other], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet, other], None, tmp_path, print)) as address:
         page = visit(address)
         page.evaluate("nucleate.setRegion([[100, 100], [500, 100], [500, 500], [100, 500]])")
         assert 0 < count(page) < 400
@@ -247,7 +247,7 @@ def test_what_is_counted_is_what_is_shown(result, visit, tmp_path):
 
 def test_a_link_leads_back_to_the_view(result, visit, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         page.select_option("#colour", "area_um2")
         page.evaluate("nucleate.go({centre: [300, 200], zoom: 3})")
@@ -264,7 +264,7 @@ def test_a_link_leads_back_to_the_view(result, visit, tmp_path):
 
 def test_everything_can_be_done_from_the_keyboard(result, visit, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
         before = page.evaluate("nucleate.here()")
         page.keyboard.press("+")
@@ -310,7 +310,7 @@ def test_true_against_predicted_and_side_by_side(result, visit, tmp_path):
     true[labels == 7] = 0  # one that is made up
     true[780:790, 980:990] = 500  # one that is missed
     write_labels(tmp_path / "true.tif", true, 0.25)
-    shown = open_shown([image, parquet], tmp_path / "true.tif", tmp_path, print)
+    shown = open_contents([image, parquet], tmp_path / "true.tif", tmp_path, print)
     with serving(shown) as address:
         page = visit(address)
         assert page.input_value("#colour") == "fate"
@@ -353,7 +353,7 @@ def test_a_picture_is_dropped_and_segmented(oracle, visit, tmp_path):
 
 def test_another_site_cannot_read(result, browser, tmp_path):
     image, parquet, _ = result
-    with serving(open_shown([image, parquet], None, tmp_path, print)) as address:
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = browser.new_page()
         page.route(
             "http://evil.example/", lambda r: r.fulfill(body="<p>hi", content_type="text/html")

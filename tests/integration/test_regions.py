@@ -378,11 +378,11 @@ def test_folders_of_results_are_written_again(tmp_path, nucleate):
 
 def test_damage_far_away_hides_no_tissue(tmp_path):
     from nucleate.quality.tissue import survey
-    from nucleate.readers.reader import Slide
+    from nucleate.readers.reader import Reader
     from nucleate.readers.tiff import TiffSource
 
     areas = []
     for damaged in (None, (7, 9)):
         write_slide(tmp_path / "a.tif", 6144, 6144, tissue_block(), damaged=damaged, levels=1)
-        areas.append(survey(Slide(TiffSource(tmp_path / "a.tif"), 0.25)).mm2)
+        areas.append(survey(Reader(TiffSource(tmp_path / "a.tif"), 0.25)).mm2)
     assert areas[1] == pytest.approx(areas[0], rel=0.01)

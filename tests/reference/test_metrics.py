@@ -11,7 +11,7 @@ from nucleate.errors import InputError
 from nucleate.evaluation.metrics import instance, pixel
 from nucleate.evaluation.metrics.matching import assign, overlap
 from nucleate.evaluation.report import Report, mean_interval
-from nucleate.evaluation.score import METRICS, compare
+from nucleate.evaluation.score import METRICS, score_labels
 from tests.errors import says
 from tests.reference import slow
 from tests.synthetic import scattered, tissue
@@ -54,7 +54,7 @@ def test_what_is_no_label_image_is_refused(array, remedy):
     good = np.array([[0, 1]])
     for pair in ((array, good), (good, array)):
         with pytest.raises(InputError, match=remedy):
-            compare(*pair)
+            score_labels(*pair)
 
 
 def test_a_tie_of_iou_is_broken_by_shared_pixels():
@@ -70,7 +70,7 @@ def test_a_tie_of_iou_is_broken_by_shared_pixels():
 @settings(max_examples=200, deadline=None)
 @given(_pictures(), _pictures())
 def test_bounds_that_hold_for_any_picture(truth, pred):
-    m = compare(truth, pred).metrics
+    m = score_labels(truth, pred).metrics
     if truth.any() or pred.any():
         assert m["aji"] <= m["iou"] + 1e-12 <= m["dice"] + 2e-12
         assert m["f1_70"] <= m["f1_50"] + 1e-12
@@ -80,7 +80,7 @@ def test_bounds_that_hold_for_any_picture(truth, pred):
 @given(_pictures(), _pictures(), st.permutations([1, 2, 3, 4, 5]))
 def test_numbers_of_nuclei_carry_no_meaning(truth, pred, order):
     table = np.array([0, *(1000 * i for i in order)], np.int32)
-    one, other = compare(truth, pred).metrics, compare(truth, table[pred]).metrics
+    one, other = score_labels(truth, pred).metrics, score_labels(truth, table[pred]).metrics
     tied = {"aji", "aji_plus"}  # ties in IoU go to the lower id
     for name in METRICS:
         if name not in tied:
@@ -114,7 +114,7 @@ def test_real_sized_pictures_agree_too(seed):
 
 def test_perfect_prediction_scores_one_everywhere():
     _, labels = tissue(100, 100, 20)
-    m = compare(labels, labels).metrics
+    m = score_labels(labels, labels).metrics
     for name in METRICS:
         lower_is_better = name == "hd95_px" or name.endswith("count_error")
         assert m[name] == (0.0 if lower_is_better else 1.0), name
@@ -125,9 +125,9 @@ def test_both_empty_is_undefined_and_one_empty_is_zero():
     full[2:5, 2:5] = 1
     for name in ("dice", "iou", "aji", "aji_plus", "dq", "pq", "f1_50", "f1_detection",
                  "boundary_f"):  # fmt: skip
-        assert math.isnan(compare(empty, empty).metrics[name]), name
-        assert compare(full, empty).metrics[name] == 0.0, name
-        assert compare(empty, full).metrics[name] == 0.0, name
+        assert math.isnan(score_labels(empty, empty).metrics[name]), name
+        assert score_labels(full, empty).metrics[name] == 0.0, name
+        assert score_labels(empty, full).metrics[name] == 0.0, name
 
 
 def test_iou_of_exactly_one_half_does_not_match():
@@ -161,7 +161,7 @@ def test_picture_without_background_and_with_gaps_in_ids():
 def test_more_than_65535_nuclei():
     labels = scattered(2200, 2200)
     assert labels.max() > 65_535
-    m = compare(labels, labels)
+    m = score_labels(labels, labels)
     assert m.counts["tp_50"] == labels.max()
     assert m.metrics["f1_detection"] == 1.0
 
@@ -172,7 +172,7 @@ def test_ignored_pixels_count_nowhere():
     pred[:2, :2] = 2
     ignore = np.zeros((6, 6), bool)
     ignore[4:, 4:] = True
-    m = compare(truth, pred, ignore).metrics
+    m = score_labels(truth, pred, ignore).metrics
     assert m["aji"] == m["pq"] == m["dice"] == 1.0
 
 
@@ -199,7 +199,7 @@ def test_pooled_is_not_the_mean():
     _, a = tissue(80, 80, 15, seed=1)
     _, b = tissue(80, 80, 3, seed=2)
     worse = np.roll(b, 3, 0)
-    report = Report([compare(a, a, name="a"), compare(b, worse, name="b")])
+    report = Report([score_labels(a, a, name="a"), score_labels(b, worse, name="b")])
     mean, pooled = report.means()["aji"]["mean"], report.pooled()["aji"]
     assert mean == pytest.approx((1 + report.pictures[1].metrics["aji"]) / 2)
     counts = [p.counts for p in report.pictures]
@@ -212,7 +212,7 @@ def test_pooled_is_not_the_mean():
 def test_means_leave_out_undefined_pictures_and_say_how_many():
     empty = np.zeros((5, 5), np.int32)
     _, labels = tissue(60, 60, 5)
-    report = Report([compare(empty, empty), compare(labels, labels)])
+    report = Report([score_labels(empty, empty), score_labels(labels, labels)])
     assert report.means()["aji"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 1}
 
 
@@ -232,7 +232,10 @@ def test_report_files_hold_no_nan(tmp_path):
     empty = np.zeros((5, 5), np.int32)
     _, labels = tissue(60, 60, 5)
     Report(
-        [compare(empty, empty, name="e"), compare(labels, labels, name="x", organ="liver")]
+        [
+            score_labels(empty, empty, name="e"),
+            score_labels(labels, labels, name="x", organ="liver"),
+        ]
     ).write(tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["per_organ"]["liver"]["aji"] == 1.0
@@ -251,7 +254,7 @@ def test_human_agreement_on_cryonuseg(real_data):
     )
     two = sorted(base.glob("Annotator 2*/*/*label masks modify*/*.tif"))
     assert len(one) == len(two) == 30
-    scores = [compare(read_labels(a), read_labels(b)) for a, b in zip(one, two, strict=True)]
+    scores = [score_labels(read_labels(a), read_labels(b)) for a, b in zip(one, two, strict=True)]
     means = Report(scores).means()
     assert means["aji"]["mean"] == pytest.approx(0.541, abs=0.002)
     assert means["pq"]["mean"] == pytest.approx(0.509, abs=0.002)

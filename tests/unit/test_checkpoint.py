@@ -39,7 +39,7 @@ def test_bundled_model_gives_the_same_maps_on_both_engines(name):
 
 def test_bf16_changes_the_maps_but_not_the_nuclei():
     from nucleate import segment
-    from nucleate.evaluation.score import compare
+    from nucleate.evaluation.score import score_labels
     from nucleate.geometry.outlines import rasterise
     from tests.synthetic import tissue
 
@@ -48,7 +48,7 @@ def test_bf16_changes_the_maps_but_not_the_nuclei():
     for precision in ("f32", "bf16"):
         found = segment(image, load_model(device="cpu", precision=precision), mpp=0.25)
         labels.append(rasterise(found.coords_xy, found.offsets, image.shape[:2])[0])
-    assert compare(*labels).metrics["aji"] > 0.9
+    assert score_labels(*labels).metrics["aji"] > 0.9
 
 
 def test_model_that_is_not_there(tmp_path):

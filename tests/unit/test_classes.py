@@ -46,10 +46,10 @@ def test_ignored_nuclei_do_not_count():
 
 def test_typed_and_untyped_pictures_are_written_together(tmp_path):
     from nucleate.evaluation.report import Report
-    from nucleate.evaluation.score import compare
+    from nucleate.evaluation.score import score_labels
 
-    plain = compare(TRUTH, TRUTH, name="plain")
-    typed = compare(TRUTH, TRUTH, name="typed")
+    plain = score_labels(TRUTH, TRUTH, name="plain")
+    typed = score_labels(TRUTH, TRUTH, name="typed")
     typed.counts.update(_score([0, 1, 1]))
     for order in ([plain, typed], [typed, plain]):
         Report(order).write(tmp_path)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from nucleate.config import SetConfig
 from nucleate.errors import ConfigError, InputError
-from nucleate.pretraining.corpus import Tile, draw_window, gather, shares_of, window_corners
+from nucleate.pretraining.corpus import TissueTile, draw_window, gather, shares_of, window_corners
 from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
 from tests.data import folder
 from tests.errors import says
@@ -211,7 +211,9 @@ def test_tiles_that_do_not_fit_into_memory_are_refused(tiles, monkeypatch):
 
 def test_windows_are_drawn_by_area_and_reach_the_last_pixel():
     images = [tissue(100, 100, 10, seed=1)[0], tissue(200, 200, 40, seed=2)[0]]
-    tiles = [Tile(image, str(i), window_corners(image, 96, 0.0)) for i, image in enumerate(images)]
+    tiles = [
+        TissueTile(image, str(i), window_corners(image, 96, 0.0)) for i, image in enumerate(images)
+    ]
     assert [len(tile.corners_yx) for tile in tiles] == [1, 14 * 14]
     rng = np.random.default_rng(0)
     drawn = [draw_window(tiles, shares_of(tiles), 96, rng)[0] for _ in range(4000)]

@@ -12,12 +12,12 @@ from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
 from nucleate.geometry.outlines import rasterise
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import as_slide, find_nuclei
+from nucleate.inference.engine import as_reader, find_nuclei
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import as_image, read_image
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.results.parquet import open_nuclei, writer
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.errors import says
@@ -153,14 +153,14 @@ def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, m
 @pytest.mark.parametrize("scale", [0.5, 0.77, 2.0])
 def test_a_working_pixel_has_one_value_whichever_tile_reads_it(scale):
     image, _ = tissue(150, 130, 20)
-    slide = Slide(ArraySource(image), 0.25)
+    slide = Reader(ArraySource(image), 0.25)
     whole = slide.read((0, 0, 64, 64), 0.25 / scale)
     part = slide.read((16, 32, 48, 64), 0.25 / scale)
     np.testing.assert_allclose(whole[32:64, 16:48].astype(int), part, atol=1)
 
 
 def test_constant_in_constant_out():
-    slide = Slide(ArraySource(np.full((50, 70, 3), 137, np.uint8)), 0.25)
+    slide = Reader(ArraySource(np.full((50, 70, 3), 137, np.uint8)), 0.25)
     for scale in (0.3, 1.0, 1.7):
         tile = slide.read((0, 0, 128, 128), 0.25 / scale)
         assert (tile == 137).all()
@@ -174,7 +174,7 @@ def test_resolution_is_never_guessed(oracle):
         with pytest.raises(InputError, match=r"0\.02 to 20"):
             segment(image, oracle, mpp=mpp)
     for stated, mpp, ratio in ((0.26, None, 1.0), (0.25, 0.5, 2.0)):
-        slide = as_slide(ArraySource(image, stated), oracle.card, mpp, override_mpp=True)
+        slide = as_reader(ArraySource(image, stated), oracle.card, mpp, override_mpp=True)
         assert slide.grid(oracle.card.mpp).asked_per_level0 == ratio
 
 

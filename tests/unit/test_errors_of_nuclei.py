@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from nucleate.evaluation.error_overlays import COLOURS, outlined
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.nucleus_errors import fates
-from nucleate.evaluation.score import compare
+from nucleate.evaluation.score import score_labels
 from tests.synthetic import tissue
 
 LABELS = arrays(np.int32, (7, 9), elements=st.integers(0, 4))
@@ -42,7 +42,7 @@ def test_every_nucleus_has_one_fate(truth, pred):
     spurious = found.pop("spurious")
     assert sum(found.values()) == len(table.truth_areas)
     assert spurious <= len(table.pred_areas) - found["matched"]
-    score = compare(truth, pred)
+    score = score_labels(truth, pred)
     assert score.counts["matched"] == score.counts["tp_50"]
 
 

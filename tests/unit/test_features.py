@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from nucleate.features import measure
+from nucleate.features import nucleus_features
 from nucleate.geometry.outlines import trace
 from nucleate.stain.deconvolution import to_stains
 from tests.synthetic import tissue
@@ -11,7 +11,7 @@ from tests.synthetic import tissue
 def test_shapes_agree_with_the_reference():
     image, labels = tissue(300, 300, 60, seed=1)
     xy, offsets, _ = trace(labels)
-    table = measure(labels, image, xy, offsets, mpp=0.5)
+    table = nucleus_features(labels, image, xy, offsets, mpp=0.5)
     props = regionprops(labels)
     areas = np.array([p.area for p in props])
     np.testing.assert_allclose(table["area_um2"], areas * 0.25, rtol=1e-6)
@@ -27,7 +27,7 @@ def test_circle():
     yy, xx = np.mgrid[:101, :101]
     labels = ((yy - 50) ** 2 + (xx - 50) ** 2 <= 40**2).astype(np.int32)
     xy, offsets, _ = trace(labels)
-    table = measure(labels, np.full((101, 101, 3), 200, np.uint8), xy, offsets, mpp=0.25)
+    table = nucleus_features(labels, np.full((101, 101, 3), 200, np.uint8), xy, offsets, mpp=0.25)
     assert table["area_um2"][0] == pytest.approx(np.pi * 10**2, rel=0.01)
     assert table["perimeter_um"][0] == pytest.approx(2 * np.pi * 10, rel=0.08)
     assert table["eccentricity"][0] < 0.05
@@ -37,15 +37,17 @@ def test_circle():
 def test_haematoxylin_is_higher_inside_dark_nuclei():
     image, labels = tissue(200, 200, 30)
     xy, offsets, _ = trace(labels)
-    inside = measure(labels, image, xy, offsets, 0.25)["haematoxylin_mean"].mean()
-    pale = measure(labels, np.full_like(image, 240), xy, offsets, 0.25)["haematoxylin_mean"].mean()
+    inside = nucleus_features(labels, image, xy, offsets, 0.25)["haematoxylin_mean"].mean()
+    pale = nucleus_features(labels, np.full_like(image, 240), xy, offsets, 0.25)[
+        "haematoxylin_mean"
+    ].mean()
     assert inside > pale + 0.3
 
 
 def test_stain_and_texture_are_those_of_whole_maps():
     image, labels = tissue(200, 260, 60, seed=3)
     coords, offsets, _ = trace(labels)
-    table = measure(labels, image, coords, offsets, 0.5)
+    table = nucleus_features(labels, image, coords, offsets, 0.5)
     haematoxylin, eosin, _ = np.moveaxis(to_stains(image), -1, 0)
     along_y, along_x = np.gradient(haematoxylin)
     steepness = np.hypot(along_x, along_y)
@@ -70,6 +72,6 @@ def test_stain_and_texture_are_those_of_whole_maps():
 def test_the_smallest_pictures_are_measured(shape):
     labels = np.ones(shape, np.int32)
     coords, offsets, _ = trace(labels)
-    table = measure(labels, np.full((*shape, 3), 90, np.uint8), coords, offsets, 0.25)
+    table = nucleus_features(labels, np.full((*shape, 3), 90, np.uint8), coords, offsets, 0.25)
     assert all(np.isfinite(column).all() for column in table.values())
     assert table["texture_gradient"][0] == 0

@@ -13,7 +13,7 @@ from nucleate.readers.array import ArraySource
 from nucleate.readers.associated import read_extras
 from nucleate.readers.opening import open_source
 from nucleate.readers.openslide import OpenSlideSource
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.readers.source import RegionError
 from nucleate.readers.tiff import TiffSource
 from tests.errors import says
@@ -62,7 +62,7 @@ def test_beyond_the_picture_it_is_mirrored_as_often_as_needed():
         columns, rows = np.arange(x0, x1) % (2 * wide), np.arange(y0, y1) % (2 * high)
         columns = np.where(columns < wide, columns, 2 * wide - 1 - columns)
         rows = np.where(rows < high, rows, 2 * high - 1 - rows)
-        found = Slide(ArraySource(image), 0.25).read((x0, y0, x1, y1), 0.25)
+        found = Reader(ArraySource(image), 0.25).read((x0, y0, x1, y1), 0.25)
         np.testing.assert_array_equal(found, image[rows][:, columns])
 
 
@@ -90,7 +90,7 @@ def test_the_coarsest_level_that_is_fine_enough_is_read(asked, level, scale):
     source = ArraySource(np.zeros((1600, 3200, 3), np.uint8))
     source.downsamples = (1.0, 4.0, 16.0)
     source.level_sizes = ((3200, 1600), (800, 400), (200, 100))
-    grid = Slide(source, 0.25).grid(asked)
+    grid = Reader(source, 0.25).grid(asked)
     assert grid.level == level
     assert grid.asked_per_read == pytest.approx(scale)
     assert grid.width == round(3200 * grid.asked_per_level0)
@@ -100,7 +100,7 @@ def test_levels_lie_on_each_other(tmp_path, block):
     """The same place has the same colour at every resolution, to the edge of the slide."""
     path = tmp_path / "a.tif"
     write_slide(path, 4444, 3333, block, lossless=True)
-    slide = Slide(TiffSource(path), 0.25)
+    slide = Reader(TiffSource(path), 0.25)
     whole = cv2.GaussianBlur(_truth(block, 4444, 3333), (0, 0), 6)
     for mpp in (1.0, 2.0):
         grid = slide.grid(mpp)
@@ -121,7 +121,7 @@ def test_an_overview_is_the_picture(tmp_path, block):
     covered[2:5, 3:9] = True
     path = tmp_path / "a.tif"
     write_slide(path, 6000, 5000, block, covered=covered)
-    seen = Slide(TiffSource(path), 0.25).overview(8.0)
+    seen = Reader(TiffSource(path), 0.25).overview(8.0)
     assert seen.shape == (156, 188, 3)
     tissue_there = cv2.resize(covered.view(np.uint8), (192, 160), interpolation=0)[:156, :188] > 0
     assert seen[~tissue_there].mean() > 225 > seen[tissue_there].mean()

@@ -16,7 +16,7 @@ from nucleate.stain.normalise import (
     read_normaliser,
     write_normaliser,
 )
-from nucleate.stain.reference import Criteria, describe, select
+from nucleate.stain.reference import Criteria, examine, select
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Sample
 from tests.errors import says
@@ -155,7 +155,7 @@ def test_macenko_finds_known_stains():
     found[::4, 0], found[1::4, 1] = 0, 0
     pixels = np.clip(np.rint(255 * np.exp(-found @ truth)), 1, 255).astype(np.uint8)
     for method in (macenko, vahadane):
-        stains = np.array(method.measure(pixels)["stains"])
+        stains = np.array(method.stain_statistics(pixels)["stains"])
         angles = np.degrees(np.arccos(np.clip((stains * truth).sum(axis=1), -1, 1)))
         assert (angles < 6).all(), (method.__name__, angles)
 
@@ -163,7 +163,7 @@ def test_macenko_finds_known_stains():
 def test_reinhard_brings_mean_and_spread():
     reference, other = stained(1), stained(1, 0.7, 1.4)
     changed = fit({"r": reference}, "reinhard").adapt(other).apply(other)
-    want, got = (reinhard.measure(i[tissue_mask(i)]) for i in (reference, changed))
+    want, got = (reinhard.stain_statistics(i[tissue_mask(i)]) for i in (reference, changed))
     np.testing.assert_allclose(got["mean"], want["mean"], atol=1.5)
     np.testing.assert_allclose(got["sd"], want["sd"], atol=1.5)
 
@@ -221,7 +221,7 @@ def test_reference_is_the_medoid_and_rejections_have_reasons():
     burnt = stained(9)
     burnt[::2] = (255, 100, 120)
     pictures["burnt"] = burnt
-    ranking = select((describe(n, i) for n, i in pictures.items()), 2, Criteria(drop_focus=0.2))
+    ranking = select((examine(n, i) for n, i in pictures.items()), 2, Criteria(drop_focus=0.2))
     assert [c.chosen for c in ranking[:3]] == [1, 2, 0]
     assert ranking[0].name in ("p2", "p3", "p4")  # the middle of the row
     reasons = {c.name: c.rejected for c in ranking if c.rejected}
@@ -229,7 +229,7 @@ def test_reference_is_the_medoid_and_rejections_have_reasons():
     assert reasons["burnt"].startswith("clipped")
     assert any(r.startswith("focus") for r in reasons.values())
     with pytest.raises(InputError, match=says("stain reference", "9")):
-        select([describe(n, i) for n, i in pictures.items()], 9)
+        select([examine(n, i) for n, i in pictures.items()], 9)
     with pytest.raises(ConfigError, match="at least one"):
         select([], 0)
 

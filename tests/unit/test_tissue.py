@@ -5,7 +5,7 @@ import pytest
 
 from nucleate.quality.tissue import survey
 from nucleate.readers.array import ArraySource
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from tests.synthetic_slide import GLASS, tissue_block
 
 PENS = {"green": (20, 120, 60), "blue": (30, 60, 160), "black": (15, 15, 18), "red": (190, 25, 30)}
@@ -23,7 +23,7 @@ def _slide():
 
 
 def _survey(picture):
-    return survey(Slide(ArraySource(picture), 2.0))
+    return survey(Reader(ArraySource(picture), 2.0))
 
 
 def test_tissue_is_found_and_glass_is_not():

@@ -23,7 +23,7 @@ from nucleate.inference.pipeline import EngineOptions
 from nucleate.readers.array import ArraySource
 from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances
-from nucleate.viewer.contents import keep, open_shown
+from nucleate.viewer.contents import keep, open_contents
 from nucleate.viewer.pixels import TILE_PX, Pyramid
 from nucleate.viewer.table import MOST_OUTLINES, MOST_POINTS, Filter, Table, View
 from tests.conftest import painted
@@ -178,14 +178,14 @@ def test_what_has_one_name_belongs_together(tmp_path):
         (tmp_path / folder).mkdir()
         keep(many(5), tmp_path / folder / "a.nuclei.parquet", "a.png")
     image = picture(tmp_path / "a.png")
-    shown = open_shown([image, tmp_path / "one", tmp_path / "two"], None, tmp_path, print)
+    shown = open_contents([image, tmp_path / "one", tmp_path / "two"], None, tmp_path, print)
     assert [one.name for one in shown] == ["a"]
     assert list(shown[0].layers) == ["one/a", "two/a"]
     assert shown[0].pixels is not None
-    alone = open_shown([tmp_path / "one"], None, tmp_path, print)[0]
+    alone = open_contents([tmp_path / "one"], None, tmp_path, print)[0]
     assert alone.pixels is not None  # the picture lies beside the folder
     image.unlink()
-    lost = open_shown([tmp_path / "one"], None, tmp_path, print)[0]
+    lost = open_contents([tmp_path / "one"], None, tmp_path, print)[0]
     assert lost.pixels is None
     assert "a.png" in lost.note
 
@@ -194,24 +194,24 @@ def test_a_result_cannot_point_elsewhere(tmp_path):
     picture(tmp_path / "secret.png")
     (tmp_path / "x" / "y").mkdir(parents=True)
     keep(many(5), tmp_path / "x" / "y" / "a.nuclei.parquet", "../../secret.png")
-    assert open_shown([tmp_path / "x" / "y"], None, tmp_path, print)[0].pixels is None
+    assert open_contents([tmp_path / "x" / "y"], None, tmp_path, print)[0].pixels is None
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
     keep(many(5), tmp_path / "a.nuclei.parquet", "a.png")
     image = picture(tmp_path / "a.png", 300, 300)
     with pytest.raises(InputError, match=says("400 × 300", "a.png", "300 × 300")):
-        open_shown([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
+        open_contents([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "other").mkdir()
     both = [image, picture(tmp_path / "other" / "a.png")]
-    assert [one.name for one in open_shown(both, None, tmp_path, print)] == ["a", "other/a"]
+    assert [one.name for one in open_contents(both, None, tmp_path, print)] == ["a", "other/a"]
     with pytest.raises(ConfigError, match=r"a\.png.*same name.*one by one"):
-        open_shown([*both, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
+        open_contents([*both, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=says(".nuclei.parquet")):
-        open_shown([tmp_path / "empty"], None, tmp_path, print)
+        open_contents([tmp_path / "empty"], None, tmp_path, print)
     with pytest.raises(ConfigError, match=says("--truth")):
-        open_shown([image], tmp_path / "a.nuclei.parquet", tmp_path, print)
+        open_contents([image], tmp_path / "a.nuclei.parquet", tmp_path, print)
 
 
 def test_truth_says_what_became_of_each(tmp_path):
@@ -221,7 +221,7 @@ def test_truth_says_what_became_of_each(tmp_path):
     write_labels(tmp_path / "a.labels.tif", truth, 0.5)
     keep(squares([[10, 10], [100, 100]], area_um2=[9, 9]), tmp_path / "a.nuclei.parquet", "")
     result = tmp_path / "a.nuclei.parquet"
-    shown = open_shown([result], tmp_path / "a.labels.tif", tmp_path, print)[0]
+    shown = open_contents([result], tmp_path / "a.labels.tif", tmp_path, print)[0]
     found, true = shown.layers.values()
     assert [found.facts(row)["fate"] for row in (0, 1)] == ["matched", "spurious"]
     assert [true.facts(row)["fate"] for row in (0, 1)] == ["matched", "missed"]
@@ -229,7 +229,7 @@ def test_truth_says_what_became_of_each(tmp_path):
     assert [true.facts(row)["id"] for row in (0, 1)] == [3, 7]
     keep(squares([[1, 1]], width=50, area_um2=[9]), tmp_path / "b.nuclei.parquet", "")
     with pytest.raises(InputError, match=says("50 × 300", "400 × 300")):
-        open_shown([result], tmp_path / "b.nuclei.parquet", tmp_path, print)
+        open_contents([result], tmp_path / "b.nuclei.parquet", tmp_path, print)
 
 
 # ---- who may ask ----------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_truth_says_what_became_of_each(tmp_path):
 def guarded(tmp_path):
     keep(many(50), tmp_path / "a.nuclei.parquet", "a.png")
     (tmp_path / "secret.txt").write_text("nobody's business")
-    shown = open_shown(
+    shown = open_contents(
         [picture(tmp_path / "a.png"), tmp_path / "a.nuclei.parquet"], None, tmp_path, print
     )
     return TestClient(
@@ -362,7 +362,7 @@ def listening_server(tmp_path, monkeypatch):
     from nucleate.viewer import serving
 
     monkeypatch.setattr(serving, "ASK_S", 0.5)
-    shown = open_shown([picture(tmp_path / "a.png")], None, tmp_path, print)
+    shown = open_contents([picture(tmp_path / "a.png")], None, tmp_path, print)
     listening = serving.bound(0)
     server = serving.make_server(shown, None, listening, TOKEN)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -445,7 +445,7 @@ def test_a_result_that_was_written_anew_is_said(tmp_path):
 def test_a_found_picture_that_does_not_fit_becomes_a_note(tmp_path):
     keep(many(50), tmp_path / "a.nuclei.parquet", "a.png")
     picture(tmp_path / "a.png", 300, 300)
-    shown = open_shown([tmp_path], None, tmp_path, print)
+    shown = open_contents([tmp_path], None, tmp_path, print)
     asked = TestClient(
         Guard(make_app(shown, None), TOKEN, PORT), base_url=f"http://127.0.0.1:{PORT}"
     )
@@ -459,7 +459,7 @@ def test_many_results_are_opened_when_they_are_looked_at(tmp_path):
     for number in range(5):
         keep(many(50), tmp_path / f"{number}.nuclei.parquet", f"{number}.png")
         picture(tmp_path / f"{number}.png")
-    shown = open_shown([tmp_path], None, tmp_path, print)
+    shown = open_contents([tmp_path], None, tmp_path, print)
     assert len(shown) == 5
     for one in shown:
         (table,) = one.layers.values()

@@ -46,14 +46,14 @@ def select(
     """
     from nucleate.results.images import write_png
     from nucleate.stain.preview import ranking_sheet, write_ranking
-    from nucleate.stain.reference import Criteria, describe
+    from nucleate.stain.reference import Criteria, examine
     from nucleate.stain.reference import select as rank
 
     paths = _pictures(sources, for_fitting=True)
     described = []
     for name, path in paths.items():
         try:
-            described.append(describe(name, _read(path)))
+            described.append(examine(name, _read(path)))
         except InputError as error:
             if len(paths) == 1:
                 raise
@@ -103,13 +103,13 @@ def fit(
     """
     from nucleate.stain.normalise import fit as fit_normaliser
     from nucleate.stain.normalise import write_normaliser
-    from nucleate.stain.reference import describe
+    from nucleate.stain.reference import examine
     from nucleate.stain.reference import select as rank
 
     paths = _pictures(sources, for_fitting=True)
     keep_apart(out, *paths.values())
     if references is not None:
-        ranking = rank((describe(n, _read(path)) for n, path in paths.items()), references)
+        ranking = rank((examine(n, _read(path)) for n, path in paths.items()), references)
         chosen = {c.name for c in ranking if c.chosen}
         paths = {name: path for name, path in paths.items() if name in chosen}
     images = {name: _read(path) for name, path in paths.items()}
@@ -176,13 +176,13 @@ def preview(
     """
     from nucleate.results.images import write_png
     from nucleate.stain.preview import preview_sheet
-    from nucleate.stain.reference import describe
+    from nucleate.stain.reference import examine
     from nucleate.stain.reference import select as rank
 
     paths = _pictures(sources)
     keep_apart(out, reference, *paths.values())
     if reference is None:
-        ranking = rank(describe(name, _read(path)) for name, path in paths.items())
+        ranking = rank(examine(name, _read(path)) for name, path in paths.items())
         reference = paths[ranking[0].name]
     step = max(1, len(paths) // count)
     images = {name: _read(path) for name, path in list(paths.items())[::step][:count]}

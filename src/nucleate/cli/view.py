@@ -48,11 +48,11 @@ def view(
       nucleate view tile.png out/tile.nuclei.parquet --truth tile.labels.tif
     """
     optional("fastapi", "view")
-    from nucleate.viewer.contents import open_shown, scratch_folder
+    from nucleate.viewer.contents import open_contents, scratch_folder
     from nucleate.viewer.serving import serve_until_stopped
 
     with scratch_folder() as scratch:
-        shown = open_shown(paths, truth, Path(scratch), say)
+        shown = open_contents(paths, truth, Path(scratch), say)
         serve_until_stopped(shown, None, port, Path(scratch) if open_browser else None, _announce)
 
 
@@ -79,12 +79,12 @@ def serve(
     """
     optional("fastapi", "view")
     from nucleate.inference.loading import load_model
-    from nucleate.viewer.contents import open_shown, scratch_folder
+    from nucleate.viewer.contents import open_contents, scratch_folder
     from nucleate.viewer.queue import Limits, Queue
     from nucleate.viewer.serving import serve_until_stopped
 
     with scratch_folder() as scratch:
-        shown = open_shown(paths, None, Path(scratch), say) if paths else []
+        shown = open_contents(paths, None, Path(scratch), say) if paths else []
         ready = load_model(model, device, backend, precision, threads)
         limits = Limits(megabytes, megapixels, seconds)
         queue = Queue(ready, limits, Path(scratch), time.monotonic)

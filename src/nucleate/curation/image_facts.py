@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.features import measure
+from nucleate.features import nucleus_features
 from nucleate.geometry.labels import largest_pieces
 from nucleate.geometry.outlines import trace
 from nucleate.stain.deconvolution import to_stains
-from nucleate.stain.reference import describe
+from nucleate.stain.reference import examine
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Int32, Sample, UInt8
 
@@ -23,7 +23,7 @@ THUMB_PX = 360
 def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[Any]] | None]:
     """Return the facts of one picture, and the features of its nuclei (None without labels)."""
     height, width = sample.image.shape[:2]
-    about = describe(sample.name, sample.image)
+    about = examine(sample.name, sample.image)
     mask = tissue_mask(sample.image)
     pixels = sample.image[mask] if mask.any() else np.zeros((0, 3), np.uint8)
     stains = to_stains(pixels[None])[0] if len(pixels) else np.zeros((0, 3), np.float32)
@@ -45,7 +45,7 @@ def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[A
         return row, None
     labels = largest_pieces(sample.labels)
     xy, offsets, _ = trace(labels)
-    nuclei = measure(labels, sample.image, xy, offsets, sample.mpp or 1.0)
+    nuclei = nucleus_features(labels, sample.image, xy, offsets, sample.mpp or 1.0)
     count = len(offsets) - 1
     row["nuclei"] = len(np.unique(sample.labels[sample.labels > 0]))
     row["foreground"] = float((sample.labels > 0).mean())

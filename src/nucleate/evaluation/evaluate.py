@@ -15,7 +15,7 @@ from nucleate.evaluation.leakage import seen_in_file
 from nucleate.evaluation.metrics.classes import Typed, compare_classes
 from nucleate.evaluation.metrics.coco import Records, average_precision
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, compare
+from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import find_nuclei
@@ -70,7 +70,7 @@ def evaluate_files(
                 f"{truth_labels.shape[0]}. Compare pictures of one size."
             )
         radius = None if resolution is None else DETECTION_RADIUS_UM / resolution
-        score = compare(truth_labels, pred_labels, name=name, radius_px=radius)
+        score = score_labels(truth_labels, pred_labels, name=name, radius_px=radius)
         score = replace(score, seen=seen_in_file(predicted[name]))
         scores.append(score)
         unknown += [name] if resolution is None else []
@@ -124,7 +124,7 @@ def predictions(
         nuclei, candidates = _found(source, model, options or EngineOptions())
         labels = paint(nuclei, sample.labels.shape)
         radius = DETECTION_RADIUS_UM / check_mpp(sample.mpp)
-        score = compare(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
+        score = score_labels(sample.labels, labels, sample.ignore, entry.name, entry.organ, radius)
         if sample.classes is not None and sample.class_names == tuple(model.card.classes):
             kinds = compare_classes(
                 Typed(sample.labels, sample.classes),
@@ -178,10 +178,10 @@ def evaluate_model(
             records.add(found.sample.labels, found.sample.ignore, found.candidates)
         each(found)
         _tell(tell, found.score)
-    return Report(scores, describe(model), average_precision(records))
+    return Report(scores, model_facts(model), average_precision(records))
 
 
-def describe(model: Model) -> dict[str, Any]:
+def model_facts(model: Model) -> dict[str, Any]:
     """Return what a report says about the model behind it."""
     detector = detects(model.card.heads)
     lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detector else 0.0

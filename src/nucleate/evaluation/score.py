@@ -48,7 +48,7 @@ class PictureScore:
         return ratios(self.counts)
 
 
-def compare(
+def score_labels(
     truth: Int32,
     pred: Int32,
     ignore: Bool | None = None,

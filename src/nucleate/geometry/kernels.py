@@ -315,7 +315,7 @@ def _amount(image, y, x, stain, which):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def measure(labels, image, density, to_stains, n, bins, densest):  # type: ignore[no-untyped-def]
+def nucleus_sums(labels, image, density, to_stains, n, bins, densest):  # type: ignore[no-untyped-def]
     """Return what a pass over the pixels of the labels 1..n tells.
 
     First (n, 12): area; sums of x, y, xx, yy, xy, counted from the label's first pixel; sums of

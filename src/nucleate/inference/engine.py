@@ -25,7 +25,7 @@ from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
 from nucleate.inference.tiling import plan
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.readers.source import RegionError, Source
 from nucleate.resolution import check_mpp, resolve_mpp
 from nucleate.stain.normalise import Normaliser, Transform
@@ -120,13 +120,13 @@ def find_nuclei(
         InputError: the source cannot be read, states no mpp and none is given, or states another.
     """
     card = model.card
-    slide = as_slide(source, card, mpp, override_mpp)
-    grid = slide.grid(card.mpp)
+    reader = as_reader(source, card, mpp, override_mpp)
+    grid = reader.grid(card.mpp)
     tiles = plan(grid.width, grid.height, options.tile_px, card.halo_px, card.align_px)
     colours = stain_transform(source, card)
     parts = []
     with workers(options) as pools:
-        for done in run_tiles(slide, model, tiles, options, colours, pools):
+        for done in run_tiles(reader, model, tiles, options, colours, pools):
             if done.part is None:
                 raise InputError(done.error)
             parts.append(done.part)
@@ -134,14 +134,14 @@ def find_nuclei(
                 progress(len(parts), len(tiles))
     joined, cut = stitch(parts, Frame(grid.width, grid.height, card.mpp))
     if not len(joined):
-        return Found(no_nuclei(frame_of(slide), tuple(card.classes)), cut, colours.note)
-    nuclei = to_level0(joined, frame_of(slide), grid.asked_per_level0)
+        return Found(no_nuclei(frame_of(reader), tuple(card.classes)), cut, colours.note)
+    nuclei = to_level0(joined, frame_of(reader), grid.asked_per_level0)
     return Found(with_neighbourhood(nuclei), cut, colours.note)
 
 
-def as_slide(
+def as_reader(
     source: Source, card: ModelCard, mpp: float | None, override_mpp: bool = False
-) -> Slide:
+) -> Reader:
     """Return a source with its resolution, see `resolve_mpp`.
 
     Raises:
@@ -160,13 +160,13 @@ def as_slide(
             f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "
             "makes. The file is damaged: copy it again."
         )
-    return Slide(source, check_mpp(resolution))
+    return Reader(source, check_mpp(resolution))
 
 
-def frame_of(slide: Slide) -> Frame:
+def frame_of(reader: Reader) -> Frame:
     """Return level 0 of a slide."""
-    source = slide.source
-    return Frame(source.width, source.height, slide.mpp, source.origin_xy)
+    source = reader.source
+    return Frame(source.width, source.height, reader.mpp, source.origin_xy)
 
 
 def stain_transform(source: Source, card: ModelCard) -> Transform:
@@ -200,11 +200,11 @@ def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps
     Maps may be larger than the source; the decoder cuts them.
     """
     card = model.card
-    slide = as_slide(source, card, mpp)
-    grid = slide.grid(card.mpp)
+    reader = as_reader(source, card, mpp)
+    grid = reader.grid(card.mpp)
     tile = plan(grid.width, grid.height, max(grid.width, grid.height) + card.align_px, 0,
                 card.align_px)[0]  # fmt: skip
-    maps = model.backend(slide.read(tile.read, card.mpp)[None])
+    maps = model.backend(reader.read(tile.read, card.mpp)[None])
     return {head: m[0] for head, m in maps.items()}
 
 

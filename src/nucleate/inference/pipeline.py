@@ -25,13 +25,13 @@ import numpy as np
 
 from nucleate.cards import ModelCard
 from nucleate.errors import NucleateError, pick
-from nucleate.features import measure
+from nucleate.features import nucleus_features
 from nucleate.geometry.outlines import trace
 from nucleate.inference.backends import Model
 from nucleate.inference.merge import MARGIN_PX, Part, depth, reaches_out
 from nucleate.inference.tiling import Tile
 from nucleate.postprocess import DECODERS, complete_thresholds
-from nucleate.readers.reader import Grid, Slide
+from nucleate.readers.reader import Grid, Reader
 from nucleate.readers.source import RegionError
 from nucleate.stain.normalise import Transform
 from nucleate.types import Frame, Instances, Layer, Maps, UInt8
@@ -119,7 +119,7 @@ def ahead(
 
 
 def run_tiles(
-    slide: Slide,
+    reader: Reader,
     model: Model,
     tiles: Iterable[Tile],
     options: EngineOptions,
@@ -128,10 +128,10 @@ def run_tiles(
 ) -> Iterator[Done]:
     """Yield what each tile emits, in the order of the tiles."""
     card = model.card
-    grid = slide.grid(card.mpp)
+    grid = reader.grid(card.mpp)
     job = _Decoding(card, grid)
     readers, decoders = pools
-    read = ahead(readers, _Reading(slide, card.mpp), tiles, options.readers + options.batch)
+    read = ahead(readers, _Reading(reader, card.mpp), tiles, options.readers + options.batch)
     inferred = _infer(read, model, options.batch, colours)
     return ahead(decoders, job, inferred, max(options.decoders, 1) + 2)
 
@@ -157,7 +157,7 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    slide: Slide
+    reader: Reader
     mpp: float
 
     def __call__(self, tile: Tile) -> _Pixels:
@@ -165,7 +165,7 @@ class _Reading:
         begun = time.perf_counter()
         image, error = None, ""
         try:
-            image = self.slide.read(tile.read, self.mpp)
+            image = self.reader.read(tile.read, self.mpp)
         except RegionError as damage:
             error = str(damage)
         return _Pixels(tile, image, error, time.perf_counter() - begun)
@@ -261,6 +261,6 @@ class _Decoding:
             scores=layer.scores,
             classes=layer.classes,
             frame=working,
-            features=measure(layer.labels, image, coords, offsets, self.grid.mpp),
+            features=nucleus_features(layer.labels, image, coords, offsets, self.grid.mpp),
             class_names=tuple(self.card.classes),
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nucleate.errors import ConfigError
-from nucleate.readers.reader import Box
+from nucleate.readers.reader import PixelBox
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Tile:
         read: what it reads; may reach past the right and lower edge of the picture.
     """
 
-    core: Box
-    read: Box
+    core: PixelBox
+    read: PixelBox
 
 
 def plan(width: int, height: int, tile_px: int, halo_px: int, align_px: int) -> list[Tile]:

@@ -55,7 +55,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class TissueTile:
     """A piece of tissue.
 
     Attributes:
@@ -85,7 +85,7 @@ class Corpus:
 
     def read(
         self, part: str, window_px: int, tissue: float, tell: Callable[[str], None]
-    ) -> list[Tile]:
+    ) -> list[TissueTile]:
         """Return the tiles of a part that hold a window with enough tissue.
 
         Args:
@@ -98,14 +98,14 @@ class Corpus:
             InputError: a picture cannot be read or has no resolution; no picture is large enough;
                 none holds tissue.
         """
-        found: list[Tile] = []
+        found: list[TissueTile] = []
         small: list[str] = []
         blank: list[str] = []
         held = 0
         for name in self.split.parts[part]:
             tiles = self.origins[name].read()
             large = [t for t in tiles if min(t.shape[:2]) >= window_px]
-            kept = [Tile(t, name, window_corners(t, window_px, tissue)) for t in large]
+            kept = [TissueTile(t, name, window_corners(t, window_px, tissue)) for t in large]
             kept = [tile for tile in kept if len(tile.corners_yx)]
             if not large:
                 (small if tiles else blank).append(name)
@@ -288,7 +288,7 @@ def window_corners(image: UInt8, window_px: int, tissue: float) -> Int32:
 
 
 def draw_window(
-    tiles: list[Tile], shares: np.ndarray[Any, Any], window_px: int, rng: np.random.Generator
+    tiles: list[TissueTile], shares: np.ndarray[Any, Any], window_px: int, rng: np.random.Generator
 ) -> tuple[int, UInt8]:
     """Return the number of a tile and a window of it, turned and mirrored at random.
 
@@ -308,7 +308,7 @@ def draw_window(
     return number, np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
 
 
-def shares_of(tiles: list[Tile]) -> np.ndarray[Any, Any]:
+def shares_of(tiles: list[TissueTile]) -> np.ndarray[Any, Any]:
     """Return the cumulated share of the windows per tile, float64 (n,)."""
     counts = np.array([len(tile.corners_yx) for tile in tiles], np.float64)
     return np.asarray(np.cumsum(counts) / counts.sum())

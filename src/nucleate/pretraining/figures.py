@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nucleate.files import atomic
 from nucleate.models.network import Network
-from nucleate.pretraining.corpus import Tile, draw_window, shares_of
+from nucleate.pretraining.corpus import TissueTile, draw_window, shares_of
 from nucleate.pretraining.pretext import Pretext, pooled
 from nucleate.training.run_folder import RunFolder
 from nucleate.types import Float32, UInt8
@@ -43,7 +43,7 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def draw_pictures(learned: Network, first: Network, tiles: list[Tile], folder: Path) -> None:
+def draw_pictures(learned: Network, first: Network, tiles: list[TissueTile], folder: Path) -> None:
     """Write neighbours.png and attention.png: what the encoder was and is.
 
     Args:

@@ -22,7 +22,7 @@ from nucleate.models.export import write_weights
 from nucleate.models.families import build, some_heads
 from nucleate.models.fingerprints import fingerprint
 from nucleate.pretraining.autoencoder import AutoEncoder
-from nucleate.pretraining.corpus import Corpus, Tile, gather
+from nucleate.pretraining.corpus import Corpus, TissueTile, gather
 from nucleate.pretraining.figures import draw_pictures, draw_progress
 from nucleate.pretraining.multiscale import MultiScale
 from nucleate.pretraining.pretext import Pretext
@@ -153,8 +153,8 @@ def _said(error: BaseException) -> str:
 def _finish(
     recipe: PretrainRecipe,
     corpus: Corpus,
-    training: list[Tile],
-    held_out: list[Tile],
+    training: list[TissueTile],
+    held_out: list[TissueTile],
     run: RunFolder,
 ) -> None:
     """Draw the pictures, and write the encoder of the last checkpoint; its card comes last."""

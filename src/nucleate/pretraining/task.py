@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from nucleate.pretraining.corpus import Tile, draw_window, shares_of
+from nucleate.pretraining.corpus import TissueTile, draw_window, shares_of
 from nucleate.pretraining.pretext import Pretext
 from nucleate.pretraining.recipe import PretrainRecipe
 from nucleate.training.loop import Learner
@@ -20,7 +20,9 @@ Example = dict[str, Any]
 class Examples(Dataset[Example]):
     """Views of windows: example number i is made from (seed, whether an exam, i) alone."""
 
-    def __init__(self, tiles: list[Tile], pretext: Pretext, seed: int, exam: bool = False) -> None:
+    def __init__(
+        self, tiles: list[TissueTile], pretext: Pretext, seed: int, exam: bool = False
+    ) -> None:
         self.tiles, self.seed, self.stream = tiles, seed, int(exam)
         self.views, self.window_px = pretext.exam if exam else pretext.views, pretext.window_px
         self.shares = shares_of(tiles)
@@ -41,7 +43,9 @@ class Pretraining(Learner):
 
     score: ClassVar[str] = "val_score"
 
-    def __init__(self, recipe: PretrainRecipe, pretext: Pretext, held_out: list[Tile]) -> None:
+    def __init__(
+        self, recipe: PretrainRecipe, pretext: Pretext, held_out: list[TissueTile]
+    ) -> None:
         super().__init__(recipe.train, recipe.seed)
         self.pretext = pretext
         self.told = {f"val_{name}": name for name in pretext.chance}

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.readers.reader import Box, Slide
+from nucleate.readers.reader import PixelBox, Reader
 from nucleate.stain.deconvolution import OD_OF_BYTE
 from nucleate.stain.tissue import penned, tissue_mask
 from nucleate.types import Bool, Float64, UInt8
@@ -40,12 +40,12 @@ class Tissue:
     level0_per_px: tuple[float, float]
 
     @classmethod
-    def over(cls, mask: Bool, slide: Slide) -> Tissue:
+    def over(cls, mask: Bool, reader: Reader) -> Tissue:
         """Return a mask laid over a whole slide."""
         high, wide = mask.shape
-        return cls(mask, (slide.source.width / wide, slide.source.height / high))
+        return cls(mask, (reader.source.width / wide, reader.source.height / high))
 
-    def touches(self, box: Box, level0_per_px: float) -> bool:
+    def touches(self, box: PixelBox, level0_per_px: float) -> bool:
         """Return whether any tissue lies in a box of pixels of another grid."""
         scale_x, scale_y = (level0_per_px / own for own in self.level0_per_px)
         x0, y0, x1, y1 = box
@@ -80,7 +80,7 @@ class Survey:
     mm2: float
 
 
-def survey(slide: Slide) -> Survey:
+def survey(reader: Reader) -> Survey:
     """Return where the tissue of a slide is, at 8 um per pixel.
 
     Glass, pen and the black outside of a scan are told by their colours (`stain.tissue`). A fold
@@ -92,8 +92,8 @@ def survey(slide: Slide) -> Survey:
         Kothari et al. 2013, doi:10.4103/2153-3539.117448 (folds by their density, against that of
         the slide's other tissue).
     """
-    picture = slide.overview(UM_PER_PX)
-    mpp = slide.grid(UM_PER_PX).mpp
+    picture = reader.overview(UM_PER_PX)
+    mpp = reader.grid(UM_PER_PX).mpp
     smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
     pen, stained, total, weakest = _densities(smooth)
     usual = float(np.median(total[stained])) if stained.any() else np.inf
@@ -106,8 +106,8 @@ def survey(slide: Slide) -> Survey:
     reach = max(1, round(_SEAM_UM / mpp))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     mask = cv2.dilate(mask.view(np.uint8), disc).view(np.bool_) & ~pen & ~fold
-    tissue = Tissue.over(mask, slide)
-    area = float(mask.sum()) * np.prod(tissue.level0_per_px) * slide.mpp**2 / 1e6
+    tissue = Tissue.over(mask, reader)
+    area = float(mask.sum()) * np.prod(tissue.level0_per_px) * reader.mpp**2 / 1e6
     return Survey(_shown(picture), tissue, _shown(pen), _shown(fold), float(area))
 
 

@@ -11,7 +11,7 @@ from nucleate.readers.source import RegionError, Source
 from nucleate.resolution import SAME_MPP, grid_ratio
 from nucleate.types import Float64, UInt8
 
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
+PixelBox = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
 UNREAD_RGB = (150, 90, 140)  # as tissue is: whoever looks for it finds out that it cannot be read
 _PIECE = 256  # edge of what is given up at once
 _BLOCK_PIXELS = 1 << 24  # of level 0, read at once for an overview
@@ -48,7 +48,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Slide:
+class Reader:
     """A source whose resolution is known.
 
     Attributes:
@@ -87,7 +87,7 @@ class Slide:
             downs[level],
         )
 
-    def read(self, region: Box, mpp: float) -> UInt8:
+    def read(self, region: PixelBox, mpp: float) -> UInt8:
         """Return the pixels of a region, mirrored beyond the picture.
 
         The value of a pixel does not depend on the region that it is read with. A finer grid is
@@ -155,7 +155,7 @@ class Slide:
         """Return all pixels of level 0; what cannot be read has the colour `UNREAD_RGB`."""
         return self._readable((0, 0, self.source.width, self.source.height), 0)
 
-    def _readable(self, box: Box, level: int) -> UInt8:
+    def _readable(self, box: PixelBox, level: int) -> UInt8:
         """Return a region of a level; of what cannot be read, pieces of 256 pixels are coloured."""
         try:
             return self.source.read(*box, level)

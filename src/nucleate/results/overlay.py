@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nucleate.errors import InputError
 from nucleate.geometry.draw import draw_outlines
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.readers.source import Source
 from nucleate.results.images import write_jpeg, write_png
 from nucleate.results.parquet import NucleiFile
@@ -18,6 +18,6 @@ def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
         raise InputError(
             f"{path}: an overlay needs the picture. Segment it with --formats overlay."
         )
-    image = Slide(source, 1.0).whole()
+    image = Reader(source, 1.0).whole()
     write = write_jpeg if path.suffix == ".jpg" else write_png
     write(path, draw_outlines(image, found.read()))

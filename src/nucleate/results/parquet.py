@@ -27,7 +27,7 @@ _COORDINATES = (
     "begins at origin_xy of the file's level 0"
 )
 _LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
-_OWN = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
+_COLUMNS = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
 
 
 def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
@@ -60,7 +60,7 @@ def _array(column: Any) -> Any:  # noqa: ANN401
 
 def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
     """Return the nuclei of a table that `to_table` made."""
-    features = {n: _numpy(table[n]) for n in table.column_names if n not in _OWN}
+    features = {n: _numpy(table[n]) for n in table.column_names if n not in _COLUMNS}
     if not len(table):
         return replace(Instances.empty(frame), features=features, class_names=class_names)
     classes = _numpy(table["class"])

@@ -21,15 +21,15 @@ from nucleate.cards import ModelCard
 from nucleate.errors import ConfigError, InputError, ModelError, NucleateError, optional
 from nucleate.files import read_text
 from nucleate.inference.backends import Backend, Model, Precision
-from nucleate.inference.engine import as_slide, stain_transform
+from nucleate.inference.engine import as_reader, stain_transform
 from nucleate.inference.ensembles import with_tta
 from nucleate.inference.loading import Device, load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.opening import open_source
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.readers.remote import Mirror, fetch, is_url
-from nucleate.slides.manifest import TISSUE, check_same, describe_job, job_digest, read_tissue
+from nucleate.slides.manifest import TISSUE, check_same, job_digest, job_facts, read_tissue
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_one import Run
 from nucleate.slides.work_units import Finished, Region, plan_regions, run_regions
@@ -161,8 +161,10 @@ class Cluster:
                 yield i, _outcome(future, name)
 
     def _submit(self, run: Run, options: BatchOptions, out: Mirror) -> list[Any]:
-        folder = run.place.regions
-        store = str(folder.resolve()) if out.url is None else f"{out.url}/{run.place.regions_name}"
+        folder = run.outputs.regions
+        store = (
+            str(folder.resolve()) if out.url is None else f"{out.url}/{run.outputs.regions_name}"
+        )
         source = run.name if is_url(run.name) else str(run.path.resolve())
         told = json.dumps(run.job, sort_keys=True)
         work = Work(
@@ -304,7 +306,7 @@ def _describe(spec: ModelSpec) -> tuple[ModelCard, str]:
     return model.card, model.backend.about
 
 
-def run_on_worker(work: Work, place: tuple[int, int]) -> Finished:
+def run_on_worker(work: Work, outputs: tuple[int, int]) -> Finished:
     """Segment one region and write its file; runs on a worker.
 
     Raises:
@@ -313,14 +315,14 @@ def run_on_worker(work: Work, place: tuple[int, int]) -> Finished:
     job = json.loads(work.job)
     with _LOCK:  # a worker of several threads loads and opens once
         model = _model(work.model, job["model_card"], _threads())
-        slide, tissue, regions, colours = _opened(work)
-    check_same(job, describe_job(slide_file(work), slide, model, work.options, job["tissue_mask"]),
+        reader, tissue, regions, colours = _opened(work)
+    check_same(job, job_facts(slide_file(work), reader, model, work.options, job["tissue_mask"]),
                Path(work.source))  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
-        region = regions[place]
+        region = regions[outputs]
         (finished,) = run_regions(
-            slide, model, [region], tissue, work.options, folder, job_digest(job), colours=colours
+            reader, model, [region], tissue, work.options, folder, job_digest(job), colours=colours
         )
         if is_url(work.store):
             Mirror(folder, work.store).push(region.file)
@@ -336,19 +338,19 @@ def _model(spec: ModelSpec, card: str, threads: int) -> Model:
 @lru_cache(maxsize=2)
 def _opened(
     work: Work,
-) -> tuple[Slide, Tissue | None, dict[tuple[int, int], Region], Transform]:
+) -> tuple[Reader, Tissue | None, dict[tuple[int, int], Region], Transform]:
     """Return a slide, where to look, its regions and colours; kept for the next region."""
     job = json.loads(work.job)
     model = _model(work.model, job["model_card"], _threads())
-    slide = as_slide(open_source(slide_file(work)), model.card, work.mpp, work.override_mpp)
+    reader = as_reader(open_source(slide_file(work)), model.card, work.mpp, work.override_mpp)
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
         if is_url(work.store):
             Mirror(folder, work.store).pull_file(TISSUE)
-        tissue = read_tissue(folder, slide)
-    regions = plan_regions(slide, model.card, work.options, tissue)
-    colours = stain_transform(slide.source, model.card)
-    return slide, tissue, {(region.row, region.column): region for region in regions}, colours
+        tissue = read_tissue(folder, reader)
+    regions = plan_regions(reader, model.card, work.options, tissue)
+    colours = stain_transform(reader.source, model.card)
+    return reader, tissue, {(region.row, region.column): region for region in regions}, colours
 
 
 def slide_file(work: Work) -> Path:

@@ -18,7 +18,7 @@ from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.images import read_image
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.results.images import write_png
 
 _JOB = "job.json"
@@ -26,8 +26,8 @@ TISSUE = "tissue.png"
 _PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
 
 
-def describe_job(
-    path: Path, slide: Slide, model: Model, options: EngineOptions, tissue: bool
+def job_facts(
+    path: Path, reader: Reader, model: Model, options: EngineOptions, tissue: bool
 ) -> dict[str, Any]:
     """Return everything that the result depends on."""
     card = model.card
@@ -36,7 +36,7 @@ def describe_job(
         "source": path.name,
         "source_bytes": _size(path),
         "source_digest": _digest(path),
-        "mpp": slide.mpp,
+        "mpp": reader.mpp,
         "model": card.name,
         "model_files": card.files,
         "thresholds": card.thresholds,
@@ -96,7 +96,7 @@ def check_job(folder: Path, job: dict[str, Any]) -> None:
     check_same(_read(folder / _JOB), job, folder)
 
 
-def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
+def write_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
     """Make the folder of a job anew.
 
     Raises:
@@ -112,13 +112,13 @@ def begin_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
     write_text(folder / _JOB, json.dumps(job, indent=1) + "\n")
 
 
-def read_tissue(folder: Path, slide: Slide) -> Tissue | None:
+def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
     """Return where to look on a slide, as the job of a folder says; None for everywhere."""
     path = folder / TISSUE
     if not path.is_file():
         return None
     mask, _ = read_image(path)
-    return Tissue.over(np.ascontiguousarray(mask[..., 0] > 0), slide)
+    return Tissue.over(np.ascontiguousarray(mask[..., 0] > 0), reader)
 
 
 def check_same(before: object, now: dict[str, Any], owner: Path) -> None:

@@ -37,7 +37,7 @@ _AROUND = tuple((r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 
 _EDGE, _INSIDE = 0, 1  # row groups of a region's file
 _KEPT = 12  # edges of regions that stay in memory
 T = TypeVar("T")
-Place = tuple[int, int, int]  # row and column of a region, row in its edge
+EdgeRow = tuple[int, int, int]  # row and column of a region, row in its edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def assemble(
     mpp = check_mpp(like.frame.mpp)
     radius = RADIUS_UM / mpp
     with writer(out, like, {**facts, "lost": lost}) as file:
-        for place, region in known.items():
-            mine = _kept(edge(*place), gone[place])
+        for outputs, region in known.items():
+            mine = _kept(edge(*outputs), gone[outputs])
             inside = _of(region, folder, digest, lambda file: file.group(_INSIDE))
             nuclei = Instances.concatenate([mine, inside], like.frame)
             if not len(nuclei):
@@ -105,7 +105,7 @@ def assemble(
             centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
             others = [centres]
             for row, column in _AROUND:
-                there = place[0] + row, place[1] + column
+                there = outputs[0] + row, outputs[1] + column
                 if there in known:
                     other = _kept(edge(*there), gone[there])
                     others.append(_near(other, region, radius))
@@ -141,8 +141,8 @@ def _doubles(
     frame: Frame,
 ) -> dict[tuple[int, int], set[int]]:
     """Return region -> rows of its edge that are second views of what another region keeps."""
-    pairs: set[tuple[Place, Place]] = set()
-    ranks: dict[Place, Any] = {}
+    pairs: set[tuple[EdgeRow, EdgeRow]] = set()
+    ranks: dict[EdgeRow, Any] = {}
     for (row, column), region in known.items():
         around = [(row, column)] + [
             (row + r, column + c) for r, c in _AFTER if (row + r, column + c) in known
@@ -167,12 +167,12 @@ def _views(
     edge: Callable[[int, int], Instances],
     region: Region,
     frame: Frame,
-) -> tuple[Views, list[Place]]:
+) -> tuple[Views, list[EdgeRow]]:
     """Return what regions see near the border of one of them, and where each row comes from."""
     tables, owners, deep, reach = [], [], [], []
-    places: list[Place] = []
-    for number, place in enumerate(around):
-        table = edge(*place)
+    places: list[EdgeRow] = []
+    for number, outputs in enumerate(around):
+        table = edge(*outputs)
         box = table.boxes_xyxy
         near: Int64 = np.flatnonzero(
             (box[:, 2] >= region.core[0] - region.margin)
@@ -180,12 +180,12 @@ def _views(
             & (box[:, 3] >= region.core[1] - region.margin)
             & (box[:, 1] <= region.core[3] + region.margin)
         )
-        core = known[place].core
+        core = known[outputs].core
         tables.append(table.take(near))
         owners.append(np.full(len(near), number))
         deep.append(depth(box[near], core, frame.width, frame.height))
         reach.append(reaches_out(box[near], core, frame.width, frame.height))
-        places += [(*place, int(k)) for k in near]
+        places += [(*outputs, int(k)) for k in near]
     joined = Instances.concatenate(tables, frame)
     return (
         Views(joined, np.concatenate(owners), np.concatenate(deep), np.concatenate(reach)),

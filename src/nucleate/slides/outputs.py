@@ -35,7 +35,7 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Outputs:
     """Where the results of a source go.
 
     Attributes:

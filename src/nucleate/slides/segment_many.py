@@ -21,9 +21,9 @@ from nucleate.inference.pipeline import Done
 from nucleate.readers.remote import Mirror, fetch, is_url
 from nucleate.results.formats import EXPORTERS
 from nucleate.slides.find_sources import result_stems
-from nucleate.slides.outputs import BatchOptions, Place
+from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.progress import Progress
-from nucleate.slides.segment_one import Run, abandon, begin, finish
+from nucleate.slides.segment_one import Run, abandon, finish, start
 from nucleate.slides.summary import add_to_summary, check_summary, summarise
 from nucleate.slides.work_units import run_regions
 
@@ -133,11 +133,11 @@ class _Batch:
 
         try:
             for finished in run_regions(
-                run.slide, self._model, run.left, run.tissue, self._options.engine,
-                run.place.regions, run.digest, told, run.colours,
+                run.reader, self._model, run.left, run.tissue, self._options.engine,
+                run.outputs.regions, run.digest, told, run.colours,
             ):  # fmt: skip
                 run.add(finished)
-                self._out.push(f"{run.place.regions_name}/{finished.region.file}")
+                self._out.push(f"{run.outputs.regions_name}/{finished.region.file}")
         except NucleateError as error:
             abandon(run)
             return self._failed(source, error)
@@ -190,9 +190,9 @@ class _Batch:
 
     def _begin(self, source: Path | str) -> Run:
         path = fetch(str(source), self._scratch) if is_url(source) else Path(source)
-        place = Place(self._out, self._stems[source], self._options.formats)
+        outputs = Outputs(self._out, self._stems[source], self._options.formats)
         with _said(path):
-            return begin(path, str(source), place, self._model, self._options)
+            return start(path, str(source), outputs, self._model, self._options)
 
     def _finish(self, run: Run) -> dict[str, Any]:
         try:
@@ -227,4 +227,4 @@ def _said(path: Path) -> Iterator[None]:
 
 
 def _mpp(run: Run, model: Model) -> float:
-    return run.slide.grid(model.card.mpp).mpp
+    return run.reader.grid(model.card.mpp).mpp

@@ -15,25 +15,25 @@ from nucleate.cards import ModelCard
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 from nucleate.features import COLUMNS
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import as_slide, frame_of, stain_transform
+from nucleate.inference.engine import as_reader, frame_of, stain_transform
 from nucleate.quality.tissue import Survey, Tissue, survey
 from nucleate.readers.opening import open_source
-from nucleate.readers.reader import Slide
+from nucleate.readers.reader import Reader
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.images import write_png
 from nucleate.results.parquet import NucleiFile, open_nuclei
 from nucleate.slides.manifest import (
-    begin_job,
     check_job,
     check_same,
-    describe_job,
     is_begun,
     job_digest,
+    job_facts,
     read_tissue,
+    write_job,
 )
 from nucleate.slides.memory import give_back
 from nucleate.slides.merge_units import Assembled, assemble
-from nucleate.slides.outputs import BatchOptions, Place
+from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.overview import Heat, draw_overview
 from nucleate.slides.work_units import Finished, Region, is_finished, plan_regions
 from nucleate.stain.normalise import Transform
@@ -53,10 +53,10 @@ class Run:
     Attributes:
         path: of the source, here.
         name: of the source, as the user calls it.
-        slide: opened.
+        reader: opened.
         seen: what a slide looks like from afar; None for a picture.
         tissue: where to look; None for everywhere.
-        place: of the results.
+        outputs: of the results.
         job: everything that the result depends on.
         digest: of the job.
         colours: what the stain of the whole source is changed by.
@@ -69,10 +69,10 @@ class Run:
 
     path: Path
     name: str
-    slide: Slide
+    reader: Reader
     seen: Survey | None
     tissue: Tissue | None
-    place: Place
+    outputs: Outputs
     job: dict[str, Any]
     digest: str
     colours: Transform
@@ -87,7 +87,7 @@ class Run:
         self.spent = [a + b for a, b in zip(self.spent, finished.seconds, strict=True)]
 
 
-def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptions) -> Run:
+def start(path: Path, name: str, outputs: Outputs, model: Model, options: BatchOptions) -> Run:
     """Open a source and find out what there is to do; make the folder of its regions.
 
     Raises:
@@ -96,11 +96,11 @@ def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptio
     """
     begun = time.monotonic()
     source = open_source(path)
-    slide = as_slide(source, model.card, options.mpp, options.override_mpp)
-    pixels, out = source.width * source.height, place.out
+    reader = as_reader(source, model.card, options.mpp, options.override_mpp)
+    pixels, out = source.width * source.height, outputs.out
     is_slide = pixels >= RASTER_PIXELS
-    place = replace(place, is_slide=is_slide, is_large=pixels >= _LARGE_PIXELS)
-    place.check_names()
+    outputs = replace(outputs, is_slide=is_slide, is_large=pixels >= _LARGE_PIXELS)
+    outputs.check_names()
     if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
             f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
@@ -108,28 +108,28 @@ def begin(path: Path, name: str, place: Place, model: Model, options: BatchOptio
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
-        seen = survey(Slide(open_source(path), slide.mpp))
+        seen = survey(Reader(open_source(path), reader.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
-    job = describe_job(path, slide, model, options.engine, tissue is not None)
+    job = job_facts(path, reader, model, options.engine, tissue is not None)
     digest = job_digest(job)
     colours = stain_transform(source, model.card)
-    run = Run(path, name, slide, seen, tissue, place, job, digest, colours, [], [], begun)
+    run = Run(path, name, reader, seen, tissue, outputs, job, digest, colours, [], [], begun)
     if options.resume:
-        out.pull(place.regions_name)
-        out.pull_file(place.parquet_name)
-        if is_begun(place.regions):
-            check_job(place.regions, job)
-            run.tissue = read_tissue(place.regions, slide)
-        elif place.parquet.is_file():
-            check_same(open_nuclei(place.parquet).facts.get("job"), job, place.parquet)
+        out.pull(outputs.regions_name)
+        out.pull_file(outputs.parquet_name)
+        if is_begun(outputs.regions):
+            check_job(outputs.regions, job)
+            run.tissue = read_tissue(outputs.regions, reader)
+        elif outputs.parquet.is_file():
+            check_same(open_nuclei(outputs.parquet).facts.get("job"), job, outputs.parquet)
             run.is_done = True
             return run
-    run.regions = plan_regions(slide, model.card, options.engine, run.tissue)
-    if not (options.resume and is_begun(place.regions)):
-        out.remove(place.regions_name)
-        begin_job(place.regions, job, tissue)
-        out.push(place.regions_name)
-    run.left = [r for r in run.regions if not is_finished(place.regions / r.file, digest)]
+    run.regions = plan_regions(reader, model.card, options.engine, run.tissue)
+    if not (options.resume and is_begun(outputs.regions)):
+        out.remove(outputs.regions_name)
+        write_job(outputs.regions, job, tissue)
+        out.push(outputs.regions_name)
+    run.left = [r for r in run.regions if not is_finished(outputs.regions / r.file, digest)]
     if is_slide:
         give_back()
     return run
@@ -142,40 +142,40 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         InputError: nothing of it could be read.
         OutputError: a file cannot be written.
     """
-    place, notes = run.place, list[str]()
+    outputs, notes = run.outputs, list[str]()
     if run.is_done:
-        found = open_nuclei(place.parquet)
+        found = open_nuclei(outputs.parquet)
         notes.append("was there already")
     else:
-        if place.is_slide:
+        if outputs.is_slide:
             give_back()
-        place.out.pull(place.regions_name)  # what other machines have written
-        like = replace(Instances.empty(frame_of(run.slide)), class_names=tuple(card.classes))
+        outputs.out.pull(outputs.regions_name)  # what other machines have written
+        like = replace(Instances.empty(frame_of(run.reader)), class_names=tuple(card.classes))
         facts = {"source": run.path.name, "job": run.job}
-        told = assemble(place.regions, run.regions, place.regions / _COLLECTED, like, facts)
+        told = assemble(outputs.regions, run.regions, outputs.regions / _COLLECTED, like, facts)
         if told.lost and len(told.lost) == sum(len(region.tiles) for region in run.regions):
             raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
-        found = open_nuclei(place.regions / _COLLECTED)
+        found = open_nuclei(outputs.regions / _COLLECTED)
         notes += _notes(run, told)
-    if place.is_slide:
+    if outputs.is_slide:
         give_back()
-    files = place.files()
+    files = outputs.files()
     if not found.count and "spatialdata" in files:
         del files["spatialdata"]
         notes.append("spatialdata left out: it cannot hold no nuclei")
     _write_all(found, run, files)
-    for name in place.overview().values():
-        _draw(found, run, place.out.folder / name)
+    for name in outputs.overview().values():
+        _draw(found, run, outputs.out.folder / name)
     if not run.is_done:
         try:
-            found.path.replace(place.parquet)
+            found.path.replace(outputs.parquet)
         except OSError as error:
-            raise OutputError(explain_os_error(error, place.parquet)) from error
-        shutil.rmtree(place.regions, ignore_errors=True)
-    place.out.push(*files.values(), *place.overview().values(), place.parquet_name)
-    place.out.remove(place.regions_name)
+            raise OutputError(explain_os_error(error, outputs.parquet)) from error
+        shutil.rmtree(outputs.regions, ignore_errors=True)
+    outputs.out.push(*files.values(), *outputs.overview().values(), outputs.parquet_name)
+    outputs.out.remove(outputs.regions_name)
     stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
-    return _row(run, open_nuclei(place.parquet), files) | {
+    return _row(run, open_nuclei(outputs.parquet), files) | {
         "seconds": round(time.monotonic() - run.begun, 2),
         "stages": stages,
         "notes": notes,
@@ -184,10 +184,10 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
 
 def abandon(run: Run) -> None:
     """Remove the folder of the regions, unless a slide has some that can be gone on with."""
-    if not run.place.is_slide or not any(run.place.regions.glob("region-*.parquet")):
-        shutil.rmtree(run.place.regions, ignore_errors=True)
-        folder = run.place.regions.parent
-        while folder != run.place.out.folder:  # those that were made for it
+    if not run.outputs.is_slide or not any(run.outputs.regions.glob("region-*.parquet")):
+        shutil.rmtree(run.outputs.regions, ignore_errors=True)
+        folder = run.outputs.regions.parent
+        while folder != run.outputs.out.folder:  # those that were made for it
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
             folder = folder.parent
@@ -204,7 +204,7 @@ def _notes(run: Run, told: Assembled) -> list[str]:
         notes.append(f"{len(told.lost)} tiles could not be read: {told.lost[0]['reason']}")
     if run.colours.note:
         notes.append(f"stain {run.colours.note}")
-    if run.place.is_slide and run.place.formats is None:
+    if run.outputs.is_slide and run.outputs.formats is None:
         notes.append("labels, overlay, csv and geojson left out for its size; see export")
     return notes
 
@@ -214,10 +214,10 @@ def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:
     written: list[Path] = []
     try:
         for name, file in files.items():
-            path = run.place.out.folder / file
+            path = run.outputs.out.folder / file
             if path.is_dir():  # of an earlier run
                 shutil.rmtree(path)
-            EXPORTERS[name].write(found, run.slide.source, path)
+            EXPORTERS[name].write(found, run.reader.source, path)
             written.append(path)
     except BaseException:
         for path in written:
@@ -239,19 +239,19 @@ def _draw(found: NucleiFile, run: Run, path: Path) -> None:
 
 def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
     """Return what the summary says about a source."""
-    frame, slide, lost = found.frame, run.slide, found.facts["lost"]
-    square_mm = frame.width * frame.height * slide.mpp**2 / 1e6
+    frame, reader, lost = found.frame, run.reader, found.facts["lost"]
+    square_mm = frame.width * frame.height * reader.mpp**2 / 1e6
     row: dict[str, Any] = {
         "source": run.name,
         "status": "incomplete" if lost else "done",
         "width": frame.width,
         "height": frame.height,
-        "mpp": slide.mpp,
-        "mpp_from": _mpp_from(slide),
+        "mpp": reader.mpp,
+        "mpp_from": _mpp_from(reader),
         "nuclei": found.count,
         "nuclei_per_mm2": round(found.count / square_mm, 1),
         "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
-        "files": {"parquet": run.place.parquet_name, **files, **run.place.overview()},
+        "files": {"parquet": run.outputs.parquet_name, **files, **run.outputs.overview()},
         "lost": lost,
     }
     if run.seen is not None:
@@ -261,11 +261,11 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
     return row
 
 
-def _mpp_from(slide: Slide) -> str:
+def _mpp_from(reader: Reader) -> str:
     """Return where the resolution of a slide is from."""
-    if slide.mpp == slide.source.mpp:
+    if reader.mpp == reader.source.mpp:
         return "file"
-    return "option" if slide.source.mpp is None else "override"
+    return "option" if reader.source.mpp is None else "override"
 
 
 def _quantiles(values: Float32) -> dict[str, float | None]:

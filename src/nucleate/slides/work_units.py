@@ -24,7 +24,7 @@ from nucleate.inference.merge import MARGIN_PX, Ground, stitch
 from nucleate.inference.pipeline import Done, EngineOptions, ahead, run_tiles, workers
 from nucleate.inference.tiling import Tile, plan
 from nucleate.quality.tissue import Tissue
-from nucleate.readers.reader import Grid, Slide
+from nucleate.readers.reader import Grid, Reader
 from nucleate.results.parquet import NucleiFile, open_nuclei, writer
 from nucleate.stain.normalise import Transform
 from nucleate.types import Bool, Float32, Frame, Instances
@@ -93,17 +93,17 @@ def is_finished(path: Path, digest: str) -> bool:
 
 
 def plan_regions(
-    slide: Slide, card: ModelCard, options: EngineOptions, tissue: Tissue | None
+    reader: Reader, card: ModelCard, options: EngineOptions, tissue: Tissue | None
 ) -> list[Region]:
     """Return the regions of a slide that hold tissue, row by row.
 
     Args:
-        slide: what to segment.
+        reader: what to segment.
         card: of the model.
         options: how to tile.
         tissue: where; None for everywhere.
     """
-    grid = slide.grid(card.mpp)
+    grid = reader.grid(card.mpp)
     tiles = plan(grid.width, grid.height, options.tile_px, card.halo_px, card.align_px)
     across = max(1, REGION_PX // options.tile_px)
     lefts = {x: i // across for i, x in enumerate(sorted({t.core[0] for t in tiles}))}
@@ -116,26 +116,26 @@ def plan_regions(
         level0_per_px = 1 / grid.asked_per_level0
         seen = [t for t in block if tissue is None or tissue.touches(t.core, level0_per_px)]
         if seen:
-            core = _core(block, grid, slide)
+            core = _core(block, grid, reader)
             margin = (MARGIN_PX + 2) * level0_per_px
             regions.append(Region(row, column, core, margin, tuple(seen)))
     return regions
 
 
-def _core(block: list[Tile], grid: Grid, slide: Slide) -> Ground:
+def _core(block: list[Tile], grid: Grid, reader: Reader) -> Ground:
     """Return the ground of the tiles of a block; at the picture's edges it ends as the picture."""
     scale = grid.asked_per_level0
     right, bottom = max(t.core[2] for t in block), max(t.core[3] for t in block)
     return (
         min(t.core[0] for t in block) / scale,
         min(t.core[1] for t in block) / scale,
-        slide.source.width if right == grid.width else right / scale,
-        slide.source.height if bottom == grid.height else bottom / scale,
+        reader.source.width if right == grid.width else right / scale,
+        reader.source.height if bottom == grid.height else bottom / scale,
     )
 
 
 def run_regions(
-    slide: Slide,
+    reader: Reader,
     model: Model,
     regions: list[Region],
     tissue: Tissue | None,
@@ -148,7 +148,7 @@ def run_regions(
     """Segment regions and write their files into `folder`.
 
     Args:
-        slide: what to segment.
+        reader: what to segment.
         model: with what.
         regions: which.
         tissue: where nuclei are kept; None for everywhere.
@@ -162,11 +162,11 @@ def run_regions(
         InputError: nothing can be read any more.
         OutputError: a file cannot be written.
     """
-    colours = colours or stain_transform(slide.source, model.card)
+    colours = colours or stain_transform(reader.source, model.card)
     tiles = (tile for region in regions for tile in region.tiles)
-    keeper = _Keeper(slide, model.card, tissue, folder, digest)
+    keeper = _Keeper(reader, model.card, tissue, folder, digest)
     with workers(options) as pools, ThreadPoolExecutor(1, "write") as pen:
-        done = run_tiles(slide, model, tiles, options, colours, pools)
+        done = run_tiles(reader, model, tiles, options, colours, pools)
         blocks = ((region, [_told(next(done), tell) for _ in region.tiles]) for region in regions)
         yield from ahead(pen, keeper, blocks, 2)
 
@@ -180,7 +180,7 @@ def _told(done: Done, tell: Callable[[Done], None]) -> Done:
 class _Keeper:
     """Stitches a region and writes its file."""
 
-    slide: Slide
+    reader: Reader
     card: ModelCard
     tissue: Tissue | None
     folder: Path
@@ -189,7 +189,7 @@ class _Keeper:
     def __call__(self, block: tuple[Region, list[Done]]) -> Finished:
         begun = time.perf_counter()
         region, done = block
-        frame, grid = frame_of(self.slide), self.slide.grid(self.card.mpp)
+        frame, grid = frame_of(self.reader), self.reader.grid(self.card.mpp)
         joined, cut = stitch(
             [d.part for d in done if d.part is not None],
             Frame(grid.width, grid.height, self.card.mpp),
@@ -197,7 +197,7 @@ class _Keeper:
         nuclei = to_level0(joined, frame, grid.asked_per_level0)
         if self.tissue is not None and len(nuclei):
             nuclei = nuclei.take(self.tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets)))
-        band = edge_band(self.slide, self.card)
+        band = edge_band(self.reader, self.card)
         edge = near_edge(nuclei.boxes_xyxy, region.core, frame, band)
         lost = [
             {"box": [v / grid.asked_per_level0 for v in d.tile.core], "reason": d.error}
@@ -220,9 +220,9 @@ def _unplaced(nuclei: Instances) -> Instances:
     return replace(nuclei, features={n: c for n, c in nuclei.features.items() if n not in near})
 
 
-def edge_band(slide: Slide, card: ModelCard) -> float:
+def edge_band(reader: Reader, card: ModelCard) -> float:
     """Return how far from its border a nucleus of one region can matter to another, in pixels."""
-    return max(card.halo_px / slide.grid(card.mpp).asked_per_level0, RADIUS_UM / slide.mpp) + 16
+    return max(card.halo_px / reader.grid(card.mpp).asked_per_level0, RADIUS_UM / reader.mpp) + 16
 
 
 def near_edge(boxes_xyxy: Float32, core: Ground, frame: Frame, band: float) -> Bool:

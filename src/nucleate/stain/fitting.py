@@ -9,7 +9,7 @@ from pathlib import Path
 from nucleate.config import StainConfig
 from nucleate.errors import ConfigError
 from nucleate.stain.normalise import Normaliser, fit, read_normaliser
-from nucleate.stain.reference import describe, select
+from nucleate.stain.reference import examine, select
 from nucleate.types import Sample, UInt8
 
 
@@ -50,7 +50,7 @@ def fit_stain(
                 "Make them agree."
             )
         return ready
-    ranking = select((describe(n, read()) for n, read in training.items()), config.references)
+    ranking = select((examine(n, read()) for n, read in training.items()), config.references)
     return fit(
         {c.name: training[c.name]() for c in ranking if c.chosen},
         config.method,

@@ -29,7 +29,7 @@ SPACES: dict[str, tuple[Callable[[Float32], Float32], Callable[[Float32], Float3
 }
 
 
-def measure(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None:
+def stain_statistics(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None:
     """Return the distribution of each channel of tissue pixels, None if one is a single value.
 
     Args:
@@ -67,8 +67,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `measure`, of the picture that the colours are from.
-        target: from `measure`, of the reference, in the same space.
+        source: from `stain_statistics`, of the picture that the colours are from.
+        target: from `stain_statistics`, of the reference, in the same space.
 
     Returns:
         float64 (n, 3), not clipped.

@@ -13,7 +13,7 @@ _MIN_DENSITY = 0.15  # per channel: what passes more light is left out of the es
 _PERCENT = 1.0  # robust ends of the angles
 
 
-def measure(pixels: UInt8) -> dict[str, Any] | None:
+def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
     """Return the stain vectors and robust maximal amounts of tissue pixels, None if degenerate.
 
     Args:
@@ -82,8 +82,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `measure`, of the picture that the colours are from.
-        target: from `measure`, of the reference.
+        source: from `stain_statistics`, of the picture that the colours are from.
+        target: from `stain_statistics`, of the reference.
 
     Returns:
         float64 (n, 3), not clipped.

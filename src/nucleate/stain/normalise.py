@@ -45,28 +45,28 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "histogram": Method(
-        histogram.measure,
+        histogram.stain_statistics,
         histogram.convert,
         ("quantiles", "space"),
         histogram.plausible,
         "the tissue is of one colour",
     ),
     "macenko": Method(
-        macenko.measure,
+        macenko.stain_statistics,
         macenko.convert,
         ("amounts", "stains"),
         macenko.plausible,
         "the tissue does not show two stains",
     ),
     "reinhard": Method(
-        reinhard.measure,
+        reinhard.stain_statistics,
         reinhard.convert,
         ("mean", "sd"),
         reinhard.plausible,
         "the tissue is of one colour",
     ),
     "vahadane": Method(
-        vahadane.measure,
+        vahadane.stain_statistics,
         vahadane.convert,
         ("amounts", "stains"),
         macenko.plausible,
@@ -258,7 +258,7 @@ def read_normaliser(path: Path) -> Normaliser:
 def _measure(method: str, pixels: UInt8, target: dict[str, Any]) -> dict[str, Any] | None:
     """Measure pixels as the target was measured: in its colour space, where there is a choice."""
     if method == "histogram":
-        return histogram.measure(pixels, target["space"])
+        return histogram.stain_statistics(pixels, target["space"])
     return METHODS[method].measure(pixels)
 
 

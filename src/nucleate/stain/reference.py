@@ -55,7 +55,7 @@ class Candidate:
     chosen: int = 0
 
 
-def describe(name: str, image: UInt8) -> Candidate:
+def examine(name: str, image: UInt8) -> Candidate:
     """Return what the choice needs to know about one picture."""
     pixels = sample_pixels(image)
     tissue = pixels[tissue_mask(pixels)]
@@ -83,7 +83,7 @@ def select(
     candidates. Each further one lowers the mean distance to the nearest reference most.
 
     Args:
-        candidates: from `describe`.
+        candidates: from `examine`.
         count: number of references.
         criteria: what to demand.
 

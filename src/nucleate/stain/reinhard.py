@@ -10,7 +10,7 @@ import numpy as np
 from nucleate.types import Float32, Float64, UInt8
 
 
-def measure(pixels: UInt8) -> dict[str, Any] | None:
+def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
     """Return the means and standard deviations of tissue pixels in CIELAB, None if degenerate.
 
     Args:
@@ -43,8 +43,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `measure`, of the picture that the colours are from.
-        target: from `measure`, of the reference.
+        source: from `stain_statistics`, of the picture that the colours are from.
+        target: from `stain_statistics`, of the reference.
 
     Returns:
         float64 (n, 3), 0 to 255.

@@ -15,7 +15,7 @@ _PIXELS = 20_000
 _ROUNDS = 200
 
 
-def measure(pixels: UInt8) -> dict[str, Any] | None:
+def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
     """Return the stain vectors and robust maximal amounts of tissue pixels, None if degenerate.
 
     Starts at Macenko's vectors, so that the same pixels always give the same stains; alternates
@@ -31,7 +31,7 @@ def measure(pixels: UInt8) -> dict[str, Any] | None:
     References:
         Vahadane et al. 2016, doi:10.1109/TMI.2016.2529665.
     """
-    start = macenko.measure(pixels)
+    start = macenko.stain_statistics(pixels)
     if start is None:
         return None
     density = np.maximum(_to_density(pixels), 0)
@@ -73,8 +73,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `measure`, of the picture that the colours are from.
-        target: from `measure`, of the reference.
+        source: from `stain_statistics`, of the picture that the colours are from.
+        target: from `stain_statistics`, of the reference.
 
     Returns:
         float64 (n, 3), not clipped.

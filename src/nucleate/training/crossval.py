@@ -29,7 +29,7 @@ from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, file_names, read_split, write_split
 from nucleate.environment import git_commit
 from nucleate.errors import ConfigError, TrainingError
-from nucleate.evaluation.evaluate import describe, predictions
+from nucleate.evaluation.evaluate import model_facts, predictions
 from nucleate.evaluation.report import Report, no_nan
 from nucleate.evaluation.score import METRICS, PictureScore
 from nucleate.files import read_text, write_text
@@ -229,7 +229,7 @@ def _predict(
         }
         tell(f"{name}: AJI {folds[name]['aji']:.4f}, PQ {folds[name]['pq']:.4f} out of fold")
         scores += mine
-        about = describe(model)
+        about = model_facts(model)
     for key in ("model_files", "thresholds"):
         del about[key]
     folder = "out-of-fold-tta" if tta else "out-of-fold"

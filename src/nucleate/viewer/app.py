@@ -19,10 +19,10 @@ from nucleate._version import __version__
 from nucleate.errors import InputError, NucleateError, explain_os_error
 from nucleate.results.geojson import feature_lines
 from nucleate.types import Float64, Int64
-from nucleate.viewer.contents import Shown
+from nucleate.viewer.contents import Content
 from nucleate.viewer.pixels import TILE_PX
 from nucleate.viewer.queue import Queue
-from nucleate.viewer.table import Box, Filters, Table, View, area_px, parse_filters
+from nucleate.viewer.table import Filters, MapBox, Table, View, area_px, parse_filters
 
 STATIC = Path(__file__).parent / "static"
 _LINES = 2_000  # of a file that are sent at once
@@ -30,7 +30,7 @@ _RING_MOST = 20_000  # corners of a region
 Asked = Annotated[dict[str, Any], Body()]
 
 
-def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
+def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
     """Return the application; it trusts whoever asks: see `guard`.
 
     Args:
@@ -48,7 +48,7 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
         words = explain_os_error(error, Path(error.filename or "a file").name)
         return JSONResponse({"error": words}, status_code=500)
 
-    def item(name: str) -> Shown:
+    def item(name: str) -> Content:
         """Return what `3` or, of a dropped picture, `q3` is the name of."""
         if name.startswith("q") and queue is not None and name[1:].isdecimal():
             found = queue.job(int(name[1:])).shown
@@ -159,7 +159,7 @@ def make_app(shown: list[Shown], queue: Queue | None) -> FastAPI:
     return app
 
 
-def _about(name: str, one: Shown) -> dict[str, Any]:
+def _about(name: str, one: Content) -> dict[str, Any]:
     return {
         "id": name,
         "name": one.name,
@@ -211,7 +211,7 @@ def pack(view: View) -> bytes:
     return out.getvalue()
 
 
-def _box(text: Any) -> Box:  # noqa: ANN401
+def _box(text: Any) -> MapBox:  # noqa: ANN401
     parts = text.split(",") if isinstance(text, str) else text
     try:
         x0, y0, x1, y1 = (float(part) for part in parts)

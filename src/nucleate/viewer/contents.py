@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Shown:
+class Content:
     """One picture and what is drawn on it.
 
     Attributes:
@@ -57,7 +57,9 @@ class Shown:
             self.pixels, self.note = None, str(error)
 
 
-def open_shown(paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell) -> list[Shown]:
+def open_contents(
+    paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell
+) -> list[Content]:
     """Open pictures and results, and put together what belongs together, by name.
 
     Args:
@@ -112,7 +114,7 @@ def _expand(path: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown:
+def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Content:
     files = [open_nuclei(result) for result in results]
     if len(files) > 2:
         raise ConfigError(f"{stem}: {len(files)} results; two can be held against each other.")
@@ -128,7 +130,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Shown
         tell(f"{file.path}: {file.count:,} nuclei")
         name = stem if len(files) == 1 else f"{file.path.parent.name}/{stem}"
         layers[name if name not in layers else f"{name} (2)"] = Table(file)
-    return Shown(stem, frame, pixels, layers, note)
+    return Content(stem, frame, pixels, layers, note)
 
 
 def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
@@ -171,7 +173,7 @@ def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
     return open_nuclei(path)
 
 
-def _judge(shown: Shown, truth: Path, scratch: Path, tell: Tell) -> None:
+def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
     """Put the truth beside a result, each nucleus with what became of it."""
     (name, table), *_ = shown.layers.items()
     if truth.name.endswith(PARQUET):

@@ -24,7 +24,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_OWN = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 BODY_SECONDS = 60.0  # for the body of a request to arrive
 BODY_BYTES = 1 << 20  # of anything but a picture
 
@@ -79,7 +79,7 @@ class Guard:
 
         async def sent(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *_OWN]}
+                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
             await send(message)
 
         inner = {**scope, "path": scope["path"].removeprefix(f"/{self._token}") or "/"}
@@ -132,5 +132,7 @@ class Guard:
 
 async def _say(send: Any, status: int, words: str, *more: tuple[bytes, bytes]) -> None:  # noqa: ANN401
     plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": [*plain, *more, *_OWN]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*plain, *more, *_HEADERS]}
+    )
     await send({"type": "http.response.body", "body": words.encode()})

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.readers.reader import UNREAD_RGB, Slide
+from nucleate.readers.reader import UNREAD_RGB, Reader
 from nucleate.readers.source import RegionError, Source
 from nucleate.types import UInt8
 
@@ -96,7 +96,7 @@ class Pyramid:
     def _overview(self) -> UInt8:
         if self._coarse is None:
             longest = max(self.source.width, self.source.height)
-            slide = Slide(self.source, 1.0)  # in units of level-0 pixels
+            slide = Reader(self.source, 1.0)  # in units of level-0 pixels
             self._coarse = slide.overview(max(1.0, longest / _OVERVIEW_PX))
         return self._coarse
 

@@ -18,7 +18,7 @@ from nucleate.inference.pipeline import EngineOptions
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.results.names import PARQUET
-from nucleate.viewer.contents import Shown, keep
+from nucleate.viewer.contents import Content, keep
 from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
@@ -59,7 +59,7 @@ class Job:
     done: int = 0
     tiles: int = 0
     error: str = ""
-    shown: Shown | None = None
+    shown: Content | None = None
 
     def told(self) -> dict[str, Any]:
         """Return what the page is told."""
@@ -115,7 +115,7 @@ class Queue:
             self._next += 1
         return number
 
-    def finished(self) -> list[tuple[int, Shown]]:
+    def finished(self) -> list[tuple[int, Content]]:
         """Return what there is to see, by number."""
         with self._lock:
             return [(n, job.shown) for n, job in self._jobs.items() if job.shown is not None]
@@ -168,7 +168,7 @@ class Queue:
                 job.error, job.state = f"{job.name}: failed ({type(error).__name__}).", "failed"
             self._forget()
 
-    def _segment(self, job: Job, data: bytes, mpp: float | None, number: int) -> Shown:
+    def _segment(self, job: Job, data: bytes, mpp: float | None, number: int) -> Content:
         begun = self._clock()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / f"picture{Path(job.name).suffix.lower()}"
@@ -196,4 +196,6 @@ class Queue:
 
         nuclei = find_nuclei(source, self.model, mpp, EngineOptions(), progress).nuclei
         table = Table(keep(nuclei, self._scratch / f"{number}{PARQUET}", job.name))
-        return Shown(job.name, nuclei.frame, Pyramid(lambda: source), {self.model.card.name: table})
+        return Content(
+            job.name, nuclei.frame, Pyramid(lambda: source), {self.model.card.name: table}
+        )

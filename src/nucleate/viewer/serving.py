@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nucleate.errors import ConfigError
 from nucleate.viewer.app import make_app
-from nucleate.viewer.contents import Shown
+from nucleate.viewer.contents import Content
 from nucleate.viewer.guard import Guard
 from nucleate.viewer.queue import Queue
 
@@ -78,7 +78,7 @@ def bound(port: int) -> socket.socket:
 
 
 def make_server(
-    shown: list[Shown], queue: Queue | None, listening: socket.socket, token: str
+    shown: list[Content], queue: Queue | None, listening: socket.socket, token: str
 ) -> uvicorn.Server:
     """Return the server; `run(sockets=[listening])` starts it."""
     most = 0 if queue is None else queue.limits.megabytes << 20
@@ -93,7 +93,7 @@ def make_server(
 
 
 def serve_until_stopped(
-    shown: list[Shown],
+    shown: list[Content],
     queue: Queue | None,
     port: int,
     scratch: Path | None,

@@ -20,7 +20,7 @@ from nucleate.errors import InputError
 from nucleate.results.parquet import NucleiFile
 from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int64
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
+MapBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
 MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # what a browser draws while it is dragged
 HEAT_BINS = 160  # along the longer side of a view
 HISTOGRAM_BINS = 48
@@ -190,7 +190,7 @@ class Table:
             passed &= (values >= f.low) & (values <= f.high)
         return passed
 
-    def inside(self, box: Box, filters: Filters = ()) -> Int64:
+    def inside(self, box: MapBox, filters: Filters = ()) -> Int64:
         """Return the rows of the nuclei whose centre lies in a box (half-open) and that pass."""
         x0, y0, x1, y1 = box
         left = int(np.clip(x0 // self.places.cell, 0, self.places.wide - 1))
@@ -208,7 +208,7 @@ class Table:
             keep &= self.mask(filters)[rows]
         return np.sort(rows[keep])
 
-    def view(self, box: Box, filters: Filters, column: str | None) -> View:
+    def view(self, box: MapBox, filters: Filters, column: str | None) -> View:
         """Return what is drawn of a region, with the values of a column to colour it by."""
         rows = self.inside(box, filters)
         if len(rows) > MOST_POINTS:
@@ -229,7 +229,7 @@ class Table:
         values = np.zeros(0, np.float32) if column is None else self.column(column)[rows]
         return {"rows": rows.astype(np.uint32), "values": values}
 
-    def _heat(self, box: Box, rows: Int64, column: str | None) -> View:
+    def _heat(self, box: MapBox, rows: Int64, column: str | None) -> View:
         x0, y0, x1, y1 = box
         edge = max(x1 - x0, y1 - y0) / HEAT_BINS
         wide, high = int(np.ceil((x1 - x0) / edge)), int(np.ceil((y1 - y0) / edge))
