@@ -37,7 +37,7 @@ _HOME = {
     "open_nuclei": "nucleate.results.parquet",
     "list_entries": "nucleate.datasets.loading",
     # measure
-    "compare": "nucleate.evaluation.score",
+    "score_labels": "nucleate.evaluation.score",
     # learn
     "load_recipe": "nucleate.config",
     "train_recipe": "nucleate.training.trainer",

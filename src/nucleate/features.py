@@ -47,10 +47,10 @@ def nucleus_features(
         Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23(4):291-299 (stains).
 
     Example:
-        >>> from nucleate.geometry.labels import trace
+        >>> from nucleate.geometry.outlines import trace
         >>> labels = np.ones((3, 3), np.int32)
         >>> xy, offsets, _ = trace(labels)
-        >>> table = measure(labels, np.full((3, 3, 3), 255, np.uint8), xy, offsets, mpp=0.5)
+        >>> table = nucleus_features(labels, np.full((3, 3, 3), 255, np.uint8), xy, offsets, mpp=0.5)
         >>> float(table["area_um2"][0]), float(table["eccentricity"][0])
         (2.25, 0.0)
     """

@@ -71,7 +71,7 @@ def score_labels(
 
     Example:
         >>> labels = np.array([[1, 1, 0, 2]], np.int32)
-        >>> compare(labels, labels).metrics["pq"]
+        >>> score_labels(labels, labels).metrics["pq"]
         1.0
     """
     truth, pred = _labels("truth", truth), _labels("pred", pred)

@@ -53,6 +53,7 @@ def check_size(batch: UInt8, align_px: int) -> None:
         InputError: they are not.
 
     Example:
+        >>> import numpy as np
         >>> check_size(np.zeros((1, 32, 48, 3), np.uint8), 16)
     """
     height, width = batch.shape[1:3]

@@ -14,8 +14,8 @@ from nucleate.files import read_text, sha256, write_text
 from nucleate.models.fingerprints import is_fingerprints
 from nucleate.stain.normalise import Normaliser
 
-BUNDLED = Path(__file__).parent / "weights"
-EXAMPLE = Path(__file__).parent / "example" / "cmu-1-small-region.tif"  # the bundled picture
+BUNDLED = Path(__file__).parents[1] / "weights"
+EXAMPLE = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"  # the bundled picture
 OPSET = 17  # of ONNX files
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation

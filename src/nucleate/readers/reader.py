@@ -66,9 +66,9 @@ class Reader:
         of it is taken as it is.
 
         Example:
-            >>> from nucleate.readers.opening import ArraySource
-            >>> slide = Slide(ArraySource(np.zeros((30, 40, 3), np.uint8)), 0.25)
-            >>> slide.grid(0.5)
+            >>> from nucleate.readers.array import ArraySource
+            >>> reader = Reader(ArraySource(np.zeros((30, 40, 3), np.uint8)), 0.25)
+            >>> reader.grid(0.5)
             Grid(width=20, height=15, mpp=0.5, asked_per_level0=0.5, level=0, level0_per_read=1.0)
         """
         ratio = grid_ratio(self.mpp, mpp)

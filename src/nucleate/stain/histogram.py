@@ -41,7 +41,7 @@ def stain_statistics(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None
 
     Example:
         >>> ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
-        >>> [row[128] for row in measure(ramp)["quantiles"]]
+        >>> [row[128] for row in stain_statistics(ramp)["quantiles"]]
         [127.5, 127.5, 127.5]
     """
     values = SPACES[space][0](pixels.astype(np.float32))

@@ -121,7 +121,7 @@ def distances(candidates: list[Candidate]) -> NDArray[np.float64]:
     """Return the distance of every pair, float64 (n, n), in grey levels.
 
     Example:
-        >>> flat = [describe(str(v), np.full((8, 8, 3), v, np.uint8)) for v in (90, 95)]
+        >>> flat = [examine(str(v), np.full((8, 8, 3), v, np.uint8)) for v in (90, 95)]
         >>> distances(flat).round(6).tolist()
         [[0.0, 5.0], [5.0, 0.0]]
     """
