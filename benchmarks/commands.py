@@ -42,7 +42,7 @@ import json, sys, time
 from pathlib import Path
 from PIL import Image
 from nucleate import load_model, segment
-from nucleate.geometry.labels import paint
+from nucleate.geometry.outlines import paint
 model = load_model(sys.argv[2], device="cpu", threads=1)
 images = [np.asarray(Image.open(path)) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 paint(segment(images[0], model, 0.25), images[0].shape[:2])
