@@ -5,7 +5,7 @@
 #
 # Runs on a bare machine with Python, PyTorch, torchvision, lightning, numba, OpenCV, pyarrow, onnx
 # and onnxruntime. What else nucleate needs comes as wheels in .gpu/wheels (benchmarks/gpu/pack.py).
-# Writes OUT/gpu.json (docs/results/gpu.json is a copy of it) and OUT/gpu.log.
+# Writes OUT/gpu.json (kept as docs/results/gpu-NUMBER.json) and OUT/gpu.log.
 set -euo pipefail
 out=${1:?usage: benchmarks/gpu/run.sh OUT [--device cuda] [--seconds 400]}
 shift

@@ -1,4 +1,4 @@
-"""The section of the results page about GPUs, from docs/results/gpu.json (benchmarks/gpu)."""
+"""The section of the results page about GPUs, from docs/results/gpu-*.json (benchmarks/gpu)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-OUT = Path(__file__).parents[1] / "results" / "gpu.json"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def page() -> str:
     """Return the section."""
     lines = ["\n## On a GPU\n"]
-    if not OUT.exists():
+    files = sorted(RESULTS.glob("gpu-*.json"))
+    if not files:
         return "\n".join([*lines, "not run\n"])
-    told: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
-    machine = told["about"]["machine"]
-    lines.append(
-        f"`{told['about']['command']}` (commit {machine['commit']}, {machine['date']}): "
-        f"{machine.get('gpu', 'no GPU')}, {machine['cores']} cores of {machine['cpu']}, PyTorch "
-        f"{machine['torch']}. [How](../how-to/gpu.md).\n"
-    )
-    lines += [*_check(told.get("check", {})), *_slides(told.get("slides", {}))]
-    lines += _network(told.get("network", {}))
+    for file in files:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        machine = told["about"]["machine"]
+        lines.append(
+            f"`{told['about']['command']}` ({machine['date']}): {machine.get('gpu', 'no GPU')}, "
+            f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch']}. "
+            "[How](../how-to/gpu.md).\n"
+        )
+        parts = told["about"]["command"].rpartition("--parts ")[2].split(",")
+        lines += _check(told.get("check", {})) if {"check", "resume"} & {*parts} else []
+        lines += _slides(told.get("slides", {})) if "slides" in parts else []
+        lines += _network(told.get("network", {})) if "network" in parts else []
     return "\n".join(lines) + "\n"
 
 
@@ -65,14 +69,18 @@ def _slides(rows: dict[str, Any]) -> list[str]:
     lines = [
         (
             "A slide of tissue (0.25 um/px, no glass) from file to Parquet, in one process, "
-            "start-up taken out. The stages overlap; their seconds are sums over threads or "
-            "processes.\n"
+            "start-up taken out. The stages overlap; their seconds are sums over threads and "
+            "processes. Decoders are processes, or threads where a row says so.\n"
         ),
-        "| | mm² | nuclei | s/mm² | read | network | decode | write | GPU busy | GPU memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        (
+            "| | mm² | nuclei | s/mm² | read | network | decode | write | after the last tile "
+            "| GPU busy | GPU memory |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, r in rows.items():
         stages = [f"{r['stages_seconds'][s]:.0f} s" for s in ("read", "network", "decode", "write")]
+        stages.append(f"{r['after_the_last_tile']:.0f} s" if "after_the_last_tile" in r else "–")
         busy = f"{100 * r['gpu_busy_share']:.0f} %" if "gpu_busy_share" in r else "–"
         memory = f"{r['gpu_gib']} GiB" if "gpu_gib" in r else "–"
         lines.append(

@@ -50,7 +50,8 @@ def nucleus_features(
         >>> from nucleate.geometry.outlines import trace
         >>> labels = np.ones((3, 3), np.int32)
         >>> xy, offsets, _ = trace(labels)
-        >>> table = nucleus_features(labels, np.full((3, 3, 3), 255, np.uint8), xy, offsets, mpp=0.5)
+        >>> image = np.full((3, 3, 3), 255, np.uint8)
+        >>> table = nucleus_features(labels, image, xy, offsets, mpp=0.5)
         >>> float(table["area_um2"][0]), float(table["eccentricity"][0])
         (2.25, 0.0)
     """

@@ -501,26 +501,23 @@ def test_imagenet_that_cannot_be_reached_is_said(study, monkeypatch):
     assert "ImageNet" not in found["tests"][HELD_OUT]["labelled"]["50"]
 
 
-def test_the_command_line(study, tree, tmp_path):
+def test_the_command_line(study, tree, tmp_path, monkeypatch, nucleate):
     root, _ = study
-
-    def run(*words):
-        command = [sys.executable, "-m", "nucleate", "pretrain", *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-
-    made = run(str(tree / "pretrain.yaml"), "--set", f"data.root={tree}")
-    assert made.returncode == 0, made.stderr
+    monkeypatch.chdir(tmp_path)
+    words = ("pretrain", tree / "pretrain.yaml", "--set", f"data.root={tree}")
+    code, _, err = nucleate(*words)
+    assert code == 0, err
     assert (tmp_path / "runs" / "tiny-pretext" / "encoder" / "encoder.json").exists()
-    again = run(str(tree / "pretrain.yaml"), "--set", f"data.root={tree}")
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    shown = run("study", str(root / "study.yaml"), "--set", f"root={root}", "-o",
-                str(root / "out"), "--resume")  # fmt: skip
-    assert shown.returncode == 0, shown.stderr
-    assert "relative position" in shown.stdout
-    assert "(95 % interval)" in shown.stdout
+    code, _, err = nucleate(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    code, out, err = nucleate("pretrain", "study", root / "study.yaml", "--set", f"root={root}",
+                              "-o", root / "out", "--resume")  # fmt: skip
+    assert code == 0, err
+    assert "relative position" in out
+    assert "(95 % interval)" in out
     for words, said in ((["nowhere.yaml"], "nowhere.yaml"), (["study"], "recipe"), ([], "study")):
-        bad = run(*words)
-        assert bad.returncode == 2
-        assert said in bad.stderr + bad.stdout
-        assert "Traceback" not in bad.stderr
-    assert "study" in run("--help").stdout
+        code, out, err = nucleate("pretrain", *words)
+        assert code == 2
+        assert said in err + out
+        assert "Traceback" not in err
+    assert "study" in nucleate("pretrain", "--help")[1]

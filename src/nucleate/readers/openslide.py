@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.readers.metadata import plausible_mpp
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.types import UInt8
+
+_CACHE_BYTES = 128 << 20  # of pieces that neighbouring tiles read again; several threads share it
 
 
 class OpenSlideSource:
@@ -47,7 +50,9 @@ class OpenSlideSource:
         import openslide
 
         try:
-            return openslide.OpenSlide(str(self._path))
+            slide = openslide.OpenSlide(str(self._path))
+            slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+            return slide
         except (openslide.OpenSlideError, OSError) as error:
             raise InputError(
                 f"{self._path}: cannot be opened as a slide ({error}). {REMEDY}"
@@ -70,8 +75,21 @@ class OpenSlideSource:
                 f"{self._path}: the region at ({place[0]}, {place[1]}) cannot be read ({error}). "
                 f"{REMEDY}"
             ) from error
-        rgba = np.asarray(region)
-        return np.where(rgba[..., 3:] > 0, rgba[..., :3], np.uint8(255))
+        return _on_white(np.asarray(region))
+
+
+def _on_white(rgba: UInt8) -> UInt8:
+    """Return the colours of uint8 (H, W, 4), white where nothing was scanned.
+
+    Example:
+        >>> _on_white(np.array([[[9, 8, 7, 255], [0, 0, 0, 0]]], np.uint8)).tolist()
+        [[[9, 8, 7], [255, 255, 255]]]
+    """
+    rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
+    alpha = cv2.extractChannel(rgba, 3)
+    if not alpha.all():
+        rgb[alpha == 0] = 255
+    return rgb  # type: ignore[no-any-return]
 
 
 def dicom_series(path: Path) -> str | None:
