@@ -11,8 +11,9 @@ from nucleate.evaluation.metrics.matching import overlap
 from nucleate.geometry.labels import largest_pieces
 from nucleate.losses import DETECTOR_LOSSES
 from nucleate.mask_nms import mask_nms
+from nucleate.models import mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
-from nucleate.models.families import build, flops_per_pixel, mask_rcnn
+from nucleate.models.families import build, flops_per_pixel
 from nucleate.models.mask_rcnn import _inside, _truth
 from nucleate.postprocess import flat
 from tests.errors import says

@@ -127,8 +127,8 @@ def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
         told.append("begin")
         return real(path, *rest)
 
-    real = segment_many.begin
-    monkeypatch.setattr(segment_many, "begin", begin)
+    real = segment_many.start
+    monkeypatch.setattr(segment_many, "start", begin)
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
         summary = segment_files(
             sources, tmp_path / "out", cluster.model(), OPTIONS, told.append, cluster=cluster

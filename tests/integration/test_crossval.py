@@ -179,6 +179,7 @@ def test_folds_in_processes_of_their_own_give_the_same(tree, done, tmp_path, mon
     assert one["over_folds"]["dice"] == pytest.approx(other["over_folds"]["dice"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fold_that_fails_is_named(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tree[0])
     recipe = _recipe(tree, "train.lr=1e30", "train.clip_norm=0")
@@ -244,6 +245,7 @@ def load_recipe_of_tiny(folder):
     return load_recipe(folder / "tiny.yaml")
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_folds_that_it_started(tree, tmp_path):
     words = [sys.executable, "-m", "nucleate", "crossval", "tiny.yaml", "-o", str(tmp_path / "cv"),
              "--jobs", "2", "--set", "train.steps=6000"]  # fmt: skip

@@ -72,7 +72,8 @@ class Watched:
             (root / name).mkdir()
         (root / "spy" / "sitecustomize.py").write_text(SPY)
         compiled = Path(package.__file__).parent / "__pycache__"
-        allowed = [self.out, root / "tmp", self.log, compiled, "/dev"]
+        kernels = compiled.parent / "geometry" / "__pycache__"
+        allowed = [self.out, root / "tmp", self.log, compiled, kernels, "/dev"]
         source = Path(package.__file__).parents[1]
         kept = {k: v for k, v in os.environ.items() if k not in UNSET}
         self.options = {
@@ -160,7 +161,7 @@ def command(*words):
 if __name__ == "__main__":
     command("train", "{out}/tiny.yaml", "-o", "{out}/run", "--set", "data.root={out}",
             "--set", "train.steps=3")
-    from nucleate.training.trainer import quantise
+    from nucleate.training import quantise
     quantise.CROPS = 4
     command("quantise", "{out}/run", "--set", "data.root={out}", "--most", "100")
 """

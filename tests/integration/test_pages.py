@@ -44,9 +44,9 @@ def world(tmp_path_factory):
 
     folder = make_world(tmp_path_factory.mktemp("world"))
     before = folder / "before"
-    both = [folder / "tile.png", folder / "slide.svs"]
-    options = BatchOptions(0.25, ("labels",))
-    segment_files(both, before / "out", load_model(), options, print, print)
+    for source, mpp in (("tile.png", 0.25), ("slide.svs", None)):
+        options = BatchOptions(mpp, ("labels",))
+        segment_files([folder / source], before / "out", load_model(), options, print, print)
     for out in ("pred", "truth", "model-a", "model-b"):
         shutil.copytree(before / "out", before / out)
     for out, source in {

@@ -98,6 +98,7 @@ def test_costs_come_from_the_times_of_steps(plan):
     assert (cost.step_s, cost.validation_s, cost.fixed_s) == (2, 10, 35)
 
 
+@pytest.mark.slow
 def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch, capsys):
     import run as queue_program
 

@@ -210,6 +210,7 @@ def test_decoding_in_processes_is_the_same(tmp_path):
         assert one[name].combine_chunks() == other[name].combine_chunks() or name == "nearest_um"
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     """SIGKILL at random moments, with --resume after each: the table of the undisturbed run."""
     path = glass_with_tissue(tmp_path / "a.tif")
