@@ -91,7 +91,7 @@ def seams(folder: Path) -> dict[str, Any]:
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.results.parquet import open_nuclei
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import segment_files
+    from nucleate.slides.segment_many import run_batch
 
     edge = 20_000
     block = painted_block(tissue_block())
@@ -114,7 +114,7 @@ def seams(folder: Path) -> dict[str, Any]:
     for tile in (512, 1024, 2048):
         options = BatchOptions(formats=(), engine=EngineOptions(tile), tissue_mask=False)
         out = folder / f"oracle-{tile}"
-        row = segment_files([painted], out, oracle, options)["sources"][0]
+        row = run_batch([painted], out, oracle, options)["sources"][0]
         nuclei = open_nuclei(out / row["files"]["parquet"]).read()
         sizes = np.rint(nuclei.features["area_um2"] / 0.25**2)
         found = sorted(map(tuple, np.column_stack([nuclei.boxes_xyxy, sizes]).astype(int).tolist()))

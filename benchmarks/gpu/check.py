@@ -24,7 +24,6 @@ from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.score import score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
-from nucleate.inference.pipeline import EngineOptions
 from nucleate.models.card import DEFAULT_MODEL, EXAMPLE, bundled_models
 from nucleate.types import Int32, UInt8
 
@@ -55,7 +54,7 @@ def example() -> UInt8:
 
 def labels_of(image: UInt8, model: Model, tile_px: int = 2048) -> Int32:
     """Return the label image of what a model finds."""
-    nuclei = segment(image, model, MPP, EngineOptions(tile_px=tile_px))
+    nuclei = segment(image, model, MPP, tile_px=tile_px)
     return paint(nuclei, image.shape[:2])
 
 

@@ -22,7 +22,7 @@ from nucleate.inference.torch_backend import read_weights
 from nucleate.models.card import DEFAULT_MODEL, bundled_models, find_model, read_card
 from nucleate.models.families import build
 from nucleate.slides.outputs import BatchOptions
-from nucleate.slides.segment_many import segment_files
+from nucleate.slides.segment_many import run_batch
 
 if TYPE_CHECKING:
     from benchmarks.gpu.run import Findings
@@ -179,7 +179,7 @@ def _slide(
     for path in paths:
         with _watching(found.device) as busy:
             begun = time.perf_counter()
-            row = segment_files([path], folder / "out", model, batch, progress=tick)["sources"][0]
+            row = run_batch([path], folder / "out", model, batch, progress=tick)["sources"][0]
             ended = time.perf_counter()
     mm2 = row["width"] * row["height"] * row["mpp"] ** 2 / 1e6
     told = {

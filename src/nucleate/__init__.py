@@ -2,9 +2,10 @@
 
 The public API on one screen; nothing is imported before it is used.
 
-    from nucleate import segment, load_model
+    import nucleate
 
-    nuclei = segment("tile.png", mpp=0.25)
+    nuclei = nucleate.segment("tile.png", mpp=0.25)
+    nuclei.save("tile.geojson")
 """
 
 from __future__ import annotations
@@ -22,25 +23,29 @@ from nucleate._version import __version__
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-_HOME = {
+_HOME = {  # public name -> where it is
     # types
-    "Sample": "nucleate.types",
-    "Instances": "nucleate.types",
-    "Frame": "nucleate.types",
-    "ModelCard": "nucleate.cards",
-    "NucleateError": "nucleate.errors",
+    "Sample": "nucleate.types:Sample",
+    "Instances": "nucleate.types:Instances",
+    "Frame": "nucleate.types:Frame",
+    "ModelCard": "nucleate.cards:ModelCard",
+    "NucleateError": "nucleate.errors:NucleateError",
     # use
-    "segment": "nucleate.inference.engine",
-    "load_model": "nucleate.inference.loading",
-    "read_image": "nucleate.readers.images",
-    "read_labels": "nucleate.annotations.label_images",
-    "open_nuclei": "nucleate.results.parquet",
-    "list_entries": "nucleate.datasets.loading",
+    "segment": "nucleate.inference.engine:segment",
+    "segment_files": "nucleate.slides.segment_files:segment_files",
+    "load_model": "nucleate.inference.loading:load_model",
+    "list_models": "nucleate.models.card:bundled_models",
+    "read": "nucleate.results.save:read",
+    "read_image": "nucleate.readers.images:read_image",
+    "read_labels": "nucleate.annotations.label_images:read_labels",
+    "open_nuclei": "nucleate.results.parquet:open_nuclei",
+    "list_entries": "nucleate.datasets.loading:list_entries",
     # measure
-    "score_labels": "nucleate.evaluation.score",
+    "evaluate": "nucleate.evaluation.evaluate:evaluate",
+    "score_labels": "nucleate.evaluation.score:score_labels",
     # learn
-    "load_recipe": "nucleate.config",
-    "train_recipe": "nucleate.training.trainer",
+    "load_recipe": "nucleate.config:load_recipe",
+    "train": "nucleate.training.trainer:train_recipe",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -51,19 +56,24 @@ if TYPE_CHECKING:
     from nucleate.config import load_recipe
     from nucleate.datasets.loading import list_entries
     from nucleate.errors import NucleateError
+    from nucleate.evaluation.evaluate import evaluate
     from nucleate.evaluation.score import score_labels
     from nucleate.inference.engine import segment
     from nucleate.inference.loading import load_model
+    from nucleate.models.card import bundled_models as list_models
     from nucleate.readers.images import read_image
     from nucleate.results.parquet import open_nuclei
-    from nucleate.training.trainer import train_recipe
+    from nucleate.results.save import read
+    from nucleate.slides.segment_files import segment_files
+    from nucleate.training.trainer import train_recipe as train
     from nucleate.types import Frame, Instances, Sample
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in _HOME:
         raise AttributeError(f"module 'nucleate' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

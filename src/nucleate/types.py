@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +180,91 @@ class Instances:
             classes=np.zeros(0, np.int16),
             frame=frame,
         )
+
+    @overload
+    def __getitem__(self, key: str) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, key: NDArray[Any] | slice | int | list[int]) -> Instances: ...
+    def __getitem__(
+        self, key: str | NDArray[Any] | slice | int | list[int]
+    ) -> NDArray[Any] | Instances:
+        """Return a column by its name, or some nuclei by a mask, numbers or a slice.
+
+        Raises:
+            InputError: there is no such column.
+
+        Example:
+            >>> nuclei = Instances.empty(Frame(10, 10))
+            >>> len(nuclei[nuclei["score"] > 0.5])
+            0
+        """
+        if not isinstance(key, str):
+            index = np.arange(len(self))[key]
+            return self.take(np.atleast_1d(index))
+        columns: dict[str, NDArray[Any]] = {
+            "id": self.ids,
+            "score": self.scores,
+            "class": self.classes,
+            **self.features,
+        }
+        if key in ("x", "y"):
+            from nucleate.geometry.outlines import centroids_xy
+
+            return centroids_xy(self.coords_xy, self.offsets)[:, "xy".index(key)]
+        if key not in columns:
+            raise InputError(f"There is no column {key!r}. {nearest(key, [*columns, 'x', 'y'])}")
+        return columns[key]
+
+    def to_labels(self) -> Int32:
+        """Return the label image of `frame`: int32 (H, W), 0 background, ids elsewhere.
+
+        Example:
+            >>> Instances.empty(Frame(3, 2)).to_labels().tolist()
+            [[0, 0, 0], [0, 0, 0]]
+        """
+        from nucleate.geometry.outlines import paint
+
+        return paint(self, (self.frame.height, self.frame.width))
+
+    def to_dataframe(self) -> Any:  # noqa: ANN401
+        """Return a pandas table, one row per nucleus (extra `export`)."""
+        from nucleate.results.save import to_dataframe
+
+        return to_dataframe(self)
+
+    def to_geopandas(self) -> Any:  # noqa: ANN401
+        """Return a GeoDataFrame with every outline as a polygon (extra `export`)."""
+        from nucleate.results.save import to_geopandas
+
+        return to_geopandas(self)
+
+    def to_anndata(self) -> Any:  # noqa: ANN401
+        """Return an AnnData with features and centroids (extra `export`)."""
+        from nucleate.results.save import to_anndata
+
+        return to_anndata(self)
+
+    def to_spatialdata(self) -> Any:  # noqa: ANN401
+        """Return a SpatialData with outlines and features (extra `export`)."""
+        from nucleate.results.save import to_spatialdata
+
+        return to_spatialdata(self)
+
+    def save(self, path: str | Path, image: Any = None) -> None:  # noqa: ANN401
+        """Write the nuclei to a file; the ending says the format.
+
+        Args:
+            path: ends in .parquet, .csv, .geojson, .geojson.gz, .tif (label image), .ome.zarr,
+                .spatialdata.zarr, .annotations.db, or .png and .jpg (outlines on `image`).
+            image: (H, W, 3), for .png and .jpg.
+
+        Raises:
+            InputError: an unknown ending; an overlay without an image, or of another size.
+            OutputError: the file cannot be written.
+        """
+        from nucleate.results.save import save
+
+        save(self, path, image)
 
     def outline(self, row: int) -> Float32:
         """Return the outline of nucleus `row`: float32 (k, 2), (x, y), not closed."""

@@ -12,7 +12,7 @@ import shapely
 from nucleate.results.convert import export_results
 from nucleate.results.parquet import open_nuclei
 from nucleate.slides.outputs import BatchOptions
-from nucleate.slides.segment_many import segment_files
+from nucleate.slides.segment_many import run_batch
 from tests.conftest import painted
 from tests.synthetic import tissue
 
@@ -26,7 +26,7 @@ def result(tmp_path, oracle):
 
     labels = tissue(700, 900, 400, seed=5)[1]
     Image.fromarray(painted(labels)).save(tmp_path / "a.png")
-    segment_files([tmp_path / "a.png"], tmp_path / "out", oracle, BatchOptions(0.25, ("parquet",)))
+    run_batch([tmp_path / "a.png"], tmp_path / "out", oracle, BatchOptions(0.25, ("parquet",)))
     return tmp_path / "out" / "a.nuclei.parquet", labels
 
 
@@ -171,7 +171,7 @@ def test_every_picture_of_a_folder_is_exported(tmp_path, result, oracle):
     for name in "bc":
         Image.fromarray(painted(tissue(90, 90, 9)[1])).save(tmp_path / f"{name}.png")
     options = BatchOptions(0.25, ("parquet",))
-    segment_files([tmp_path / "b.png", tmp_path / "c.png"], tmp_path / "two", oracle, options)
+    run_batch([tmp_path / "b.png", tmp_path / "c.png"], tmp_path / "two", oracle, options)
     done = export_results(tmp_path / "two", "csv", tmp_path / "all")
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["b.nuclei.csv", "c.nuclei.csv"]
     assert done.pictures == 2

@@ -15,7 +15,7 @@ from nucleate.inference.backends import Model
 from nucleate.results.convert import export_results
 from nucleate.slides.find_sources import expand_sources, result_stems
 from nucleate.slides.outputs import BatchOptions
-from nucleate.slides.segment_many import segment_files
+from nucleate.slides.segment_many import run_batch
 from nucleate.slides.summary import merge
 from nucleate.viewer.contents import open_contents
 from tests.conftest import OracleBackend, oracle_card, painted
@@ -40,7 +40,7 @@ def test_sources_of_one_name_are_put_into_folders(tmp_path, oracle):
     out = tmp_path / "out"
     found = expand_sources([tmp_path / "in" / "p1", tmp_path / "in" / "p2"], out)
     options = BatchOptions(mpp=0.25, formats=("csv", "labels"))
-    rows = segment_files(found, out, oracle, options)["sources"]
+    rows = run_batch(found, out, oracle, options)["sources"]
     stems = ["p1/HE", "p2/HE", "p2/other"]
     assert [row["files"]["csv"] for row in rows] == [f"{stem}.nuclei.csv" for stem in stems]
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == sorted(
@@ -84,7 +84,7 @@ def test_a_name_that_is_too_long_does_not_stop_the_others(tmp_path, oracle):
     most = os.pathconf(tmp_path, "PC_NAME_MAX")
     names = "a", "m" * (most - 8), "z"
     found = [_image(tmp_path / "in" / f"{name}.png") for name in names]
-    rows = segment_files(found, tmp_path / "out", oracle, CSV)["sources"]
+    rows = run_batch(found, tmp_path / "out", oracle, CSV)["sources"]
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
     assert "too long" in rows[1]["error"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
@@ -95,7 +95,7 @@ def test_a_name_that_is_too_long_does_not_stop_the_others(tmp_path, oracle):
 def test_an_error_of_the_system_fails_one_source(tmp_path, oracle):
     found = [_image(tmp_path / "in" / f"{name}.png") for name in "ab"]
     (tmp_path / "out" / "a.nuclei.parquet").mkdir(parents=True)
-    rows = segment_files(found, tmp_path / "out", oracle, CSV)["sources"]
+    rows = run_batch(found, tmp_path / "out", oracle, CSV)["sources"]
     assert [row["status"] for row in rows] == ["failed", "done"]
 
 
@@ -110,8 +110,8 @@ def test_folders_of_sources_may_be_links(tmp_path):
 def test_a_second_call_adds_to_the_summary(tmp_path, oracle):
     a, b = (_image(tmp_path / f"{name}.png", i) for i, name in enumerate("ab"))
     out = tmp_path / "out"
-    first = segment_files([a], out, oracle, CSV)
-    second = segment_files([b], out, Model(oracle_card(name="other"), OracleBackend()), CSV)
+    first = run_batch([a], out, oracle, CSV)
+    second = run_batch([b], out, Model(oracle_card(name="other"), OracleBackend()), CSV)
     assert [row["source"] for row in second["sources"]] == [str(b)]
     whole = _summary(out)
     assert [row["source"] for row in whole["sources"]] == [str(a), str(b)]
@@ -121,7 +121,7 @@ def test_a_second_call_adds_to_the_summary(tmp_path, oracle):
     assert whole["sources"][0]["made_with"]["model"]["name"] == "oracle"
     assert "made_with" not in whole["sources"][1]
     assert export_results(out, "csv", tmp_path / "all.csv").pictures == 2
-    segment_files([a], out, oracle, CSV)
+    run_batch([a], out, oracle, CSV)
     assert [row["source"] for row in _summary(out)["sources"]] == [str(b), str(a)]
 
 
@@ -129,7 +129,7 @@ def test_another_file_of_that_name_is_kept(tmp_path, oracle):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("[1]")
     with pytest.raises(InputError, match=r"summary\.json.*[Rr]ename"):
-        segment_files([_image(tmp_path / "a.png")], tmp_path / "out", oracle, CSV)
+        run_batch([_image(tmp_path / "a.png")], tmp_path / "out", oracle, CSV)
     assert (tmp_path / "out" / "summary.json").read_text() == "[1]"
 
 
@@ -163,7 +163,7 @@ for i in range(20):
 @pytest.mark.parametrize("to", ["geojson", "labels", "annotation-store", "geojson.gz"])
 def test_one_file_for_several_images_is_refused(tmp_path, oracle, to):
     found = [_image(tmp_path / "in" / f"{name}.png") for name in "ab"]
-    segment_files(found, tmp_path / "out", oracle, BatchOptions(mpp=0.25, formats=()))
+    run_batch(found, tmp_path / "out", oracle, BatchOptions(mpp=0.25, formats=()))
     from nucleate.errors import ConfigError
 
     with pytest.raises(ConfigError, match=f"{to}.*-o .*/"):
@@ -176,9 +176,9 @@ def test_one_file_for_several_images_is_refused(tmp_path, oracle, to):
 def test_one_table_of_images_with_and_without_types(tmp_path, oracle):
     types = Model(oracle_card(classes=["a", "b"]), OracleBackend())
     for name, model in (("x", oracle), ("y", types)):
-        segment_files([_image(tmp_path / f"{name}.png")], tmp_path / "out", model, CSV)
+        run_batch([_image(tmp_path / f"{name}.png")], tmp_path / "out", model, CSV)
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "none.png")
-    segment_files([tmp_path / "none.png"], tmp_path / "out", oracle, CSV)
+    run_batch([tmp_path / "none.png"], tmp_path / "out", oracle, CSV)
     done = export_results(tmp_path / "out", "csv", tmp_path / "all.csv")
     head, *rows = (tmp_path / "all.csv").read_text().splitlines()
     assert head.startswith('"source","id",')

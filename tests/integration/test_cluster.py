@@ -20,7 +20,7 @@ from nucleate.readers.remote import Mirror, fetch, is_url
 from nucleate.slides.cluster import ModelSpec, connect, read_profile, start_slurm
 from nucleate.slides.find_sources import expand_sources
 from nucleate.slides.outputs import BatchOptions
-from nucleate.slides.segment_many import segment_files
+from nucleate.slides.segment_many import run_batch
 from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, tissue_block, write_slide
 
@@ -35,7 +35,7 @@ def slides(tmp_path_factory):
     large, small = glass_with_tissue(folder / "large.tif"), folder / "small.tif"
     write_slide(small, 800, 700, tissue_block())
     sources = [large, small]
-    segment_files(sources, folder / "alone", load_model(device="cpu", threads=1), OPTIONS)
+    run_batch(sources, folder / "alone", load_model(device="cpu", threads=1), OPTIONS)
     return sources, folder / "alone"
 
 
@@ -73,9 +73,7 @@ def test_a_worker_dies_and_nothing_is_missing(tmp_path, slides, workers):
     thread = threading.Thread(target=kill)
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
         thread.start()
-        summary = segment_files(
-            sources, tmp_path / "out", cluster.model(), OPTIONS, cluster=cluster
-        )
+        summary = run_batch(sources, tmp_path / "out", cluster.model(), OPTIONS, cluster=cluster)
     thread.join()
     assert killed
     assert summary["totals"]["done"] == 2
@@ -95,7 +93,7 @@ def test_threads_of_one_worker_share_a_model(tmp_path, slides, threads):
         ) as cluster,
         connect(cluster.scheduler_address, None, ModelSpec("mtl-small", "cpu", threads=1)) as pool,
     ):  # fmt: skip
-        summary = segment_files(sources, tmp_path / "out", pool.model(), OPTIONS, cluster=pool)
+        summary = run_batch(sources, tmp_path / "out", pool.model(), OPTIONS, cluster=pool)
     assert [row.get("error", "") for row in summary["sources"]] == ["", ""]
     assert _same(tmp_path / "out", alone, "large") > 250
     assert _same(tmp_path / "out", alone, "small") > 150
@@ -108,7 +106,7 @@ def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
         model = cluster.model()
         files = [broken, sources[1]]
-        summary = segment_files(files, tmp_path / "out", model, OPTIONS, cluster=cluster)
+        summary = run_batch(files, tmp_path / "out", model, OPTIONS, cluster=cluster)
         assert [row["status"] for row in summary["sources"]] == ["failed", "done"]
         _same(tmp_path / "out", alone, "small")
         with pytest.raises(ModelError, match=says("on the workers")):
@@ -130,7 +128,7 @@ def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
     real = segment_many.start
     monkeypatch.setattr(segment_many, "start", begin)
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
-        summary = segment_files(
+        summary = run_batch(
             sources, tmp_path / "out", cluster.model(), OPTIONS, told.append, cluster=cluster
         )
     assert summary["totals"]["done"] == 12
@@ -186,7 +184,7 @@ def test_slides_and_results_behind_urls(tmp_path, slides, bucket):
     assert found == [f"{bucket}/in/small.tif"]
     model = load_model(device="cpu", threads=1)
     options = BatchOptions(formats=("csv",), engine=EngineOptions(1024))
-    summary = segment_files(found, f"{bucket}/out", model, options)
+    summary = run_batch(found, f"{bucket}/out", model, options)
     assert summary["sources"][0]["status"] == "done"
     keys = {entry["Key"] for entry in client.list_objects_v2(Bucket="slides")["Contents"]}
     out = {"out/small.nuclei.parquet", "out/small.nuclei.csv", "out/summary.json"}
@@ -194,7 +192,7 @@ def test_slides_and_results_behind_urls(tmp_path, slides, bucket):
     back = fetch(f"{bucket}/out/small.nuclei.parquet", tmp_path)
     assert _same(back.parent, alone, "small")
     resumed = BatchOptions(formats=("csv",), engine=EngineOptions(1024), resume=True)
-    summary = segment_files(found, f"{bucket}/out", model, resumed)
+    summary = run_batch(found, f"{bucket}/out", model, resumed)
     assert summary["sources"][0]["notes"] == ["was there already"]
 
 
@@ -217,8 +215,8 @@ def test_regions_behind_urls_go_on(tmp_path, slides, bucket):
 
     options = BatchOptions(formats=(), engine=EngineOptions(1024), resume=True)
     with pytest.raises(InputError, match="stopped"):
-        segment_files([sources[0]], f"{bucket}/o2", replace(model, backend=Stopping()), options)
-    summary = segment_files([sources[0]], f"{bucket}/o2", model, options)
+        run_batch([sources[0]], f"{bucket}/o2", replace(model, backend=Stopping()), options)
+    summary = run_batch([sources[0]], f"{bucket}/o2", model, options)
     assert "regions were there already" in summary["sources"][0]["notes"][0]
     back = fetch(f"{bucket}/o2/large.nuclei.parquet", tmp_path)
     assert _same(back.parent, alone, "large")

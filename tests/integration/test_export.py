@@ -20,7 +20,7 @@ from nucleate.features import no_nuclei
 from nucleate.results.convert import export_results
 from nucleate.results.names import PARQUET
 from nucleate.results.parquet import open_nuclei, writer
-from nucleate.slides.segment_many import BatchOptions, segment_files
+from nucleate.slides.segment_many import BatchOptions, run_batch
 from nucleate.types import Frame
 from tests.conftest import painted
 from tests.data import folder
@@ -37,7 +37,7 @@ def result(tmp_path, oracle):
     for name, one in labels.items():
         Image.fromarray(painted(one)).save(tmp_path / "in" / f"{name}.png")
     files = sorted((tmp_path / "in").iterdir())
-    segment_files(files, tmp_path / "out", oracle, BatchOptions(mpp=0.25))
+    run_batch(files, tmp_path / "out", oracle, BatchOptions(mpp=0.25))
     for file in (tmp_path / "out").glob(f"*{PARQUET}"):  # the oracle is surer than 1
         found = open_nuclei(file)
         nuclei = found.read()

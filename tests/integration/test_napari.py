@@ -34,12 +34,12 @@ def result(tmp_path_factory):
 
     from nucleate.inference.loading import load_model
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import segment_files
+    from nucleate.slides.segment_many import run_batch
 
     folder = tmp_path_factory.mktemp("napari")
     Pillow.fromarray(PICTURE).save(folder / "a.png")
     options = BatchOptions(mpp=0.25, formats=())
-    segment_files([folder / "a.png"], folder / "out", load_model(), options, print, print)
+    run_batch([folder / "a.png"], folder / "out", load_model(), options, print, print)
     return folder / "out" / "a.nuclei.parquet"
 
 

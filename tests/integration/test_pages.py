@@ -39,14 +39,14 @@ def world(tmp_path_factory):
     from nucleate import load_recipe
     from nucleate.inference.loading import load_model
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import segment_files
+    from nucleate.slides.segment_many import run_batch
     from nucleate.training.crossval import CrossvalOptions, cross_validate
 
     folder = make_world(tmp_path_factory.mktemp("world"))
     before = folder / "before"
     for source, mpp in (("tile.png", 0.25), ("slide.svs", None)):
         options = BatchOptions(mpp, ("labels",))
-        segment_files([folder / source], before / "out", load_model(), options, print, print)
+        run_batch([folder / source], before / "out", load_model(), options, print, print)
     for out in ("pred", "truth", "model-a", "model-b"):
         shutil.copytree(before / "out", before / out)
     for out, source in {

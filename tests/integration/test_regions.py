@@ -24,7 +24,7 @@ from nucleate.results.parquet import open_nuclei
 from nucleate.slides import segment_one
 from nucleate.slides import work_units as regions
 from nucleate.slides.outputs import BatchOptions
-from nucleate.slides.segment_many import segment_files
+from nucleate.slides.segment_many import run_batch
 from tests.conftest import OracleBackend, oracle_card
 from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, painted_block, tissue_block, write_slide
@@ -63,7 +63,7 @@ def _found(path):
 
 def _run(path, out, model, tile=1024, **changes):
     options = BatchOptions(formats=(), engine=EngineOptions(tile), **changes)
-    return segment_files([path], out, model, options)["sources"][0]
+    return run_batch([path], out, model, options)["sources"][0]
 
 
 @pytest.mark.parametrize("tile", [512, 1024, 2048])

@@ -65,11 +65,11 @@ def test_the_types_travel_with_the_model(model, tree):
 
 
 def test_the_names_of_the_types_are_written(tree, model, tmp_path):
-    from nucleate.slides.segment_many import BatchOptions, segment_files
+    from nucleate.slides.segment_many import BatchOptions, run_batch
 
     picture = tree / "Train" / "Images" / "train_1.png"
     formats = ("geojson", "csv", "overlay")
-    segment_files([picture], tmp_path, model, BatchOptions(0.25, formats))
+    run_batch([picture], tmp_path, model, BatchOptions(0.25, formats))
     features = json.loads((tmp_path / "train_1.geojson").read_text())["features"]
     in_qupath = [f["properties"]["classification"]["name"] for f in features]
     rows = list(csv.DictReader((tmp_path / "train_1.nuclei.csv").read_text().splitlines()))

@@ -140,7 +140,7 @@ def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, m
     step = round(6 / mpp)  # squares of 4 um, 6 um apart
     squares = scattered(480, 480, step, step * 2 // 3)
     picture = painted((squares > 0).astype(np.int32) * 200)
-    nuclei = segment(picture, model, mpp=mpp, options=EngineOptions(256))
+    nuclei = segment(picture, model, mpp=mpp, tile_px=256)
     assert len(nuclei) == squares.max()
     assert nuclei.frame.width == 480
     area = float(np.median(nuclei.features["area_um2"]))
@@ -205,7 +205,7 @@ def test_an_image_without_nuclei_has_all_columns(oracle, tmp_path):
 def test_any_picture_size(oracle, shape):
     labels = np.zeros(shape, np.int32)
     labels[0, 0] = 5
-    nuclei = segment(painted(labels), oracle, mpp=0.25, options=EngineOptions(256))
+    nuclei = segment(painted(labels), oracle, mpp=0.25, tile_px=256)
     assert len(nuclei) == 1
     assert nuclei.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
 

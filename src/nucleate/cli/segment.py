@@ -83,7 +83,7 @@ def segment(
     from nucleate.slides.find_sources import expand_sources
     from nucleate.slides.memory import check_memory, parse_bytes
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import segment_files
+    from nucleate.slides.segment_many import run_batch
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
@@ -108,13 +108,13 @@ def segment(
             with connect(scheduler, slurm, spec, say) as workers:
                 ready = workers.model()
                 say(f"{many}, model {ready.card.name}, {ready.backend.about}")
-                summary = segment_files(found, out, ready, options, bar.say, bar.show, workers)
+                summary = run_batch(found, out, ready, options, bar.say, bar.show, workers)
         else:
             ready = spec.load()
             if limit is not None:
                 check_memory(ready, engine, limit)
             say(f"{many}, model {ready.card.name}, {ready.backend.about}")
-            summary = segment_files(found, out, ready, options, bar.say, bar.show)
+            summary = run_batch(found, out, ready, options, bar.say, bar.show)
     answer(out=out, **summary)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
@@ -141,11 +141,11 @@ def demo(
     from nucleate.inference.loading import load_model
     from nucleate.models.card import DEFAULT_MODEL, EXAMPLE
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import segment_files
+    from nucleate.slides.segment_many import run_batch
 
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
-        summary = segment_files([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
+        summary = run_batch([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
     answer(out=out, **summary)
     row = summary["sources"][0]
     show(

@@ -24,8 +24,50 @@ from nucleate.models.fingerprints import seen_as
 from nucleate.postprocess import complete_thresholds
 from nucleate.readers.array import ArraySource
 from nucleate.readers.source import Source
-from nucleate.resolution import check_mpp
+from nucleate.resolution import SAME_MPP, check_mpp
 from nucleate.types import Instances, Int32, Sample
+
+
+def evaluate(
+    pred: Instances | Int32 | str | Path,
+    truth: Instances | Int32 | str | Path,
+    mpp: float | None = None,
+) -> Report:
+    """Score predictions against ground truth: nuclei, label images, files or folders.
+
+    Args:
+        pred: nuclei; a label image, int32 (H, W), 0 background; or a file or folder of them.
+        truth: likewise.
+        mpp: micrometres per pixel, for the radius of detection (3 um); None takes what nuclei or
+            files state. Where neither is known, `f1_detection` is omitted.
+
+    Returns:
+        The scores; `means()` has each metric with its interval, `pooled()` those of all images
+        together, `write(folder)` writes them.
+
+    Raises:
+        InputError: sizes or resolutions differ; arrays on one side, files on the other.
+
+    Example:
+        >>> labels = np.array([[1, 1, 0, 2]], np.int32)
+        >>> evaluate(labels, labels).means()["pq"]["mean"]
+        1.0
+    """
+    if isinstance(pred, str | Path) and isinstance(truth, str | Path):
+        return evaluate_files(Path(pred), Path(truth), mpp=mpp)
+    if isinstance(pred, str | Path) or isinstance(truth, str | Path):
+        raise InputError("evaluate: one side is a path. Read it first: nucleate.read, read_labels.")
+    stated = [mpp, *(side.frame.mpp for side in (pred, truth) if isinstance(side, Instances))]
+    known = [check_mpp(value) for value in stated if value is not None]
+    if known and max(known) > min(known) * (1 + SAME_MPP):
+        raise InputError(
+            f"evaluate: {min(known):g} and {max(known):g} um/px. Compare images of one resolution."
+        )
+    pred, truth = (
+        side.to_labels() if isinstance(side, Instances) else side for side in (pred, truth)
+    )
+    radius = DETECTION_RADIUS_UM / known[0] if known else None
+    return Report([score_labels(truth, pred, name="image", radius_px=radius)], {})
 
 
 def evaluate_files(

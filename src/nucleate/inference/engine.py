@@ -6,23 +6,27 @@ Everything inside works on the model's pixel grid (the working grid: the asked g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.cards import ModelCard
-from nucleate.errors import InputError
+from nucleate.errors import ConfigError, InputError
 from nucleate.features import neighbourhood, no_nuclei
 from nucleate.geometry.outlines import centroids_xy
-from nucleate.inference.backends import Model
-from nucleate.inference.loading import load_model
+from nucleate.inference.backends import Model, Precision
+from nucleate.inference.loading import Device, load_model
 from nucleate.inference.merge import stitch
 from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
 from nucleate.inference.tiling import plan
+from nucleate.models.card import DEFAULT_MODEL
+from nucleate.postprocess import complete_thresholds
+from nucleate.quality.tissue import SLIDE_PIXELS, survey
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
@@ -54,42 +58,84 @@ class Found:
 
 
 def segment(
-    source: str | Path | NDArray[Any] | Image | Source,
+    image: str | Path | NDArray[Any] | Image | Source,
     model: Model | str | Path | None = None,
     mpp: float | None = None,
-    options: EngineOptions | None = None,
     *,
+    device: Device = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    threads: int = 0,
+    thresholds: dict[str, float] | None = None,
+    tissue_mask: bool | None = None,
+    tile_px: int = 1536,
+    progress: bool | Callable[[int, int], None] = False,
     override_mpp: bool = False,
 ) -> Instances:
-    """Find all nuclei of a picture or slide.
+    """Find all nuclei of an image or slide.
 
     Args:
-        source: path of a picture or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
+        image: path of an image or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
             with or without opacity; PIL image; or an open source.
         model: a loaded model, or the name or folder of one; None takes the bundled default.
-        mpp: micrometres per pixel of a source that states none; None takes what it states.
-        options: tile size and batch.
-        override_mpp: whether `mpp` counts although the source states another value.
+        mpp: micrometres per pixel of an image that states none; None takes what it states.
+        device: where a model that is not loaded yet runs, see `load_model`.
+        precision: likewise.
+        threads: likewise.
+        thresholds: of the decoder, in place of those of the model's card; others stay.
+        tissue_mask: whether to skip background, pen marks and folds; None skips them from 100
+            megapixels on, as the command does.
+        tile_px: largest edge of a tile, in pixels at the model's resolution.
+        progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
+        override_mpp: whether `mpp` counts although the image states another value.
 
     Returns:
         The nuclei, in level-0 pixels, sorted from top to bottom, with features.
 
     Raises:
-        InputError: the source cannot be read, states no mpp and none is given, or states another.
+        InputError: the image cannot be read, states no mpp and none is given, or states another.
         ModelError: the model cannot be loaded.
+        ConfigError: an unknown threshold, or where to run a model that is loaded already.
 
     Example:
         >>> blank = np.full((64, 64, 3), 255, np.uint8)
         >>> len(segment(blank, mpp=0.25))
         0
     """
-    ready = (
-        model
-        if isinstance(model, Model)
-        else (load_model() if model is None else load_model(model))
-    )
-    chosen = options or EngineOptions()
-    return find_nuclei(_opened(source), ready, mpp, chosen, override_mpp=override_mpp).nuclei
+    if not isinstance(model, Model):
+        name = DEFAULT_MODEL if model is None else model
+        ready = load_model(name, device, "auto", precision, threads)
+    elif (device, precision, threads) != ("auto", "auto", 0):
+        raise ConfigError(
+            "segment: the model is loaded already. Pass device, precision and threads to "
+            "load_model."
+        )
+    else:
+        ready = model
+    if thresholds is not None:
+        card = ready.card
+        chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
+        ready = Model(replace(card, thresholds=chosen), ready.backend)
+    source, options = _opened(image), EngineOptions(tile_px)
+    with _told(progress) as tell:
+        found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
+    return found.nuclei
+
+
+@contextmanager
+def _told(
+    progress: bool | Callable[[int, int], None],
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Give what is told of the tiles: nothing, the caller's function, or a bar."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield None
+    else:
+        from rich.progress import Progress
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task("tiles", total=None)
+            yield lambda done, tiles: bar.update(task, completed=done, total=tiles)
 
 
 def _opened(source: object) -> Source:
@@ -99,7 +145,7 @@ def _opened(source: object) -> Source:
     if isinstance(source, list | tuple):
         raise InputError(
             f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
-            "use nucleate.slides.segment_many.segment_files for many files."
+            "use segment_files for many files."
         )
     if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
         return cast("Source", source)
@@ -113,8 +159,12 @@ def find_nuclei(
     options: EngineOptions,
     progress: Callable[[int, int], None] | None = None,
     override_mpp: bool = False,
+    tissue_mask: bool | None = None,
 ) -> Found:
-    """Find all nuclei of an open source; `progress` is told (tiles done, tiles in all).
+    """Find all nuclei of an open source; `progress` is given (tiles done, tiles in all).
+
+    Without tissue, the parts of a slide that are background, pen or fold are skipped, if
+    `tissue_mask` says so; None says so from 100 megapixels on.
 
     Raises:
         InputError: the source cannot be read, states no mpp and none is given, or states another.
@@ -123,6 +173,11 @@ def find_nuclei(
     reader = as_reader(source, card, mpp, override_mpp)
     grid = reader.grid(card.mpp)
     tiles = plan(grid.width, grid.height, options.tile_px, card.halo_px, card.align_px)
+    tissue = None
+    if source.width * source.height >= SLIDE_PIXELS if tissue_mask is None else tissue_mask:
+        tissue = survey(reader).tissue
+        level0_per_px = 1 / grid.asked_per_level0
+        tiles = [tile for tile in tiles if tissue.touches(tile.core, level0_per_px)]
     colours = stain_transform(source, card)
     parts = []
     with workers(options) as pools:
@@ -136,6 +191,9 @@ def find_nuclei(
     if not len(joined):
         return Found(no_nuclei(frame_of(reader), tuple(card.classes)), cut, colours.note)
     nuclei = to_level0(joined, frame_of(reader), grid.asked_per_level0)
+    if tissue is not None:
+        nuclei = nuclei.take(tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets)))
+        nuclei = replace(nuclei, ids=np.arange(1, len(nuclei) + 1, dtype=np.int64))
     return Found(with_neighbourhood(nuclei), cut, colours.note)
 
 

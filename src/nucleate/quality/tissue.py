@@ -17,6 +17,7 @@ from nucleate.types import Bool, Float64, UInt8
 UM_PER_PX = 8.0  # of the mask: the size of a nucleus
 _STRIP = 512  # rows that are worked on at once
 _SHOWN_PX = 1000  # longer edge of what is kept to be shown
+SLIDE_PIXELS = 100_000_000  # an image of this size is a slide: tissue is looked for first
 _SMALLEST_UM2 = 4_000.0  # smaller pieces are dust
 _SEAM_UM = 24.0  # tissue reaches this far beyond what the mask finds, for pale edges
 # of the channel that absorbs least (flat tissue was seen to reach 1.4), and of all channels over

@@ -17,8 +17,23 @@ def write_spatialdata(path: Path, found: NucleiFile) -> None:
     """Write the nuclei as SpatialData: shapes in pixels and micrometres, and a table of features.
 
     Raises:
+        InputError: there are no nuclei.
         NucleateError: the extra `export` is not installed.
         OutputError: it cannot be written.
+    """
+    whole = as_spatialdata(found)
+    with atomic_folder(path) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries, about each other
+        folder.rmdir()  # it wants to make it itself
+        whole.write(folder)
+
+
+def as_spatialdata(found: NucleiFile) -> Any:  # noqa: ANN401
+    """Return the nuclei of a file as a SpatialData in memory.
+
+    Raises:
+        InputError: there are no nuclei.
+        NucleateError: the extra `export` is not installed.
     """
     spatialdata: Any = optional("spatialdata", "export")
     geopandas: Any = optional("geopandas", "export")
@@ -52,8 +67,4 @@ def write_spatialdata(path: Path, found: NucleiFile) -> None:
         obsm={"spatial": frame[["x", "y"]].to_numpy(np.float32)},
     )
     table = TableModel.parse(table, region="nuclei", region_key="region", instance_key="id")
-    whole = spatialdata.SpatialData(shapes={"nuclei": shapes}, tables={"features": table})
-    with atomic_folder(path) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, about each other
-        folder.rmdir()  # it wants to make it itself
-        whole.write(folder)
+    return spatialdata.SpatialData(shapes={"nuclei": shapes}, tables={"features": table})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nucleate.slides.cluster import Cluster
 
 
-def segment_files(
+def run_batch(
     sources: Sequence[Path | str],
     out: Path | str,
     model: Model,

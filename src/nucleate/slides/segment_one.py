@@ -16,7 +16,7 @@ from nucleate.errors import ConfigError, InputError, OutputError, explain_os_err
 from nucleate.features import COLUMNS
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import as_reader, frame_of, stain_transform
-from nucleate.quality.tissue import Survey, Tissue, survey
+from nucleate.quality.tissue import SLIDE_PIXELS, Survey, Tissue, survey
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
 from nucleate.results.formats import EXPORTERS
@@ -40,7 +40,7 @@ from nucleate.stain.normalise import Transform
 from nucleate.types import Float32, Instances
 
 _LARGE_PIXELS = 25_000_000  # from here on a PNG of an overlay takes seconds
-RASTER_PIXELS = 100_000_000  # a picture of this size is a slide: tissue first, and no other files
+RASTER_PIXELS = SLIDE_PIXELS  # tissue first, and no other files
 _SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
 STAGES = ("read", "network", "decode", "write")
 _COLLECTED = "nuclei.parquet"

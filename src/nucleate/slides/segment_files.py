@@ -1,0 +1,79 @@
+"""The command `nucleate segment` in Python, with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nucleate.errors import ConfigError
+from nucleate.inference.backends import Model, Precision
+from nucleate.inference.loading import Device, load_model
+from nucleate.inference.pipeline import EngineOptions
+from nucleate.models.card import DEFAULT_MODEL
+from nucleate.slides.find_sources import expand_sources
+from nucleate.slides.outputs import BatchOptions
+from nucleate.slides.segment_many import run_batch
+
+
+def segment_files(
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    model: Model | str | Path = DEFAULT_MODEL,
+    mpp: float | None = None,
+    *,
+    formats: Sequence[str] | None = None,
+    resume: bool = False,
+    tissue_mask: bool = True,
+    device: Device = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    threads: int = 0,
+    tile_px: int = 1536,
+    override_mpp: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Segment files, folders, globs and URLs, and write the results of each into a folder.
+
+    Args:
+        sources: one or several files, folders, globs or URLs.
+        out: folder of all results, or its URL.
+        model: a loaded model, or the name or folder of one.
+        mpp: micrometres per pixel of files that state none.
+        formats: what to write besides Parquet; None for what suits the size of each source.
+        resume: skip what an earlier call has finished.
+        tissue_mask: whether to skip background, pen marks and folds of slides.
+        device: where a model that is not loaded yet runs, see `load_model`.
+        precision: likewise.
+        threads: likewise.
+        tile_px: largest edge of a tile, in pixels at the model's resolution.
+        override_mpp: whether `mpp` counts although a file states another value.
+        tell: is given one line per source.
+
+    Returns:
+        One row per source, as in `summary.json`: source, status, nuclei, files, seconds, notes. A
+        source that fails has the status "failed" and an error, and does not stop the others.
+
+    Raises:
+        InputError: nothing to segment.
+        ConfigError: an unknown format, or where to run a model that is loaded already.
+        NucleateError: every source failed.
+
+    Example:
+        >>> segment_files("no/such/folder", "out")
+        Traceback (most recent call last):
+        nucleate.errors.InputError: no/such/folder: there is no such file. Check the path.
+    """
+    patterns = [sources] if isinstance(sources, str | Path) else list(sources)
+    found = expand_sources(patterns, out)
+    if not isinstance(model, Model):
+        model = load_model(model, device, "auto", precision, threads)
+    elif (device, precision, threads) != ("auto", "auto", 0):
+        raise ConfigError(
+            "segment_files: the model is loaded already. Pass device, precision and threads to "
+            "load_model."
+        )
+    chosen = None if formats is None else tuple(formats)
+    engine = EngineOptions(tile_px)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
+    rows: list[dict[str, Any]] = run_batch(found, out, model, options, tell)["sources"]
+    return rows
