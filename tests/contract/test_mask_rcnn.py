@@ -86,6 +86,7 @@ def test_losses_are_there_in_evaluation_and_change_nothing():
     assert not any(part.training for part in network.modules())
 
 
+@pytest.mark.slow
 def test_it_learns_one_picture():
     """A few steps on one picture halve the losses that chance does not decide."""
     network = _network(regions=64).train()
@@ -196,7 +197,7 @@ def test_enlarging_keeps_the_coordinates():
     "changes",
     [
         {"enlarge": 1.5},
-        {"norm": "batch", "min_score": 0.6},
+        pytest.param({"norm": "batch", "min_score": 0.6}, marks=pytest.mark.slow),
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"min_score": 0.6}, marks=pytest.mark.slow),
     ],

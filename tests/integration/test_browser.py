@@ -193,7 +193,7 @@ def test_a_region_counts_what_duckdb_counts(result, visit, tmp_path):
             page.click("#save-geojson")
         assert saved.value.suggested_filename == "a.geojson"
         text = saved.value.path().read_text(encoding="utf-8")
-        assert text.count('"type": "Feature"') == ask(parquet, where)
+        assert text.count('"type":"Feature"') == ask(parquet, where)
         with page.expect_download() as saved:
             page.click("#save-png")
         with Image.open(saved.value.path()) as drawn:

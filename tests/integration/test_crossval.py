@@ -126,6 +126,7 @@ def test_resuming_between_folds_gives_the_same(tree, done, tmp_path):
     assert plain(again) == plain(summary)
 
 
+@pytest.mark.slow
 def test_killed_inside_a_fold_and_resumed(tree, done, tmp_path, monkeypatch, nucleate):
     out = tmp_path / "cv"
     words = ["crossval", "tiny.yaml", "-o", str(out)]
@@ -167,6 +168,7 @@ def test_a_damaged_checkpoint_or_model_is_named(tree, done, tmp_path):
         cross_validate(_recipe(tree), tree[0], copy, CrossvalOptions(resume=True))
 
 
+@pytest.mark.slow
 def test_folds_in_processes_of_their_own_give_the_same(tree, done, tmp_path, monkeypatch):
     monkeypatch.chdir(tree[0])
     copy = tmp_path / "cv"

@@ -194,6 +194,7 @@ def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, pai
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
+@pytest.mark.slow
 def test_decoding_in_processes_is_the_same(tmp_path):
     path = tmp_path / "a.tif"
     write_slide(path, 1800, 1500, tissue_block())

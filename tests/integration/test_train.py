@@ -324,6 +324,7 @@ def test_starting_from_a_model_that_does_not_fit_is_refused(run, tree, tmp_path,
         train_recipe(recipe, tree, tmp_path / "next")
 
 
+@pytest.mark.slow
 def test_imagenet_weights_that_cannot_be_reached(tree, tmp_path, monkeypatch):
     from segmentation_models_pytorch import encoders
 

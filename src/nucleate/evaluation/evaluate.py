@@ -49,6 +49,7 @@ def evaluate(
         InputError: sizes or resolutions differ; arrays on one side, files on the other.
 
     Example:
+        >>> import numpy as np
         >>> labels = np.array([[1, 1, 0, 2]], np.int32)
         >>> evaluate(labels, labels).means()["pq"]["mean"]
         1.0
