@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from timing import fastest
+from timing import cpu_name, fastest
 
 from nucleate.datasets.base import Entry
 from nucleate.datasets.loading import list_entries
@@ -63,7 +63,12 @@ def main() -> None:
         rows[name] = {key: round(value, 2) for key, value in row.items()}
         print(name, rows[name])
     if out is not None:
-        content = {"command": "python benchmarks/shards.py", "pictures": PICTURES, "edge": EDGE}
+        content = {
+            "command": "python benchmarks/shards.py",
+            "machine": cpu_name(),
+            "pictures": PICTURES,
+            "edge": EDGE,
+        }
         out.write_text(json.dumps(content | {"rows": rows}, indent=1) + "\n")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -28,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 OUT = ROOT / "docs" / "results" / "slides.json"
 
+from benchmarks.timing import cpu_name  # noqa: E402
 from tests.synthetic_slide import (  # noqa: E402
     glass_with_tissue,
     painted_block,
@@ -340,7 +340,7 @@ def main(part: str, *words: str) -> None:
         "command": f"python benchmarks/slides.py {part}" + (" FOLDER" if words else ""),
         "commit": git_commit(),
         "cores": os.cpu_count(),
-        "machine": platform.machine(),
+        "machine": cpu_name(),
         "memory_of_this_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "found": found,
     }

@@ -8,7 +8,6 @@ Needs scikit-image (extra dev). Every figure is the median of several repetition
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from skimage.segmentation import watershed as reference_watershed
+from timing import cpu_name
 
 from nucleate import load_model
 from nucleate.features import nucleus_features
@@ -83,7 +83,7 @@ def main():
     )  # fmt: skip
     result = {
         "command": "python benchmarks/stages.py",
-        "machine": f"{platform.machine()}, one thread, {model.backend.about}",
+        "machine": f"{cpu_name()}, one thread, {model.backend.about}",
         "nuclei": int(labels.max()),
         "tile": list(tile.shape[:2]),
         "seconds": {k: round(v, 5) for k, v in stages.items()},

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import fastest
+from timing import cpu_name, fastest
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
 from nucleate.readers.images import read_image
@@ -55,7 +54,7 @@ def main() -> None:
     content = {
         "command": "python benchmarks/stain.py",
         "tile": list(tile.shape[:2]),
-        "machine": platform.machine(),
+        "machine": cpu_name(),
         "methods": rows,
     }
     if out is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from timing import cpu_name
 
 from nucleate.environment import git_commit
 from nucleate.models.card import INT8, ONNX, find_model, read_card
@@ -78,6 +79,7 @@ def main(name: str) -> None:
             best[key] = min(best.get(key, took), took)
             print(f"{key:50s} {took:.1f}", flush=True)
     told = {
+        "machine": cpu_name(),
         "command": "python benchmarks/streams.py" + (f" {name}" if name != "mtl-small" else ""),
         "commit": git_commit(), "model": name, "file": file.name, "cores": os.cpu_count(),
         "ms_per_megapixel": {key: round(took, 1) for key, took in best.items()},

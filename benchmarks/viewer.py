@@ -19,6 +19,7 @@ from statistics import median
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
+from timing import cpu_name
 
 from nucleate.environment import git_commit
 from nucleate.results.parquet import writer
@@ -118,6 +119,7 @@ def main() -> None:
             browser.close()
             server.terminate()
     told = {
+        "machine": cpu_name(),
         "command": "python benchmarks/viewer.py", "commit": git_commit(), "nuclei": count,
         "seconds_to_open_the_table": round(opened, 2),
         "seconds_from_load_to_first_paint": round(median(paints), 2),

@@ -9,6 +9,7 @@ of, with sizes, and fails if all of it together is larger than 60 MiB.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / ".gpu"
-LIMIT_MIB = 60
+LIMIT_MIB, DATA_MIB = 60, 20
 WHEELS = (
     "annotated-types", "defusedxml", "faster-coco-eval", "lapx", "openslide-bin",
     "openslide-python", "pydantic", "pydantic-core", "roifile", "segmentation-models-pytorch",
@@ -81,6 +82,42 @@ def write_images(folder: Path, data: Path) -> None:
         cv2.imwrite(str(folder / f"{entry.name}.labels.png"), sample.labels.astype(np.uint16))
 
 
+def pack_recipe(recipe_file: Path, data: Path, pack: Path) -> None:
+    """Write a recipe and its data for training: images as JPEG, labels as 16-bit PNG, in folders.
+
+    The patient stands at the start of each name, so that splits never cut one.
+    """
+    from nucleate.config import dump_recipe, load_recipe
+    from nucleate.datasets.loading import list_entries
+
+    recipe = load_recipe(recipe_file)
+    sets = []
+    for number, one in enumerate(recipe.data.sets):
+        folder = pack / "data" / f"set{number}"
+        for part in ("images", "labels"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        for entry in list_entries(one.name, data / one.path, one.options):
+            if entry.test_only:
+                raise SystemExit(f"{entry.name}: is for testing only. Remove it from the recipe.")
+            sample = entry.read()
+            name = re.sub(r"[^\w.-]+", "-", f"{sample.group}__{sample.name}")
+            bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+            jpeg = [cv2.IMWRITE_JPEG_QUALITY, 90]
+            cv2.imwrite(str(folder / "images" / f"{name}.jpg"), bgr, jpeg)
+            labels = np.asarray(sample.labels).astype(np.uint16)
+            cv2.imwrite(str(folder / "labels" / f"{name}.png"), labels)
+        changes = {
+            "name": "folder", "path": f"set{number}", "title": one.title or one.path,
+            "options": {"mpp": recipe.data.mpp, "group": "^(.*?)__"},
+        }  # fmt: skip
+        sets.append(one.model_copy(update=changes))
+    size = sum(path.stat().st_size for path in (pack / "data").rglob("*") if path.is_file())
+    if size > DATA_MIB << 20:
+        raise SystemExit(f"the data take {size >> 20} MiB, more than {DATA_MIB}. Use fewer sets.")
+    changed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sets": sets})})
+    (pack / "recipe.yaml").write_text(dump_recipe(changed), encoding="utf-8")
+
+
 def carried() -> dict[str, float]:
     """Return what would travel and its size in MiB: `.gpu`, file by file, and all tracked files."""
     tracked = subprocess.run(
@@ -99,7 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--python", default="3.12", help="Version on the machine with the GPU.")
+    parser.add_argument("--train", type=Path, help="A recipe to train with the time that is left.")
     options = parser.parse_args()
+    if options.train is not None:
+        pack_recipe(options.train, options.data, PACK)
     fetch_wheels(PACK / "wheels", options.python)
     write_images(PACK / "images", options.data)
     sizes = carried()

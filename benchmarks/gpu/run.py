@@ -77,7 +77,7 @@ def machine(device: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the parts one after the other; a part that fails is written down, the next one runs."""
-    from benchmarks.gpu import check, measure
+    from benchmarks.gpu import check, measure, train
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--started", type=float, default=time.time(), help="Unix time.")
     parser.add_argument(
-        "--parts", default="check,resume,network,slides", help="Which, comma-separated."
+        "--parts", default="check,resume,network,slides,train", help="Which, comma-separated."
     )
     options = parser.parse_args()
     end = options.started + options.seconds
@@ -98,6 +98,7 @@ def main() -> None:
         "resume": check.killed_and_resumed,
         "network": measure.network,
         "slides": measure.slides,
+        "train": train.train,
     }
     failed = []
     for name in options.parts.split(","):

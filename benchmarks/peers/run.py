@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,9 @@ from nucleate.models.card import bundled_models, find_model, read_card
 from nucleate.types import Sample
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from timing import cpu_name  # noqa: E402
+
 ROOT = HERE.parents[1]
 OUT = ROOT / "docs" / "results" / "peers.json"
 TEST = "MoNuSeg/MoNuSegTestData.zip"
@@ -248,7 +250,7 @@ def main(options: argparse.Namespace) -> None:
     told = {
         "command": f"python benchmarks/peers/run.py DATA VENVS{' --test' if options.test else ''}",
         "commit": git_commit(), "rounds": ROUNDS, "minutes": options.minutes,
-        "machine": platform.machine(), "rows": rows,
+        "machine": cpu_name(), "rows": rows,
     }  # fmt: skip
     OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -131,6 +131,11 @@ def page(results: dict[str, dict]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _cpu(found: dict) -> str:
+    """Return what something was timed on."""
+    return found.get("machine", "a CPU that was not recorded")
+
+
 def read(name: str) -> dict | None:
     """Return a results file, None where it was not made yet."""
     path = RESULTS / name
@@ -198,7 +203,8 @@ def stain_speed() -> str:
         own = f"{m['whole_ms']:.0f} | {m['apply_ms']:.1f}"
         rows.append(f"| {method} | {own} | {theirs} | {ratio} | {alike} |")
     return (
-        f"\n## Speed of the stain normalisers\n\n`{found['command']}`, one thread, a tile of "
+        f"\n## Speed of the stain normalisers\n\n`{found['command']}` "
+        f"on {_cpu(found)}, one thread, a tile of "
         f"{found['tile'][1]} × {found['tile'][0]} pixels. The estimate is made once per picture or "
         "slide, the change per tile. Read the ratio: the machine is shared. The difference is to "
         "torchstain (numpy), with `as_published`, in grey levels, mean over pixels.\n\n"
@@ -217,7 +223,8 @@ def shards_speed() -> str:
         for name, m in found["rows"].items()
     ]
     return (
-        f"\n## Reading prepared pictures back\n\n`{found['command']}`: {found['pictures']} "
+        f"\n## Reading prepared pictures back\n\n`{found['command']}` "
+        f"on {_cpu(found)}: {found['pictures']} "
         f"pictures of {found['edge']}² with labels; nucleate's reader also turns z-scores back "
         "into bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
         + "\n".join(rows)
@@ -236,7 +243,8 @@ def streams() -> str:
         for way, took in found["ms_per_megapixel"].items()
     ]
     return (
-        f"\n## Tiles, batches, streams\n\n`{found['command']}` (commit {found['commit']}): "
+        f"\n## Tiles, batches, streams\n\n`{found['command']}` "
+        f"on {_cpu(found)} (commit {found['commit']}): "
         f"{found['file']} of {found['model']}, {found['cores']} cores.\n\n"
         "| way | ms per megapixel | of the best |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
@@ -252,7 +260,8 @@ def viewer() -> str:
         for m in found["dragged"].values()
     ]
     return (
-        f"\n## The page of nucleate view\n\n`{found['command']}` (commit {found['commit']}): "
+        f"\n## The page of nucleate view\n\n`{found['command']}` "
+        f"on {_cpu(found)} (commit {found['commit']}): "
         f"{found['nuclei']:,} nuclei, Chromium with software rendering. The table is opened in "
         f"{found['seconds_to_open_the_table']} s, the command's start included; nuclei are there "
         f"{found['seconds_from_load_to_first_paint']} s after the page has loaded; the server has "
