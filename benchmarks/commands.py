@@ -38,8 +38,9 @@ OUT = ROOT / "docs" / "results" / "commands.json"
 TILES, MODEL, MPP, SLIDE_PX, NETWORK_PX = 14, "mtl-small", 0.25, 8192, 1536
 DEFAULT, LABELS = "nucleate, all default formats", "nucleate, labels"
 IN_PROCESS = """
-import json, sys, time
+import sys, time
 from pathlib import Path
+import numpy as np
 from PIL import Image
 from nucleate import load_model, segment
 from nucleate.geometry.outlines import paint
@@ -53,6 +54,7 @@ print((time.perf_counter() - begun) / len(images))
 """
 NETWORK = """
 import sys, time
+import numpy as np
 from PIL import Image
 from nucleate import load_model
 model = load_model(sys.argv[2], device="cpu", threads=1)
@@ -175,6 +177,7 @@ def main(options: argparse.Namespace) -> None:
         "cpu": cpu_name(),
         "rounds": options.rounds,
         "stardist_minutes": options.minutes,
+        "stardist_thresholds": (weights / "thresholds.json").read_text(encoding="utf-8").strip(),
         "seconds_per_image": {name: [round(v, 4) for v in vs] for name, vs in seconds.items()},
         "slide": whole,
     }

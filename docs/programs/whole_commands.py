@@ -22,7 +22,7 @@ def page() -> str:
             f"`{told['command']}` (commit {told['commit']}), one core of {told['cpu']}. Images of "
             "1000 × 1000 pixels, read from and written to disk; seconds per image, start-up taken "
             f"out; median of {told['rounds']} rounds in turns. StarDist was trained for "
-            f"{told['stardist_minutes']:g} minutes.\n"
+            f"{told['stardist_minutes']:g} minutes; thresholds: {told['stardist_thresholds']}.\n"
         ),
         "| | seconds per image | against one process | StarDist takes |",
         "|---|---|---|---|",

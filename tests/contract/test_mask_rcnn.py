@@ -196,7 +196,7 @@ def test_enlarging_keeps_the_coordinates():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"enlarge": 1.5},
+        pytest.param({"enlarge": 1.5}, marks=pytest.mark.slow),
         pytest.param({"norm": "batch", "min_score": 0.6}, marks=pytest.mark.slow),
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"min_score": 0.6}, marks=pytest.mark.slow),

@@ -67,6 +67,7 @@ def test_a_result_opens_as_labels_with_features(result):
     assert {str(unit) for unit in layer.units} == {"micrometer"}
 
 
+@pytest.mark.slow
 def test_outlines_lie_on_the_labels(result):
     found = open_nuclei(result).read()
     data, options, kind = layers.outline_layer(found, "a")

@@ -350,6 +350,7 @@ def test_damage_inside_of_a_region_is_one_sentence_and_mended(
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
+@pytest.mark.slow
 def test_a_new_run_after_an_older_one_goes_on_with_its_own(
     tmp_path, oracle, painted_slide, monkeypatch
 ):
