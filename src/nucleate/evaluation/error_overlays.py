@@ -36,8 +36,8 @@ def outlined(
 ) -> UInt8:
     """Return a picture, or a window of it, with the outlines of all true and predicted nuclei.
 
-    True outlines take the colour of their fate (`metrics.errors`), which is that in the whole
-    picture; predictions are thin and grey, spurious ones black.
+    True outlines take the colour of their fate (`metrics.nucleus_errors`), which is that in the
+    whole picture; predictions are thin and grey, spurious ones black.
 
     Args:
         image: uint8 (H, W, 3), RGB.

@@ -1,7 +1,7 @@
 """One picture in memory: its tiles through the pipeline, stitched, in level-0 pixels.
 
 Everything inside works on the model's pixel grid (the working grid: the asked grid of
-`io.grids.Grid` at the model's mpp); what comes out is in level-0 pixels.
+`readers.reader.Grid` at the model's mpp); what comes out is in level-0 pixels.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.cards import ModelCard
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import InputError
 from nucleate.features import neighbourhood, no_nuclei
 from nucleate.geometry.outlines import centroids_xy
 from nucleate.inference.backends import Model, Precision
-from nucleate.inference.loading import Device, load_model
+from nucleate.inference.loading import Device, ready_model
 from nucleate.inference.merge import stitch
 from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
 from nucleate.inference.tiling import plan
-from nucleate.models.card import DEFAULT_MODEL
 from nucleate.postprocess import complete_thresholds
 from nucleate.quality.tissue import SLIDE_PIXELS, survey
 from nucleate.readers.array import ArraySource
@@ -101,16 +100,7 @@ def segment(
         >>> len(segment(blank, mpp=0.25))
         0
     """
-    if not isinstance(model, Model):
-        name = DEFAULT_MODEL if model is None else model
-        ready = load_model(name, device, "auto", precision, threads)
-    elif (device, precision, threads) != ("auto", "auto", 0):
-        raise ConfigError(
-            "segment: the model is loaded already. Pass device, precision and threads to "
-            "load_model."
-        )
-    else:
-        ready = model
+    ready = ready_model(model, device, precision, threads)
     if thresholds is not None:
         card = ready.card
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})

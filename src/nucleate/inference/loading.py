@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from nucleate.errors import ModelError, optional
+from nucleate.errors import ConfigError, ModelError, optional
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.ensembles import ensemble
 from nucleate.inference.openvino_backend import OpenVinoBackend
@@ -76,6 +76,29 @@ def load_model(
         )
     file = trusted_file(folder, card, INT8 if precision == "int8" else ONNX)
     return Model(card, OpenVinoBackend(file, card, precision, threads))
+
+
+def ready_model(
+    model: Model | str | Path | None,
+    device: Device,
+    precision: Precision | Literal["auto"],
+    threads: int,
+) -> Model:
+    """Return a model that is loaded already as it is, or load one by its name or folder.
+
+    Raises:
+        ConfigError: the model is loaded already, but where to run it is given too.
+        ModelError: it cannot be loaded.
+    """
+    if not isinstance(model, Model):
+        name = DEFAULT_MODEL if model is None else model
+        return load_model(name, device, "auto", precision, threads)
+    if (device, precision, threads) != ("auto", "auto", 0):
+        raise ConfigError(
+            f"Model {model.card.name!r} is loaded already. Pass device, precision and threads to "
+            "load_model."
+        )
+    return model
 
 
 def cuda_count() -> int:

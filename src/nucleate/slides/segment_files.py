@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nucleate.errors import ConfigError
 from nucleate.inference.backends import Model, Precision
-from nucleate.inference.loading import Device, load_model
+from nucleate.inference.loading import Device, ready_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.models.card import DEFAULT_MODEL
 from nucleate.slides.find_sources import expand_sources
@@ -65,15 +64,9 @@ def segment_files(
     """
     patterns = [sources] if isinstance(sources, str | Path) else list(sources)
     found = expand_sources(patterns, out)
-    if not isinstance(model, Model):
-        model = load_model(model, device, "auto", precision, threads)
-    elif (device, precision, threads) != ("auto", "auto", 0):
-        raise ConfigError(
-            "segment_files: the model is loaded already. Pass device, precision and threads to "
-            "load_model."
-        )
+    ready = ready_model(model, device, precision, threads)
     chosen = None if formats is None else tuple(formats)
     engine = EngineOptions(tile_px)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
-    rows: list[dict[str, Any]] = run_batch(found, out, model, options, tell)["sources"]
+    rows: list[dict[str, Any]] = run_batch(found, out, ready, options, tell)["sources"]
     return rows

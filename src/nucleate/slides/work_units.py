@@ -2,7 +2,7 @@
 
 A region is a block of tiles. What its tiles find is stitched and written under a final name at
 once; the edges, which the neighbours see too, stand in a row group of their own, so that seams can
-be closed without reading the rest (`inference.assemble`).
+be closed without reading the rest (`slides.merge_units`).
 """
 
 from __future__ import annotations
