@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w-]+\.yaml)\b")
 _TRAIN = {
-    "steps": 4, "validate_every": 2, "batch": 2, "warmup_steps": 2, "workers": 0,
+    "steps": 2, "validate_every": 2, "batch": 2, "warmup_steps": 2, "workers": 0,
     "precision": "fp32", "device": "cpu",
 }  # fmt: skip
 _PRETEXT = {
@@ -130,15 +130,17 @@ def make_world(folder: Path) -> Path:
 
 
 def shortened(text: str) -> str:
-    """Return a recipe as YAML, cut to 4 steps of a tiny network; what is none stays as it is."""
+    """Return a recipe as YAML, cut to 2 steps of a tiny network; what is none stays as it is."""
     recipe: dict[str, Any] = yaml.safe_load(text)
     if "starts" in recipe:  # a study: two starts, all pictures, one seed
         recipe |= {"starts": dict([*recipe["starts"].items()][:2]), "fractions": [1], "seeds": [1]}
     elif "train" not in recipe:
         return text
     else:
-        recipe["train"] |= _TRAIN
+        recipe["train"] |= _TRAIN | ({"crop_px": 64} if "heads" in recipe else {})
         recipe["data"]["validation"] = 0.4
+        if recipe.get("crossval", {}).get("scheme", "kfold") == "kfold" and "heads" in recipe:
+            recipe.setdefault("crossval", {})["folds"] = 2
         model = recipe.get("model", {})
         if "from" in recipe.get("init", {}):  # a bundled model, whose widths a tiny network lacks
             del recipe["init"]

@@ -1,6 +1,6 @@
 """Every block of code in README and documentation runs, on small generated data.
 
-Trainings are cut to 4 steps of a tiny network; installing is what `.ci/run` does. A command that
+Trainings are cut to 2 steps of a tiny network; installing is what `.ci/run` does. A command that
 several pages name runs once: the later pages get the files that it wrote.
 """
 

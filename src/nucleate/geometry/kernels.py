@@ -1,7 +1,8 @@
 """The few loops that neither numpy nor OpenCV can express, compiled by numba.
 
 Nothing here validates: the callers do (`labels.py`, `postprocess.py`, `features.py`). Importing
-this module costs half a second, so it is imported inside the functions that need it.
+this module costs half a second, so it is imported inside the functions that need it. Loops copy
+element by element: assigning a slice makes numba compile the text of an error, 5 s at a first start.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
                 ends[piece + 1] += 1
     for i in range(n + 1):
         ends[i + 1] = ends[i] + (ends[i + 1] if several[i] else 0)
-    begins = ends[:-1].copy()
+    begins = ends.copy()
     seeds = np.empty(ends[n + 1], np.int64)  # of each piece with several markers, row by row
     labels = np.zeros((height + 2) * wide, np.int32)  # -1 is free
     level_of = np.empty((height + 2) * wide, np.uint8)
@@ -103,7 +104,9 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
     tail = np.full(257, -1, np.int32)
     sides = (-wide, -1, 1, wide)
     near = np.empty(4, np.int64)
-    for piece in np.flatnonzero(several):
+    for piece in range(1, n + 1):
+        if not several[piece]:
+            continue
         level, fresh = 256, seeds[ends[piece] : ends[piece + 1]]
         while True:
             for at in fresh:
@@ -173,7 +176,9 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     wide = width + 2
     padded = np.zeros((height + 2, wide), np.int32)
-    padded[1:-1, 1:-1] = labels
+    for y in range(height):
+        for x in range(width):
+            padded[y + 1, x + 1] = labels[y, x]
     corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), where pieces are 8-connected
     cracks = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
@@ -250,7 +255,8 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
         while there:
             if used + 2 > len(out):
                 larger = np.empty((2 * len(out), 2), np.float32)
-                larger[:used] = out[:used]
+                for i in range(used):
+                    larger[i, 0], larger[i, 1] = out[i, 0], out[i, 1]
                 out = larger
             middle_x, middle_y = x + 0.5 * step_x[way], y + 0.5 * step_y[way]
             if used - begin >= 2:  # drop the previous vertex when it lies on a straight run
@@ -329,7 +335,9 @@ def nucleus_sums(labels, image, density, to_stains, n, bins, densest):  # type: 
     first = np.zeros((n, 2), np.int64)
     stain = np.empty((256, 3, 2), np.float32)
     for byte in range(256):
-        stain[byte] = density[byte] * to_stains
+        for channel in range(3):
+            for which in range(2):
+                stain[byte, channel, which] = density[byte] * to_stains[channel, which]
     per_level = np.float32(bins / densest)
     for y in range(height):
         above, below = max(y - 1, 0), min(y + 1, height - 1)

@@ -230,7 +230,7 @@ class RunFolder:
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)
         with atomic(self.path / "curves.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+            figure.savefig(temporary, format="png", dpi=100)
 
     def _manifest(self) -> dict[str, Any]:
         path = self.path / "checkpoints" / "manifest.json"
