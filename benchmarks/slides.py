@@ -210,18 +210,18 @@ def exported(largest: Path) -> dict[str, Any]:
 def speed(folder: Path) -> dict[str, Any]:
     """How far the engine is from its slowest stage alone."""
     from nucleate import load_model
-    from nucleate.inference.engine import as_reader
+    from nucleate.inference.inputs import as_reader
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.inference.units import plan_units
     from nucleate.quality.tissue import survey
     from nucleate.readers.opening import open_source
-    from nucleate.slides.work_units import plan_regions
 
     slide_file = folder / "speed.tif"
     write_slide(slide_file, 13_000, 12_000, tissue_block(), covered=some_blocks(13_000, 10))
     model = load_model(device="cpu")
     slide = as_reader(open_source(slide_file), model.card, None)
-    regions = plan_regions(slide, model.card, EngineOptions(), survey(slide).tissue)
-    tiles = [tile for region in regions for tile in region.tiles]
+    units = plan_units(slide, model.card, EngineOptions(), survey(slide).tissue)
+    tiles = [tile for unit in units for tile in unit.tiles]
     pictures = [slide.read(tile.read, model.card.mpp) for tile in tiles]
     rounds = []
     for i in range(3):
@@ -236,7 +236,7 @@ def speed(folder: Path) -> dict[str, Any]:
              "stages": row["stages"], "nuclei": row["nuclei"], "tissue_mm2": row["tissue_mm2"]}
         )  # fmt: skip
         print(rounds[-1], flush=True)
-    return {"tiles": len(tiles), "regions": len(regions), "rounds": rounds}
+    return {"tiles": len(tiles), "units": len(units), "rounds": rounds}
 
 
 def workers(folder: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _aji_difference(pictures: list[Picture], base: list[Int32], other: list[Int3
 
 
 def killed_and_resumed(found: Findings) -> None:
-    """Segment a slide, kill the process once regions are written, resume, compare the results."""
+    """Segment a slide, kill the process once units are written, resume, compare the results."""
     if found.left() < (45 if found.device == "cuda" else 20):
         return
     folder = Path(tempfile.mkdtemp())
@@ -117,7 +117,7 @@ def killed_and_resumed(found: Findings) -> None:
         found.put("check", "killed and resumed", {
             "nuclei": whole["nuclei"],
             "nuclei_resumed": resumed["nuclei"],
-            "regions_found_again": resumed["notes"],
+            "units_found_again": resumed["notes"],
             "same_bytes": whole["sha256"] == resumed["sha256"],
         })  # fmt: skip
     finally:
@@ -130,7 +130,7 @@ def _segmented(folder: Path, name: str, device: str, kill: bool) -> dict[str, An
                str(out), "--device", device, "--backend", "torch"]  # fmt: skip
     if kill:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(out.glob(".slide.regions/region-*.parquet")):
+        while process.poll() is None and not list(out.glob(".slide.units/unit-*.parquet")):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -9,8 +9,8 @@ from common import Segment, run
 
 from nucleate import load_model
 from nucleate.geometry.outlines import paint
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 
 

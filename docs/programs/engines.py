@@ -31,8 +31,9 @@ from nucleate.evaluation.report import Report
 from nucleate.evaluation.score import PictureScore, score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import find_nuclei, predict_maps
+from nucleate.inference.engine import predict_maps
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.models.card import INT8, ONNX, find_model, weights_digest
 from nucleate.readers.array import ArraySource
 from nucleate.types import Int32, Maps, Sample, UInt8

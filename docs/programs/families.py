@@ -32,8 +32,8 @@ KINDS = (("segm", "1000"), ("bbox", "1000"), ("segm", "100"), ("bbox", "100"))
 def measure(model: str) -> dict[str, float]:
     """Return seconds per mm² and the most memory, of this process."""
     from nucleate import load_model
-    from nucleate.inference.engine import find_nuclei
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.inference.segment import find_nuclei
     from nucleate.readers.opening import open_source
 
     ready = load_model(model, device="cpu", threads=1)

@@ -31,7 +31,7 @@ _HOME = {  # public name -> where it is
     "ModelCard": "nucleate.cards:ModelCard",
     "NucleateError": "nucleate.errors:NucleateError",
     # use
-    "segment": "nucleate.inference.engine:segment",
+    "segment": "nucleate.inference.segment:segment",
     "segment_files": "nucleate.slides.segment_files:segment_files",
     "load_model": "nucleate.inference.loading:load_model",
     "list_models": "nucleate.models.card:bundled_models",
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from nucleate.errors import NucleateError
     from nucleate.evaluation.evaluate import evaluate
     from nucleate.evaluation.score import score_labels
-    from nucleate.inference.engine import segment
     from nucleate.inference.loading import load_model
+    from nucleate.inference.segment import segment
     from nucleate.models.card import bundled_models as list_models
     from nucleate.readers.images import read_image
     from nucleate.results.parquet import open_nuclei

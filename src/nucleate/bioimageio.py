@@ -27,8 +27,8 @@ from nucleate.config import Recipe
 from nucleate.errors import ConfigError, ModelError
 from nucleate.files import atomic
 from nucleate.geometry.draw import draw_outlines
-from nucleate.inference.engine import segment
 from nucleate.inference.loading import load_model
+from nucleate.inference.segment import segment
 from nucleate.models.card import (
     BUNDLED,
     CARD,

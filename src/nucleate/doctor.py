@@ -60,8 +60,8 @@ def _engines() -> tuple[bool, list[str]]:
     """Run the bundled model on a blank picture with every engine that is installed."""
     import numpy as np
 
-    from nucleate.inference.engine import segment
     from nucleate.inference.loading import load_model
+    from nucleate.inference.segment import segment
 
     lines = []
     healthy = False

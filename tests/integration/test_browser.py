@@ -15,8 +15,8 @@ from PIL import Image
 
 from nucleate.geometry.labels import boxes_areas
 from nucleate.geometry.outlines import trace
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances

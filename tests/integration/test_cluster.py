@@ -1,4 +1,4 @@
-"""Regions on other processes and behind URLs: the same table, whoever dies."""
+"""Work units on other processes and behind URLs: the same table, whoever dies."""
 
 import os
 import re
@@ -30,7 +30,7 @@ OPTIONS = BatchOptions(formats=(), engine=EngineOptions(1024))
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory):
-    """Return two slides of several regions each, and the folder of what one process finds."""
+    """Return two slides of several units each, and the folder of what one process finds."""
     folder = tmp_path_factory.mktemp("slides")
     large, small = glass_with_tissue(folder / "large.tif"), folder / "small.tif"
     write_slide(small, 800, 700, tissue_block())
@@ -63,8 +63,8 @@ def test_a_worker_dies_and_nothing_is_missing(tmp_path, slides, workers):
     killed = []
 
     def kill():
-        folder = tmp_path / "out" / ".large.regions"
-        while not list(folder.glob("region-*.parquet")):
+        folder = tmp_path / "out" / ".large.units"
+        while not list(folder.glob("unit-*.parquet")):
             time.sleep(0.02)
         pid = next(iter(workers.workers.values())).process.process.pid
         os.kill(pid, signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_slides_and_results_behind_urls(tmp_path, slides, bucket):
     assert summary["sources"][0]["notes"] == ["was there already"]
 
 
-def test_regions_behind_urls_go_on(tmp_path, slides, bucket):
+def test_units_behind_urls_go_on(tmp_path, slides, bucket):
     """A run into a bucket that stopped in the middle goes on from another machine."""
     import boto3
 
@@ -209,7 +209,7 @@ def test_regions_behind_urls_go_on(tmp_path, slides, bucket):
 
         def __call__(self, batch):
             there = client.list_objects_v2(Bucket="slides", Prefix="o2/").get("Contents", [])
-            if any("region-" in entry["Key"] for entry in there):
+            if any("unit-" in entry["Key"] for entry in there):
                 raise InputError("stopped")
             return model.backend(batch)
 
@@ -217,7 +217,7 @@ def test_regions_behind_urls_go_on(tmp_path, slides, bucket):
     with pytest.raises(InputError, match="stopped"):
         run_batch([sources[0]], f"{bucket}/o2", replace(model, backend=Stopping()), options)
     summary = run_batch([sources[0]], f"{bucket}/o2", model, options)
-    assert "regions were there already" in summary["sources"][0]["notes"][0]
+    assert "units were there already" in summary["sources"][0]["notes"][0]
     back = fetch(f"{bucket}/o2/large.nuclei.parquet", tmp_path)
     assert _same(back.parent, alone, "large")
 
@@ -265,7 +265,7 @@ def test_copies_are_told_apart(tmp_path, bucket):
     import boto3
 
     client = boto3.client("s3")
-    for key, body in (("c1/x.npy", b"one"), ("c2/x.npy", b"two"), ("c3/.a.regions/x.png", b"no")):
+    for key, body in (("c1/x.npy", b"one"), ("c2/x.npy", b"two"), ("c3/.a.units/x.png", b"no")):
         client.put_object(Bucket="slides", Key=key, Body=body)
     first, second = (fetch(f"{bucket}/{key}/x.npy", tmp_path) for key in ("c1", "c2"))
     assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")

@@ -8,8 +8,8 @@ from nucleate import load_model
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.geometry.outlines import rasterise
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 
 

@@ -248,8 +248,9 @@ def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree
     """The reference is a training picture; the card carries it; the engine applies it."""
     from dataclasses import replace
 
-    from nucleate.inference.engine import find_nuclei, stain_transform
+    from nucleate.inference.inputs import stain_transform
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.inference.segment import find_nuclei
     from nucleate.readers.array import ArraySource
 
     changes = [

@@ -12,8 +12,9 @@ from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
 from nucleate.geometry.outlines import rasterise
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import as_reader, find_nuclei
+from nucleate.inference.inputs import as_reader
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.inference.tiling import plan
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import as_image, read_image

@@ -9,8 +9,8 @@ from nucleate.evaluation.metrics.matching import overlap
 from nucleate.geometry.labels import boxes_areas, compact
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.mask_nms import mask_nms
 from nucleate.postprocess import DECODERS, flat
 from nucleate.readers.array import ArraySource

@@ -263,8 +263,9 @@ def test_a_model_takes_its_stain_along(oracle):
     from dataclasses import replace
 
     from nucleate.inference.backends import Model
-    from nucleate.inference.engine import find_nuclei, stain_transform
+    from nucleate.inference.inputs import stain_transform
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.inference.segment import find_nuclei
     from nucleate.readers.array import ArraySource
 
     class Listener:

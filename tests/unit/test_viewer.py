@@ -18,8 +18,8 @@ from PIL import Image
 
 from nucleate.errors import ConfigError, InputError
 from nucleate.geometry.outlines import paint
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances

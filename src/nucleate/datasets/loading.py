@@ -238,7 +238,8 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
     if ratio == 1.0:
         return sample
     height, width = sample.image.shape[:2]
-    return resized(sample, max(1, round(height * ratio)), max(1, round(width * ratio)), mpp)
+    size = max(1, round(height * ratio)), max(1, round(width * ratio))
+    return resized(sample, *size, mpp, (ratio, ratio))
 
 
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:

@@ -18,8 +18,8 @@ from nucleate.evaluation.report import Report
 from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.models.fingerprints import seen_as
 from nucleate.postprocess import complete_thresholds
 from nucleate.readers.array import ArraySource

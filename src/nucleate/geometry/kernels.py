@@ -2,7 +2,7 @@
 
 Nothing here validates: the callers do (`labels.py`, `postprocess.py`, `features.py`). Importing
 this module costs half a second, so it is imported inside the functions that need it. Loops copy
-element by element: assigning a slice makes numba compile the text of an error, 5 s at a first start.
+element by element: to assign a slice, numba compiles the text of an error, 5 s at a first start.
 """
 
 from __future__ import annotations

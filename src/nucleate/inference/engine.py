@@ -1,4 +1,8 @@
-"""One picture in memory: its tiles through the pipeline, stitched, in level-0 pixels.
+"""THE engine: the only way from pixels to nuclei.
+
+`run` segments the work units of a source and gives each to a sink. What differs between an array,
+a file, a slide, the page server, validation and a Dask worker is the sink: `InMemory` keeps what it
+is given, `slides.unit_files.UnitFiles` writes it. `merge` makes one table of either.
 
 Everything inside works on the model's pixel grid (the working grid: the asked grid of
 `readers.reader.Grid` at the model's mpp); what comes out is in level-0 pixels.
@@ -6,240 +10,199 @@ Everything inside works on the model's pixel grid (the working grid: the asked g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nucleate.cards import ModelCard
-from nucleate.errors import InputError
-from nucleate.features import neighbourhood, no_nuclei
+from nucleate.features import RADIUS_UM, no_nuclei
 from nucleate.geometry.outlines import centroids_xy
-from nucleate.inference.backends import Model, Precision
-from nucleate.inference.loading import Device, ready_model
-from nucleate.inference.merge import stitch
-from nucleate.inference.pipeline import EngineOptions, run_tiles, workers
+from nucleate.inference.backends import Model
+from nucleate.inference.inputs import as_reader, frame_of, stain_transform
+from nucleate.inference.merge import SEAM_COLUMNS, merge
+from nucleate.inference.ownership import Part, reaches_out
+from nucleate.inference.pipeline import Done, EngineOptions, ahead, run_tiles, workers
 from nucleate.inference.tiling import plan
-from nucleate.postprocess import complete_thresholds
-from nucleate.quality.tissue import SLIDE_PIXELS, survey
-from nucleate.readers.array import ArraySource
-from nucleate.readers.opening import open_source
+from nucleate.inference.units import Unit, plan_units
+from nucleate.quality.tissue import Tissue
 from nucleate.readers.reader import Reader
-from nucleate.readers.source import RegionError, Source
-from nucleate.resolution import check_mpp, resolve_mpp
-from nucleate.stain.normalise import Normaliser, Transform
-from nucleate.types import Frame, Instances, Maps
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_WHOLE_PIXELS = 1 << 24  # a picture up to this size is read whole to estimate its stain
-_MOST_PIXELS = 1 << 38  # half a million squared
+from nucleate.readers.source import Source
+from nucleate.stain.normalise import Transform
+from nucleate.types import Bool, Frame, Instances, Maps
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The nuclei of one source, and what has to be said about how they were found.
+class UnitNuclei:
+    """What the tiles of a unit see, in level-0 pixels; on seams a nucleus may stand twice.
 
     Attributes:
-        nuclei: in level-0 pixels of the source.
-        cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
-        stain: why the stain was not normalised though the model asks for it; else empty.
+        unit: which one.
+        nuclei: with the columns `SEAM_COLUMNS`.
+        on_seam: bool (n,), whether another tile may see it too.
+        lost: boxes in level-0 pixels that could not be read, and why.
+        seconds: spent on reading, in the network, and on decoding.
     """
 
+    unit: Unit
     nuclei: Instances
-    cut: int
-    stain: str = ""
+    on_seam: Bool
+    lost: list[dict[str, Any]]
+    seconds: tuple[float, float, float]
+
+    def seams(self) -> Instances:
+        """Return the nuclei that another tile may see too."""
+        return self.nuclei.take(self.on_seam)
+
+    def inside(self) -> Instances:
+        """Return the others."""
+        return self.nuclei.take(~self.on_seam)
 
 
-def segment(
-    image: str | Path | NDArray[Any] | Image | Source,
-    model: Model | str | Path | None = None,
-    mpp: float | None = None,
-    *,
-    device: Device = "auto",
-    precision: Precision | Literal["auto"] = "auto",
-    threads: int = 0,
-    thresholds: dict[str, float] | None = None,
-    tissue_mask: bool | None = None,
-    tile_px: int = 1536,
-    progress: bool | Callable[[int, int], None] = False,
-    override_mpp: bool = False,
-) -> Instances:
-    """Find all nuclei of an image or slide.
+class Sink(Protocol):
+    """What is given the units."""
+
+    def put(self, segmented: UnitNuclei) -> None:
+        """Take a unit; called in the order of the units, from one thread."""
+
+
+class InMemory:
+    """Keeps units.
+
+    Attributes:
+        units: that were put.
+    """
+
+    def __init__(self) -> None:
+        self.units: list[UnitNuclei] = []
+
+    def put(self, segmented: UnitNuclei) -> None:
+        """Keep a unit."""
+        self.units.append(segmented)
+
+    @property
+    def lost(self) -> list[dict[str, Any]]:
+        """What could not be read."""
+        return [entry for one in self.units for entry in one.lost]
+
+    def nuclei(self, frame: Frame, class_names: tuple[str, ...]) -> tuple[Instances, int]:
+        """Return all nuclei, each once, and how many are larger than a tile sees."""
+        merged = list(merge(self.units, frame, class_names))
+        if not merged:
+            return no_nuclei(frame, class_names), 0
+        return (
+            Instances.concatenate([one.nuclei for one in merged], frame),
+            sum(one.cut for one in merged),
+        )
+
+
+def run(
+    reader: Reader,
+    model: Model,
+    options: EngineOptions,
+    sink: Sink,
+    units: list[Unit] | None = None,
+    tissue: Tissue | None = None,
+    colours: Transform | None = None,
+    tell: Callable[[Done], None] = lambda _: None,
+) -> None:
+    """Segment a source unit by unit and give each to a sink.
 
     Args:
-        image: path of an image or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
-            with or without opacity; PIL image; or an open source.
-        model: a loaded model, or the name or folder of one; None takes the bundled default.
-        mpp: micrometres per pixel of an image that states none; None takes what it states.
-        device: where a model that is not loaded yet runs, see `load_model`.
-        precision: likewise.
-        threads: likewise.
-        thresholds: of the decoder, in place of those of the model's card; others stay.
-        tissue_mask: whether to skip background, pen marks and folds; None skips them from 100
-            megapixels on, as the command does.
-        tile_px: largest edge of a tile, in pixels at the model's resolution.
-        progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
-        override_mpp: whether `mpp` counts although the image states another value.
-
-    Returns:
-        The nuclei, in level-0 pixels, sorted from top to bottom, with features.
+        reader: what to segment.
+        model: with what.
+        options: how to tile.
+        sink: is given the units, in their order.
+        units: which, from `plan_units`; None for all.
+        tissue: where nuclei are kept; None for everywhere.
+        colours: of the whole source, from `stain_transform`; None estimates them.
+        tell: is given every tile.
 
     Raises:
-        InputError: the image cannot be read, states no mpp and none is given, or states another.
-        ModelError: the model cannot be loaded.
-        ConfigError: an unknown threshold, or where to run a model that is loaded already.
-
-    Example:
-        >>> blank = np.full((64, 64, 3), 255, np.uint8)
-        >>> len(segment(blank, mpp=0.25))
-        0
+        InputError: nothing can be read any more.
+        NucleateError: whatever the sink raises.
     """
-    ready = ready_model(model, device, precision, threads)
-    if thresholds is not None:
-        card = ready.card
-        chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
-        ready = Model(replace(card, thresholds=chosen), ready.backend)
-    source, options = _opened(image), EngineOptions(tile_px)
-    with _told(progress) as tell:
-        found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
-    return found.nuclei
+    if units is None:
+        units = plan_units(reader, model.card, options, tissue)
+    colours = colours or stain_transform(reader.source, model.card)
+    tiles = (tile for unit in units for tile in unit.tiles)
+    collect = _Collect(reader, model.card, tissue)
+    with workers(options) as pools, ThreadPoolExecutor(1, "put") as pen:
+        done = run_tiles(reader, model, tiles, options, colours, pools)
+        blocks = ((unit, [_told(next(done), tell) for _ in unit.tiles]) for unit in units)
+        for _ in ahead(pen, lambda block: sink.put(collect(*block)), blocks, 2):
+            pass
 
 
-@contextmanager
-def _told(
-    progress: bool | Callable[[int, int], None],
-) -> Iterator[Callable[[int, int], None] | None]:
-    """Give what is told of the tiles: nothing, the caller's function, or a bar."""
-    if not isinstance(progress, bool):
-        yield progress
-    elif not progress:
-        yield None
-    else:
-        from rich.progress import Progress
-
-        with Progress(transient=True) as bar:
-            task = bar.add_task("tiles", total=None)
-            yield lambda done, tiles: bar.update(task, completed=done, total=tiles)
+def _told(done: Done, tell: Callable[[Done], None]) -> Done:
+    tell(done)
+    return done
 
 
-def _opened(source: object) -> Source:
-    """Return what `segment` takes as an open source."""
-    if isinstance(source, str | Path):
-        return open_source(Path(source))
-    if isinstance(source, list | tuple):
-        raise InputError(
-            f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
-            "use segment_files for many files."
+@dataclass(frozen=True, slots=True)
+class _Collect:
+    """Puts what the tiles of a unit emit into one table."""
+
+    reader: Reader
+    card: ModelCard
+    tissue: Tissue | None
+
+    def __call__(self, unit: Unit, done: list[Done]) -> UnitNuclei:
+        grid, frame = self.reader.grid(self.card.mpp), frame_of(self.reader)
+        scale = grid.asked_per_level0
+        emitted = [(i, d.part) for i, d in enumerate(done) if d.part is not None]
+        working = Frame(grid.width, grid.height, self.card.mpp)
+        nuclei = to_level0(
+            Instances.concatenate([_with_seams(part, i) for i, part in emitted], working),
+            frame,
+            scale,
         )
-    if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
-        return cast("Source", source)
-    return ArraySource(source)
-
-
-def find_nuclei(
-    source: Source,
-    model: Model,
-    mpp: float | None,
-    options: EngineOptions,
-    progress: Callable[[int, int], None] | None = None,
-    override_mpp: bool = False,
-    tissue_mask: bool | None = None,
-) -> Found:
-    """Find all nuclei of an open source; `progress` is given (tiles done, tiles in all).
-
-    Without tissue, the parts of a slide that are background, pen or fold are skipped, if
-    `tissue_mask` says so; None says so from 100 megapixels on.
-
-    Raises:
-        InputError: the source cannot be read, states no mpp and none is given, or states another.
-    """
-    card = model.card
-    reader = as_reader(source, card, mpp, override_mpp)
-    grid = reader.grid(card.mpp)
-    tiles = plan(grid.width, grid.height, options.tile_px, card.halo_px, card.align_px)
-    tissue = None
-    if source.width * source.height >= SLIDE_PIXELS if tissue_mask is None else tissue_mask:
-        tissue = survey(reader).tissue
-        level0_per_px = 1 / grid.asked_per_level0
-        tiles = [tile for tile in tiles if tissue.touches(tile.core, level0_per_px)]
-    colours = stain_transform(source, card)
-    parts = []
-    with workers(options) as pools:
-        for done in run_tiles(reader, model, tiles, options, colours, pools):
-            if done.part is None:
-                raise InputError(done.error)
-            parts.append(done.part)
-            if progress is not None:
-                progress(len(parts), len(tiles))
-    joined, cut = stitch(parts, Frame(grid.width, grid.height, card.mpp))
-    if not len(joined):
-        return Found(no_nuclei(frame_of(reader), tuple(card.classes)), cut, colours.note)
-    nuclei = to_level0(joined, frame_of(reader), grid.asked_per_level0)
-    if tissue is not None:
-        nuclei = nuclei.take(tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets)))
-        nuclei = replace(nuclei, ids=np.arange(1, len(nuclei) + 1, dtype=np.int64))
-    return Found(with_neighbourhood(nuclei), cut, colours.note)
-
-
-def as_reader(
-    source: Source, card: ModelCard, mpp: float | None, override_mpp: bool = False
-) -> Reader:
-    """Return a source with its resolution, see `resolve_mpp`.
-
-    Raises:
-        InputError: neither the file nor the caller states an mpp, or they contradict each other,
-            or it is none that a microscope has; or a size that no scanner makes.
-    """
-    resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
-    if resolution is None:
-        raise InputError(
-            f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "
-            f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
-            "the command line."
+        # what another tile may see is within a halo of its core, a neighbour within a radius
+        band = max(float(self.card.halo_px), RADIUS_UM / grid.mpp) + 16
+        size = grid.width, grid.height
+        on_seam = np.concatenate(
+            [np.zeros(0, np.bool_)]
+            + [
+                reaches_out(part.nuclei.boxes_xyxy, done[i].tile.core, *size, band)
+                for i, part in emitted
+            ]
         )
-    if source.width * source.height > _MOST_PIXELS:
-        raise InputError(
-            f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "
-            "makes. The file is damaged: copy it again."
+        if self.tissue is not None and len(nuclei):
+            kept = self.tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets))
+            nuclei, on_seam = nuclei.take(kept), on_seam[kept]
+        if not len(nuclei):
+            nuclei, on_seam = unmerged(frame, tuple(self.card.classes)), np.zeros(0, np.bool_)
+        lost = [
+            {"box": [v / scale for v in d.tile.core], "reason": d.error}
+            for d in done
+            if d.part is None
+        ]
+        read, network, decode = (sum(d.seconds[i] for d in done) for i in range(3))
+        return UnitNuclei(unit, nuclei, on_seam, lost, (read, network, decode))
+
+
+def unmerged(frame: Frame, class_names: tuple[str, ...]) -> Instances:
+    """Return the table of no nuclei with the columns that a unit has before `merge`."""
+    later = ("neighbours_50um", "nearest_um")
+    none = no_nuclei(frame, class_names)
+    features = {name: column for name, column in none.features.items() if name not in later}
+    seams = {name: np.zeros(0, np.float32) for name in SEAM_COLUMNS}
+    return replace(none, features={**features, **seams})
+
+
+def _with_seams(part: Part, tile: int) -> Instances:
+    """Return the nuclei of a tile with the columns that `merge` needs."""
+    columns = dict(
+        zip(
+            SEAM_COLUMNS,
+            (np.full(len(part.depth), tile), part.depth, part.reaches, part.cut),
+            strict=True,
         )
-    return Reader(source, check_mpp(resolution))
-
-
-def frame_of(reader: Reader) -> Frame:
-    """Return level 0 of a slide."""
-    source = reader.source
-    return Frame(source.width, source.height, reader.mpp, source.origin_xy)
-
-
-def stain_transform(source: Source, card: ModelCard) -> Transform:
-    """Return the change of colours that all tiles of a source share, as the model asks for it.
-
-    It is estimated on the whole picture, or on 64 windows spread evenly over a slide.
-    """
-    if card.stain is None:
-        return Transform(None)
-    normaliser = Normaliser.from_dict(card.stain, f"model {card.name!r}")
-    if source.width * source.height <= _WHOLE_PIXELS:
-        return normaliser.adapt(source.read(0, 0, source.width, source.height))
-    edge = min(256, source.width, source.height)
-    lefts = np.linspace(0, source.width - edge, 8).astype(int)
-    tops = np.linspace(0, source.height - edge, 8).astype(int)
-    windows, damage = [], None
-    for y in tops:
-        for x in lefts:
-            try:
-                windows.append(source.read(x, y, x + edge, y + edge)[::4, ::4])
-            except RegionError as error:
-                damage = error
-    if not windows and damage is not None:
-        raise damage
-    return normaliser.adapt(np.concatenate([window.reshape(-1, 3) for window in windows]))
+    )
+    seams = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    return replace(part.nuclei, features={**part.nuclei.features, **seams})
 
 
 def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps:
@@ -272,10 +235,3 @@ def to_level0(nuclei: Instances, frame: Frame, scale: float) -> Instances:
         boxes_xyxy=np.clip(nuclei.boxes_xyxy * factor, 0, np.tile(limit, 2)),
         frame=frame,
     )
-
-
-def with_neighbourhood(nuclei: Instances) -> Instances:
-    """Return nuclei with the features that need the others: how many are near, and how near."""
-    centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
-    near = neighbourhood(centres, centres, check_mpp(nuclei.frame.mpp))
-    return replace(nuclei, features={**nuclei.features, **near})

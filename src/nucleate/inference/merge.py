@@ -1,111 +1,45 @@
-"""Tiles → one table: each nucleus once.
+"""Units → one table: each nucleus once.
 
-A nucleus belongs to the tile whose core holds the centre of its box. Two tiles may see a nucleus
-on their common border a pixel apart, and then both or neither would own it. Therefore a tile also
-emits the nuclei whose centre lies up to `MARGIN_PX` outside of its core, and what stands twice
-along a seam is removed: the one deeper inside its own core stays.
+Of the views that several tiles have of one nucleus (`inference.ownership`), the one that is deepest
+inside the core of its tile stays. All seams, between the tiles of a unit and between units, are
+resolved here and nowhere else, as soon as the next row of units is known: only a few rows of units
+are in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 
-from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int32, Int64
+from nucleate.features import RADIUS_UM, neighbourhood, no_nuclei
+from nucleate.geometry.outlines import centroids_xy
+from nucleate.inference.units import Unit
+from nucleate.resolution import check_mpp
+from nucleate.types import Float32, Float64, Frame, Instances, Int32, Int64
 
-K = TypeVar("K")
-Ground = tuple[float, float, float, float]  # x0, y0, x1, y1 of a core
-MARGIN_PX = 6  # tiles were seen to disagree by 1.5 pixels; docs/concepts/architecture.md
-
-
-def depth(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Float64:
-    """Return how deep inside a core each box centre lies, in pixels; negative outside.
-
-    The picture's own edges do not count: there is no tile beyond them.
-
-    Example:
-        >>> box = np.array([[8, 0, 10, 2]], np.float32)
-        >>> depth(box, (0, 0, 10, 10), 20, 10).tolist()
-        [1.0]
-    """
-    x = (boxes_xyxy[:, 0].astype(np.float64) + boxes_xyxy[:, 2]) / 2
-    y = (boxes_xyxy[:, 1].astype(np.float64) + boxes_xyxy[:, 3]) / 2
-    inside = np.full(len(boxes_xyxy), np.inf)
-    x0, y0, x1, y1 = core
-    if x0 > 0:
-        inside = np.minimum(inside, x - x0)
-    if y0 > 0:
-        inside = np.minimum(inside, y - y0)
-    if x1 < width:
-        inside = np.minimum(inside, x1 - x)
-    if y1 < height:
-        inside = np.minimum(inside, y1 - y)
-    return inside
+Key = tuple[int, int]  # row and column of a unit
+View = tuple[Key, int]  # of a unit, and row in its table of seams
+SEAM_COLUMNS = ("seam_tile", "seam_depth", "seam_reaches", "seam_cut")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one tile emits.
+class Segmented(Protocol):
+    """A unit that is segmented: what `merge` takes."""
 
-    Attributes:
-        nuclei: in working pixels.
-        depth: float64 (n,), from `depth`.
-        reaches: bool (n,), the box reaches out of the core, towards another tile.
-        cut: bool (n,), the outline ends where the tile's pixels end.
-    """
+    @property
+    def unit(self) -> Unit:
+        """Which one."""
 
-    nuclei: Instances
-    depth: Float64
-    reaches: Bool
-    cut: Bool
+    def seams(self) -> Instances:
+        """Return the nuclei that another tile may see too, with the columns `SEAM_COLUMNS`."""
 
-
-def reaches_out(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Bool:
-    """Return which boxes reach out of a core; the picture's own edges do not count.
-
-    Example:
-        >>> reaches_out(np.array([[8, 0, 11, 2]], np.float32), (0, 0, 10, 10), 20, 10).tolist()
-        [True]
-    """
-    x0, y0, x1, y1 = core
-    out: Bool = (
-        ((boxes_xyxy[:, 0] < x0) & (x0 > 0))
-        | ((boxes_xyxy[:, 1] < y0) & (y0 > 0))
-        | ((boxes_xyxy[:, 2] > x1) & (x1 < width))
-        | ((boxes_xyxy[:, 3] > y1) & (y1 < height))
-    )
-    return out
-
-
-def stitch(parts: list[Part], frame: Frame) -> tuple[Instances, int]:
-    """Join what the tiles emitted, without what stands twice, sorted from top to bottom.
-
-    Args:
-        parts: what each tile emits, in the coordinates of `frame`.
-        frame: the working grid.
-
-    Returns:
-        One table with ids 1..n, whose order and ids do not depend on the tiles; and the number of
-        nuclei in it that are larger than their tile could see.
-    """
-    joined = Instances.concatenate([part.nuclei for part in parts], frame)
-    if not len(joined):
-        return joined, 0
-    views = Views(
-        joined,
-        np.concatenate([np.full(len(part.nuclei), i) for i, part in enumerate(parts)]),
-        np.concatenate([part.depth for part in parts]),
-        np.concatenate([part.reaches for part in parts]),
-    )
-    keep = np.ones(len(joined), np.bool_)
-    keep[list(second_views(find_doubles(views), rank(views).__getitem__))] = False
-    rows = np.flatnonzero(keep)
-    order = rows[from_top(joined.boxes_xyxy[rows])]
-    cut = np.concatenate([part.cut for part in parts])
-    return Instances.concatenate([joined.take(order)], frame), int(cut[order].sum())
+    def inside(self) -> Instances:
+        """Return the others, with the same columns."""
 
 
 def from_top(boxes_xyxy: Float32) -> Int64:
@@ -115,68 +49,197 @@ def from_top(boxes_xyxy: Float32) -> Int64:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """What several tiles, or regions, see: nuclei that may stand twice.
+class Merged:
+    """The nuclei of one unit, each once.
 
     Attributes:
-        nuclei: of all of them.
-        owner: int64 (n,), which of them sees it.
-        depth: float64 (n,), from `depth`.
-        reaches: bool (n,), from `reaches_out`; only these are compared with others.
+        nuclei: from top to bottom, with all features; ids go on from unit to unit.
+        cut: how many of them are larger than their tile could see.
     """
 
     nuclei: Instances
-    owner: Int64
-    depth: Float64
-    reaches: Bool
+    cut: int
 
 
-def rank(views: Views) -> list[tuple[float, float, float, int, int]]:
-    """Return what views of one nucleus are sorted by: the deepest first; the rest breaks ties."""
-    boxes = views.nuclei.boxes_xyxy
-    return [
-        (-float(deep), float(box[1]), float(box[0]), int(owner), row)
-        for row, (deep, box, owner) in enumerate(zip(views.depth, boxes, views.owner, strict=True))
+def merge(
+    segmented: Iterable[Segmented], frame: Frame, class_names: tuple[str, ...]
+) -> Iterator[Merged]:
+    """Yield the nuclei of each unit, each nucleus once, in the order of the units.
+
+    Args:
+        segmented: all units that see tissue, row by row, in level-0 pixels.
+        frame: level 0.
+        class_names: of the nuclei.
+    """
+    gone: dict[Key, set[int]] = defaultdict(set)
+    earlier, current = _Row({}), _Row({})
+    first = 1
+    for following in chain(_rows(segmented), [_Row({})]):
+        _drop_second_views(current, following, frame, gone)
+        centres = {
+            key: _kept(views.centres, gone[key])
+            for row in (earlier, current, following)
+            for key, views in row.units.items()
+        }
+        for key, views in current.units.items():
+            joined = Instances.concatenate(
+                [_kept_nuclei(views.seams, gone[key]), views.of.inside()], frame
+            )
+            if len(joined):
+                merged = _with_neighbours(joined, key, centres, frame, class_names, first)
+                first += len(joined)
+                yield merged
+        earlier, current = current, following
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """The nuclei on the seams of a unit, and where their centres are."""
+
+    of: Segmented
+    seams: Instances
+    centres: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of units, from left to right."""
+
+    units: dict[Key, _Views]
+
+
+def _rows(segmented: Iterable[Segmented]) -> Iterator[_Row]:
+    """Yield units row by row, their seams read."""
+    row = _Row({})
+    for one in segmented:
+        if row.units and next(iter(row.units))[0] != one.unit.row:
+            yield row
+            row = _Row({})
+        seams = one.seams()
+        row.units[one.unit.key] = _Views(one, seams, centroids_xy(seams.coords_xy, seams.offsets))
+    if row.units:
+        yield row
+
+
+def _drop_second_views(
+    current: _Row, following: _Row, frame: Frame, gone: dict[Key, set[int]]
+) -> None:
+    """Drop all but one view of each nucleus in a new row, and between it and the row before."""
+    new = [views.seams.boxes_xyxy[:, 1] for views in following.units.values() if len(views.seams)]
+    top = min(float(edges.min()) for edges in new) if new else np.inf
+    tables, owners, views = list[Instances](), list[Int64](), list[View]()
+    for row in (current, following):
+        for key, one in row.units.items():
+            near = np.flatnonzero(one.seams.boxes_xyxy[:, 3] > top)
+            tables.append(one.seams.take(near))
+            tiles = one.seams.features["seam_tile"][near] if len(near) else np.zeros(0)
+            owners.append(len(tables) * 100_000 + tiles.astype(np.int64))
+            views += [(key, int(k)) for k in near]
+    if not views:
+        return
+    joined = Instances.concatenate(tables, frame)
+    dropped = {(key, k) for key, rows in gone.items() for k in rows}
+    deep, boxes = joined.features["seam_depth"], joined.boxes_xyxy
+    ranks = [
+        (-float(deep[i]), float(boxes[i, 1]), float(boxes[i, 0]), view)
+        for i, view in enumerate(views)
     ]
+    doubles = find_doubles(joined, np.concatenate(owners))
+    known = {i for i, view in enumerate(views) if view in dropped}
+    for i in second_views(doubles, ranks.__getitem__, known):
+        key, k = views[i]
+        gone[key].add(k)
 
 
-def second_views(doubles: set[tuple[K, K]], ranks: Callable[[K], Any]) -> set[K]:
+def _kept(rows: Float64, gone: set[int]) -> Float64:
+    """Return an array without some rows."""
+    return np.delete(rows, list(gone), axis=0) if gone else rows
+
+
+def _kept_nuclei(nuclei: Instances, gone: set[int]) -> Instances:
+    """Return nuclei without some rows."""
+    return nuclei.take(np.delete(np.arange(len(nuclei)), list(gone))) if gone else nuclei
+
+
+def _with_neighbours(
+    nuclei: Instances,
+    key: Key,
+    centres: dict[Key, Float64],
+    frame: Frame,
+    class_names: tuple[str, ...],
+    first: int,
+) -> Merged:
+    """Return the nuclei of a unit from top to bottom, their neighbours counted, ids from `first`.
+
+    Args:
+        nuclei: of the unit, each once.
+        key: of the unit.
+        centres: of the nuclei on the seams of the units around.
+        frame: level 0.
+        class_names: of the nuclei.
+        first: id of the first.
+    """
+    nuclei = nuclei.take(from_top(nuclei.boxes_xyxy))
+    own = centroids_xy(nuclei.coords_xy, nuclei.offsets)
+    mpp = check_mpp(frame.mpp)
+    low, high = own.min(axis=0) - RADIUS_UM / mpp, own.max(axis=0) + RADIUS_UM / mpp
+    others = [own]
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            there = centres.get((key[0] + row, key[1] + column))
+            if there is not None and (row, column) != (0, 0):
+                others.append(there[((there >= low) & (there <= high)).all(axis=1)])
+    near = neighbourhood(own, np.concatenate(others), mpp)
+    cut = int(nuclei.features["seam_cut"].sum())
+    measured = {n: c for n, c in nuclei.features.items() if n not in SEAM_COLUMNS}
+    columns = no_nuclei(frame, class_names).features
+    features = {name: ({**measured, **near})[name] for name in columns}
+    ids = np.arange(first, first + len(nuclei), dtype=np.int64)
+    return Merged(replace(nuclei, ids=ids, features=features, class_names=class_names), cut)
+
+
+def second_views(
+    doubles: set[tuple[int, int]], ranks: Callable[[int], Any], gone: AbstractSet[int] = frozenset()
+) -> set[int]:
     """Return which nuclei to drop, so that each stays once.
 
     Args:
         doubles: pairs of views of one nucleus.
         ranks: view -> what to sort by; the first of a pair stays, if nothing better replaced it.
+        gone: those that were dropped before.
 
     Example:
         >>> sorted(second_views({(0, 1), (1, 2)}, [5, 3, 9].__getitem__))
         [0, 2]
     """
     pairs = [(a, b) if ranks(a) < ranks(b) else (b, a) for a, b in doubles]
-    gone: set[K] = set()
+    dropped = set(gone)
     for better, other in sorted(pairs, key=lambda pair: (ranks(pair[0]), ranks(pair[1]))):
-        if better not in gone:
-            gone.add(other)
-    return gone
+        if better not in dropped:
+            dropped.add(other)
+    return dropped
 
 
-def find_doubles(views: Views) -> set[tuple[int, int]]:
+def find_doubles(nuclei: Instances, owner: Int64) -> set[tuple[int, int]]:
     """Return pairs of rows that are views of one nucleus by two owners.
 
     Cores share no ground, so of two views that overlap at least one reaches out of its core.
+
+    Args:
+        nuclei: with the column `seam_reaches`.
+        owner: int64 (n,), which tile sees each.
     """
-    nuclei, boxes = views.nuclei, views.nuclei.boxes_xyxy
+    boxes = nuclei.boxes_xyxy
     doubles: set[tuple[int, int]] = set()
-    if not len(nuclei):
-        return doubles
     order = np.argsort(boxes[:, 0], kind="stable")
     xs = boxes[order, 0]
     widest = float((boxes[:, 2] - boxes[:, 0]).max())
-    for i in np.flatnonzero(views.reaches):
+    for i in np.flatnonzero(nuclei.features["seam_reaches"]):
         low = np.searchsorted(xs, boxes[i, 0] - widest, "left")
         high = np.searchsorted(xs, boxes[i, 2], "right")
         near = order[low:high]
         near = near[
-            (views.owner[near] != views.owner[i])
+            (owner[near] != owner[i])
             & (boxes[near, 0] < boxes[i, 2])
             & (boxes[near, 2] > boxes[i, 0])
             & (boxes[near, 1] < boxes[i, 3])
@@ -198,7 +261,7 @@ def _share(nuclei: Instances, i: int, j: int) -> float:
 
 
 def _mask(nuclei: Instances, row: int, other: int) -> Int32:
-    """Return nucleus `row` drawn in the box that holds both nuclei."""
+    """Return nucleus `row` drawn in the box that contains both nuclei."""
     from nucleate.geometry.outlines import rasterise
 
     low = np.floor(np.minimum(nuclei.boxes_xyxy[row, :2], nuclei.boxes_xyxy[other, :2]))

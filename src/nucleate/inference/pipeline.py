@@ -28,7 +28,7 @@ from nucleate.errors import NucleateError, pick
 from nucleate.features import nucleus_features
 from nucleate.geometry.outlines import trace
 from nucleate.inference.backends import Model
-from nucleate.inference.merge import MARGIN_PX, Part, depth, reaches_out
+from nucleate.inference.ownership import MARGIN_PX, Part, depth, reaches_out
 from nucleate.inference.tiling import Tile
 from nucleate.postprocess import DECODERS, complete_thresholds
 from nucleate.readers.reader import Grid, Reader

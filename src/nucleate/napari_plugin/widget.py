@@ -85,7 +85,7 @@ def find_nuclei(
         InputError: the layer is no RGB picture of 8 bits, or its resolution is unknown or another.
         ModelError: there is no such model.
     """
-    from nucleate.inference.engine import segment
+    from nucleate.inference.segment import segment
 
     resolution = resolve_mpp(image.name, _layer_mpp(image), mpp or None)
     if resolution is None:

@@ -23,9 +23,10 @@ from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
+from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
-from nucleate.readers.source import Source
-from nucleate.resolution import grid_ratio, resolve_mpp
+from nucleate.readers.reader import Reader
+from nucleate.resolution import resolve_mpp
 from nucleate.slides.find_sources import find_sources
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Int32, UInt8
@@ -198,65 +199,43 @@ def _folder(
 
 def _tiles_of_entry(entry: Entry, config: CorpusConfig) -> list[UInt8]:
     image = at_mpp(entry.read(), config.mpp).image
-    return _tiles(image.shape[:2], lambda x0, y0, x1, y1: image[y0:y1, x0:x1], 1.0, config)
+    return _tiles(Reader(ArraySource(image), config.mpp), config)
 
 
 def _tiles_of_file(path: Path, folder: FolderConfig, config: CorpusConfig) -> list[UInt8]:
-    source: Source = open_source(path)
+    source = open_source(path)
     mpp = resolve_mpp(str(path), source.mpp, folder.mpp, folder.override_mpp)
     if mpp is None:
         raise InputError(
             f"{path}: the file carries no resolution (mpp). Set the option mpp of its folder in "
             "the recipe (0.25 for a 40x scan, 0.5 for 20x), or remove the file."
         )
-    ratio = grid_ratio(mpp, config.mpp)
-    return _tiles((source.height, source.width), source.read, ratio, config)
+    return _tiles(Reader(source, mpp), config)
 
 
-def _tiles(
-    shape: tuple[int, ...],
-    read: Callable[[int, int, int, int], UInt8],
-    ratio: float,
-    config: CorpusConfig,
-) -> list[UInt8]:
-    """Return the whole picture, or tiles of tissue at random places where it is larger than one.
-
-    Args:
-        shape: (height, width).
-        read: region x0, y0, x1, y1 -> uint8 (H, W, 3).
-        ratio: pixels of the working grid per pixel of the picture.
-        config: how large, how many.
-    """
-    height, width = shape
-    edge = max(1, round(config.tile_px / ratio))  # of a tile, in the picture's pixels
-    if config.tiles_per_slide * edge * edge * ratio**2 * 3 > _MOST_BYTES:
+def _tiles(reader: Reader, config: CorpusConfig) -> list[UInt8]:
+    """Return the whole image, or tiles of tissue at random places where it is larger than one."""
+    grid = reader.grid(config.mpp)
+    height, width, edge = grid.height, grid.width, config.tile_px
+    if config.tiles_per_slide * edge * edge * 3 > _MOST_BYTES:
         raise ConfigError(
             f"data: {config.tiles_per_slide} tiles of {config.tile_px} pixels take more than "
             f"{_MOST_BYTES >> 30} GiB of memory. Lower data.tiles_per_slide or data.tile_px."
         )
     if max(height, width) <= edge:
-        return [_scaled(read(0, 0, width, height), ratio)]
+        return [reader.read((0, 0, width, height), config.mpp)]
     rng = np.random.default_rng((config.split_seed, height, width))
     tall, wide = min(edge, height), min(edge, width)
     most = min(config.tiles_per_slide, math.ceil(height * width / (tall * wide)))
     found: list[UInt8] = []
     for _ in range(_TRIES * most):
         y, x = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
-        tile = read(x, y, x + wide, y + tall)
+        tile = reader.read((x, y, x + wide, y + tall), config.mpp)
         if tissue_mask(tile[::4, ::4]).mean() >= config.tissue / 2:
-            found.append(_scaled(tile, ratio))
+            found.append(tile)
         if len(found) == most:
             break
     return found
-
-
-def _scaled(image: UInt8, ratio: float) -> UInt8:
-    """Return a picture on the working grid."""
-    if ratio == 1:
-        return np.ascontiguousarray(image)
-    size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
-    how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=how), np.uint8)
 
 
 def window_corners(image: UInt8, window_px: int, tissue: float) -> Int32:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from nucleate.geometry.resample import margin_px, resample
 from nucleate.readers.source import RegionError, Source
 from nucleate.resolution import SAME_MPP, grid_ratio
-from nucleate.types import Float64, UInt8
+from nucleate.types import UInt8
 
 PixelBox = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
 UNREAD_RGB = (150, 90, 140)  # as tissue is: whoever looks for it finds out that it cannot be read
@@ -90,8 +91,7 @@ class Reader:
     def read(self, region: PixelBox, mpp: float) -> UInt8:
         """Return the pixels of a region, mirrored beyond the picture.
 
-        The value of a pixel does not depend on the region that it is read with. A finer grid is
-        interpolated by cubics: lines between pixels would blur what the network looks for.
+        The value of a pixel does not depend on the region that it is read with.
 
         Args:
             region: x0, y0, x1, y1 in pixels of `mpp`, see `grid`.
@@ -109,24 +109,12 @@ class Reader:
         x0, y0, x1, y1 = region
         if scale == 1.0:
             return self._mirrored(x0, y0, x1, y1, grid)
-        blur = 0.5 * np.sqrt(max(1 / scale**2 - 1, 0.0))  # keeps a smaller grid free of aliasing
-        margin = 2 + int(np.ceil(4 * blur))
+        margin = margin_px(scale)
         left, top = int(np.floor(x0 / scale)) - margin, int(np.floor(y0 / scale)) - margin
         right, bottom = int(np.ceil(x1 / scale)) + margin, int(np.ceil(y1 / scale)) + margin
         pixels = self._mirrored(left, top, right, bottom, grid)
-        if blur > 0.1:
-            pixels = cv2.GaussianBlur(pixels, (0, 0), blur)
-        # asked pixel i has its centre at (i + 0.5) / scale of the read grid
-        shift_x = (x0 + 0.5) / scale - 0.5 - left
-        shift_y = (y0 + 0.5) / scale - 0.5 - top
-        matrix: Float64 = np.array([[1 / scale, 0, shift_x], [0, 1 / scale, shift_y]], np.float64)
-        return cv2.warpAffine(  # type: ignore[no-any-return]
-            pixels,
-            matrix,
-            (x1 - x0, y1 - y0),
-            flags=(cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        start = x0 / scale - left, y0 / scale - top
+        return resample(pixels, (scale, scale), start, (x1 - x0, y1 - y0))
 
     def overview(self, mpp: float) -> UInt8:
         """Return the whole picture at a coarse resolution, read block by block.

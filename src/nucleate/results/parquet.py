@@ -123,6 +123,7 @@ class NucleiFile:
         class_names: what the classes are called.
         facts: what else the metadata say: source, how it was made.
         count: nuclei.
+        kept: the nuclei, where they are in memory too: they are not read again.
     """
 
     path: Path
@@ -130,6 +131,7 @@ class NucleiFile:
     class_names: tuple[str, ...]
     facts: dict[str, Any]
     count: int
+    kept: Instances | None = None
 
     @property
     def id_space(self) -> uuid.UUID:
@@ -138,6 +140,9 @@ class NucleiFile:
 
     def groups(self) -> Iterator[Instances]:
         """Yield the nuclei, row group by row group."""
+        if self.kept is not None:
+            yield self.kept
+            return
         for table in self.tables():
             yield self._nuclei(table)
 
@@ -149,6 +154,8 @@ class NucleiFile:
 
     def group(self, number: int) -> Instances:
         """Return the nuclei of one row group; none where there is no such group."""
+        if self.kept is not None:
+            return self.kept if number == 0 else Instances.empty(self.frame)
         with self._open() as file:
             if number >= file.num_row_groups:
                 return Instances.empty(self.frame)
@@ -187,6 +194,8 @@ class NucleiFile:
 
     def spans(self) -> list[tuple[float, float]]:
         """Return of each row group where its nuclei begin and end from top to bottom, in pixels."""
+        if self.kept is not None:
+            return [(0.0, float(self.frame.height))]
         spans = []
         with self._open() as file:
             names = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]

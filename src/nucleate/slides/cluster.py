@@ -1,4 +1,4 @@
-"""Regions of many slides on many machines, by Dask.
+"""Units of many slides on many machines, by Dask.
 
 Dask sends code and arguments as pickles: its scheduler must be reachable by people you trust only.
 """
@@ -10,7 +10,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,13 @@ import yaml
 from nucleate.cards import ModelCard
 from nucleate.errors import ConfigError, InputError, ModelError, NucleateError, optional
 from nucleate.files import read_text
+from nucleate.inference import engine
 from nucleate.inference.backends import Backend, Model, Precision
-from nucleate.inference.engine import as_reader, stain_transform
 from nucleate.inference.ensembles import with_tta
+from nucleate.inference.inputs import as_reader, frame_of, stain_transform
 from nucleate.inference.loading import Device, load_model
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
@@ -32,9 +34,9 @@ from nucleate.readers.remote import Mirror, fetch, is_url
 from nucleate.slides.manifest import TISSUE, check_same, job_digest, job_facts, read_tissue
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_one import Run
-from nucleate.slides.work_units import Finished, Region, plan_regions, run_regions
+from nucleate.slides.unit_files import UnitFiles, Written, unit_file
 from nucleate.stain.normalise import Transform
-from nucleate.types import Maps, UInt8
+from nucleate.types import Instances, Maps, UInt8
 
 _RESOURCE = "GPU"
 _LOCK = threading.Lock()
@@ -71,16 +73,16 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that a worker has to know to do regions of one source.
+    """All that a worker has to know to do units of one source.
 
     Attributes:
         source: path on a shared disk, or URL.
         mpp: micrometres per pixel, as asked for.
         override_mpp: whether it counts against what the file states.
         model: to load.
-        job: everything that the result depends on, so that all regions are made alike.
+        job: everything that the result depends on, so that all units are made alike.
         options: how to tile.
-        store: folder of the regions on a shared disk, or URL.
+        store: folder of the units on a shared disk, or URL.
     """
 
     source: str
@@ -135,8 +137,8 @@ class Cluster:
 
     def run(
         self, runs: Iterator[tuple[int, Run]], options: BatchOptions, out: Mirror
-    ) -> Iterator[tuple[int, Finished | NucleateError]]:
-        """Yield finished regions of runs as they come, or why a run cannot be finished.
+    ) -> Iterator[tuple[int, Written | NucleateError]]:
+        """Yield written units of runs as they come, or why a run cannot be finished.
 
         The next run is begun when less than twice what the workers do at a time is waiting.
         """
@@ -161,20 +163,16 @@ class Cluster:
                 yield i, _outcome(future, name)
 
     def _submit(self, run: Run, options: BatchOptions, out: Mirror) -> list[Any]:
-        folder = run.outputs.regions
-        store = (
-            str(folder.resolve()) if out.url is None else f"{out.url}/{run.outputs.regions_name}"
-        )
+        folder = run.outputs.units
+        store = str(folder.resolve()) if out.url is None else f"{out.url}/{run.outputs.units_name}"
         source = run.name if is_url(run.name) else str(run.path.resolve())
         told = json.dumps(run.job, sort_keys=True)
         work = Work(
             source, options.mpp, options.override_mpp, self._spec, told, options.engine, store
         )
         return [
-            self._client.submit(
-                run_on_worker, work, (region.row, region.column), pure=False, **self._needs
-            )
-            for region in sorted(run.left, key=lambda region: -len(region.tiles))
+            self._client.submit(run_on_worker, work, unit.key, pure=False, **self._needs)
+            for unit in sorted(run.left, key=lambda unit: -len(unit.tiles))
         ]
 
     def forget(self, number: int) -> None:
@@ -182,16 +180,16 @@ class Cluster:
         self._client.cancel(self._futures.pop(number, []))
 
 
-def _outcome(future: Any, name: str) -> Finished | NucleateError:  # noqa: ANN401
-    """Return what a worker gives for a region of the source `name`, or why it gives nothing."""
+def _outcome(future: Any, name: str) -> Written | NucleateError:  # noqa: ANN401
+    """Return what a worker gives for a unit of the source `name`, or why it gives nothing."""
     distributed: Any = optional("distributed", "cluster")
     try:
-        finished: Finished = future.result()
+        finished: Written = future.result()
     except NucleateError as error:
         return error
     except distributed.KilledWorker:
         return InputError(
-            f"{name}: workers died again and again over one region, of memory perhaps. Lower "
+            f"{name}: workers died again and again over one unit, of memory perhaps. Lower "
             "--tile-px, or give workers more; then --resume."
         )
     except Exception as error:  # what a worker's machine does to it
@@ -306,8 +304,8 @@ def _describe(spec: ModelSpec) -> tuple[ModelCard, str]:
     return model.card, model.backend.about
 
 
-def run_on_worker(work: Work, outputs: tuple[int, int]) -> Finished:
-    """Segment one region and write its file; runs on a worker.
+def run_on_worker(work: Work, key: tuple[int, int]) -> Written:
+    """Segment one unit and write its file; runs on a worker.
 
     Raises:
         NucleateError: it cannot be done.
@@ -315,18 +313,18 @@ def run_on_worker(work: Work, outputs: tuple[int, int]) -> Finished:
     job = json.loads(work.job)
     with _LOCK:  # a worker of several threads loads and opens once
         model = _model(work.model, job["model_card"], _threads())
-        reader, tissue, regions, colours = _opened(work)
+        reader, tissue, units, colours = _opened(work)
     check_same(job, job_facts(slide_file(work), reader, model, work.options, job["tissue_mask"]),
                Path(work.source))  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
-        region = regions[outputs]
-        (finished,) = run_regions(
-            reader, model, [region], tissue, work.options, folder, job_digest(job), colours=colours
-        )
+        written: list[Written] = []
+        like = replace(Instances.empty(frame_of(reader)), class_names=tuple(model.card.classes))
+        sink = UnitFiles(folder, job_digest(job), like, written.append)
+        engine.run(reader, model, work.options, sink, [units[key]], tissue, colours)
         if is_url(work.store):
-            Mirror(folder, work.store).push(region.file)
-    return finished
+            Mirror(folder, work.store).push(unit_file(units[key]))
+    return written[0]
 
 
 @lru_cache(maxsize=1)
@@ -338,8 +336,8 @@ def _model(spec: ModelSpec, card: str, threads: int) -> Model:
 @lru_cache(maxsize=2)
 def _opened(
     work: Work,
-) -> tuple[Reader, Tissue | None, dict[tuple[int, int], Region], Transform]:
-    """Return a slide, where to look, its regions and colours; kept for the next region."""
+) -> tuple[Reader, Tissue | None, dict[tuple[int, int], Unit], Transform]:
+    """Return a slide, where to look, its units and colours; kept for the next unit."""
     job = json.loads(work.job)
     model = _model(work.model, job["model_card"], _threads())
     reader = as_reader(open_source(slide_file(work)), model.card, work.mpp, work.override_mpp)
@@ -348,9 +346,9 @@ def _opened(
         if is_url(work.store):
             Mirror(folder, work.store).pull_file(TISSUE)
         tissue = read_tissue(folder, reader)
-    regions = plan_regions(reader, model.card, work.options, tissue)
+    units = plan_units(reader, model.card, work.options, tissue)
     colours = stain_transform(reader.source, model.card)
-    return reader, tissue, {(region.row, region.column): region for region in regions}, colours
+    return reader, tissue, {unit.key: unit for unit in units}, colours
 
 
 def slide_file(work: Work) -> Path:

@@ -68,7 +68,7 @@ def _is_source(name: str) -> bool:
     """Return whether a file inside of a folder is a picture or slide, and none of our results.
 
     Example:
-        >>> _is_source("b/a.svs"), _is_source(".a.regions/tissue.png"), _is_source("a.overview.png")
+        >>> _is_source("b/a.svs"), _is_source(".a.units/tissue.png"), _is_source("a.overview.png")
         (True, False, False)
     """
     parts = PurePosixPath(name).parts

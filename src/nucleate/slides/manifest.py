@@ -82,7 +82,7 @@ def _digest(path: Path) -> str:
 
 
 def job_digest(job: dict[str, Any]) -> str:
-    """Return what stands for a job in the files of its regions."""
+    """Return what stands for a job in the files of its units."""
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from nucleate.inference.pipeline import EngineOptions
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROBE_PX = 512
-_REST = 600 << 20  # a region that is written, edges of regions, tables
+_REST = 600 << 20  # a unit that is written, seams of three rows of units, tables
 _DECODER = 450 << 20  # a process that decodes, before its first tile
 _DECODED = 80  # bytes per pixel of a tile while it is decoded and measured
 

@@ -58,10 +58,16 @@ class Outputs:
         return f"{self.stem}{PARQUET}"
 
     @property
-    def regions_name(self) -> str:
-        """The name of the folder of the finished regions, below `out`."""
+    def units_name(self) -> str:
+        """The name of the folder of the finished units, below `out`."""
         folder, slash, name = self.stem.rpartition("/")
-        return f"{folder}{slash}.{name}.regions"
+        return f"{folder}{slash}.{name}.units"
+
+    @property
+    def unfinished(self) -> Path:
+        """The file of all nuclei, while the other files are written."""
+        folder, slash, name = self.parquet_name.rpartition("/")
+        return self.out.folder / f"{folder}{slash}.{name}"
 
     @property
     def parquet(self) -> Path:
@@ -69,9 +75,9 @@ class Outputs:
         return self.out.folder / self.parquet_name
 
     @property
-    def regions(self) -> Path:
-        """The folder of the finished regions, which is gone at the end."""
-        return self.out.folder / self.regions_name
+    def units(self) -> Path:
+        """The folder of the finished units, which is gone at the end."""
+        return self.out.folder / self.units_name
 
     def files(self) -> dict[str, str]:
         """Return format -> name of file, without Parquet and overview."""

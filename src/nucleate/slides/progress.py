@@ -6,7 +6,7 @@ import time
 
 from nucleate.inference.pipeline import Done
 from nucleate.inference.tiling import Tile
-from nucleate.slides.work_units import Finished
+from nucleate.slides.unit_files import Written
 
 
 class Progress:
@@ -33,11 +33,11 @@ class Progress:
         self.mm2 += (x1 - x0) * (y1 - y0) * self._mpp**2 / 1e6
         self.nuclei += nuclei
 
-    def add_region(self, finished: Finished) -> None:
-        """Count a region that another process has done."""
-        for tile in finished.region.tiles:
+    def add_unit(self, written: Written) -> None:
+        """Count a unit that another process has segmented."""
+        for tile in written.unit.tiles:
             self._add(tile, 0)
-        self.nuclei += finished.nuclei
+        self.nuclei += written.nuclei
 
     def left(self) -> str:
         """Return how long the rest will take, as far as is known."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,8 @@ from nucleate.results.formats import EXPORTERS
 from nucleate.slides.find_sources import result_stems
 from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.progress import Progress
-from nucleate.slides.segment_one import Run, abandon, finish, start
+from nucleate.slides.segment_one import Run, abandon, finish, segment_here, start
 from nucleate.slides.summary import add_to_summary, check_summary, summarise
-from nucleate.slides.work_units import run_regions
 
 if TYPE_CHECKING:
     from nucleate.slides.cluster import Cluster
@@ -114,40 +115,57 @@ class _Batch:
         self._sources, self._stems = sources, result_stems(sources)
         self._model, self._options, self._scratch, self._out = model, options, scratch, out
         self._tell, self._progress = tell, progress
+        self._spread = False
         self.first_error: NucleateError | None = None
 
     def here(self) -> list[dict[str, Any]]:
-        """Segment one source after the other in this process."""
-        return [self._one(source) for source in self._sources]
+        """Segment the sources in this process; while one is written, the next is segmented."""
+        rows: list[dict[str, Any]] = []
+        written: deque[tuple[Run | None, Future[dict[str, Any]]]] = deque()
+        with ThreadPoolExecutor(1, "finish") as pen:
+            try:
+                for source in self._sources:
+                    run = self._segmented(source)
+                    if isinstance(run, Run):
+                        written.append((run, pen.submit(self._finish, run)))
+                    else:
+                        written.append((None, pen.submit(self._failed, source, run)))
+                    while len(written) > 1 or (written and written[0][1].done()):
+                        rows.append(written.popleft()[1].result())
+                rows += [future.result() for _, future in written]
+            except BaseException:
+                for waiting, future in written:
+                    if future.cancel() and waiting is not None:
+                        abandon(waiting)
+                raise
+        return rows
 
-    def _one(self, source: Path | str) -> dict[str, Any]:
+    def _segmented(self, source: Path | str) -> Run | NucleateError:
+        """Return a source whose units are done, or why they cannot be."""
         try:
             run = self._begin(source)
         except NucleateError as error:
-            return self._failed(source, error)
-        state = Progress(sum(len(r.tiles) for r in run.left), _mpp(run, self._model))
+            return error
+        state = Progress(sum(len(unit.tiles) for unit in run.left), _mpp(run, self._model))
 
         def told(done: Done) -> None:
             state.add(done)
             self._progress(run.path, state)
 
         try:
-            for finished in run_regions(
-                run.reader, self._model, run.left, run.tissue, self._options.engine,
-                run.outputs.regions, run.digest, told, run.colours,
-            ):  # fmt: skip
-                run.add(finished)
-                self._out.push(f"{run.outputs.regions_name}/{finished.region.file}")
+            with _said(run.path):
+                segment_here(run, self._model, self._options.engine, told)
         except NucleateError as error:
             abandon(run)
-            return self._failed(source, error)
+            return error
         except BaseException:
             abandon(run)
             raise
-        return self._finish(run)
+        return run
 
     def there(self, cluster: Cluster) -> list[dict[str, Any]]:
-        """Segment the regions of all sources on a cluster, as its workers get free."""
+        """Segment the units of all sources on a cluster, as its workers get free."""
+        self._spread = True
         rows: dict[int, dict[str, Any]] = {}
         under_way: dict[int, tuple[Run, Progress]] = {}
 
@@ -161,7 +179,7 @@ class _Batch:
                 if not run.left:
                     rows[i] = self._finish(run)
                     continue
-                tiles = sum(len(region.tiles) for region in run.left)
+                tiles = sum(len(unit.tiles) for unit in run.left)
                 under_way[i] = run, Progress(tiles, _mpp(run, self._model))
                 yield i, run
 
@@ -174,8 +192,8 @@ class _Batch:
                     rows[i] = self._failed(run.name, outcome)
                     abandon(run)
                 else:
-                    run.add(outcome)
-                    state.add_region(outcome)
+                    run.add(outcome.seconds)
+                    state.add_unit(outcome)
                     self._progress(run.path, state)
                     if state.done == state.tiles:
                         rows[i] = self._finish(run)
@@ -192,7 +210,7 @@ class _Batch:
         path = fetch(str(source), self._scratch) if is_url(source) else Path(source)
         outputs = Outputs(self._out, self._stems[source], self._options.formats)
         with _said(path):
-            return start(path, str(source), outputs, self._model, self._options)
+            return start(path, str(source), outputs, self._model, self._options, self._spread)
 
     def _finish(self, run: Run) -> dict[str, Any]:
         try:

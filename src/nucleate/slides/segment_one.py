@@ -1,10 +1,11 @@
-"""One source, from its file to all files of its results: start, work units, end."""
+"""One source, from its file to all files of its results: start, units, end."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ import numpy as np
 from nucleate.cards import ModelCard
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 from nucleate.features import COLUMNS
+from nucleate.inference import engine
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import as_reader, frame_of, stain_transform
+from nucleate.inference.engine import InMemory, Sink
+from nucleate.inference.inputs import as_reader, frame_of, stain_transform
+from nucleate.inference.pipeline import Done, EngineOptions
+from nucleate.inference.segment import notes
+from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import SLIDE_PIXELS, Survey, Tissue, survey
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.images import write_png
-from nucleate.results.parquet import NucleiFile, open_nuclei
+from nucleate.results.parquet import NucleiFile, open_nuclei, writer
 from nucleate.slides.manifest import (
     check_job,
     check_same,
@@ -32,10 +38,17 @@ from nucleate.slides.manifest import (
     write_job,
 )
 from nucleate.slides.memory import give_back
-from nucleate.slides.merge_units import Assembled, assemble
 from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.overview import Heat, draw_overview
-from nucleate.slides.work_units import Finished, Region, is_finished, plan_regions
+from nucleate.slides.unit_files import (
+    UnitFiles,
+    Written,
+    is_written,
+    lost_in,
+    unit_file,
+    unit_files,
+    write_merged,
+)
 from nucleate.stain.normalise import Transform
 from nucleate.types import Float32, Instances
 
@@ -43,7 +56,6 @@ _LARGE_PIXELS = 25_000_000  # from here on a PNG of an overlay takes seconds
 RASTER_PIXELS = SLIDE_PIXELS  # tissue first, and no other files
 _SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
 STAGES = ("read", "network", "decode", "write")
-_COLLECTED = "nuclei.parquet"
 
 
 @dataclass(slots=True)
@@ -54,13 +66,14 @@ class Run:
         path: of the source, here.
         name: of the source, as the user calls it.
         reader: opened.
-        seen: what a slide looks like from afar; None for a picture.
+        seen: what a slide looks like from afar; None for an image.
         tissue: where to look; None for everywhere.
         outputs: of the results.
         job: everything that the result depends on.
         digest: of the job.
         colours: what the stain of the whole source is changed by.
-        regions: all of them.
+        memory: what keeps the units of an image; None where they are files, which can be resumed.
+        units: all of them.
         left: those to do.
         begun: when.
         is_done: whether the result was there already.
@@ -76,35 +89,46 @@ class Run:
     job: dict[str, Any]
     digest: str
     colours: Transform
-    regions: list[Region]
-    left: list[Region]
+    memory: InMemory | None
+    units: list[Unit]
+    left: list[Unit]
     begun: float
     is_done: bool = False
     spent: list[float] = field(default_factory=lambda: [0.0] * len(STAGES))
 
-    def add(self, finished: Finished) -> None:
-        """Count a finished region."""
-        self.spent = [a + b for a, b in zip(self.spent, finished.seconds, strict=True)]
+    def add(self, seconds: Sequence[float]) -> None:
+        """Count what a unit took, stage by stage."""
+        self.spent = [a + b for a, b in zip(self.spent, seconds, strict=True)]
 
 
-def start(path: Path, name: str, outputs: Outputs, model: Model, options: BatchOptions) -> Run:
-    """Open a source and find out what there is to do; make the folder of its regions.
+def start(
+    path: Path, name: str, outputs: Outputs, model: Model, options: BatchOptions, spread: bool
+) -> Run:
+    """Open a source and find out what there is to do; make the folder of its units.
+
+    Args:
+        path: of the source, here.
+        name: of the source, as the user calls it.
+        outputs: of the results.
+        model: to segment with.
+        options: of the call.
+        spread: whether other processes segment its units, which are files then.
 
     Raises:
         InputError: it cannot be read, has no resolution, or a name that is too long.
-        ConfigError: with `resume`, what was begun was begun differently; an overlay of a slide.
+        ConfigError: with `resume`, what was started was started differently; an overlay of a slide.
     """
     begun = time.monotonic()
     source = open_source(path)
     reader = as_reader(source, model.card, options.mpp, options.override_mpp)
-    pixels, out = source.width * source.height, outputs.out
+    pixels = source.width * source.height
     is_slide = pixels >= RASTER_PIXELS
     outputs = replace(outputs, is_slide=is_slide, is_large=pixels >= _LARGE_PIXELS)
     outputs.check_names()
     if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
-            f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Leave "
-            "it away: the overview shows the slide, and geojson.gz opens in QuPath."
+            f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Omit "
+            "it: the overview shows the slide, and geojson.gz opens in QuPath."
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
@@ -113,30 +137,61 @@ def start(path: Path, name: str, outputs: Outputs, model: Model, options: BatchO
     job = job_facts(path, reader, model, options.engine, tissue is not None)
     digest = job_digest(job)
     colours = stain_transform(source, model.card)
-    run = Run(path, name, reader, seen, tissue, outputs, job, digest, colours, [], [], begun)
+    memory = None if is_slide or spread else InMemory()
+    run = Run(
+        path, name, reader, seen, tissue, outputs, job, digest, colours, memory, [], [], begun
+    )
     if options.resume:
-        out.pull(outputs.regions_name)
-        out.pull_file(outputs.parquet_name)
-        if is_begun(outputs.regions):
-            check_job(outputs.regions, job)
-            run.tissue = read_tissue(outputs.regions, reader)
-        elif outputs.parquet.is_file():
-            check_same(open_nuclei(outputs.parquet).facts.get("job"), job, outputs.parquet)
-            run.is_done = True
-            return run
-    run.regions = plan_regions(reader, model.card, options.engine, run.tissue)
-    if not (options.resume and is_begun(outputs.regions)):
-        out.remove(outputs.regions_name)
-        write_job(outputs.regions, job, tissue)
-        out.push(outputs.regions_name)
-    run.left = [r for r in run.regions if not is_finished(outputs.regions / r.file, digest)]
+        _resume(run)
+    if not run.is_done:
+        run.units = plan_units(reader, model.card, options.engine, run.tissue)
+        run.left = run.units
+        if memory is None:
+            _make_folder(run, options.resume)
     if is_slide:
         give_back()
     return run
 
 
+def _resume(run: Run) -> None:
+    """Find what an earlier run has left: units, or a result."""
+    outputs = run.outputs
+    outputs.out.pull(outputs.units_name)
+    outputs.out.pull_file(outputs.parquet_name)
+    if is_begun(outputs.units):
+        check_job(outputs.units, run.job)
+        run.tissue = read_tissue(outputs.units, run.reader)
+    elif outputs.parquet.is_file():
+        check_same(open_nuclei(outputs.parquet).facts.get("job"), run.job, outputs.parquet)
+        run.is_done = True
+
+
+def _make_folder(run: Run, resume: bool) -> None:
+    """Make the folder of the units, or find out which of them are there."""
+    outputs = run.outputs
+    if not (resume and is_begun(outputs.units)):
+        outputs.out.remove(outputs.units_name)
+        write_job(outputs.units, run.job, run.tissue)
+        outputs.out.push(outputs.units_name)
+    run.left = [unit for unit in run.units if not is_written(outputs.units, unit, run.digest)]
+
+
+def segment_here(
+    run: Run, model: Model, options: EngineOptions, tell: Callable[[Done], None]
+) -> None:
+    """Segment what is left of a source in this process."""
+    outputs = run.outputs
+
+    def written(unit: Written) -> None:
+        run.add(unit.seconds)
+        outputs.out.push(f"{outputs.units_name}/{unit_file(unit.unit)}")
+
+    sink: Sink = run.memory or UnitFiles(outputs.units, run.digest, _like(run, model.card), written)
+    engine.run(run.reader, model, options, sink, run.left, run.tissue, run.colours, tell)
+
+
 def finish(run: Run, card: ModelCard) -> dict[str, Any]:
-    """Write all files of a source whose regions are done, and return its row of the summary.
+    """Write all files of a source whose units are done, and return its row of the summary.
 
     Raises:
         InputError: nothing of it could be read.
@@ -149,20 +204,14 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     else:
         if outputs.is_slide:
             give_back()
-        outputs.out.pull(outputs.regions_name)  # what other machines have written
-        like = replace(Instances.empty(frame_of(run.reader)), class_names=tuple(card.classes))
-        facts = {"source": run.path.name, "job": run.job}
-        told = assemble(outputs.regions, run.regions, outputs.regions / _COLLECTED, like, facts)
-        if told.lost and len(told.lost) == sum(len(region.tiles) for region in run.regions):
-            raise InputError(f"Nothing of it could be read: {told.lost[0]['reason']}")
-        found = open_nuclei(outputs.regions / _COLLECTED)
-        notes += _notes(run, told)
+        found, cut = _merge(run, card)
+        notes += _notes(run, cut, found.facts["lost"])
     if outputs.is_slide:
         give_back()
     files = outputs.files()
     if not found.count and "spatialdata" in files:
         del files["spatialdata"]
-        notes.append("spatialdata left out: it cannot hold no nuclei")
+        notes.append("spatialdata omitted: it cannot store a table without nuclei")
     _write_all(found, run, files)
     for name in outputs.overview().values():
         _draw(found, run, outputs.out.folder / name)
@@ -171,42 +220,77 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
             found.path.replace(outputs.parquet)
         except OSError as error:
             raise OutputError(explain_os_error(error, outputs.parquet)) from error
-        shutil.rmtree(outputs.regions, ignore_errors=True)
+        found = replace(found, path=outputs.parquet)
+        shutil.rmtree(outputs.units, ignore_errors=True)
     outputs.out.push(*files.values(), *outputs.overview().values(), outputs.parquet_name)
-    outputs.out.remove(outputs.regions_name)
+    outputs.out.remove(outputs.units_name)
     stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
-    return _row(run, open_nuclei(outputs.parquet), files) | {
+    return _row(run, found, files) | {
         "seconds": round(time.monotonic() - run.begun, 2),
         "stages": stages,
         "notes": notes,
     }
 
 
+def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
+    """Write the file of all nuclei, under its unfinished name; and return how many were cut.
+
+    Raises:
+        InputError: nothing of the source could be read.
+        OutputError: it cannot be written.
+    """
+    outputs, like, begun = run.outputs, _like(run, card), time.perf_counter()
+    facts: dict[str, Any] = {"source": run.path.name, "job": run.job}
+    if run.memory is None:
+        outputs.out.pull(outputs.units_name)  # what other machines have written
+        lost = lost_in(outputs.units, run.units, run.digest)
+    else:
+        lost = run.memory.lost
+    if lost and len(lost) == sum(len(unit.tiles) for unit in run.units):
+        raise InputError(f"Nothing of it could be read: {lost[0]['reason']}")
+    facts["lost"] = lost
+    if run.memory is None:
+        cut = write_merged(
+            unit_files(outputs.units, run.units, run.digest), outputs.unfinished, like, facts
+        )
+        found = open_nuclei(outputs.unfinished)
+    else:
+        nuclei, cut = run.memory.nuclei(like.frame, like.class_names)
+        with writer(outputs.unfinished, nuclei, facts) as file:
+            file.write(nuclei)
+        found = replace(open_nuclei(outputs.unfinished), kept=nuclei)
+        for one in run.memory.units:
+            run.add((*one.seconds, 0.0))
+    run.spent[STAGES.index("write")] += time.perf_counter() - begun
+    return found, cut
+
+
+def _like(run: Run, card: ModelCard) -> Instances:
+    """Return a table of no nuclei: frame, classes."""
+    return replace(Instances.empty(frame_of(run.reader)), class_names=tuple(card.classes))
+
+
 def abandon(run: Run) -> None:
-    """Remove the folder of the regions, unless a slide has some that can be gone on with."""
-    if not run.outputs.is_slide or not any(run.outputs.regions.glob("region-*.parquet")):
-        shutil.rmtree(run.outputs.regions, ignore_errors=True)
-        folder = run.outputs.regions.parent
+    """Remove what is unfinished, unless it can be resumed."""
+    run.outputs.unfinished.unlink(missing_ok=True)
+    if not run.outputs.is_slide or not any(run.outputs.units.glob("unit-*.parquet")):
+        shutil.rmtree(run.outputs.units, ignore_errors=True)
+        folder = run.outputs.units.parent
         while folder != run.outputs.out.folder:  # those that were made for it
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
             folder = folder.parent
 
 
-def _notes(run: Run, told: Assembled) -> list[str]:
-    notes = []
-    if len(run.left) < len(run.regions):
-        there = len(run.regions) - len(run.left)
-        notes.append(f"{there} of {len(run.regions)} regions were there already")
-    if told.cut:
-        notes.append(f"{told.cut} objects are larger than a tile sees and end at its edge")
-    if told.lost:
-        notes.append(f"{len(told.lost)} tiles could not be read: {told.lost[0]['reason']}")
-    if run.colours.note:
-        notes.append(f"stain {run.colours.note}")
+def _notes(run: Run, cut: int, lost: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if len(run.left) < len(run.units):
+        there = len(run.units) - len(run.left)
+        found.append(f"{there} of {len(run.units)} units were there already")
+    found += notes(cut, lost, run.colours.note)
     if run.outputs.is_slide and run.outputs.formats is None:
-        notes.append("labels, overlay, csv and geojson left out for its size; see export")
-    return notes
+        found.append("labels, overlay, csv and geojson omitted for its size; see export")
+    return found
 
 
 def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:

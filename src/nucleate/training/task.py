@@ -18,8 +18,8 @@ from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.pixel import Confusion, confusion
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model, Precision
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.inference.torch_backend import TorchBackend
 from nucleate.losses import Uncertainty, total_loss
 from nucleate.models.families import build

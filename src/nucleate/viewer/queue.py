@@ -13,8 +13,8 @@ from typing import Any
 
 from nucleate.errors import InputError, NucleateError
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.results.names import PARQUET

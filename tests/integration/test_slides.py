@@ -1,4 +1,4 @@
-"""Slides by regions: nothing lost, nothing twice, whatever the tiles, and however often killed."""
+"""Slides: nothing lost, nothing twice, whatever the tiles, and however often killed."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from skimage.measure import label
 from nucleate import postprocess
 from nucleate.errors import ConfigError, InputError
 from nucleate.geometry.labels import boxes_areas
+from nucleate.inference import units
 from nucleate.inference.backends import Model
-from nucleate.inference.engine import find_nuclei
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.inference.segment import find_nuclei
 from nucleate.readers.opening import open_source
 from nucleate.results.parquet import open_nuclei
 from nucleate.slides import segment_one
-from nucleate.slides import work_units as regions
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_many import run_batch
 from tests.conftest import OracleBackend, oracle_card
@@ -38,7 +38,7 @@ def _decode(maps, thresholds):
 def oracle(monkeypatch):
     decoder = postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_decode))
     monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
-    monkeypatch.setattr(regions, "REGION_PX", 2048)
+    monkeypatch.setattr(units, "UNIT_PX", 2048)
     return Model(oracle_card(halo_px=128), OracleBackend())
 
 
@@ -76,8 +76,8 @@ def test_all_nuclei_come_back_exactly_once(tmp_path, oracle, painted_slide, tile
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_regions_are_what_one_piece_is(tmp_path, oracle, painted_slide):
-    """Ids, order and neighbours do not tell where the regions were, but for the order."""
+def test_units_are_what_one_image_is(tmp_path, oracle, painted_slide):
+    """Ids, order and neighbours do not tell where the units were, but for the order."""
     path, _ = painted_slide
     row = _run(path, tmp_path / "out", oracle)
     found = open_nuclei(tmp_path / "out" / row["files"]["parquet"]).read()
@@ -114,7 +114,7 @@ def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypat
             _run(path, tmp_path / "out", failing, 768, resume=True, **changes)
         assert not list(tmp_path.glob("out/*.parquet"))
     row = _run(path, tmp_path / "out", oracle, 768, resume=True, **changes)
-    assert "regions were there already" in row["notes"][0]
+    assert "units were there already" in row["notes"][0]
     name = row["files"]["parquet"]
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     before = (tmp_path / "out" / name).stat().st_mtime_ns
@@ -190,7 +190,7 @@ def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, pai
     assert not list((tmp_path / "out").glob("*.parquet"))
     path.write_bytes(data)
     row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
-    assert "regions were there already" in row["notes"][0]
+    assert "units were there already" in row["notes"][0]
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
@@ -281,7 +281,7 @@ def test_a_slide_of_glass_has_no_nuclei(tmp_path, nucleate):
 
 
 def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
-    """Two regions see a nucleus beside their seam, one of them beyond its core: one view stays."""
+    """Two units see a nucleus beside their seam, one of them beyond its core: one view stays."""
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
 
     class Shifting(OracleBackend):
@@ -303,7 +303,7 @@ def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
     path = tmp_path / "a.png"
     colours = np.stack([labels & 255, (labels >> 8) & 255, labels >> 16], -1).astype(np.uint8)
     Image.fromarray(colours).save(path)
-    monkeypatch.setattr(regions, "REGION_PX", 512)
+    monkeypatch.setattr(units, "UNIT_PX", 512)
     model = Model(oracle.card, Shifting())
     row = _run(path, tmp_path / "out", model, 512, mpp=0.25, tissue_mask=False)
     found = open_nuclei(tmp_path / "out" / row["files"]["parquet"]).read()
@@ -315,36 +315,36 @@ def test_thin_nuclei_along_a_seam_stand_once(tmp_path, oracle, monkeypatch):
 
 
 def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide, monkeypatch):
-    """A file of a region that is damaged, or of another job, is done again."""
+    """A file of a unit that is damaged, or of another job, is done again."""
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, truth = painted_slide
     for tiles in (12, 25):
         failing = Model(oracle.card, Failing(tiles))
         with pytest.raises(InputError, match="stopped"):
             _run(path, tmp_path / "out", failing, 768, tissue_mask=False, resume=True)
-    files = sorted((tmp_path / "out" / ".painted.regions").glob("region-*.parquet"))
+    files = sorted((tmp_path / "out" / ".painted.units").glob("unit-*.parquet"))
     files[0].write_bytes(files[0].read_bytes()[:-200])
     other = Model(oracle_card(halo_px=128, name="other"), Failing(12))
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "other", other, 768, tissue_mask=False)
-    foreign = next((tmp_path / "other" / ".painted.regions").glob("region-*.parquet"))
+    foreign = next((tmp_path / "other" / ".painted.units").glob("unit-*.parquet"))
     files[1].write_bytes(foreign.read_bytes())
     row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
-def test_damage_inside_of_a_region_is_one_sentence_and_mended(
+def test_damage_inside_of_a_unit_is_one_sentence_and_mended(
     tmp_path, oracle, painted_slide, monkeypatch
 ):
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, truth = painted_slide
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
-    file = min((tmp_path / "out" / ".painted.regions").glob("region-*.parquet"))
+    file = min((tmp_path / "out" / ".painted.units").glob("unit-*.parquet"))
     data = bytearray(file.read_bytes())
     data[100:2000] = b"\xff" * 1900
     file.write_bytes(data)
-    with pytest.raises(InputError, match="was damaged"):
+    with pytest.raises(InputError, match="is damaged"):
         _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
     row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
@@ -360,7 +360,7 @@ def test_a_new_run_after_an_older_one_goes_on_with_its_own(
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
     row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
-    assert "regions were there already" in row["notes"][0]
+    assert "units were there already" in row["notes"][0]
     assert open_nuclei(tmp_path / "out" / "painted.nuclei.parquet").facts["job"]["tile_px"] == 768
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -1,0 +1,71 @@
+"""A source as the engine takes it: its resolution known, its stain estimated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nucleate.cards import ModelCard
+from nucleate.errors import InputError
+from nucleate.readers.reader import Reader
+from nucleate.readers.source import RegionError, Source
+from nucleate.resolution import check_mpp, resolve_mpp
+from nucleate.stain.normalise import Normaliser, Transform
+from nucleate.types import Frame
+
+_WHOLE_PIXELS = 1 << 24  # an image up to this size is read whole to estimate its stain
+_MOST_PIXELS = 1 << 38  # half a million squared
+
+
+def as_reader(
+    source: Source, card: ModelCard, mpp: float | None, override_mpp: bool = False
+) -> Reader:
+    """Return a source with its resolution, see `resolve_mpp`.
+
+    Raises:
+        InputError: neither the file nor the caller states an mpp, or they contradict each other,
+            or it is none that a microscope has; or a size that no scanner makes.
+    """
+    resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
+    if resolution is None:
+        raise InputError(
+            f"{source.name}: the file carries no resolution (mpp), and model {card.name!r} works "
+            f"at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or --mpp on "
+            "the command line."
+        )
+    if source.width * source.height > _MOST_PIXELS:
+        raise InputError(
+            f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "
+            "makes. The file is damaged: copy it again."
+        )
+    return Reader(source, check_mpp(resolution))
+
+
+def frame_of(reader: Reader) -> Frame:
+    """Return level 0 of a slide."""
+    source = reader.source
+    return Frame(source.width, source.height, reader.mpp, source.origin_xy)
+
+
+def stain_transform(source: Source, card: ModelCard) -> Transform:
+    """Return the change of colours that all tiles of a source share, as the model asks for it.
+
+    It is estimated on the whole picture, or on 64 windows spread evenly over a slide.
+    """
+    if card.stain is None:
+        return Transform(None)
+    normaliser = Normaliser.from_dict(card.stain, f"model {card.name!r}")
+    if source.width * source.height <= _WHOLE_PIXELS:
+        return normaliser.adapt(source.read(0, 0, source.width, source.height))
+    edge = min(256, source.width, source.height)
+    lefts = np.linspace(0, source.width - edge, 8).astype(int)
+    tops = np.linspace(0, source.height - edge, 8).astype(int)
+    windows, damage = [], None
+    for y in tops:
+        for x in lefts:
+            try:
+                windows.append(source.read(x, y, x + edge, y + edge)[::4, ::4])
+            except RegionError as error:
+                damage = error
+    if not windows and damage is not None:
+        raise damage
+    return normaliser.adapt(np.concatenate([window.reshape(-1, 3) for window in windows]))

@@ -1,0 +1,201 @@
+"""One image or slide → all of its nuclei, in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from numpy.typing import NDArray
+
+from nucleate.errors import InputError
+from nucleate.inference.backends import Model, Precision
+from nucleate.inference.engine import InMemory, run
+from nucleate.inference.inputs import as_reader, frame_of, stain_transform
+from nucleate.inference.loading import Device, ready_model
+from nucleate.inference.pipeline import Done, EngineOptions
+from nucleate.inference.units import plan_units
+from nucleate.postprocess import complete_thresholds
+from nucleate.quality.tissue import SLIDE_PIXELS, survey
+from nucleate.readers.array import ArraySource
+from nucleate.readers.opening import open_source
+from nucleate.readers.source import Source
+from nucleate.types import Instances
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The nuclei of one source, and what has to be said about how they were found.
+
+    Attributes:
+        nuclei: in level-0 pixels of the source.
+        cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
+        stain: why the stain was not normalised though the model asks for it; else empty.
+        lost: boxes in level-0 pixels that could not be read, and why.
+    """
+
+    nuclei: Instances
+    cut: int
+    stain: str
+    lost: list[dict[str, Any]]
+
+    def notes(self) -> list[str]:
+        """Return what a user has to know, a phrase each."""
+        return notes(self.cut, self.lost, self.stain)
+
+
+def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
+    """Return what a user has to know about how nuclei were found, a phrase each.
+
+    Example:
+        >>> notes(2, [], "")
+        ['2 objects are larger than a tile sees and end at its edge']
+    """
+    found = []
+    if cut:
+        found.append(f"{cut} objects are larger than a tile sees and end at its edge")
+    if lost:
+        found.append(f"{len(lost)} tiles could not be read: {lost[0]['reason']}")
+    if stain:
+        found.append(f"stain {stain}")
+    return found
+
+
+def segment(
+    image: str | Path | NDArray[Any] | Image | Source,
+    model: Model | str | Path | None = None,
+    mpp: float | None = None,
+    *,
+    device: Device = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    threads: int = 0,
+    thresholds: dict[str, float] | None = None,
+    tissue_mask: bool | None = None,
+    tile_px: int = 1536,
+    progress: bool | Callable[[int, int], None] = False,
+    override_mpp: bool = False,
+) -> Instances:
+    """Find all nuclei of an image or slide.
+
+    Args:
+        image: path of an image or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
+            with or without opacity; PIL image; or an open source.
+        model: a loaded model, or the name or folder of one; None takes the bundled default.
+        mpp: micrometres per pixel of an image that states none; None takes what it states.
+        device: where a model that is not loaded yet runs, see `load_model`.
+        precision: likewise.
+        threads: likewise.
+        thresholds: of the decoder, in place of those of the model's card; others stay.
+        tissue_mask: whether to skip background, pen marks and folds; None skips them from 100
+            megapixels on, as the command does.
+        tile_px: largest edge of a tile, in pixels at the model's resolution.
+        progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
+        override_mpp: whether `mpp` counts although the image states another value.
+
+    Returns:
+        The nuclei, in level-0 pixels, with features; from top to bottom, of a large image block by
+        block.
+
+    Warns:
+        UserWarning: tiles that cannot be read, nuclei larger than a tile sees, a stain that cannot
+            be normalised.
+
+    Raises:
+        InputError: nothing of the image can be read, it states no mpp and none is given, or states
+            another.
+        ModelError: the model cannot be loaded.
+        ConfigError: an unknown threshold, or where to run a model that is loaded already.
+
+    Example:
+        >>> import numpy as np
+        >>> blank = np.full((64, 64, 3), 255, np.uint8)
+        >>> len(segment(blank, mpp=0.25))
+        0
+    """
+    ready = ready_model(model, device, precision, threads)
+    if thresholds is not None:
+        card = ready.card
+        chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
+        ready = Model(replace(card, thresholds=chosen), ready.backend)
+    source, options = _opened(image), EngineOptions(tile_px)
+    with _told(progress) as tell:
+        found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
+    for note in found.notes():
+        warnings.warn(f"{source.name}: {note}", stacklevel=2)
+    return found.nuclei
+
+
+@contextmanager
+def _told(
+    progress: bool | Callable[[int, int], None],
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Give what is told of the tiles: nothing, the caller's function, or a bar."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield None
+    else:
+        from rich.progress import Progress
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task("tiles", total=None)
+            yield lambda done, tiles: bar.update(task, completed=done, total=tiles)
+
+
+def _opened(source: object) -> Source:
+    """Return what `segment` takes as an open source."""
+    if isinstance(source, str | Path):
+        return open_source(Path(source))
+    if isinstance(source, list | tuple):
+        raise InputError(
+            f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
+            "use segment_files for many files."
+        )
+    if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
+        return cast("Source", source)
+    return ArraySource(source)
+
+
+def find_nuclei(
+    source: Source,
+    model: Model,
+    mpp: float | None,
+    options: EngineOptions,
+    progress: Callable[[int, int], None] | None = None,
+    override_mpp: bool = False,
+    tissue_mask: bool | None = None,
+) -> Found:
+    """Find all nuclei of an open source; `progress` is given (tiles done, tiles in all).
+
+    Background, pen marks and folds are skipped if `tissue_mask` says so; None says so from 100
+    megapixels on.
+
+    Raises:
+        InputError: nothing of the source can be read, it states no mpp and none is given, or states
+            another.
+    """
+    reader = as_reader(source, model.card, mpp, override_mpp)
+    tissue = None
+    if source.width * source.height >= SLIDE_PIXELS if tissue_mask is None else tissue_mask:
+        tissue = survey(reader).tissue
+    units = plan_units(reader, model.card, options, tissue)
+    colours, sink = stain_transform(source, model.card), InMemory()
+    tiles, done = sum(len(unit.tiles) for unit in units), 0
+
+    def tell(_: Done) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, tiles)
+
+    run(reader, model, options, sink, units, tissue, colours, tell)
+    if sink.lost and len(sink.lost) == tiles:
+        raise InputError(sink.lost[0]["reason"])
+    nuclei, cut = sink.nuclei(frame_of(reader), tuple(model.card.classes))
+    return Found(nuclei, cut, colours.note, sink.lost)
