@@ -3,7 +3,7 @@ import pytest
 
 from nucleate.augment import colours, random_crop
 from nucleate.config import AugmentConfig
-from nucleate.stain.deconvolution import from_stains, to_stains
+from nucleate.stain.deconvolution import from_stains, restained, to_stains
 from nucleate.types import Sample
 from tests.synthetic import tissue
 
@@ -97,3 +97,21 @@ def test_haematoxylin_agrees_with_the_reference_deconvolution():
     ours = to_stains(IMAGE)[..., 0]
     reference = rgb2hed(IMAGE)[..., 0]
     assert np.corrcoef(ours.ravel(), reference.ravel())[0, 1] > 0.99
+
+
+def test_other_amounts_of_stain_in_one_pass():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    factor = rng.uniform(0.7, 1.3, 3).astype(np.float32)
+    shift = rng.uniform(-0.03, 0.03, 3).astype(np.float32)
+    in_steps = from_stains(to_stains(image) * factor + shift)
+    assert np.abs(restained(image, factor, shift).astype(int) - in_steps).max() <= 1
+
+
+def test_noise_is_normal():
+    config = OFF.model_copy(update={"noise_chance": 1.0, "noise": 20.0})
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    noise = colours(grey, config, np.random.default_rng(2)).astype(float) - 128
+    within = (np.abs(noise) < noise.std()).mean()
+    assert abs(noise.mean()) < 0.1
+    assert within == pytest.approx(0.683, abs=0.06)
