@@ -215,9 +215,16 @@ def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = N
             raise ConfigError(f"The data set {name!r} has no option {key!r}. {nearest(key, known)}")
     if options.get("mpp") is not None:
         check_mpp(options["mpp"])
-    for key in ("annotation", "annotations", "group"):
+    for key in ("annotation", "annotations", "group", "mpp_table"):
         if not isinstance(options.get(key), str | None):
             raise ConfigError(f"{key} = {options[key]!r}: must be text. Put it in quotes.")
+    if name == "folder":
+        for key in ("only", "classes"):
+            given = options.get(key)
+            if given is not None and not (
+                isinstance(given, list | tuple) and all(isinstance(text, str) for text in given)
+            ):
+                raise ConfigError(f"{key} = {given!r}: must be a list of names, as in [a, b].")
     return dataset.entries(Path(root), **options)  # type: ignore[no-any-return]
 
 
