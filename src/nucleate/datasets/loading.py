@@ -15,6 +15,7 @@ from nucleate.datasets.resize import resized
 from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest, pick
+from nucleate.geometry.labels import grown
 from nucleate.resolution import check_mpp, grid_ratio
 from nucleate.types import Sample
 
@@ -27,14 +28,18 @@ class Collection:
         entries: qualified name -> entry.
         split: who is trained on and who is held out.
         sources: one description per set, for the model's card.
+        sets: of the recipe, in the order of their numbers.
     """
 
     entries: dict[str, Entry]
     split: Split
     sources: list[dict[str, Any]]
+    sets: tuple[SetConfig, ...] = ()
 
     def read(self, part: str, mpp: float) -> list[Sample]:
         """Return the samples of a part of the split, resampled to `mpp`.
+
+        Those that are trained on have the weight of their set, and nuclei grown as it says.
 
         Raises:
             InputError: a picture cannot be read, has no labels, or has no resolution.
@@ -45,7 +50,13 @@ class Collection:
                 raise InputError(
                     f"{sample.name}: has no labels. Add them, or leave the picture out."
                 )
-        return samples
+        if part != "train" or not self.sets:
+            return samples
+        owners = [self.sets[int(name.partition(":")[0])] for name in self.split.parts[part]]
+        return [
+            replace(_grown(sample, owner.grow_px), weight=owner.weight)
+            for sample, owner in zip(samples, owners, strict=True)
+        ]
 
 
 def collect(config: DataConfig, base: Path) -> Collection:
@@ -73,7 +84,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
             raise ConfigError(f"The split has no pictures for {part}. Make it again.")
     if config.labelled < 1:
         split = with_fewer(split, config.labelled, config.labelled_seed)
-    return Collection(entries, split, sources)
+    return Collection(entries, split, sources, tuple(config.sets))
 
 
 def with_fewer(split: Split, share: float, seed: int) -> Split:
@@ -246,6 +257,13 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
         return sample
     height, width = sample.image.shape[:2]
     return resized(sample, max(1, round(height * ratio)), max(1, round(width * ratio)), mpp)
+
+
+def _grown(sample: Sample, by_px: float) -> Sample:
+    """Return a sample whose nuclei reach `by_px` pixels farther, or less far where negative."""
+    if sample.labels is None or by_px == 0:
+        return sample
+    return replace(sample, labels=grown(sample.labels, by_px))
 
 
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:
