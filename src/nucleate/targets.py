@@ -51,7 +51,7 @@ def soft_foreground(labels: Int32, edge_px: float) -> Float32:
         >>> soft_foreground(np.array([[0, 0, 2, 2, 2]], np.int32), 2.0).tolist()
         [[0.0, 0.25, 0.75, 1.0, 1.0]]
     """
-    ramp = 0.5 + signed_distance(labels > 0) / np.float32(edge_px)
+    ramp = 0.5 + signed_distance(labels > 0, precise=False) / np.float32(edge_px)
     return np.asarray(np.clip(ramp, 0, 1), np.float32)
 
 

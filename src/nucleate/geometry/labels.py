@@ -178,16 +178,21 @@ def grown(labels: Int32, by_px: float) -> Int32:
     return out
 
 
-def signed_distance(mask: Bool) -> Float32:
+def signed_distance(mask: Bool, precise: bool = True) -> Float32:
     """Return the distance to the edge of a mask, in pixels: above 0 inside, below 0 outside.
 
     The edge runs half a pixel off the centres. A mask without an edge has a huge distance.
+
+    Args:
+        mask: bool (H, W).
+        precise: whether Euclidean; else to 2 %, in a tenth of the time.
 
     Example:
         >>> signed_distance(np.array([[False, True, True]])).tolist()
         [[-0.5, 0.5, 1.5]]
     """
-    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    kind = cv2.DIST_MASK_PRECISE if precise else cv2.DIST_MASK_5
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, kind)
+    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, kind)
     far = np.minimum(inside, 1e6) - np.minimum(outside, 1e6)
     return np.asarray(np.where(mask, far - 0.5, far + 0.5), np.float32)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nucleate.augment import random_crop
+from nucleate.augment import looks_of, random_crop
 from nucleate.config import Recipe
 from nucleate.stain.tissue import sample_pixels, tissue_mask
 from nucleate.targets import encode
@@ -39,6 +39,8 @@ class CropDataset(Dataset[Crop]):
         self.samples, self.recipe = samples, recipe
         shares = np.array([sample.weight * tissue_area(sample.image) for sample in samples])
         self.cumulated = np.cumsum(shares) / shares.sum()
+        needed = recipe.augment.normalise > 0 or recipe.augment.zoom_small > 0
+        self.looks = [looks_of(sample) for sample in samples] if needed else []
         self.cells = [
             (number, centre)
             for number, sample in enumerate(samples)
@@ -56,7 +58,10 @@ class CropDataset(Dataset[Crop]):
         else:
             number, centre = int(np.searchsorted(self.cumulated, rng.random(), "right")), None
         sample = self.samples[number]
-        image, labels, ignore = random_crop(sample, train.crop_px, self.recipe.augment, rng, centre)
+        looks = self.looks[number] if self.looks else None
+        image, labels, ignore = random_crop(
+            sample, train.crop_px, self.recipe.augment, rng, centre, looks, self.looks
+        )
         targets = encode(labels, list(self.recipe.maps), sample.classes, edge_px(self.recipe))
         return Crop(
             torch.from_numpy(image),
