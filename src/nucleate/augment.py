@@ -1,17 +1,46 @@
-"""Sample → Sample: one random crop of a picture and its labels, as another lab might show it.
+"""Sample → Sample: one random crop of an image and its labels, as another lab might show it.
 
 Geometry is one remap (flip, right angle, rotation, shear, zoom, shift and elastic deformation), so
-that the picture is interpolated once; colours follow. The strength of each step is in the recipe.
+that the image is interpolated once. Then come the colours of another image, artefacts, a coarser
+scan, and stain, lamp and camera. The strength of each step is in the recipe.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from statistics import NormalDist
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
+from nucleate.artefacts import with_artefacts
 from nucleate.config import AugmentConfig
-from nucleate.stain.deconvolution import from_stains, to_stains
+from nucleate.geometry.labels import compact
+from nucleate.stain.deconvolution import restained
+from nucleate.stain.tissue import sample_pixels, tissue_mask
 from nucleate.types import Bool, Float32, Int32, Sample, UInt8
+
+_MPP = 0.25  # of a sample that states none
+_SMALL_PX2 = (80.0, 200.0)  # of 0.25 um/px: what the median nucleus has in images at 20x
+_LEAST_ZOOM, _SMOOTHED_BELOW = 0.3, 0.7
+_COARSER = (1.3, 2.3)
+_ENOUGH = 1000  # pixels that tell the colours of tissue
+
+
+class Looks(NamedTuple):
+    """What an image looks like.
+
+    Attributes:
+        mean: float32 (3,), of its tissue in 8-bit CIELAB.
+        sd: float32 (3,), standard deviations of the same, 1 at the least.
+        median_px: area of its median nucleus, in pixels; not a number without nuclei.
+    """
+
+    mean: Float32
+    sd: Float32
+    median_px: float
 
 
 def random_crop(
@@ -20,6 +49,8 @@ def random_crop(
     config: AugmentConfig,
     rng: np.random.Generator,
     centre_xy: tuple[float, float] | None = None,
+    looks: Looks | None = None,
+    others: Sequence[Looks] = (),
 ) -> tuple[UInt8, Int32, Bool]:
     """Return an augmented crop of a sample.
 
@@ -29,24 +60,94 @@ def random_crop(
         config: strengths.
         rng: the only source of chance: the same state gives the same crop.
         centre_xy: of the crop, in the sample's pixels; None draws one.
+        looks: of the sample, None if unknown; `normalise` and `zoom_small` need them.
+        others: looks that `normalise` may give to the crop.
 
     Returns:
         uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
         loss nor a metric counts (outside of the picture, or ignored by the annotation).
     """
-    map_x, map_y = _coordinates(sample.image.shape[:2], size, config, rng, centre_xy)
-    image = cv2.remap(sample.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    from nucleate.geometry import kernels as _kernels
+
+    if looks is not None and rng.random() < config.zoom_small:
+        config = _zoomed_small(config, looks, sample.mpp, rng)
+    map_x, map_y, scale = _coordinates(sample.image.shape[:2], size, config, rng, centre_xy)
+    image = _sampled(sample.image, map_x, map_y, scale)
     truth = np.zeros(sample.image.shape[:2], np.int32) if sample.labels is None else sample.labels
-    columns = np.rint(map_x).astype(np.int32)
-    rows = np.rint(map_y).astype(np.int32)
-    height, width = sample.image.shape[:2]
-    outside = (columns < 0) | (rows < 0) | (columns >= width) | (rows >= height)
-    np.clip(columns, 0, width - 1, out=columns)
-    np.clip(rows, 0, height - 1, out=rows)
-    labels = truth[rows, columns]
-    labels[outside] = 0
-    ignore = outside if sample.ignore is None else outside | sample.ignore[rows, columns]
+    vague = np.zeros((0, 0), np.bool_) if sample.ignore is None else sample.ignore
+    labels, ignore = _kernels.nearest(truth, vague, map_x, map_y)
+    if looks is not None and others and rng.random() < config.normalise:
+        image = recoloured(image, looks, others[int(rng.integers(len(others)))], rng.random())
+    if rng.random() < config.artefacts:
+        per_um = 1 / (sample.mpp or _MPP)
+        image, labels, ignore = with_artefacts(image, labels, ignore, rng, per_um)
+    if rng.random() < config.lowres:
+        image = _coarser(image, rng.uniform(*_COARSER))
     return colours(image, config, rng), labels, ignore
+
+
+def looks_of(sample: Sample) -> Looks:
+    """Return the colours of a sample's tissue and the size of its nuclei."""
+    pixels = sample_pixels(sample.image)
+    stained = pixels[tissue_mask(pixels)]
+    stained = stained if len(stained) >= _ENOUGH else pixels
+    lab = cv2.cvtColor(np.ascontiguousarray(stained)[None], cv2.COLOR_RGB2LAB)
+    mean, sd = (part.reshape(-1) for part in cv2.meanStdDev(lab))
+    areas = np.zeros(0) if sample.labels is None else np.bincount(compact(sample.labels)[0].ravel())
+    median = float(np.median(areas[1:])) if len(areas) > 1 else float("nan")
+    return Looks(mean.astype(np.float32), np.maximum(sd, 1).astype(np.float32), median)
+
+
+def recoloured(image: UInt8, own: Looks, other: Looks, share: float) -> UInt8:
+    """Return an image with the colours of another, as Reinhard does, to a share.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        own: looks of the image that it is a part of.
+        other: looks that it goes towards; contrast changes by no more than twice.
+        share: 0 not at all, 1 all the way.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    gain = np.clip(other.sd / own.sd, 0.5, 2.0)
+    values = np.arange(256, dtype=np.float32)[:, None]
+    there = (values - own.mean) * gain + other.mean
+    table = np.clip(np.rint(values + np.float32(share) * (there - values)), 0, 255).astype(np.uint8)
+    lab = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), table[None])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)  # type: ignore[no-any-return]
+
+
+def _zoomed_small(
+    config: AugmentConfig, looks: Looks, mpp: float | None, rng: np.random.Generator
+) -> AugmentConfig:
+    """Return strengths whose zoom makes the median nucleus small; it never enlarges."""
+    smallest, largest = (area * (_MPP / (mpp or _MPP)) ** 2 for area in _SMALL_PX2)
+    wanted = np.exp(rng.uniform(np.log(smallest), np.log(largest)))
+    if not looks.median_px > 0:  # no nuclei
+        return config
+    zoom = float(np.clip(np.sqrt(wanted / looks.median_px), _LEAST_ZOOM, 1.0))
+    return config.model_copy(update={"zoom": (zoom, zoom)})
+
+
+def _sampled(image: UInt8, map_x: Float32, map_y: Float32, scale: float) -> UInt8:
+    """Return an image at positions (h, w); what shrinks much is smoothed, lest it alias."""
+    if scale < _SMOOTHED_BELOW:
+        low_x, low_y = max(0, int(map_x.min()) - 8), max(0, int(map_y.min()) - 8)
+        window = image[low_y : int(map_y.max()) + 8, low_x : int(map_x.max()) + 8]
+        image = cv2.GaussianBlur(window, (0, 0), 0.5 * np.sqrt(1 / scale**2 - 1))
+        map_x, map_y = map_x - np.float32(low_x), map_y - np.float32(low_y)
+    return cv2.remap(  # type: ignore[no-any-return]
+        image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+
+
+def _coarser(image: UInt8, times: float) -> UInt8:
+    """Return an image of the same size that was scanned at a pixel `times` as large."""
+    height, width = image.shape[:2]
+    small = max(1, round(width / times)), max(1, round(height / times))
+    coarse = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[no-any-return]
 
 
 def _coordinates(
@@ -55,8 +156,8 @@ def _coordinates(
     config: AugmentConfig,
     rng: np.random.Generator,
     centre_xy: tuple[float, float] | None,
-) -> tuple[Float32, Float32]:
-    """Return for each pixel of the crop the position in the sample (pixel-index coordinates)."""
+) -> tuple[Float32, Float32, float]:
+    """Return of each pixel of the crop the position in the sample (pixel indices), and the zoom."""
     height, width = shape
     scale = np.exp(rng.uniform(*np.log(config.zoom)))
     angle = np.deg2rad(rng.uniform(-1, 1) * config.rotate_degrees) + (
@@ -83,7 +184,7 @@ def _coordinates(
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     map_x = cosine * x - sine * y + np.float32(centre_x - 0.5)
     map_y = sine * x + cosine * y + np.float32(centre_y - 0.5)
-    return map_x, map_y
+    return map_x, map_y, float(scale)
 
 
 def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UInt8:
@@ -100,7 +201,7 @@ def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UI
     if config.stain > 0:
         factor = 1 + rng.uniform(-config.stain, config.stain, 3).astype(np.float32)
         shift = rng.uniform(-config.stain, config.stain, 3).astype(np.float32) * 0.1
-        image = from_stains(to_stains(image) * factor + shift)
+        image = restained(image, factor, shift)
     if config.multiply > 0:
         gains = 1 + rng.uniform(-config.multiply, config.multiply, 3)
         if rng.random() >= 0.2:
@@ -110,15 +211,31 @@ def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UI
         gain = 1 + rng.uniform(-config.contrast, config.contrast)
         lift = 255 * rng.uniform(-config.brightness, config.brightness)
         table = np.clip((np.arange(256) - 128) * gain + 128 + lift, 0, 255).astype(np.uint8)
-        image = table[image]
+        image = cv2.LUT(image, table)
     if rng.random() < config.blur_chance:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, config.blur_px))
     if rng.random() < config.noise_chance:
-        noise = rng.normal(0, rng.uniform(1, config.noise), image.shape).astype(np.float32)
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = _noisy(image, rng.uniform(1, config.noise), rng)
     if rng.random() < config.jpeg_chance:
         quality = int(rng.integers(config.jpeg_quality, 96))
         # the encoder takes its three channels as blue, green, red: swap them both ways
         coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         image = np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
     return image
+
+
+def _noisy(image: UInt8, sd: float, rng: np.random.Generator) -> UInt8:
+    """Return the image with normal noise of a standard deviation `sd`, in grey levels.
+
+    The noise is taken from 65,536 quantiles of the normal distribution: no logarithm per value.
+    """
+    table = np.rint(sd * _quantiles()).astype(np.int16)
+    noise = table[rng.integers(0, 1 << 16, image.shape, np.uint16)]
+    return cv2.add(image, noise, dtype=cv2.CV_8U)  # type: ignore[no-any-return]
+
+
+@cache
+def _quantiles() -> Float32:
+    """Return the values of a standard normal distribution at 65,536 even shares."""
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse((i + 0.5) / (1 << 16)) for i in range(1 << 16)], np.float32)

@@ -45,6 +45,11 @@ class SetConfig(Strict):
     """For the model's card, where the reader's own card does not know it."""
     licence: str | None = None
     citation: str | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often crops come from this set, relative to its area of tissue at the working mpp."""
+    grow_px: Annotated[float, Field(ge=-8, le=8)] = 0.0
+    """Each nucleus is grown (above 0) or shrunk by this many pixels of the working grid before it
+    is trained on; a nucleus never takes another's pixels. What is held out stays as annotated."""
 
 
 class DataConfig(Strict):
@@ -128,6 +133,17 @@ class AugmentConfig(Strict):
     noise_chance: Share = 0.1
     jpeg_quality: Annotated[int, Field(ge=10, le=95)] = 60
     jpeg_chance: Share = 0.15
+    artefacts: Share = 0.0
+    """Chance that one or two artefacts are drawn on a crop, as background: ink, dust, fibres,
+    folds, blur, red cells, bubbles, keratin, mucin, glass, seams; seldom a crop of nothing at
+    all. A nucleus that is covered by more than half is ignored."""
+    normalise: Share = 0.0
+    """Chance that a crop takes on the colours of another training image, by a random part."""
+    lowres: Share = 0.0
+    """Chance that a crop is sampled down by 1.3 to 2.3 and up again: a scan at 20x."""
+    zoom_small: Share = 0.0
+    """Chance that, instead of `zoom`, the median nucleus of the image comes out at 80 to 200 px²
+    of 0.25 um/px: the small, crowded nuclei of a scan at 20x that is read as one at 40x."""
 
     @model_validator(mode="after")
     def _zoom_rises(self) -> AugmentConfig:
@@ -183,6 +199,9 @@ class HeadConfig(Strict):
     """Key of `nucleate.losses.LOSSES` -> weight."""
     background: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Weight of the pixels outside of nuclei, relative to those inside."""
+    edge_px: Annotated[float, Field(ge=0, le=16)] = 0.0
+    """Of `foreground`: the target rises over this many pixels from 0 outside of a nucleus to 1
+    inside, 0.5 at its edge; 0 gives a step."""
 
 
 class FitConfig(Strict):

@@ -57,6 +57,7 @@ class Sample:
         species: as the data set says.
         centre: hospital or laboratory, where the data set says.
         drawn: how outlines became labels; None where the annotation is a label image.
+        weight: how often training draws crops from it, relative to its area.
 
     Raises:
         InputError: a field has another dtype or shape than stated.
@@ -74,6 +75,7 @@ class Sample:
     species: str | None = None
     centre: str | None = None
     drawn: Drawn | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self.name, "image", self.image, np.uint8, (None, None, 3))

@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -12,7 +13,7 @@ from PIL import Image
 from nucleate.config import DataConfig
 from nucleate.curation.convert import TARGETS, convert
 from nucleate.datasets import DATASETS
-from nucleate.datasets.loading import collect, list_entries
+from nucleate.datasets.loading import at_mpp, collect, list_entries
 from nucleate.errors import ConfigError, InputError, OutputError
 from nucleate.readers.images import read_image
 from nucleate.types import Sample
@@ -674,6 +675,69 @@ def test_an_impossible_mpp_is_refused_by_every_reader(tmp_path, wrong):
             list_entries(name, tmp_path, {"mpp": wrong})
 
 
+def test_three_monuseg_images_are_at_20x(tmp_path):
+    small = "TCGA-HE-7129-01Z-00-DX1"
+    truth = monuseg.make(tmp_path, (small, monuseg.TRAIN[1]))
+    read = {e.name: e.read() for e in list_entries("monuseg", tmp_path, {})}
+    assert {name: s.mpp for name, s in read.items()} == {small: 0.5, monuseg.TRAIN[1]: 0.25}
+    larger = at_mpp(read[small], 0.25)
+    assert larger.image.shape == (256, 256, 3)
+    # every pixel became a square of four, in labels and image alike
+    np.testing.assert_array_equal(larger.labels[::2, ::2], read[small].labels)
+    np.testing.assert_array_equal(larger.labels[1::2, 1::2], larger.labels[::2, ::2])
+    back = cv2.resize(larger.image, (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.abs(back.astype(int) - read[small].image).mean() < 4
+    shifted = [np.roll(back, 1, axis).astype(int) for axis in (0, 1)]
+    near = np.abs(back.astype(int) - read[small].image).mean()
+    assert all(np.abs(s - read[small].image).mean() > 2 * near for s in shifted)
+    assert truth[small].max() == larger.labels.max()
+
+
+def test_folder_with_ignored_areas_and_types(tmp_path):
+    truth = folder.make(tmp_path, count=1)["p0_0"]
+    for name in ("ignore", "types"):
+        (tmp_path / name).mkdir()
+    vague = np.zeros(truth.shape, np.uint8)
+    vague[:20] = 255
+    Image.fromarray(vague).save(tmp_path / "ignore" / "p0_0.png")
+    kinds = np.where(truth > 0, truth % 2 + 1, 0).astype(np.uint8)
+    Image.fromarray(kinds).save(tmp_path / "types" / "p0_0.png")
+    plain = list_entries("folder", tmp_path, {})[0].read()
+    assert plain.classes is None
+    np.testing.assert_array_equal(plain.ignore, vague > 0)
+    options = {"classes": ["even", "odd"]}
+    read = list_entries("folder", tmp_path, options)[0].read()
+    assert read.class_names == ("even", "odd")
+    assert read.classes.tolist() == [i % 2 for i in range(1, truth.max() + 1)]
+    with pytest.raises(InputError, match=says("type 2", "names 1")):
+        list_entries("folder", tmp_path, {"classes": ["one"]})[0].read()
+    with pytest.raises(ConfigError, match=says("list of names")):
+        list_entries("folder", tmp_path, {"classes": "one"})
+    Image.fromarray(kinds * 0).save(tmp_path / "types" / "p0_0.png")
+    with pytest.raises(InputError, match=says("no type", "classes")):
+        list_entries("folder", tmp_path, options)[0].read()
+
+
+def test_folder_with_a_table_of_resolutions(tmp_path):
+    folder.make(tmp_path)
+    (tmp_path / "groups.csv").write_text("name,group,mpp_guess\np0_0,pink,0.15\np1_0,purple,0.33\n")
+    table = {"mpp_table": "groups.csv"}
+    read = {e.name: e.read().mpp for e in list_entries("folder", tmp_path, {**table, "mpp": 0.5})}
+    assert read == {"p0_0": 0.15, "p1_0": 0.33, "p2_0": 0.5}
+    pink = list_entries("folder", tmp_path, {**table, "only": ["pink"]})
+    assert [e.name for e in pink] == ["p0_0"]
+    with pytest.raises(ConfigError, match=says("'pnik'", "pink")):
+        list_entries("folder", tmp_path, {**table, "only": ["pnik"]})
+    with pytest.raises(ConfigError, match=says("mpp_table")):
+        list_entries("folder", tmp_path, {"only": ["pink"]})
+    with pytest.raises(InputError, match=says("no table", "other.csv")):
+        list_entries("folder", tmp_path, {"mpp_table": "other.csv"})
+    for wrong in ("name\np0_0\n", "name,mpp\np0_0,far\n", "mpp\n0.2\n"):
+        (tmp_path / "groups.csv").write_text(wrong)
+        with pytest.raises(InputError, match=says("columns name and mpp")):
+            list_entries("folder", tmp_path, table)
+
+
 @pytest.mark.data
 def test_real_counts_are_those_of_their_cards(real_data):
     from nucleate.curation.check import check
@@ -695,9 +759,21 @@ def test_real_counts_are_those_of_their_cards(real_data):
         ("cryonuseg", "biologist-2"): (30, 8_036, "biologist-2"),
         ("cryonuseg", "bioinformatician"): (30, 8_242, "bioinformatician"),
         ("tnbc", None): (50, 4_028, "all"),
-        ("consep", None): (9, 4_924, ""),  # 9 of the 27 training images
+        ("consep", None): (27, 15_555, "Train"),
         ("monuseg", None): (30, 16_959, "training"),
     }
+
+
+@pytest.mark.data
+def test_real_sets_in_plain_folders(real_data):
+    crops = [e.read() for e in list_entries("folder", real_data / "MoNuSAC61", {
+        "mpp": 0.25, "classes": ["epithelial", "lymphocyte", "neutrophil"]})]  # fmt: skip
+    assert len(crops) == 61
+    assert sum(len(s.classes) for s in crops) == 10_496
+    assert any(s.ignore.any() for s in crops)
+    options = {"mpp_table": "groups.csv", "only": ["purple-on-light", "he-pink"]}
+    glass = [e.read().mpp for e in list_entries("folder", real_data / "DSB2018-tissue", options)]
+    assert (len(glass), set(glass)) == (42, {0.25, 0.15})
 
 
 @pytest.mark.data

@@ -2,12 +2,14 @@
 
 The two folders may lie at any depth and be nested at will: `a/images/b/x.png` belongs to
 `a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a number of its own.
-Masks below `ignore/` mark areas that count for nobody. A `nucleate.json` beside the folders may
-state groups, organs, resolution and classes; `nucleate data convert --to folder` writes it.
+Masks below `ignore/` mark areas that count for nobody; images below `types/` say of each pixel of a
+nucleus which type it is, from 1 on. A `nucleate.json` beside the folders may state groups, organs,
+resolution and classes; `nucleate data convert --to folder` writes it. A CSV may state resolutions.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +22,13 @@ from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
-from nucleate.errors import InputError
+from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.files import PathLike, read_bytes, walk
+from nucleate.geometry.labels import compact
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.readers.metadata import plausible_mpp
-from nucleate.resolution import resolve_mpp
-from nucleate.types import Sample
+from nucleate.resolution import check_mpp, resolve_mpp
+from nucleate.types import Int16, Int32, Sample
 
 CARD = DatasetCard(
     title="Your own folder",
@@ -46,6 +49,9 @@ def entries(
     mpp: float | None = None,
     group: str | None = None,
     override_mpp: bool = False,
+    mpp_table: str | None = None,
+    only: list[str] | None = None,
+    classes: list[str] | None = None,
 ) -> list[Entry]:
     """Return the pictures of a folder of images and labels.
 
@@ -56,19 +62,32 @@ def entries(
         group: regular expression whose first group, searched in the name, is the patient;
             None takes the group in `nucleate.json`, else makes every picture its own group.
         override_mpp: whether `mpp` counts although a picture states another value.
+        mpp_table: CSV file in the folder, with the columns `name` (of a picture, without ending)
+            and `mpp` (or one that begins with it, such as `mpp_guess`), and perhaps `group`. What
+            it says of a picture counts against `mpp` and the picture itself.
+        only: values of the table's column `group`; other pictures are left out. None takes all.
+        classes: names of the types 1, 2, … in the images below `types/`; None reads no types.
 
     Returns:
         One entry per picture, sorted by name.
 
     Raises:
-        InputError: no pictures, a picture without labels, or labels without a picture.
-        ConfigError: `group` is no regular expression with one group, or does not match a name.
+        InputError: no pictures, a picture without labels, labels without a picture, or a table
+            that is missing or wrong.
+        ConfigError: `only` without a table or not in it; `group` is no regular expression with
+            one group, or does not match a name.
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
     ignored: dict[str, PathLike] = {}
+    typed: dict[str, PathLike] = {}
     facts: dict[str, dict[str, Any]] = {}
+    table_file: PathLike | None = None
+    if only is not None and mpp_table is None:
+        raise ConfigError("only: takes its values from a table. Name one as mpp_table.")
     for name, file in walk(open_root(root)):
+        if mpp_table is not None and f"/{name}".endswith(f"/{mpp_table}"):
+            table_file = file
         if file.name == MANIFEST:  # its names count from where it lies
             above = name.removesuffix(MANIFEST)
             facts |= {above + key: known for key, known in _read_facts(file).items()}
@@ -79,6 +98,7 @@ def entries(
             **dict.fromkeys(_IMAGE_FOLDERS, (images, PICTURES)),
             **dict.fromkeys(_LABEL_FOLDERS, (labels, LABEL_IMAGES)),
             "ignore": (ignored, (".png",)),
+            **({} if classes is None else {"types": (typed, (".png",))}),
         }
         depth = next((i for i, part in enumerate(kinds) if part in tables), None)  # the outermost
         if depth is None:
@@ -108,12 +128,19 @@ def entries(
             "Give both the same name, or remove it."
         )
     find_group = grouping(group)
+    rows = {} if mpp_table is None else _read_table(root, mpp_table, table_file)
+    chosen = sorted(images) if only is None else _chosen(root, sorted(images), rows, only)
     found = []
-    for key in sorted(images):
+    for key in chosen:
         known = facts.get(key, {})
         owner = find_group(key) if group is not None else str(known.get("group") or find_group(key))
-        files = (images[key], labels.get(key), ignored.get(key))
+        files = (images[key], labels.get(key), ignored.get(key), typed.get(key))
+        row = _row(rows, key)
         settle = partial(resolve_mpp, given=mpp, override=override_mpp)
+        if row is not None:
+            settle = partial(resolve_mpp, given=row[0], override=True)
+        if classes is not None:
+            known = {**known, "class_names": tuple(classes)}
         read = _reader(key, owner, files, settle, known)
         found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
     return found
@@ -122,20 +149,23 @@ def entries(
 def _reader(
     name: str,
     group: str,
-    files: tuple[PathLike, PathLike | None, PathLike | None],
+    files: tuple[PathLike, PathLike | None, PathLike | None, PathLike | None],
     settle: Callable[[str, float | None], float | None],
     facts: dict[str, Any],
 ) -> Callable[[], Sample]:
-    image, labels, ignored = files
+    image, labels, ignored, types = files
 
     def read() -> Sample:
         pixels, stated = read_image(image)
         truth = None if labels is None else read_labels(labels)
         vague = None if ignored is None else read_labels(ignored)
-        for file, values in ((labels, truth), (ignored, vague)):
+        kinds = None if types is None else read_labels(types)
+        for file, values in ((labels, truth), (ignored, vague), (types, kinds)):
             if values is not None:
                 check_size(file, values, pixels)
         classes = facts.get("classes")
+        if kinds is not None and truth is not None:
+            truth, classes = _typed(name, truth, kinds, len(facts["class_names"]))
         written = plausible_mpp(facts.get("mpp"))
         return Sample(
             image=pixels,
@@ -152,6 +182,79 @@ def _reader(
         )
 
     return read
+
+
+def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, Int16]:
+    """Return labels 1..n, and int16 (n,) the commonest type of each one's pixels, from 0 on.
+
+    Raises:
+        InputError: a nucleus has no type, or one beyond `count`.
+
+    Example:
+        >>> labels, kinds = np.array([[7, 7, 9]], np.int32), np.array([[2, 2, 1]], np.int32)
+        >>> [part.tolist() for part in _typed("a", labels, kinds, 2)]
+        [[[1, 1, 2]], [1, 0]]
+    """
+    numbers, old = compact(labels)
+    on = (numbers > 0) & (kinds > 0)
+    if kinds.max(initial=0) > count:
+        raise InputError(
+            f"{name}: holds the type {kinds.max()}, but classes names {count}. Name all of them."
+        )
+    votes = np.zeros((len(old) + 1, count + 1), np.int64)
+    np.add.at(votes, (numbers[on], kinds[on]), 1)
+    bare = np.flatnonzero(votes[1:].sum(1) == 0)
+    if len(bare):
+        raise InputError(
+            f"{name}: the nucleus {old[bare[0]]} has no type in types/. Add it, or leave the "
+            "option classes away."
+        )
+    return numbers, (votes[1:].argmax(1) - 1).astype(np.int16)
+
+
+def _read_table(
+    root: Path, wanted: str, file: PathLike | None
+) -> dict[str, tuple[float, str | None]]:
+    """Return name -> um/px and group of a table of pictures.
+
+    Raises:
+        InputError: there is no such file, a column is missing, or a value is no resolution.
+    """
+    if file is None:
+        raise InputError(f"{root}: holds no table {wanted!r}. Check the option mpp_table.")
+    try:
+        rows = list(csv.DictReader(read_bytes(file, 1 << 28).decode("utf-8-sig").splitlines()))
+        column = next(c for c in (rows[0] if rows else {}) if str(c).startswith("mpp"))
+        return {row["name"]: (check_mpp(float(row[column])), row.get("group")) for row in rows}
+    except (ValueError, LookupError, StopIteration, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{file}: is no table with the columns name and mpp, a number in each row. Mend it, "
+            "or omit mpp_table."
+        ) from error
+
+
+def _row(rows: dict[str, tuple[float, str | None]], key: str) -> tuple[float, str | None] | None:
+    """Return what a table says of a picture, which it may name with or without its folders."""
+    return rows.get(key, rows.get(PurePosixPath(key).name))
+
+
+def _chosen(
+    root: Path, keys: list[str], rows: dict[str, tuple[float, str | None]], only: list[str]
+) -> list[str]:
+    """Return the pictures whose group in the table is one of `only`.
+
+    Raises:
+        ConfigError: the table has no such group.
+    """
+    groups = {key: (_row(rows, key) or (0.0, None))[1] for key in keys}
+    known = sorted({group for group in groups.values() if group})
+    for group in only:
+        if group not in known:
+            raise ConfigError(
+                f"{root}: only names {group!r}, which the table does not have. "
+                f"{nearest(str(group), known)}"
+            )
+    return [key for key in keys if groups[key] in only]
 
 
 def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from nucleate.datasets.resize import resized
 from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest, pick
+from nucleate.geometry.labels import grown
 from nucleate.resolution import check_mpp, grid_ratio
 from nucleate.types import Sample
 
@@ -27,14 +28,18 @@ class Collection:
         entries: qualified name -> entry.
         split: who is trained on and who is held out.
         sources: one description per set, for the model's card.
+        sets: of the recipe, in the order of their numbers.
     """
 
     entries: dict[str, Entry]
     split: Split
     sources: list[dict[str, Any]]
+    sets: tuple[SetConfig, ...] = ()
 
     def read(self, part: str, mpp: float) -> list[Sample]:
         """Return the samples of a part of the split, resampled to `mpp`.
+
+        Those that are trained on have the weight of their set, and nuclei grown as it says.
 
         Raises:
             InputError: a picture cannot be read, has no labels, or has no resolution.
@@ -45,7 +50,13 @@ class Collection:
                 raise InputError(
                     f"{sample.name}: has no labels. Add them, or leave the picture out."
                 )
-        return samples
+        if part != "train" or not self.sets:
+            return samples
+        owners = [self.sets[int(name.partition(":")[0])] for name in self.split.parts[part]]
+        return [
+            replace(_grown(sample, owner.grow_px), weight=owner.weight)
+            for sample, owner in zip(samples, owners, strict=True)
+        ]
 
 
 def collect(config: DataConfig, base: Path) -> Collection:
@@ -73,7 +84,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
             raise ConfigError(f"The split has no pictures for {part}. Make it again.")
     if config.labelled < 1:
         split = with_fewer(split, config.labelled, config.labelled_seed)
-    return Collection(entries, split, sources)
+    return Collection(entries, split, sources, tuple(config.sets))
 
 
 def with_fewer(split: Split, share: float, seed: int) -> Split:
@@ -215,9 +226,16 @@ def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = N
             raise ConfigError(f"The data set {name!r} has no option {key!r}. {nearest(key, known)}")
     if options.get("mpp") is not None:
         check_mpp(options["mpp"])
-    for key in ("annotation", "annotations", "group"):
+    for key in ("annotation", "annotations", "group", "mpp_table"):
         if not isinstance(options.get(key), str | None):
             raise ConfigError(f"{key} = {options[key]!r}: must be text. Put it in quotes.")
+    if name == "folder":
+        for key in ("only", "classes"):
+            given = options.get(key)
+            if given is not None and not (
+                isinstance(given, list | tuple) and all(isinstance(text, str) for text in given)
+            ):
+                raise ConfigError(f"{key} = {given!r}: must be a list of names, as in [a, b].")
     return dataset.entries(Path(root), **options)  # type: ignore[no-any-return]
 
 
@@ -240,6 +258,13 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
     height, width = sample.image.shape[:2]
     size = max(1, round(height * ratio)), max(1, round(width * ratio))
     return resized(sample, *size, mpp, (ratio, ratio))
+
+
+def _grown(sample: Sample, by_px: float) -> Sample:
+    """Return a sample whose nuclei reach `by_px` pixels farther, or less far where negative."""
+    if sample.labels is None or by_px == 0:
+        return sample
+    return replace(sample, labels=grown(sample.labels, by_px))
 
 
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:

@@ -16,7 +16,9 @@ from nucleate.types import Sample
 CARD = DatasetCard(
     title="MoNuSeg 2018",
     contents="30 training images (16,959 nuclei in the XML) and 14 test images (6,697 nuclei) of "
-    "1000 × 1000 pixels at 40x (0.25 um/px) from TCGA; 7 organs in training, 7 in test.",
+    "1000 × 1000 pixels at 40x (0.25 um/px) from TCGA; 7 organs in training, 7 in test. Three of "
+    "the training images are at 20x and read as 0.5 um/px (TCGA-HE-7128, -7129, -7130): their "
+    "median nuclei have 93, 120 and 121 px², those of the other kidney images 275 to 312.",
     licence="CC-BY-NC-SA-4.0",
     citation="Kumar et al. 2020, A Multi-Organ Nucleus Segmentation Challenge, IEEE TMI, "
     "doi:10.1109/TMI.2019.2947628; Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
@@ -49,6 +51,9 @@ _ORGANS = {
     "lung": "44-2665 69-7764",
     "brain": "FG-A4MU HT-8564",
 }
+# Taken at 20x among images at 40x, whatever their XML says: nuclei of half the diameter, and three
+# to five times as many as in the other kidney images.
+AT_20X = frozenset({"TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130"})
 ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
 
 
@@ -58,7 +63,8 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
     Args:
         root: folder or zip file with `.tif` and `.xml` of equal stems, at any depth
             (`Tissue Images/` and `Annotations/` in the training part, side by side in the test).
-        mpp: micrometres per pixel; the images were all taken at 40x and carry no usable value.
+        mpp: micrometres per pixel of the images at 40x, which carry no usable value; the three at
+            20x have twice as many.
 
     Returns:
         One entry per image, sorted by name; group is the patient (12 characters of the barcode).
@@ -84,6 +90,8 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
 def _entry(name: str, image: PathLike, annotation: PathLike, mpp: float) -> Entry:
     patient = name[:12]
     organ = ORGAN_OF.get(patient)
+    if patient in AT_20X:
+        mpp = 2 * mpp
     return Entry(
         name=name,
         group=patient,

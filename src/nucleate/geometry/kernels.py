@@ -434,3 +434,96 @@ def look_up(image, table):  # type: ignore[no-untyped-def]
                 )
                 out[y, x, k] = (value + 8192) >> 14
     return out
+
+
+@_compiled
+def distances(labels, n):  # type: ignore[no-untyped-def]
+    """Return of each pixel of the labels 1..n its distance to the outside of its own label.
+
+    Between pixel centres, float32 (H, W), 0 on background; and float32 (n,), the largest of each
+    label. Along a row the nearest stranger is known from two passes; along a column it is looked
+    for no farther than the best that is known. Beyond the image is no outside.
+    """
+    height, width = labels.shape
+    endless = (height + width) ** 2
+    beside = np.empty((height, width), np.int64)  # squared distance to a stranger in the row
+    for y in range(height):
+        begin = -1  # of the run of equal labels that x lies in
+        for x in range(width):
+            if x == 0 or labels[y, x] != labels[y, x - 1]:
+                begin = x
+            beside[y, x] = x - begin + 1 if begin > 0 else height + width
+        end = width
+        for x in range(width - 1, -1, -1):
+            if x < width - 1 and labels[y, x] != labels[y, x + 1]:
+                end = x + 1
+            far = min(beside[y, x], end - x) if end < width else beside[y, x]
+            beside[y, x] = far * far
+    out = np.zeros((height, width), np.float32)
+    peaks = np.zeros(n, np.float32)
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            best = beside[y, x]
+            for step in (-1, 1):
+                row, away = y + step, 1
+                while 0 <= row < height and away * away < best:
+                    if labels[row, x] != label:
+                        best = away * away
+                    else:
+                        best = min(best, away * away + beside[row, x])
+                    row += step
+                    away += 1
+            far = np.float32(np.sqrt(min(best, endless)))
+            out[y, x] = far
+            peaks[label - 1] = max(peaks[label - 1], far)
+    return out, peaks
+
+
+@_compiled
+def nearest(labels, ignore, map_x, map_y):  # type: ignore[no-untyped-def]
+    """Return labels and ignored areas at the pixels nearest to positions (h, w).
+
+    Outside of the image the label is 0 and ignored. `ignore` of shape (0, 0) is none at all.
+    """
+    height, width = labels.shape
+    out = np.zeros(map_x.shape, np.int32)
+    vague = np.zeros(map_x.shape, np.bool_)
+    for i in range(map_x.shape[0]):
+        for j in range(map_x.shape[1]):
+            # halves round to even, as in np.rint
+            x, y = np.int64(np.rint(map_x[i, j])), np.int64(np.rint(map_y[i, j]))
+            if 0 <= x < width and 0 <= y < height:
+                out[i, j] = labels[y, x]
+                if ignore.size > 0:
+                    vague[i, j] = ignore[y, x]
+            else:
+                vague[i, j] = True
+    return out, vague
+
+
+@_compiled
+def mix(image, density, matrix, offset, light, per_density):  # type: ignore[no-untyped-def]
+    """Return an RGB image whose optical densities are multiplied by a matrix and shifted.
+
+    `density` (256,) of each byte, `matrix` (3, 3) from old (rows) to new channels, `offset` (3,)
+    per new channel; `light` is the byte of each density, in steps of 1 / `per_density` from 0 on.
+    """
+    height, width, _ = image.shape
+    out = np.empty((height, width, 3), np.uint8)
+    parts = np.empty((3, 256, 3), np.float32)
+    for c in range(3):
+        for byte in range(256):
+            for k in range(3):
+                parts[c, byte, k] = density[byte] * matrix[c, k] * per_density
+    last = np.float32(len(light) - 1)
+    begin = (offset * per_density + 0.5).astype(np.float32)
+    for y in range(height):
+        for x in range(width):
+            red, green, blue = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            for k in range(3):
+                at = begin[k] + parts[0, red, k] + parts[1, green, k] + parts[2, blue, k]
+                out[y, x, k] = light[np.int64(min(max(at, np.float32(0)), last))]
+    return out

@@ -132,3 +132,67 @@ def distance_inside(mask: Bool) -> Float32:
     far = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     squares = np.rint(np.square(far.astype(np.float64)))
     return np.asarray(np.sqrt(squares), np.float32)
+
+
+def grown(labels: Int32, by_px: float) -> Int32:
+    """Return labels whose edges lie `by_px` pixels farther out, or farther in where negative.
+
+    The edge of a label runs half a pixel off its outermost centres. The signed distance to it is
+    smoothed over a pixel, so that fractions count: half a pixel is added on about half of the
+    rim. Of two labels that grow into one another, a pixel goes to the nearer; no label takes
+    another's pixels, and none vanishes: its innermost pixels stay.
+
+    Args:
+        labels: int32 (H, W), 0 is background.
+        by_px: in pixels.
+
+    Example:
+        >>> square = np.pad(np.full((6, 6), 5, np.int32), 4)  # its corners become round
+        >>> [int((grown(square, by) > 0).sum()) for by in (-1, 0, 1)]
+        [12, 36, 60]
+    """
+    if by_px == 0:
+        return labels
+    numbers, old = compact(labels)
+    boxes, _ = boxes_areas(numbers, len(old))
+    height, width = labels.shape
+    margin = int(np.ceil(max(by_px, 0.0))) + 3
+    out = labels.copy() if by_px > 0 else np.zeros_like(labels)
+    best = np.full(labels.shape, -np.inf, np.float32)  # of each pixel, how far in it lies
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        rows = slice(max(0, y0 - margin), min(height, y1 + margin))
+        columns = slice(max(0, x0 - margin), min(width, x1 + margin))
+        mask = numbers[rows, columns] == i + 1
+        # beyond the image the nucleus may go on: its edge is not there
+        inside = cv2.GaussianBlur(
+            signed_distance(mask), (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE
+        )
+        deepest = mask & (inside >= inside[mask].max())
+        taken = (inside >= -by_px) | deepest
+        if by_px > 0:
+            taken &= (numbers[rows, columns] == 0) & (inside > best[rows, columns])
+        else:
+            taken &= mask
+        best[rows, columns][taken] = inside[taken]
+        out[rows, columns][taken] = old[i]
+    return out
+
+
+def signed_distance(mask: Bool, precise: bool = True) -> Float32:
+    """Return the distance to the edge of a mask, in pixels: above 0 inside, below 0 outside.
+
+    The edge runs half a pixel off the centres. A mask without an edge has a huge distance.
+
+    Args:
+        mask: bool (H, W).
+        precise: whether Euclidean; else to 2 %, in a tenth of the time.
+
+    Example:
+        >>> signed_distance(np.array([[False, True, True]])).tolist()
+        [[-0.5, 0.5, 1.5]]
+    """
+    kind = cv2.DIST_MASK_PRECISE if precise else cv2.DIST_MASK_5
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, kind)
+    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, kind)
+    far = np.minimum(inside, 1e6) - np.minimum(outside, 1e6)
+    return np.asarray(np.where(mask, far - 0.5, far + 0.5), np.float32)

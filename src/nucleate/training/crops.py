@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nucleate.augment import random_crop
+from nucleate.augment import looks_of, random_crop
 from nucleate.config import Recipe
+from nucleate.stain.tissue import sample_pixels, tissue_mask
 from nucleate.targets import encode
-from nucleate.types import Sample
+from nucleate.types import Sample, UInt8
+
+_LEAST_TISSUE = 0.1  # of an image, for the chance that a crop is drawn from it
 
 
 class Crop(NamedTuple):
@@ -34,8 +37,10 @@ class CropDataset(Dataset[Crop]):
 
     def __init__(self, samples: list[Sample], recipe: Recipe) -> None:
         self.samples, self.recipe = samples, recipe
-        areas = np.array([sample.image.shape[0] * sample.image.shape[1] for sample in samples])
-        self.cumulated = np.cumsum(areas) / areas.sum()
+        shares = np.array([sample.weight * tissue_area(sample.image) for sample in samples])
+        self.cumulated = np.cumsum(shares) / shares.sum()
+        needed = recipe.augment.normalise > 0 or recipe.augment.zoom_small > 0
+        self.looks = [looks_of(sample) for sample in samples] if needed else []
         self.cells = [
             (number, centre)
             for number, sample in enumerate(samples)
@@ -53,13 +58,38 @@ class CropDataset(Dataset[Crop]):
         else:
             number, centre = int(np.searchsorted(self.cumulated, rng.random(), "right")), None
         sample = self.samples[number]
-        image, labels, ignore = random_crop(sample, train.crop_px, self.recipe.augment, rng, centre)
-        targets = encode(labels, list(self.recipe.maps), sample.classes)
+        looks = self.looks[number] if self.looks else None
+        image, labels, ignore = random_crop(
+            sample, train.crop_px, self.recipe.augment, rng, centre, looks, self.looks
+        )
+        targets = encode(labels, list(self.recipe.maps), sample.classes, edge_px(self.recipe))
         return Crop(
             torch.from_numpy(image),
             {name: torch.from_numpy(target) for name, target in targets.items()},
             torch.from_numpy(ignore),
         )
+
+
+def tissue_area(image: UInt8) -> float:
+    """Return how many pixels of an image are stained tissue, at least a tenth of all.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+
+    Example:
+        >>> tissue_area(np.full((10, 20, 3), (110, 80, 150), np.uint8))
+        200.0
+        >>> tissue_area(np.full((10, 20, 3), 235, np.uint8))  # glass, but to be known as such
+        20.0
+    """
+    share = float(tissue_mask(sample_pixels(image)).mean())
+    return float(image.shape[0] * image.shape[1] * max(share, _LEAST_TISSUE))
+
+
+def edge_px(recipe: Recipe) -> float:
+    """Return over how many pixels the target of the foreground rises; 0 without such a head."""
+    head = recipe.heads.get("foreground")
+    return 0.0 if head is None else head.edge_px
 
 
 def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]:
@@ -84,7 +114,7 @@ def middle_crop(sample: Sample, recipe: Recipe) -> Crop:
     if sample.labels is None:
         raise ValueError(f"{sample.name} has no labels")
     labels = np.ascontiguousarray(sample.labels[window])
-    targets = encode(labels, list(recipe.maps), sample.classes)
+    targets = encode(labels, list(recipe.maps), sample.classes, edge_px(recipe))
     ignore = np.zeros(labels.shape, bool) if sample.ignore is None else sample.ignore[window]
     return Crop(
         torch.from_numpy(np.ascontiguousarray(sample.image[window]))[None],

@@ -104,10 +104,16 @@ def check_recipe(recipe: Recipe) -> None:
         known = dict.fromkeys(DETECTOR_LOSSES) if name == INSTANCES else LOSSES
         for loss in head.loss:
             pick(known, loss, "loss")
+        if "lovasz" in head.loss and head.edge_px > 0:
+            raise ConfigError(
+                f"heads.{name}: lovasz knows no soft edges. Set edge_px to 0, or take dice."
+            )
         if "lovasz" in head.loss and head.background != 1:
             raise ConfigError(
                 f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
             )
+        if head.edge_px > 0 and name != "foreground":
+            raise ConfigError(f"heads.{name}: edge_px is of foreground alone. Set it to 0.")
         if name == INSTANCES and (head.background != 1 or recipe.train.weighting != "fixed"):
             raise ConfigError(
                 "heads.instances: its losses know no weight of the background, and are not "
