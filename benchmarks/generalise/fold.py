@@ -48,7 +48,9 @@ class Packed:
         self.test = {name: read_test(name, root) for name in SETS}
         self.slides = read_slides(root / "slides.zip")
         self.areas = load_areas()
-        self.pixels = {n: float(sum(s.image[..., 0].size for s in ss)) for n, ss in self.test.items()}
+        self.pixels = {
+            n: float(sum(s.image[..., 0].size for s in ss)) for n, ss in self.test.items()
+        }
         self._training: dict[str, list[Sample]] = {}
 
     def training(self, recipe: Recipe) -> list[Sample]:
@@ -83,8 +85,14 @@ class FoldTask(Task):
 
 
 def run_fold(
-    idea: Idea, left_out: str, seed: int, data: Packed, device: str, folder: Path,
-    steps: int | None = None, every: int | None = None,
+    idea: Idea,
+    left_out: str,
+    seed: int,
+    data: Packed,
+    device: str,
+    folder: Path,
+    steps: int | None = None,
+    every: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train and test one fold; an interrupted one goes on from its last checkpoint.
 

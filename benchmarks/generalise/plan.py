@@ -45,8 +45,10 @@ COLOURS = (
 ZOOM = ("augment.zoom=[0.6, 1.6]",)
 DEEP = ("model.arguments.widths=[16, 48, 96, 192, 192]", "model.arguments.blocks=[1, 2, 2, 2, 2]")
 BASE_MODEL = (  # that of recipes/mtl-base.yaml
-    "model.arguments={widths: [24, 48, 96, 192], stem: 2, blocks: 2, decoder_blocks: 1, "
-    "dilations: [1], transformer_layers: 0, gates: false}",
+    (
+        "model.arguments={widths: [24, 48, 96, 192], stem: 2, blocks: 2, decoder_blocks: 1, "
+        "dilations: [1], transformer_layers: 0, gates: false}"
+    ),
 )
 
 IDEAS = (
@@ -94,7 +96,10 @@ def by_name(name: str) -> Idea:
 
 
 def recipe_of(
-    idea: Idea, left_out: str, seed: int, steps: int | None = None,
+    idea: Idea,
+    left_out: str,
+    seed: int,
+    steps: int | None = None,
     areas: dict[str, float] | None = None,
 ) -> Recipe:
     """Return what a fold trains: the idea's recipe on four sets, without teacher.

@@ -49,9 +49,7 @@ def run_next(job: Job, data: Packed, runs: Path, device: str, steps: int | None)
     from benchmarks.generalise.fold import run_fold, write_weights
 
     folder = runs / job.name
-    result, weights = run_fold(
-        job.idea, job.left_out, job.seed, data, device, folder, steps, EVERY
-    )
+    result, weights = run_fold(job.idea, job.left_out, job.seed, data, device, folder, steps, EVERY)
     write_weights(runs / "weights" / f"{job.name}.safetensors", weights)
     shutil.rmtree(folder)
     return result

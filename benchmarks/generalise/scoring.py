@@ -107,7 +107,9 @@ def _median(areas: Any) -> float:
 
 
 def judge_set(
-    samples: list[Sample], areas: dict[str, list[Area]], maps_of: MapsOf,
+    samples: list[Sample],
+    areas: dict[str, list[Area]],
+    maps_of: MapsOf,
     grid: Sequence[dict[str, float]] = GRID,
 ) -> dict[str, Any]:
     """Score the images of a set at every setting of a grid.

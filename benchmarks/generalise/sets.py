@@ -65,9 +65,7 @@ SETS = {
     ),
     "tnbc": DataSet("TNBC", (Part("folder", "TNBC", {"mpp": 0.25, "group": "^([0-9]+)_"}),)),
     "cryonuseg": DataSet("CryoNuSeg", (Part("cryonuseg", "CryoNuSeg"),)),
-    "monusac": DataSet(
-        "MoNuSAC61", (Part("folder", "MoNuSAC61", {"mpp": 0.25}),), swapped=True
-    ),
+    "monusac": DataSet("MoNuSAC61", (Part("folder", "MoNuSAC61", {"mpp": 0.25}),), swapped=True),
     "consep": DataSet("CoNSeP", (Part("consep", "CoNSeP/Train"),)),
 }
 
@@ -103,9 +101,7 @@ def write_set(samples: list[Sample], path: Path, quality: int) -> None:
             archive.writestr(f"images/{sample.name}.webp", webp(sample.image, quality))
             packed = io.BytesIO()
             np.save(packed, sample.labels.astype(np.uint16))
-            archive.writestr(
-                f"labels/{sample.name}.npy", packed.getvalue(), zipfile.ZIP_LZMA
-            )
+            archive.writestr(f"labels/{sample.name}.npy", packed.getvalue(), zipfile.ZIP_LZMA)
             if sample.ignore is not None and sample.ignore.any():
                 mask = cv2.imencode(".png", sample.ignore.astype(np.uint8) * 255)[1].tobytes()
                 archive.writestr(f"ignore/{sample.name}.png", mask)
