@@ -65,7 +65,8 @@ def main() -> None:
         found["models"][name] = baseline(name, data)
         for setting, row in found["models"][name]["settings"].items():
             each = " ".join(f"{n} {v['aji'][0]:.4f}" for n, v in row["sets"].items())
-            print(f"{name}, {setting}: G {row['g']:.4f}, F {row['f']:.1f}/mm²; {each}", flush=True)
+            false = f"F {row['f']:.1f}/mm² ({row['f_tissue']:.1f} in tissue)"
+            print(f"{name}, {setting}: G {row['g']:.4f}, {false}; {each}", flush=True)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -115,7 +115,9 @@ def run_fold(
         change["validate_every"] = every
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=change)})
     begun = time.monotonic()
-    task = train(recipe, data.training(recipe), folder)
+    tested = {sample.group for sample in data.test[left_out]}  # some patients are in two sets
+    samples = [sample for sample in data.training(recipe) if sample.group not in tested]
+    task = train(recipe, samples, folder)
     trained = time.monotonic()
     network = task.network.eval().to(torch.device(choose_device(recipe.train)))
     model = Model(provisional_card(recipe, task.align_px), TorchBackend(network, device, "f32"))

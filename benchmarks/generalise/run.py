@@ -219,7 +219,7 @@ def ready(todo: list[Job]) -> list[Job]:
 def status(results: Path) -> None:
     """Print one line per idea: G at the best common setting, G at the fixed one, F, each set."""
     areas = load_areas()
-    print(f"{'idea':14s} folds  best setting  G (95 %)              G fixed  F/mm²  "
+    print(f"{'idea':14s} folds  best setting  G (95 %)              G fixed  F/mm²  tissue  "
           + "  ".join(f"{name:9s}" for name in SETS))  # fmt: skip
     for idea in plan.IDEAS:
         folds = store.folds_of(results, idea)
@@ -235,7 +235,8 @@ def status(results: Path) -> None:
         setting = f"{grid[best]['foreground']}/{grid[best]['marker']}"
         each = [f"{at_best.sets[n]['aji'][0]:.4f}" if n in sets else "–" for n in SETS]
         print(f"{idea.name:14s} {len(folds)}/{wanted}    {setting:12s}  {at_best.g:.4f} "
-              f"({at_best.g_low:.4f}–{at_best.g_high:.4f})  {fixed.g:.4f}   {at_best.f:5.1f}  "
+              f"({at_best.g_low:.4f}–{at_best.g_high:.4f})  {fixed.g:.4f}   "
+              f"{at_best.f:5.1f}  {at_best.f_tissue:6.1f}  "
               + "  ".join(f"{value:9s}" for value in each))  # fmt: skip
 
 

@@ -201,6 +201,7 @@ class Verdict:
         g_low: lower end of its 95 % bootstrap interval over patients.
         g_high: upper end.
         f: false nuclei per mm² of areas without nuclei, pooled.
+        f_tissue: the same without ink and glass, of which a few images hold most.
         f_by_kind: the same by kind.
         sets: set -> metric -> value, low and high.
     """
@@ -210,6 +211,7 @@ class Verdict:
     g_low: float
     g_high: float
     f: float
+    f_tissue: float
     f_by_kind: dict[str, float]
     sets: dict[str, dict[str, tuple[float, float, float]]]
 
@@ -243,10 +245,11 @@ def verdict(folds: dict[str, list[dict[str, Any]]], areas: list[Area], setting: 
                 draws.append(sample)
     low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
     false, mm2 = pooled_false(folds, areas, setting)
-    f = float(false.sum() / mm2.sum()) if mm2.sum() else float("nan")
+    tissue = np.array([kind not in ("ink", "glass") for kind in KINDS])
+    f, f_tissue = _ratio(false.sum(), mm2.sum()), _ratio(false[tissue].sum(), mm2[tissue].sum())
     by_kind = {k: float(n / a) for k, n, a in zip(KINDS, false, mm2, strict=True) if a}
     g = float(np.mean([values["aji"][0] for values in sets.values()]))
-    return Verdict(setting, g, float(low), float(high), f, by_kind, sets)
+    return Verdict(setting, g, float(low), float(high), float(f), float(f_tissue), by_kind, sets)
 
 
 def pooled_false(
