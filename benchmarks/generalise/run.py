@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 RUNS = ROOT / "runs" / "generalise"
 EVERY = 250  # steps between checkpoints where a run is likely to be killed
 PIECE, MOST_PIECES = 15 << 20, 4  # bytes and files of weights that come back
-LAST_S = 15.0  # what writing at the end may take
+LAST_S, STARTS_S = 15.0, 10.0  # what writing at the end, and loading libraries, may take
+MOST_PARALLEL = 16  # folds that share a GPU
 SHARE = 0.8  # of the time of the last fold that must be left to begin another
 
 
@@ -185,19 +187,21 @@ def pack_weights(folder: Path, out: Path, names: list[str]) -> list[str]:
 
 
 def part(found: Findings, ideas: str = "", steps: int | None = None) -> None:
-    """Run the judge as a part of benchmarks/gpu/run.py, in the time that is left."""
-    from benchmarks.generalise.fold import Packed
+    """Run the judge as a part of benchmarks/gpu/run.py, in the time that is left.
 
-    chosen = tuple(plan.by_name(n) for n in ideas.split(",")) if ideas else plan.IDEAS
-    todo = ready(store.jobs(RESULTS, chosen))
-    begun = time.time()
-    data = Packed(PACKED)
-    found.put("generalise", "seconds to load", round(time.time() - begun, 1))
-    cores = os.cpu_count() or 1
-    out, end = found.path.parent, time.time() + found.left() - LAST_S
-    result = run_parallel(todo, data, out, found.device, min(cores, 16), end, steps)
+    It runs in a process of its own: one that has used the GPU cannot fork others that use it.
+    """
+    out = found.path.parent
+    parallel = min(os.cpu_count() or 1, MOST_PARALLEL)
+    command = [
+        sys.executable, __file__, "--parallel", parallel, "--device", found.device,
+        "--seconds", f"{found.left() - STARTS_S:.0f}", "--out", out,
+        *(["--ideas", ideas] if ideas else []), *(["--steps", steps] if steps else []),
+    ]  # fmt: skip
+    subprocess.run(list(map(str, command)), check=True)
+    result = store.read(out / "generalise.json")
     found.put("generalise", "run", {
-        "folds": len(result["folds"]), "of": len(todo), "failed": result["failed"],
+        "folds": len(result["folds"]), "failed": result["failed"],
         "steps_per_s_in_all": result["steps_per_s_in_all"], "weights": result["weights"],
     })  # fmt: skip
 

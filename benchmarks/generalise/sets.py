@@ -128,7 +128,8 @@ def read_training(data: DataConfig, packed: Path) -> list[Sample]:
     entries, _, sources = list_sets(data.sets, packed)
     names = tuple(entries)
     split = Split({"train": names}, {name: entry.group for name, entry in entries.items()})
-    return Collection(entries, split, sources).read("train", data.mpp)
+    told = {"sets": tuple(data.sets)} if "sets" in Collection.__dataclass_fields__ else {}
+    return Collection(entries, split, sources, **told).read("train", data.mpp)
 
 
 def read_test(name: str, packed: Path) -> list[Sample]:
