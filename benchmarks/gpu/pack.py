@@ -31,14 +31,14 @@ VALIDATION = (  # the six MoNuSeg images that the bundled models' training held 
 )  # fmt: skip
 
 
-def fetch_wheels(folder: Path, python: str) -> None:
+def fetch_wheels(folder: Path, python: str, wheels: tuple[str, ...] = WHEELS) -> None:
     """Download the wheels that a machine with `python` (like 3.12) needs, without dependencies."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):
         old.unlink()
     tags = [f"--platform=manylinux{tag}_x86_64" for tag in PLATFORMS]
     core = _needed_core(folder, python, tags)
-    names = [f"pydantic-core=={core}" if name == "pydantic-core" else name for name in WHEELS]
+    names = [f"pydantic-core=={core}" if name == "pydantic-core" else name for name in wheels]
     _download(folder, python, tags, names)
 
 

@@ -6,6 +6,7 @@ Each finding is written to OUT/gpu.json at once, so that a run that is stopped k
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import subprocess
@@ -18,6 +19,14 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
+PARTS = {  # name -> module and function; loaded when asked for, as each needs wheels of its own
+    "check": ("gpu.check", "engines_and_tiles"),
+    "resume": ("gpu.check", "killed_and_resumed"),
+    "network": ("gpu.measure", "network"),
+    "slides": ("gpu.measure", "slides"),
+    "train": ("gpu.train", "train"),
+    "generalise": ("generalise.run", "part"),
+}
 
 
 @dataclass
@@ -77,33 +86,30 @@ def machine(device: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the parts one after the other; a part that fails is written down, the next one runs."""
-    from benchmarks.gpu import check, measure, train
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--started", type=float, default=time.time(), help="Unix time.")
     parser.add_argument(
-        "--parts", default="check,resume,network,slides,train", help="Which, comma-separated."
-    )
+        "--parts", default="check,resume,network,slides,train",
+        help="Which, comma-separated; also: generalise, the judge of benchmarks/generalise.",
+    )  # fmt: skip
+    parser.add_argument("--ideas", default="", help="Of the judge, comma-separated.")
+    parser.add_argument("--steps", type=int, help="Of the judge: for a trial.")
     options = parser.parse_args()
     end = options.started + options.seconds
     found = Findings(options.out / "gpu.json", options.device, options.started, end)
     found.put("about", "machine", machine(options.device))
     words = f"--device {options.device} --seconds {options.seconds:g} --parts {options.parts}"
     found.put("about", "command", f"benchmarks/gpu/run.sh OUT {words}")
-    parts = {
-        "check": check.engines_and_tiles,
-        "resume": check.killed_and_resumed,
-        "network": measure.network,
-        "slides": measure.slides,
-        "train": train.train,
-    }
+    judged = {"ideas": options.ideas, "steps": options.steps}
     failed = []
     for name in options.parts.split(","):
         try:
-            parts[name](found)
+            module, function = PARTS[name]
+            run = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+            run(found, **judged if name == "generalise" else {})
         except Exception as error:  # one part must not cost the others
             traceback.print_exc()
             failed.append(name)

@@ -2,6 +2,8 @@
 # Check and measure nucleate on a GPU within a time budget; nothing is downloaded.
 #
 #     benchmarks/gpu/run.sh OUT [--device cuda] [--seconds 400]
+#     benchmarks/gpu/run.sh OUT --parts generalise [--ideas base,zoom]   the judge, packed before by
+#                                          benchmarks/generalise/pack.py --wheels
 #
 # Runs on a bare machine with Python, PyTorch, torchvision, lightning, numba, OpenCV, pyarrow, onnx
 # and onnxruntime. What else nucleate needs comes as wheels in .gpu/wheels (benchmarks/gpu/pack.py).

@@ -17,6 +17,7 @@ import engines
 import experiments
 import families
 import fusion
+import generalise
 import model_search
 import peers
 import pretraining
@@ -321,6 +322,7 @@ def main() -> None:
         RESULTS / "index.md": page(results),
         RESULTS / "experiments.md": experiments.page(),
         RESULTS / "pretraining.md": pretraining.page(),
+        RESULTS / "generalise.md": generalise.page(),
         ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
         ROOT / "README.md": readme_with(overview(results)),
     }

@@ -1,0 +1,75 @@
+"""Score finished models by the judge, on sets that they were not trained on.
+
+    python benchmarks/generalise/baselines.py [--models mtl-small,mtl-base]
+
+Writes docs/results/generalise/baselines.json: G, F and the table of the sets, at the model's own
+thresholds and at a foreground of 0.3 and 0.4. F is over the areas of those sets and of slides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.generalise import scoring  # noqa: E402
+from benchmarks.generalise.fold import Packed, judge  # noqa: E402
+from benchmarks.generalise.sets import PACKED  # noqa: E402
+from benchmarks.generalise.store import RESULTS  # noqa: E402
+
+from nucleate import load_model  # noqa: E402
+from nucleate.environment import git_commit  # noqa: E402
+
+UNSEEN = ("cryonuseg", "monusac", "consep")  # by the bundled models
+OUT = RESULTS / "baselines.json"
+
+
+def settings(own: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Return name -> thresholds that a model is judged at."""
+    own = scoring.settle(own)
+    return {"own": own, "foreground 0.4": {**own, "foreground": 0.4},
+            "foreground 0.3": {**own, "foreground": 0.3}}  # fmt: skip
+
+
+def baseline(name: str, data: Packed) -> dict[str, Any]:
+    """Return what a bundled model or model folder reaches at each of its settings."""
+    model = load_model(name, device="cpu", threads=1)
+    grid = settings(model.card.thresholds)
+    folds = {one: [judge(model, data, one, tuple(grid.values()))] for one in UNSEEN}
+    for later in UNSEEN[1:]:  # the slides' areas count once
+        folds[later][0].pop("slides")
+    rows = {
+        setting: asdict(scoring.verdict(folds, data.areas, number)) | {"thresholds": grid[setting]}
+        for number, setting in enumerate(grid)
+    }
+    return {"engine": model.backend.about, "settings": rows}
+
+
+def main() -> None:
+    """Score the models one by one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="mtl-small,mtl-base")
+    parser.add_argument("--packed", type=Path, default=PACKED)
+    options = parser.parse_args()
+    data = Packed(options.packed)
+    found: dict[str, Any] = {
+        "commit": git_commit(), "data": data.digest, "sets": list(UNSEEN), "models": {},
+    }  # fmt: skip
+    for name in options.models.split(","):
+        found["models"][name] = baseline(name, data)
+        for setting, row in found["models"][name]["settings"].items():
+            each = " ".join(f"{n} {v['aji'][0]:.4f}" for n, v in row["sets"].items())
+            false = f"F {row['f']:.1f}/mm² ({row['f_tissue']:.1f} in tissue)"
+            print(f"{name}, {setting}: G {row['g']:.4f}, {false}; {each}", flush=True)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The ideas that the judge tries, in order: a plain table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.generalise.sets import SETS, set_config
+
+from nucleate.config import Recipe, load_recipe, parse_recipe
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "recipes" / "generalise-small.yaml"
+FALLBACK = ROOT / "recipes" / "mtl-small.yaml"  # until the base recipe exists
+STEPS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """One idea: a base recipe and what is changed.
+
+    Attributes:
+        name: of the file of results.
+        hypothesis: why it may help.
+        prediction: what should be seen if that is so.
+        changes: `key=value` each, as `--set` takes them.
+        seeds: each is a run of all five folds.
+        balance: exponent of a set's area that says how often crops come from it; 1 is by area.
+    """
+
+    name: str
+    hypothesis: str
+    prediction: str
+    changes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1,)
+    balance: float = 1.0
+
+
+COLOURS = (
+    "augment.stain=0.5", "augment.contrast=0.25", "augment.brightness=0.1", "augment.blur_px=2.0",
+    "augment.blur_chance=0.35", "augment.noise_chance=0.2", "augment.jpeg_quality=50",
+    "augment.jpeg_chance=0.3",
+)  # fmt: skip
+ZOOM = ("augment.zoom=[0.6, 1.6]",)
+DEEP = ("model.arguments.widths=[16, 48, 96, 192, 192]", "model.arguments.blocks=[1, 2, 2, 2, 2]")
+BASE_MODEL = (  # that of recipes/mtl-base.yaml
+    (
+        "model.arguments={widths: [24, 48, 96, 192], stem: 2, blocks: 2, decoder_blocks: 1, "
+        "dilations: [1], transformer_layers: 0, gates: false}"
+    ),
+)
+
+IDEAS = (
+    Idea("base", "the recipe as it is; two seeds tell the noise", "the seeds differ by less than "
+         "0.01 in G", seeds=(1, 2)),
+    Idea("colours", "other laboratories stain and scan otherwise", "G rises, most on the sets that "
+         "look least like the others (MoNuSAC61, CryoNuSeg)", COLOURS),
+    Idea("zoom", "nuclei of other tissues are larger or smaller", "G rises on CryoNuSeg and "
+         "CoNSeP, and the area ratio nears 1", ZOOM),
+    Idea("colours-zoom", "both together", "G rises by about the sum", COLOURS + ZOOM),
+    Idea("artefacts", "ink, dust, folds and keratin are never seen in training", "F falls by half "
+         "in ink, keratin and debris; G stays", (*COLOURS, *ZOOM, "augment.artefacts=0.3")),
+    Idea("normalise", "stains of other images on the same tissue", "G rises on all sets",
+         (*COLOURS, *ZOOM, "augment.normalise=0.3")),
+    Idea("lowres", "some images are blurred or enlarged", "G rises on MoNuSeg's 20x images",
+         (*COLOURS, *ZOOM, "augment.lowres=0.3")),
+    Idea("zoom-small", "small nuclei are rare in training", "recall of small nuclei rises on "
+         "MoNuSeg and CryoNuSeg", (*COLOURS, *ZOOM, "augment.zoom_small=0.2")),
+    Idea("soft-edge", "annotators disagree about the outline by a pixel or two",
+         "AJI of all sets rises by the rims: SQ rises, recall stays",
+         (*COLOURS, *ZOOM, "heads.foreground.edge_px=2")),
+    Idea("balance", "a large set crowds out the small ones", "G rises on sets that resemble TNBC "
+         "and CryoNuSeg", COLOURS + ZOOM, balance=0.5),
+    Idea("wide", "1,500 steps do not need it, but four sets may", "G rises by less than 0.01",
+         (*COLOURS, *ZOOM, "model.arguments.widths=[16, 64, 128, 256]")),
+    Idea("deep", "false nuclei need more context to be told", "F falls", COLOURS + ZOOM + DEEP),
+    Idea("mtl-base", "twice the work at full resolution", "G rises by 0.01",
+         COLOURS + ZOOM + BASE_MODEL),
+    Idea("batch-16", "more variety per step", "G rises by about 0.01",
+         (*COLOURS, *ZOOM, "train.batch=16")),
+    Idea("steps-3000", "1,500 steps are too few for strong changes", "G rises by about 0.01",
+         (*COLOURS, *ZOOM, "train.steps=3000")),
+    Idea("crop-384", "more context, fewer borders", "G rises on sets of large nuclei",
+         (*COLOURS, *ZOOM, "train.crop_px=384")),
+)  # fmt: skip
+
+
+def by_name(name: str) -> Idea:
+    """Return an idea of the table."""
+    found = next((idea for idea in IDEAS if idea.name == name), None)
+    if found is None:
+        known = ", ".join(idea.name for idea in IDEAS)
+        raise SystemExit(f"there is no idea {name!r}. Take one of: {known}.")
+    return found
+
+
+def recipe_of(
+    idea: Idea,
+    left_out: str,
+    seed: int,
+    steps: int | None = None,
+    areas: dict[str, float] | None = None,
+) -> Recipe:
+    """Return what a fold trains: the idea's recipe on four sets, without teacher.
+
+    Args:
+        idea: of the table.
+        left_out: set that is tested on.
+        seed: of the idea; each fold draws from a seed of its own.
+        steps: instead of the idea's: for trials.
+        areas: set -> pixels, for ideas that balance sets.
+
+    Raises:
+        ConfigError: the recipe does not know a key of the idea.
+    """  # fmt: skip
+    base = BASE if BASE.exists() else FALLBACK
+    changed = load_recipe(base, [f"train.steps={STEPS}", f"train.validate_every={STEPS}",
+                                 *_every(idea)])  # fmt: skip
+    tree: dict[str, Any] = changed.model_dump(mode="json")
+    names = [name for name in SETS if name != left_out]
+    sets = [set_config(name).model_dump(mode="json") for name in names]
+    if idea.balance != 1.0 and areas:
+        for one, name in zip(sets, names, strict=True):
+            one["weight"] = float(areas[name] ** (idea.balance - 1) / 1e-3)
+    tree["data"] |= {"sets": sets, "split": None, "scheme": None}
+    tree["teacher"] = {"models": [], "weight": 0.5}
+    tree["name"] = f"{idea.name}-{left_out}-{seed}"
+    tree["seed"] = 10 * seed + list(SETS).index(left_out)
+    tree["train"] |= {"workers": 0, "threads": 1}
+    if steps is not None:
+        tree["train"] |= {"steps": steps, "validate_every": steps}
+    return parse_recipe(tree, f"the idea {idea.name!r}")
+
+
+def _every(idea: Idea) -> list[str]:
+    """Return the changes; a run has one round however long it is."""
+    steps = [c.partition("=")[2] for c in idea.changes if c.startswith("train.steps=")]
+    return [*idea.changes, *(f"train.validate_every={s}" for s in steps)]

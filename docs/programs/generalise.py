@@ -1,0 +1,120 @@
+"""The page about data sets that were not trained on, from docs/results/generalise (the judge).
+
+`results.py` writes it as docs/results/generalise.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results" / "generalise"
+HEAD = """# Data sets that were not trained on
+
+Written by `docs/programs/results.py`. [What the judge is](../concepts/generalisation.md).
+"""
+
+
+def ideas() -> list[str]:
+    """Return the lines of the table of ideas."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+    from benchmarks.generalise import plan, scoring, store
+    from benchmarks.generalise.areas import load_areas
+    from benchmarks.generalise.sets import SETS
+
+    areas = load_areas()
+    titles = " | ".join(one.title for one in SETS.values())
+    lines = [
+        "\n## Ideas\n",
+        (
+            "| idea | folds | best setting | G (95 %) | G at 0.4, 0.4 | F per mm² | in tissue | "
+            f"{titles} |"
+        ),
+        f"|{'---|' * (7 + len(SETS))}",
+    ]
+    told = []
+    for idea in plan.IDEAS:
+        folds = store.folds_of(RESULTS, idea)
+        told.append(f"- **{idea.name}**: {idea.hypothesis}. Prediction: {idea.prediction}.")
+        wanted = len(idea.seeds) * len(SETS)
+        if len(folds) < wanted:
+            lines.append(
+                f"| {idea.name} | {len(folds)} of {wanted} | not run {'|' * (5 + len(SETS))}"
+            )
+            continue
+        sets = store.by_set(folds)
+        grid = next(iter(folds.values()))["grid"]
+        best = scoring.best_setting(sets, len(grid))
+        found = scoring.verdict(sets, areas, best)
+        fixed = scoring.verdict(sets, areas, grid.index(scoring.FIXED))
+        each = " | ".join(f"{found.sets[name]['aji'][0]:.3f}" for name in SETS)
+        lines.append(
+            f"| {idea.name} | {len(folds)} | {grid[best]['foreground']}, {grid[best]['marker']} | "
+            f"{found.g:.3f} ({found.g_low:.3f} to {found.g_high:.3f}) | {fixed.g:.3f} | "
+            f"{found.f:.1f} | {found.f_tissue:.1f} | {each} |"
+        )
+    return [*lines, "", *told]
+
+
+def baselines() -> list[str]:
+    """Return the lines about the shipped models."""
+    path = RESULTS / "baselines.json"
+    if not path.exists():
+        return ["\n## Shipped models\n", "not run"]
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "\n## Shipped models\n",
+        (
+            "On the sets that they were not trained on; G is over those. `python "
+            f"benchmarks/generalise/baselines.py` (commit {told['commit']}).\n"
+        ),
+        "| model | thresholds | set | AJI (95 %) | AJI+ | PQ | precision | recall | area ratio |",
+        f"|{'---|' * 9}",
+    ]
+    false = [
+        "\n| model | thresholds | G (95 %) | F per mm² | in tissue | by kind |",
+        f"|{'---|' * 6}",
+    ]
+    for model, found in told["models"].items():
+        for setting, row in found["settings"].items():
+            for name, scores in row["sets"].items():
+                rest = ("aji_plus", "pq", "precision", "recall", "area_ratio")
+                value, low, high = scores["aji"]
+                cells = " | ".join(f"{scores[key][0]:.3f}" for key in rest)
+                lines.append(
+                    f"| {model} | {setting} | {name} | {value:.3f} ({low:.3f} to {high:.3f}) | "
+                    f"{cells} |"
+                )
+            kinds = ", ".join(f"{kind} {value:.0f}" for kind, value in row["f_by_kind"].items())
+            false.append(
+                f"| {model} | {setting} | {row['g']:.3f} ({row['g_low']:.3f} to "
+                f"{row['g_high']:.3f}) | {row['f']:.0f} | {row['f_tissue']:.0f} | {kinds} |"
+            )
+    return [*lines, *false]
+
+
+def oracles() -> list[str]:
+    """Return the lines about where the points lie."""
+    files = sorted(RESULTS.glob("oracles-*.json"))
+    if not files:
+        return ["\n## Where the points lie\n", "not run"]
+    lines = [
+        "\n## Where the points lie\n",
+        "Points of AJI gained if only one kind of error were right.\n",
+    ]
+    for file in files:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        names = list(next(iter(told["sets"].values())))
+        lines += [f"\n{told['model']}, {told['thresholds']}:\n",
+                  f"| set | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]  # fmt: skip
+        for name, row in told["sets"].items():
+            lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in names)} |")
+    return lines
+
+
+def page() -> str:
+    """Return the page."""
+    return "\n".join([HEAD, *baselines(), *oracles(), *ideas()]) + "\n"
