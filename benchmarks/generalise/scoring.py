@@ -21,7 +21,7 @@ from nucleate.geometry.labels import compact
 from nucleate.postprocess import complete_thresholds, watershed
 from nucleate.types import Bool, Float64, Int32, Maps, Sample, UInt8
 
-FOREGROUND, MARKER = (0.3, 0.4, 0.5, 0.6), (0.3, 0.4, 0.5)
+FOREGROUND, MARKER = (0.3, 0.4, 0.5), (0.3, 0.4, 0.5)
 GRID = tuple(
     {"foreground": f, "marker": m, "smooth": 1.0, "min_area": 30.0}
     for f, m in itertools.product(FOREGROUND, MARKER)

@@ -52,6 +52,7 @@ def entries(
     mpp_table: str | None = None,
     only: list[str] | None = None,
     classes: list[str] | None = None,
+    channels: str = "rgb",
 ) -> list[Entry]:
     """Return the pictures of a folder of images and labels.
 
@@ -67,6 +68,8 @@ def entries(
             it says of a picture counts against `mpp` and the picture itself.
         only: values of the table's column `group`; other pictures are left out. None takes all.
         classes: names of the types 1, 2, … in the images below `types/`; None reads no types.
+        channels: rgb, or bgr for images whose files hold blue where red should be: nuclei that look
+            brown, red blood cells that look blue.
 
     Returns:
         One entry per picture, sorted by name.
@@ -74,9 +77,11 @@ def entries(
     Raises:
         InputError: no pictures, a picture without labels, labels without a picture, or a table
             that is missing or wrong.
-        ConfigError: `only` without a table or not in it; `group` is no regular expression with
-            one group, or does not match a name.
+        ConfigError: `only` without a table or not in it; unknown `channels`; `group` is no regular
+            expression with one group, or does not match a name.
     """
+    if channels not in ("rgb", "bgr"):
+        raise ConfigError(f"channels = {channels!r}: is unknown. Use rgb or bgr.")
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
     ignored: dict[str, PathLike] = {}
@@ -141,7 +146,7 @@ def entries(
             settle = partial(resolve_mpp, given=row[0], override=True)
         if classes is not None:
             known = {**known, "class_names": tuple(classes)}
-        read = _reader(key, owner, files, settle, known)
+        read = _reader(key, owner, files, settle, known, channels == "bgr")
         found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
     return found
 
@@ -152,11 +157,14 @@ def _reader(
     files: tuple[PathLike, PathLike | None, PathLike | None, PathLike | None],
     settle: Callable[[str, float | None], float | None],
     facts: dict[str, Any],
+    is_bgr: bool,
 ) -> Callable[[], Sample]:
     image, labels, ignored, types = files
 
     def read() -> Sample:
         pixels, stated = read_image(image)
+        if is_bgr:
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
         truth = None if labels is None else read_labels(labels)
         vague = None if ignored is None else read_labels(ignored)
         kinds = None if types is None else read_labels(types)
