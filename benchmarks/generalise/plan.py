@@ -27,6 +27,7 @@ class Idea:
         changes: `key=value` each, as `--set` takes them.
         seeds: each is a run of all five folds.
         balance: exponent of a set's area that says how often crops come from it; 1 is by area.
+        workers: processes of each fold that make crops.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Idea:
     changes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (1,)
     balance: float = 1.0
+    workers: int = 0
 
 
 SHIPPED = (  # augmentation of the model that is bundled, without anything new
@@ -57,11 +59,22 @@ BASE_MODEL = (  # that of recipes/mtl-base.yaml
     ),
 )
 
+MILD = (  # half of what recipes/generalise-small.yaml does
+    "augment.zoom=[0.7, 1.45]", "augment.artefacts=0.15", "augment.normalise=0.25",
+    "augment.lowres=0.1", "augment.zoom_small=0.1", "augment.brightness=0.08",
+    "augment.blur_px=1.6", "heads.foreground.edge_px=0",
+)  # fmt: skip
+LONG = ("train.steps=2200", "train.batch=16")
+
 IDEAS = (
     Idea("plain", "what augmentation was shipped, on four sets; two seeds tell the noise",
          "the seeds differ by less than 0.01 in G", SHIPPED, seeds=(1, 2)),
     Idea("all", "everything below together, as recipes/generalise-small.yaml has it",
          "G rises by 0.02, F falls by half", seeds=(1, 2)),
+    Idea("plain-long", "three times as many crops: steps counted for most in earlier trials",
+         "G rises by 0.015", SHIPPED + LONG, workers=1),
+    Idea("mild-long", "strong changes need steps: half of them, three times as many crops",
+         "G is 0.01 above plain-long, F half of it", MILD + LONG, workers=1),
     Idea("artefacts", "ink, dust, folds and keratin are never seen in training", "F falls by half "
          "in ink, keratin and debris; G stays", (*SHIPPED, "augment.artefacts=0.25")),
     Idea("colours", "other laboratories stain and scan otherwise", "G rises, most on the sets that "
@@ -132,7 +145,7 @@ def recipe_of(
     tree["teacher"] = {"models": [], "weight": 0.5}
     tree["name"] = f"{idea.name}-{left_out}-{seed}"
     tree["seed"] = 10 * seed + list(SETS).index(left_out)
-    tree["train"] |= {"workers": 0, "threads": 1}
+    tree["train"] |= {"workers": idea.workers, "threads": 1}
     if steps is not None:
         tree["train"] |= {"steps": steps, "validate_every": steps}
     return parse_recipe(tree, f"the idea {idea.name!r}")
