@@ -64,7 +64,7 @@ MILD = (  # half of what recipes/generalise-small.yaml does
     "augment.lowres=0.1", "augment.zoom_small=0.1", "augment.brightness=0.08",
     "augment.blur_px=1.6", "heads.foreground.edge_px=0",
 )  # fmt: skip
-LONG = ("train.steps=2200", "train.batch=16")
+LONG = ("train.steps=2000", "train.batch=16")
 
 IDEAS = (
     Idea("plain", "what augmentation was shipped, on four sets; two seeds tell the noise",
