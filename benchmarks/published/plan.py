@@ -18,6 +18,13 @@ ROUND_S = 300.0  # CPU seconds between checkpoints, where the recipe's own round
 ROUND_VALIDATIONS = 3.0  # at least this many times what a validation costs
 FILLED = 0.9  # share of the budget that is planned: validating a trained network costs more
 PENDING = ("started", "waiting", "short", "failed")
+SYSTEMS = {  # published system -> patterns of its recipes; improved ones are run in this order
+    "MTL-NucleusSeg": ("mtl-monuseg-*", "mtl-nuinsseg-*"),
+    "Nuclei-Segmentation": ("linknet34-*", "resunet-*", "unet-monuseg-*"),
+    "Histology-NucleiSeg": ("unet-cryonuseg-*", "unet-small-*"),
+    "Medical_segmentation": ("fpn-monuseg-*", "pretrain/fpn-*"),
+    "Detectron2": ("mask-rcnn-*",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class Item:
     """One recipe of the queue."""
 
     name: str
+    system: str
     file: Path
     tree: dict[str, Any]
     train: TrainConfig
@@ -101,12 +109,13 @@ class Facts:
 
 
 def known(recipes: Path) -> list[Item]:
-    """Return all recipes of the published systems, by name."""
-    files = [*recipes.glob("s[0-4]-*.yaml"), *recipes.glob("pretrain/s3-*.yaml")]
+    """Return all recipes of the published systems, system by system."""
     items = []
-    for file in sorted(files, key=lambda f: f.stem):
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-        items.append(Item(file.stem, file, tree, TrainConfig(**tree["train"])))
+    for system, patterns in SYSTEMS.items():
+        files = [file for pattern in patterns for file in recipes.glob(f"{pattern}.yaml")]
+        for file in sorted(files, key=lambda f: f.stem):
+            tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+            items.append(Item(file.stem, system, file, tree, TrainConfig(**tree["train"])))
     return items
 
 
@@ -159,12 +168,14 @@ def order(items: list[Item], facts: dict[str, Facts]) -> list[Item]:
     steps than fit comes after all that have none.
     """
 
+    systems = list(SYSTEMS)
+
     def place(item: Item) -> tuple[int, bool, float, str]:
         mine = facts[item.name]
         cost = full_hours(item, mine.cost) if mine.cost else math.inf
         first = tier(item, mine)
         if first < 2:
-            return first, item.pretraining, 0.0, item.name
+            return first, item.pretraining, float(systems.index(item.system)), item.name
         return first, False, cost, item.name
 
     left = [

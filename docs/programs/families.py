@@ -22,7 +22,7 @@ import experiments
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "results" / "families.json"
 EXAMPLE = ROOT / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"
-S4 = {  # NuInsSeg, 133 pictures, scores above 0.5, 100 detections: for orientation only
+Detectron2 = {  # NuInsSeg, 133 pictures, scores above 0.5, 100 detections: for orientation only
     "bbox": {"AP": 0.3440, "AP50": 0.6519, "AP75": 0.3332},
     "segm": {"AP": 0.3133, "AP50": 0.6236, "AP75": 0.2857},
 }
@@ -102,10 +102,11 @@ def page() -> str:
         lines.append(f"| {row['model']} | {' | '.join(cells)} |")
     other = ", ".join(
         f"{kind} {' / '.join(f'{100 * v:.1f}' for v in values.values())}"
-        for kind, values in S4.items()
+        for kind, values in Detectron2.items()
     )
     lines.append(
-        "\nFor orientation, S4 on other data (NuInsSeg, scores above 0.5, 100 detections), AP / "
+        "\nFor orientation, Detectron2 on other data (NuInsSeg, scores above 0.5, 100 detections), "
+        "AP / "
         f"AP50 / AP75: {other}.\n"
     )
     lines += [f"`{row['command']}` (commit {row['commit']})\n" for row in rows]

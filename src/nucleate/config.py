@@ -64,7 +64,8 @@ class DataConfig(Strict):
     """Split file; without one, a split is made and written to the run."""
     scheme: str | None = None
     """Published way to split, a key of `nucleate.datasets.schemes.SCHEMES` that gives one split
-    (official, s2, s2-tested); without one, patients are held out at random."""
+    (official, histology-nucleiseg, histology-nucleiseg-tested); without one, patients are held out
+    at random."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
     """Share of the pictures held out when a split is drawn."""
     split_seed: int = 1

@@ -34,8 +34,8 @@ def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean focal loss, gamma 2: easy pixels count less. No class balancing.
 
     References:
-        Lin et al. 2017, doi:10.1109/ICCV.2017.324. Its alpha, applied to both classes as S1 does,
-        is nothing but the term's weight in the recipe.
+        Lin et al. 2017, doi:10.1109/ICCV.2017.324. Its alpha, applied to both classes as
+        Nuclei-Segmentation does, is nothing but the term's weight in the recipe.
 
     Example:
         >>> zero = torch.zeros(1, 1, 1)
@@ -66,7 +66,7 @@ def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def dice_pooled(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - soft Dice of all pixels of the batch together, as S1 has it.
+    """Return 1 - soft Dice of all pixels of the batch together, as Nuclei-Segmentation has it.
 
     Example:
         >>> one = torch.ones(1, 1, 1)

@@ -109,10 +109,10 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
 
 
 def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
-    """Take every 4-connected piece of the foreground for a nucleus, as S2 counts them.
+    """Take every 4-connected piece of the foreground for a nucleus (Histology-NucleiSeg).
 
-    Nuclei that touch stay one. Holes are filled, and what lies inside of one belongs to it (S2
-    leaves both): a nucleus has no holes.
+    Nuclei that touch stay one. Holes are filled, and what lies inside of one belongs to it
+    (Histology-NucleiSeg leaves both): a nucleus has no holes.
 
     Args:
         maps: `foreground`, float32 (H, W) in 0..1.

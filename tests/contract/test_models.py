@@ -38,10 +38,10 @@ MORE_VARIANTS = [
     ("encoder_fpn", {"mean": (0, 0, 0), "sd": (1, 1, 1)}),
 ]  # fmt: skip
 PUBLISHED = [
-    ("unet", {"widths": (64, 128, 256, 512)}, 7_782_913),  # S2, small
-    ("unet", {}, 31_378_945),  # S2, full
-    ("unet", {"upsampling": "transposed"}, 31_031_745),  # S1
-    # no figures were published for these; they are what S1's description gives
+    ("unet", {"widths": (64, 128, 256, 512)}, 7_782_913),  # Histology-NucleiSeg, small
+    ("unet", {}, 31_378_945),  # Histology-NucleiSeg, full
+    ("unet", {"upsampling": "transposed"}, 31_031_745),  # Nuclei-Segmentation
+    # no figures were published for these; they are what Nuclei-Segmentation's description gives
     ("resunet", {}, 32_439_175),
     ("linknet", {"activations": False}, 21_799_233),
 ]

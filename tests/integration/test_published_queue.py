@@ -26,9 +26,18 @@ def plan(monkeypatch):
     return plan
 
 
+SYSTEM = {
+    "mtl": "MTL-NucleusSeg", "unet-monuseg": "Nuclei-Segmentation",
+    "unet-cryonuseg": "Histology-NucleiSeg", "fpn": "Medical_segmentation",
+    "mask-rcnn": "Detectron2",
+}  # fmt: skip
+
+
 def item(plan, name, pretraining=False):
     tree = {"data": {"sets": [{"path": "data"}]}} | ({"pretext": {}} if pretraining else {})
-    return plan.Item(name, Path(name), tree, TrainConfig(steps=3000, validate_every=500))
+    train = TrainConfig(steps=3000, validate_every=500)
+    system = next(system for start, system in SYSTEM.items() if name.startswith(start))
+    return plan.Item(name, system, Path(name), tree, train)
 
 
 def test_all_steps_where_they_fit_with_a_checkpoint_every_five_minutes(plan):
@@ -60,34 +69,36 @@ def test_improved_recipes_come_by_system_and_published_ones_cheapest_first(plan)
 
     started = plan.Plan(3000, 150, 100)
     known = {
-        "s0-as-published": facts(3.0),
-        "s1-as-published": facts(1.0),
-        "s0-improved": facts(result={"steps": 500}),
-        "s1-improved": facts(9.0),
-        "s2-improved": facts(result={"steps": 3000}),
-        "s2-full-improved": facts(result={"steps": 1200, "queue": {}}),
-        "s3-improved": facts(),
-        "s3-pretext-improved": facts(),
-        "s4-improved": facts(5.0),
-        "s4-as-published": facts(7.0, plan=started),
-        "s3-as-published": facts(failed="broken"),
-        "s0-other-improved": facts(missing="Other"),
+        "mtl-as-published": facts(3.0),
+        "unet-monuseg-as-published": facts(1.0),
+        "mtl-improved": facts(result={"steps": 500}),
+        "unet-monuseg-improved": facts(9.0),
+        "unet-cryonuseg-a-improved": facts(result={"steps": 3000}),
+        "unet-cryonuseg-improved": facts(result={"steps": 1200, "queue": {}}),
+        "fpn-improved": facts(),
+        "fpn-pretext-improved": facts(),
+        "mask-rcnn-improved": facts(5.0),
+        "mask-rcnn-as-published": facts(7.0, plan=started),
+        "fpn-as-published": facts(failed="broken"),
+        "mtl-other-improved": facts(missing="Other"),
     }
     items = [item(plan, name, "pretext" in name) for name in known]
     assert [each.name for each in plan.order(items, known)] == [
-        "s4-as-published", "s1-improved", "s3-improved", "s4-improved", "s3-pretext-improved",
-        "s1-as-published", "s0-as-published", "s0-improved", "s3-as-published",
+        "mask-rcnn-as-published", "unet-monuseg-improved", "fpn-improved", "mask-rcnn-improved",
+        "fpn-pretext-improved", "unet-monuseg-as-published", "mtl-as-published", "mtl-improved",
+        "fpn-as-published",
     ]  # fmt: skip
-    assert plan.state(items[-1], known["s0-other-improved"]) == "no data"
+    assert plan.state(items[-1], known["mtl-other-improved"]) == "no data"
     shown = plan.line(items[8], plan.Facts(plan.Cost(**{**COST, "step_s": 100.0})), 14400, True)
-    assert "next" in plan.line(items[6], known["s3-improved"], 14400, True)
-    assert shown.startswith("s4-improved")
+    assert "next" in plan.line(items[6], known["fpn-improved"], 14400, True)
+    assert shown.startswith("mask-rcnn-improved")
 
 
 def test_the_recipes_of_all_five_systems_are_known(plan):
-    names = [each.name for each in plan.known(Path(__file__).parents[2] / "recipes")]
-    assert {name[:2] for name in names} == {"s0", "s1", "s2", "s3", "s4"}
-    assert {"s3-autoencoder-improved", "s4-cpu", "s0-monuseg-as-published"} <= set(names)
+    found = plan.known(Path(__file__).parents[2] / "recipes")
+    assert {each.system for each in found} == set(plan.SYSTEMS)
+    names = {each.name for each in found}
+    assert {"fpn-autoencoder-improved", "mask-rcnn-cpu", "mtl-monuseg-as-published"} <= names
 
 
 def test_costs_come_from_the_times_of_steps(plan):
@@ -103,14 +114,14 @@ def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch
     import run as queue_program
 
     folder.make(tmp_path / "data" / "data", 4)
-    recipe = TINY | {"name": "s0-tiny-improved", "decode": {"tune": False}}
+    recipe = TINY | {"name": "mtl-monuseg-tiny-improved", "decode": {"tune": False}}
     recipe["train"] = TINY["train"] | {"steps": 45, "workers": 1}
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "s0-tiny-improved.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipes" / "mtl-monuseg-tiny-improved.yaml").write_text(yaml.safe_dump(recipe))
     folders = {name: tmp_path / name for name in ("data", "runs", "recipes", "results")}
     words = [sys.executable, str(PROGRAMS / "run.py"), "--next", "--nice", "0"]
     words += [word for name, path in folders.items() for word in (f"--{name}", str(path))]
-    run = tmp_path / "runs" / "s0-tiny-improved"
+    run = tmp_path / "runs" / "mtl-monuseg-tiny-improved"
     paused = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (run / "checkpoints" / "manifest.json").exists() and paused.poll() is None:
@@ -128,11 +139,11 @@ def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", [])
     queue_program.work(queue, one=False)
     assert "resuming from" in (run / "log.txt").read_text()
-    kept = json.loads((tmp_path / "results/experiments/s0-tiny-improved.json").read_text())
+    kept = json.loads((tmp_path / "results/experiments/mtl-monuseg-tiny-improved.json").read_text())
     assert (kept["steps"], kept["queue"]["of_steps"]) == (45, 45)
     assert kept["queue"]["cpu_hours"] * 3600 > before.cpu_s - 18  # it is kept in hundredths
     assert kept["pictures_are"] == "chosen on"
     assert str(tmp_path) not in kept["command"]
-    assert "s0-tiny-improved" in json.loads(queue.costs.read_text())
+    assert "mtl-monuseg-tiny-improved" in json.loads(queue.costs.read_text())
     queue_program.status(queue)
     assert "done" in capsys.readouterr().out

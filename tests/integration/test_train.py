@@ -430,14 +430,14 @@ def test_a_published_scheme_in_a_recipe(tree, tmp_path):
     from tests.data import cryonuseg
 
     cryonuseg.make(tmp_path / "cryo")
-    cryo = "data={sets: [{name: cryonuseg, path: cryo}], scheme: s2-tested}"
+    cryo = "data={sets: [{name: cryonuseg, path: cryo}], scheme: histology-nucleiseg-tested}"
     with pytest.raises(ConfigError, match=says("split", "CryoNuSeg", "30")):
         train_recipe(load_recipe(tree / "tiny.yaml", [cryo]), tmp_path, tmp_path / "run")
     recipe = load_recipe(tree / "tiny.yaml", ["data.scheme=leave-one-patient-out"])
     with pytest.raises(ConfigError, match=says("4 splits", "nucleate crossval")):
         train_recipe(recipe, tree, tmp_path / "run")
     with pytest.raises(ConfigError, match=says("exclude")):
-        load_recipe(tree / "tiny.yaml", ["data.scheme=s2", "data.split=a.json"])
+        load_recipe(tree / "tiny.yaml", ["data.scheme=histology-nucleiseg", "data.split=a.json"])
 
 
 def test_starting_from_a_model_that_saw_what_is_held_out_is_refused(run, tree, tmp_path):

@@ -127,7 +127,7 @@ def test_nuinsseg_folds_are_those_of_scikit_learn():
 
 
 def test_s2_and_official():
-    from nucleate.datasets.schemes import SCHEMES, SchemeOptions, official, s2
+    from nucleate.datasets.schemes import SCHEMES, SchemeOptions, histology_nucleiseg, official
 
     organs = (
         "Pleura", "Pancreas", "Skin", "Thymus", "AdrenalGland", "Larynx", "Testes", "Mediastinum",
@@ -135,16 +135,18 @@ def test_s2_and_official():
     )  # fmt: skip
     names = [f"Human_{organ}_{i:02d}" for organ in organs for i in (1, 2, 3)]
     cryo = entries_of((f"0:{n}", n, "x") for n in names)
-    split = s2(cryo, SchemeOptions())["s2"]
+    split = histology_nucleiseg(cryo, SchemeOptions())["histology-nucleiseg"]
     assert [len(split.parts[p]) for p in ("train", "validation")] == [22, 6]
-    assert len(split.groups) == 28  # S2's copy lacked two pictures
+    assert len(split.groups) == 28  # Histology-NucleiSeg's copy lacked two pictures
     assert "0:Human_Mediastinum_01" in split.parts["validation"]
-    tested = SCHEMES["s2-tested"](cryo, SchemeOptions(validation=0.2))["s2-tested"]
+    tested = SCHEMES["histology-nucleiseg-tested"](cryo, SchemeOptions(validation=0.2))[
+        "histology-nucleiseg-tested"
+    ]
     assert set(tested.parts["test"]) == set(split.parts["validation"])
     assert {*tested.parts["train"], *tested.parts["validation"]} == set(split.parts["train"])
     assert len(tested.parts["validation"]) == 5
     with pytest.raises(ConfigError, match="CryoNuSeg"):
-        s2(cryo[:-1], SchemeOptions())
+        histology_nucleiseg(cryo[:-1], SchemeOptions())
     parts = entries_of((f"{p}/a{i}", f"{p}{i}", None) for p in ("Train", "Test") for i in range(5))
     assert official(parts, SchemeOptions())["official"].parts["test"] == tuple(
         f"Test/a{i}" for i in range(5)
@@ -183,7 +185,7 @@ def test_a_split_file_cannot_lie_about_groups(tmp_path):
 
 @pytest.mark.data
 def test_the_pictures_of_s2_have_the_components_that_it_counted(real_data):
-    """142, 102, … are the numbers in S2's notebook: the same pictures, labels and way to count."""
+    """142, 102, … are the numbers in the notebook: the same images, labels and way to count."""
     from nucleate.datasets.loading import list_entries
     from nucleate.evaluation.score import component_count
 

@@ -174,8 +174,9 @@ def split(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="kfold, leave-one-organ-out, leave-one-patient-out, official, s2 (CryoNuSeg), "
-            "nuinsseg. Without it, one part for validation is drawn."
+            help="kfold, leave-one-organ-out, leave-one-patient-out, official, "
+            "histology-nucleiseg (CryoNuSeg), nuinsseg. Without it, one part for validation is "
+            "drawn."
         ),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of kfold; 5.")] = None,

@@ -34,7 +34,7 @@ def crossval(
     they share a stain normaliser or have none.
 
     Example:
-      nucleate crossval recipes/s2-small-improved.yaml --set data.root=data
+      nucleate crossval recipes/unet-small-cryonuseg-improved.yaml --set data.root=data
     """
     from nucleate.config import load_recipe
     from nucleate.errors import optional

@@ -18,13 +18,14 @@ from nucleate.datasets.splits import (
 )
 from nucleate.errors import ConfigError, InputError, pick
 
-# The 6 validation pictures of the published CryoNuSeg notebook (S2); of its 28 pictures the other
-# 22 are trained on. Its copy of the data lacked the two below, which therefore are in neither part.
-_S2_VALIDATION = (
+# The 6 validation pictures of the published CryoNuSeg notebook (Histology-NucleiSeg); of its 28
+# pictures the other 22 are trained on. Its copy of the data lacked the two below, which therefore
+# are in neither part.
+_NOTEBOOK_VALIDATION = (
     "Human_Larynx_03", "Human_AdrenalGland_02", "Human_Pleura_02", "Human_Testes_01",
     "Human_AdrenalGland_03", "Human_Mediastinum_01",
 )  # fmt: skip
-_S2_ABSENT = ("Human_LymphNodes_03", "Human_ThyroidGland_01")
+_NOTEBOOK_ABSENT = ("Human_LymphNodes_03", "Human_ThyroidGland_01")
 NUINSSEG_TILES, NUINSSEG_SEED = 665, 19
 
 
@@ -93,30 +94,36 @@ def leave_one_patient_out(entries: list[Entry], options: SchemeOptions) -> dict[
     return _each(entries, {group: {group} for group in sorted(_by_group(entries))}, options)
 
 
-def s2(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the split that the CryoNuSeg notebook S2 was run with, recovered from its output."""
+def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the split of the notebook of Histology-NucleiSeg, recovered from its output."""
     names = {bare_name(e.name): e for e in entries}
-    missing = [name for name in _S2_VALIDATION if name not in names]
+    missing = [name for name in _NOTEBOOK_VALIDATION if name not in names]
     if missing or len(entries) != 30:
-        raise ConfigError("The scheme s2 is a split of CryoNuSeg's 30 pictures. Use another one.")
-    rest = [e.name for n, e in names.items() if n not in (*_S2_VALIDATION, *_S2_ABSENT)]
+        raise ConfigError(
+            "The scheme histology-nucleiseg is a split of CryoNuSeg's 30 pictures. Use another one."
+        )
+    rest = [e.name for n, e in names.items() if n not in (*_NOTEBOOK_VALIDATION, *_NOTEBOOK_ABSENT)]
     parts = {
         "train": tuple(sorted(rest)),
-        "validation": tuple(names[n].name for n in _S2_VALIDATION),
+        "validation": tuple(names[n].name for n in _NOTEBOOK_VALIDATION),
     }
-    return {"s2": Split(parts, {e.name: e.group for n, e in names.items() if n not in _S2_ABSENT})}
+    return {
+        "histology-nucleiseg": Split(
+            parts, {e.name: e.group for n, e in names.items() if n not in _NOTEBOOK_ABSENT}
+        )
+    }
 
 
-def s2_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the split `s2` with its six pictures as test: of the 22 others some are held out.
+def histology_nucleiseg_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
+    """Return the split `histology-nucleiseg` with its six pictures as test set.
 
-    S2 reports on the pictures that it validates on. What is tuned must not be tuned on those.
+    Histology-NucleiSeg reports on the images that it validates on. Nothing may be tuned on those.
     """
-    published = s2(entries, options)["s2"]
+    published = histology_nucleiseg(entries, options)["histology-nucleiseg"]
     train = set(published.parts["train"])
     drawn = make_split([e for e in entries if e.name in train], options.validation, options.seed)
     parts = {**drawn.parts, "test": tuple(sorted(published.parts["validation"]))}
-    return {"s2-tested": Split(parts, published.groups)}
+    return {"histology-nucleiseg-tested": Split(parts, published.groups)}
 
 
 def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -175,7 +182,11 @@ def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     return {"official": _test_on(entries, test, options)}
 
 
-_MAY_TEST = ("official", "s2", "s2-tested")  # schemes that know which pictures are for testing only
+_MAY_TEST = (
+    "official",
+    "histology-nucleiseg",
+    "histology-nucleiseg-tested",
+)  # schemes that know which pictures are for testing only
 
 
 def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -196,8 +207,8 @@ SCHEMES: dict[str, Callable[[list[Entry], SchemeOptions], dict[str, Split]]] = {
     "leave-one-organ-out": leave_one_organ_out,
     "leave-one-patient-out": leave_one_patient_out,
     "official": official,
-    "s2": s2,
-    "s2-tested": s2_tested,
+    "histology-nucleiseg": histology_nucleiseg,
+    "histology-nucleiseg-tested": histology_nucleiseg_tested,
     "nuinsseg": nuinsseg,
 }
 

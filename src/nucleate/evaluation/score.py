@@ -119,7 +119,8 @@ def ratios(c: dict[str, float]) -> dict[str, float]:
 
     `f1_detection` is omitted where its counts are: the resolution was unknown.
     `count_error` is |predicted - true| / true nuclei; `component_count_error` the same of the
-    4-connected pieces of the foreground, in which touching nuclei are one: as S2 counts.
+    4-connected pieces of the foreground, in which touching nuclei are one: as Histology-NucleiSeg
+    counts.
     """
     cells = pixel.Confusion(*(int(c[f"pixel_{k}"]) for k in ("tp", "fp", "fn", "tn")))
     dq, sq, pq = instance.panoptic(int(c["tp_50"]), int(c["fp_50"]), int(c["fn_50"]), c["iou_sum"])

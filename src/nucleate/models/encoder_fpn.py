@@ -1,7 +1,8 @@
-"""Feature pyramid on any encoder of segmentation-models-pytorch or timm (system S3).
+"""Feature pyramid on any encoder of segmentation-models-pytorch or timm (Medical_segmentation).
 
-S3 takes EfficientNet-B3, a pyramid of 256 and 128 channels, a 3 × 3 convolution to the maps at a
-quarter of the resolution, and enlarges those. It does not normalise: `mean` 0, `sd` 1/255.
+Medical_segmentation takes EfficientNet-B3, a pyramid of 256 and 128 channels, a 3 × 3 convolution
+to the maps at a quarter of the resolution, and enlarges those. It does not normalise: `mean` 0,
+`sd` 1/255.
 
 References:
     Lin et al. 2017, doi:10.1109/CVPR.2017.106; Kirillov et al. 2019, doi:10.1109/CVPR.2019.00656

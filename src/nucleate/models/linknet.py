@@ -1,7 +1,8 @@
-"""LinkNet-34: a ResNet-34 encoder and a narrow decoder that adds to the skips (system S1).
+"""LinkNet-34: a ResNet-34 encoder and a decoder that adds to the skips (Nuclei-Segmentation).
 
-As published by S1 the decoder has no activations (`activations=False`), and pictures are not
-normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are switches here.
+As published by Nuclei-Segmentation the decoder has no activations (`activations=False`), and
+pictures are not normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are
+switches here.
 
 References:
     Chaurasia and Culurciello 2017, doi:10.1109/VCIP.2017.8305148. He et al. 2016,

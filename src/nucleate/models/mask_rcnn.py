@@ -1,4 +1,4 @@
-"""Mask R-CNN: a box, a score and a small mask for every nucleus (system S4).
+"""Mask R-CNN: a box, a score and a small mask for every nucleus (system Detectron2).
 
 The parts are torchvision's. Unlike there, pictures are enlarged by one fixed factor and never by
 their size, so that a tile of a slide is seen as a whole picture is; masks stay in their boxes; and
@@ -60,8 +60,8 @@ class MaskRCNN(Network):
         enlarge: pictures are enlarged by this first: 1 to 8, a multiple of 1/8.
         anchors_px: edges of the boxes that are tried, one per level, in enlarged pixels.
         ratios: heights over widths of those boxes.
-        classes: that the heads tell apart; the first one is the nucleus. S4 has 6, five of them
-            without any example.
+        classes: that the heads tell apart; the first one is the nucleus. Detectron2 has 6, five of
+            them without any example.
         proposals: boxes that the second stage looks at: in training, and afterwards.
         regions: boxes per picture that the second stage learns from.
         detections: most nuclei in one picture or tile, surest first.

@@ -1,4 +1,4 @@
-"""MTL: one encoder-decoder that draws several maps at once (system S0, and faster than it).
+"""MTL: one encoder-decoder that draws several maps at once (MTL-NucleusSeg, and faster).
 
     picture ── stem ──► E0 ───────────── gate ──► D0 ── head ──► foreground, distance, …
                (1/s)     │ pool                    ▲ ×2

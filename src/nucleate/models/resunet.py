@@ -1,7 +1,8 @@
-"""ResUNet: the U-Net of system S1 with residual levels.
+"""ResUNet: the U-Net of system Nuclei-Segmentation with residual levels.
 
 A level is BN - ReLU - conv - BN - ReLU - conv, plus its input (through a 1 × 1 convolution where
-the channels change), and a ReLU after the sum: pre-activation and post-activation, as S1 has it.
+the channels change), and a ReLU after the sum: pre-activation and post-activation, as
+Nuclei-Segmentation has it.
 
 References:
     Zhang et al. 2018, doi:10.1109/LGRS.2018.2802944. He et al. 2016,

@@ -1,4 +1,4 @@
-"""U-Net: encoder, decoder, and skips that carry the detail across (systems S1 and S2).
+"""U-Net: encoder, decoder and skips (Nuclei-Segmentation, Histology-NucleiSeg).
 
     picture ─► E0 ──────────────────────► cat ─► D0 ─► maps
                │ pool                      ▲ ×2
@@ -8,9 +8,10 @@
                ▼                │
               E2 ───────────────┘
 
-Every E and D is two 3 × 3 convolutions with ReLU. As published: S1 has five levels and transposed
-convolutions (31,031,745 parameters), S2 bilinear upsampling and four levels (7,782,913) or five
-(31,378,945); none normalises inside. `norm`, `stem` and several heads are ours.
+Every E and D is two 3 × 3 convolutions with ReLU. As published: Nuclei-Segmentation has five levels
+and transposed convolutions (31,031,745 parameters), Histology-NucleiSeg bilinear upsampling and
+four levels (7,782,913) or five (31,378,945); none normalises inside. `norm`, `stem` and several
+heads are ours.
 
 References:
     Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28.

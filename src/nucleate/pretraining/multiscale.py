@@ -1,4 +1,4 @@
-"""How far is this tissue zoomed? S3's multi-scale task; its code was never released.
+"""How far is this tissue zoomed? The multi-scale task of Medical_segmentation.
 
 A window of side view_px × z is shown at view_px, z from 1/2 to 2. The network says log2 z
 (regression), which of four borders z exceeds (ordinal classes), and of two views of one place by

@@ -1,4 +1,4 @@
-"""Where does this patch lie, seen from that one? Eight answers (Doersch's task, as S3 takes it).
+"""Where is this patch, seen from that one? Doersch's task, as in Medical_segmentation.
 
     ┌───┐ ┌───┐ ┌───┐     between the patches lie up to `gap_px`, and each is shifted by up to
     │ 0 │ │ 1 │ │ 2 │     `jitter_px`, so that no edge runs from one into the other
@@ -56,11 +56,13 @@ class RelativePosition(Pretext):
         network: whose encoder sees each patch.
         patch_px: edge of a patch; half or more of a nucleus' surroundings.
         gap_px: between the patches of the grid.
-        narrower: whether windows of the training have gaps from 0 to `gap_px`; S3 has one gap.
+        narrower: whether windows of the training have gaps from 0 to `gap_px`; Medical_segmentation
+            has one gap.
         jitter_px: each patch is shifted by up to this, in both directions; by half of the gap where
             that is less.
         width: of the joined vectors ("fc6" in the paper).
-        cells: the features of a patch are averaged in cells × cells parts; S3 takes 1.
+        cells: the features of a patch are averaged in cells × cells parts; Medical_segmentation
+            takes 1.
         stain: strength of stain jitter, per patch; 0 for none.
         drop: chance that a patch keeps one of its colours only.
         coarse: chance that a patch is shrunk to as few as `fewest_px` pixels, and enlarged.

@@ -131,7 +131,7 @@ def counting_section(run: RunResult) -> str:
     means = run.report.means()
     said = quiet(
         f"{run.name}: counting error {means['count_error']['mean']:.1%} of the true nuclei (mean "
-        f"over pictures); counted as 4-connected pieces, as S2 counts, "
+        f"over pictures); counted as 4-connected pieces, as Histology-NucleiSeg counts, "
         f"{means['component_count_error']['mean']:.1%}. Bias {apart.mean():+.1f} nuclei per "
         f"picture, 95 % limits of agreement {low:+.1f} to {high:+.1f}."
     )
@@ -144,7 +144,7 @@ def counting_section(run: RunResult) -> str:
 
 
 def pixels_section(runs: Sequence[RunResult]) -> str:
-    """Return the confusion of pixels as shares of all pixels, as S2 shows it."""
+    """Return the confusion of pixels as shares of all pixels, as Histology-NucleiSeg shows it."""
     body = []
     for run in runs:
         counts = [p.score.counts for p in run.pictures]
