@@ -174,9 +174,8 @@ def split(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="kfold, leave-one-organ-out, leave-one-patient-out, official, "
-            "histology-nucleiseg (CryoNuSeg), nuinsseg. Without it, one part for validation is "
-            "drawn."
+            help="kfold, official, histology-nucleiseg (CryoNuSeg), nuinsseg, leave-one-organ-out "
+            "or leave-one-patient-out. Without it, one part for validation is drawn."
         ),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of kfold; 5.")] = None,
