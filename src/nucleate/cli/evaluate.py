@@ -50,7 +50,7 @@ def evaluate(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 1536,
+    tile_px: TileOption = 2048,
     tta: TtaOption = False,
     ledger: Annotated[
         Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")

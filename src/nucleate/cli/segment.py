@@ -49,7 +49,7 @@ def segment(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 1536,
+    tile_px: TileOption = 2048,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read ahead.")] = 2,
     decoders: Annotated[

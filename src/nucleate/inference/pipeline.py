@@ -52,7 +52,7 @@ class EngineOptions:
             where the network runs on the same cores.
     """
 
-    tile_px: int = 1536
+    tile_px: int = 2048
     batch: int = 1
     readers: int = 2
     decoders: int = 0

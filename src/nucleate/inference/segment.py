@@ -77,7 +77,7 @@ def segment(
     threads: int = 0,
     thresholds: dict[str, float] | None = None,
     tissue_mask: bool | None = None,
-    tile_px: int = 1536,
+    tile_px: int = 2048,
     progress: bool | Callable[[int, int], None] = False,
     override_mpp: bool = False,
 ) -> Instances:

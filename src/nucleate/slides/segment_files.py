@@ -27,7 +27,7 @@ def segment_files(
     device: Device = "auto",
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
-    tile_px: int = 1536,
+    tile_px: int = 2048,
     override_mpp: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
