@@ -54,9 +54,9 @@ def halos() -> str:
     lines = [
         "\n### Halo and tile\n",
         (
-            f"`{told['command']}` (commit {told['commit']}), {told['model']}. Nuclei of tiles with a "
-            f"core of {told['core_px']} pixels that have no counterpart (IoU above 0.9) in one tile, "
-            "and nuclei that end where a tile ends:\n"
+            f"`{told['command']}` (commit {told['commit']}), {told['model']}. Nuclei of tiles with "
+            f"a core of {told['core_px']} pixels that have no counterpart (IoU above 0.9) in one "
+            "tile, and nuclei that end where a tile ends:\n"
         ),
         "| halo (px) | f32: differ | cut | int8: differ | cut |",
         "|---|---|---|---|---|",
