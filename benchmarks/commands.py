@@ -2,7 +2,7 @@
 
     python benchmarks/commands.py DATA VENVS [--rounds 5] [--minutes 20]
 
-DATA is the folder that the bundled models' recipes call `data.root`; VENVS holds the virtual
+DATA is the folder that the bundled models' recipes call `data.root`; VENVS contains the virtual
 environment of StarDist with weights trained for `--minutes` (see peers/run.py), made if missing.
 A folder of 14 images and one of a single image are segmented in turns by each way; the seconds per
 image are (14 - 1) / 13 of the difference, so that start-up does not count. Beside them: the same
@@ -47,10 +47,10 @@ from nucleate.geometry.outlines import paint
 model = load_model(sys.argv[2], device="cpu", threads=1)
 images = [np.asarray(Image.open(path)) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 paint(segment(images[0], model, 0.25), images[0].shape[:2])
-begun = time.perf_counter()
+started = time.perf_counter()
 for image in images:
     paint(segment(image, model, 0.25), image.shape[:2])
-print((time.perf_counter() - begun) / len(images))
+print((time.perf_counter() - started) / len(images))
 """
 NETWORK = """
 import sys, time
@@ -62,10 +62,10 @@ tile = np.asarray(Image.open(sys.argv[1]))
 edge = int(sys.argv[3])
 batch = np.ascontiguousarray(np.tile(tile, (2, 2, 1))[None, :edge, :edge])
 model.backend(batch)
-begun = time.perf_counter()
+started = time.perf_counter()
 for _ in range(5):
     model.backend(batch)
-print((time.perf_counter() - begun) / 5 / (edge * edge / 1e6))
+print((time.perf_counter() - started) / 5 / (edge * edge / 1e6))
 """
 
 

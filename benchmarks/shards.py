@@ -1,4 +1,4 @@
-"""How long does it take to read prepared pictures back, against numpy.load of the same bytes?
+"""How long does it take to read prepared images back, against numpy.load of the same bytes?
 
 python benchmarks/shards.py [-o docs/results/shards-speed.json]
 """
@@ -30,7 +30,7 @@ def plain(folder: Path) -> None:
 
 
 def read_all(entries: list[Entry]) -> None:
-    """Read every picture, one after the other, as training would."""
+    """Read every image, one after the other, as training would."""
     for entry in entries:
         entry.read()
 

@@ -37,11 +37,11 @@ from tests.synthetic_slide import (  # noqa: E402
 
 LAUNCHER = """
 import resource, subprocess, sys, time
-begun = time.perf_counter()
+started = time.perf_counter()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 said = (done.stderr.strip().splitlines() or [""])[-1]
-print(done.returncode, round(time.perf_counter() - begun, 1), round(peak / 1024), said)
+print(done.returncode, round(time.perf_counter() - started, 1), round(peak / 1024), said)
 """
 
 
@@ -175,7 +175,7 @@ def agreement(one: Any, other: Any) -> dict[str, Any]:
 
 
 def memory(folder: Path) -> dict[str, Any]:
-    """Peak memory over slides of growing size; the largest holds a million nuclei."""
+    """Peak memory over slides of growing size; the largest contains a million nuclei."""
     rows = {}
     for edge, blocks in ((10_000, 9), (30_000, 30), (100_000, 285)):
         slide = folder / f"{edge}.tif"

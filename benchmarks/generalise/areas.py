@@ -45,7 +45,7 @@ class Area:
         image: name of the image in it.
         mpp: um per pixel of level 0.
         kind: what is there instead of nuclei.
-        rings: outline and holes, x and y in pixels of level 0; the even-odd rule says what is in.
+        rings: outline and holes, x and y in pixels of level 0; the even-odd rule states what is in.
     """
 
     set: str
@@ -82,7 +82,7 @@ def load_areas(path: Path = LIST) -> list[Area]:
 def paint(
     areas: list[Area], shape: tuple[int, int], scale: float, origin: tuple[int, int] = (0, 0)
 ) -> UInt8:
-    """Return uint8 (H, W): 0, or 1 + the position in `KINDS` of the area that holds the pixel.
+    """Return uint8 (H, W): 0, or 1 + the position in `KINDS` of the area that contains the pixel.
 
     Args:
         areas: of one image.
@@ -126,7 +126,7 @@ def crop(image: UInt8, areas: list[Area]) -> tuple[UInt8, tuple[int, int]]:
 
 
 def write_slides(data: Path, path: Path, quality: int) -> None:
-    """Pack the areas of slides, each as a crop of its own."""
+    """Pack the areas of slides, each as a separate crop."""
     facts = []
     with zipfile.ZipFile(path, "w") as archive:
         for number, area in enumerate(a for a in load_areas() if a.set == SLIDES):

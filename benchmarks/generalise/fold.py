@@ -43,7 +43,7 @@ class Packed:
 
     def __init__(self, root: Path) -> None:
         if not (root / "slides.zip").exists():
-            raise SystemExit(f"{root}: holds no packed sets. Run benchmarks/generalise/pack.py.")
+            raise SystemExit(f"{root}: contains no packed sets. Run benchmarks/generalise/pack.py.")
         self.root, self.digest = root, digest(root)
         self.test = {name: read_test(name, root) for name in SETS}
         self.slides = read_slides(root / "slides.zip")

@@ -26,7 +26,7 @@ class Idea:
         prediction: what should be seen if that is so.
         changes: `key=value` each, as `--set` takes them.
         seeds: each is a run of all five folds.
-        balance: exponent of a set's area that says how often crops come from it; 1 is by area.
+        balance: exponent of a set's area that states how often crops come from it; 1 is by area.
         workers: processes of each fold that make crops.
     """
 
@@ -89,7 +89,7 @@ IDEAS = (
     Idea("steps-3000", "1,500 steps are too few for strong changes", "G rises by about 0.01",
          ("train.steps=3000",)),
     Idea("mtl-base", "twice the work at full resolution", "G rises by 0.01", BASE_MODEL),
-    Idea("deep", "false nuclei need more context to be told", "F falls", DEEP),
+    Idea("deep", "false nuclei need more context to be given", "F falls", DEEP),
     Idea("lowres", "some images are blurred or enlarged", "G rises on MoNuSeg's 20x images",
          (*SHIPPED, "augment.lowres=0.3")),
     Idea("zoom-small", "small nuclei are rare in training", "recall of small nuclei rises on "
@@ -125,7 +125,7 @@ def recipe_of(
     Args:
         idea: of the table.
         left_out: set that is tested on.
-        seed: of the idea; each fold draws from a seed of its own.
+        seed: of the idea; each fold draws from a separate seed.
         steps: instead of the idea's: for trials.
         areas: set -> pixels, for ideas that balance sets.
 

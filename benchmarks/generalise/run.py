@@ -189,7 +189,7 @@ def pack_weights(folder: Path, out: Path, names: list[str]) -> list[str]:
 def part(found: Findings, ideas: str = "", steps: int | None = None) -> None:
     """Run the judge as a part of benchmarks/gpu/run.py, in the time that is left.
 
-    It runs in a process of its own: one that has used the GPU cannot fork others that use it.
+    It runs in a separate process: one that has used the GPU cannot fork others that use it.
     """
     out = found.path.parent
     parallel = min(os.cpu_count() or 1, MOST_PARALLEL)
@@ -207,7 +207,7 @@ def part(found: Findings, ideas: str = "", steps: int | None = None) -> None:
 
 
 def ready(todo: list[Job]) -> list[Job]:
-    """Return the jobs whose recipe this version knows; say which ideas have to wait."""
+    """Return the jobs whose recipe this version has; say which ideas have to wait."""
     found, waiting = [], {}
     for job in todo:
         try:

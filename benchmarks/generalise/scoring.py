@@ -201,7 +201,7 @@ class Verdict:
         g_low: lower end of its 95 % bootstrap interval over patients.
         g_high: upper end.
         f: false nuclei per mm² of areas without nuclei, pooled.
-        f_tissue: the same without ink and glass, of which a few images hold most.
+        f_tissue: the same without ink and glass, most of which is in a few images.
         f_by_kind: the same by kind.
         sets: set -> metric -> value, low and high.
     """

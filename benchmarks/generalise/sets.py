@@ -47,7 +47,7 @@ class DataSet:
     Attributes:
         title: for people.
         parts: that count as one set.
-        swapped: whether the files hold blue where red should be, and red where blue should be.
+        swapped: whether the files contain blue where red should be, and red where blue should be.
     """
 
     title: str
@@ -119,7 +119,7 @@ def webp(image: UInt8, quality: int) -> bytes:
 
 
 def set_config(name: str, **more: Any) -> SetConfig:
-    """Return what a recipe says of a packed set."""
+    """Return what a recipe states of a packed set."""
     return SetConfig(name="folder", path=f"{name}.zip", title=SETS[name].title, **more)
 
 

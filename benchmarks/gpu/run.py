@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-PARTS = {  # name -> module and function; loaded when asked for, as each needs wheels of its own
+PARTS = {  # name -> module and function; loaded when asked for, as each needs other wheels
     "check": ("gpu.check", "engines_and_tiles"),
     "resume": ("gpu.check", "killed_and_resumed"),
     "network": ("gpu.measure", "network"),

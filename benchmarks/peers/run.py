@@ -3,11 +3,11 @@
 python benchmarks/peers/run.py DATA VENVS [--test] [--only NAME ...] [--minutes 20]
 
 DATA is the folder that the bundled models' recipes call `data.root`. Every peer gets a virtual
-environment of its own in VENVS (several gigabytes in all); one that cannot be installed, or does
+environment in VENVS (several gigabytes in all); one that cannot be installed, or does
 not run, is listed with the reason. One core each; rounds of all peers follow each other, so that a
-busy machine is busy for all. StarDist is trained here, for `--minutes`, on the very pictures that
+busy machine is busy for all. StarDist is trained here, for `--minutes`, on the very images that
 the bundled model was trained on, its thresholds chosen on those that were held out. `--test` scores
-the peers that find nuclei on MoNuSeg's 14 test pictures, one row each in the ledger; the scores of
+the peers that find nuclei on MoNuSeg's 14 test images, one row each in the ledger; the scores of
 the bundled models are those of their evaluation in docs/results.
 """
 
@@ -62,7 +62,7 @@ class Peer:
         about: what is measured.
         scored: whether it finds nuclei, or is there for its speed only.
         words: given to the script.
-        alone: what pip installs without what it says to need.
+        alone: what pip installs without what it states to need.
         trained: whether it has learned what a nucleus is; the others are rules.
     """
 
@@ -153,7 +153,7 @@ def asked(peer: Peer, venv: Path, words: list[object]) -> tuple[dict[str, list[f
 
 
 def write_arrays(found: list[Sample], images: Path, labels: Path | None = None) -> None:
-    """Write pictures, and labels, as NAME.npy."""
+    """Write images, and labels, as NAME.npy."""
     for folder in (images, labels):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def speed(words: dict[str, list[object]], venvs: dict[str, Path], tiles: Path, r
 def accuracy(
     words: dict[str, list[object]], venvs: dict[str, Path], truth: list[Sample], rows: Rows
 ) -> None:
-    """Fill in the scores on the test pictures, and write every use into the ledger."""
+    """Fill in the scores on the test images, and write every use into the ledger."""
     command = "python benchmarks/peers/run.py DATA VENVS --test"
     with tempfile.TemporaryDirectory() as temporary:
         tiles = Path(temporary) / "tiles"

@@ -1,7 +1,7 @@
 """Train StarDist from scratch with its own package: python train_stardist.py DATA MODEL MINUTES
 
-DATA holds `train` and `validation`, each with `images` and `labels` (NAME.npy). The set-up is that
-of its H&E model: 32 rays, a grid of 2 × 2, flips, quarter turns and changes of intensity.
+DATA contains `train` and `validation`, each with `images` and `labels` (NAME.npy). The set-up is
+that of its H&E model: 32 rays, a grid of 2 × 2, flips, quarter turns and changes of intensity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def load(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return pictures, normalised, and their labels."""
+    """Return images, normalised, and their labels."""
     from csbdeep.utils import normalize
 
     names = sorted(path.name for path in (folder / "images").glob("*.npy"))
@@ -33,7 +33,7 @@ def varied(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def main(data: Path, out: Path, minutes: float) -> None:
-    """Train until the time is over, then choose its thresholds on the validation pictures."""
+    """Train until the time is over, then choose its thresholds on the validation images."""
     import tensorflow as tf
     from stardist.models import Config2D, StarDist2D
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of the pages on concepts: targets.png and metrics.png."""
+"""Draw the images of the pages on concepts: targets.png and metrics.png."""
 
 from __future__ import annotations
 

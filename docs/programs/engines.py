@@ -3,8 +3,8 @@
 python docs/programs/engines.py MODEL DATA ROOT
 
 DATA names a reader and ROOT its folder or file, as of `nucleate evaluate`. All are scored on the
-same pictures; f32 on OpenVINO with one thread is what the others are held against. Uses of official
-test pictures are logged, one row for the whole comparison.
+same images; f32 on OpenVINO with one thread is what the others are held against. Uses of official
+test images are logged, one row for the whole comparison.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Tally:
     """What one way of running a model gives.
 
     Attributes:
-        scores: per picture.
-        apart: per picture the largest difference of a map from the base's.
-        same: per picture the share of the base's nuclei that are there at an IoU above 0.9.
+        scores: per image.
+        apart: per image the largest difference of a map from the base's.
+        same: per image the share of the base's nuclei that are there at an IoU above 0.9.
         equal: whether every nucleus is the very same.
     """
 
@@ -77,7 +77,7 @@ class Tally:
 
 
 def drawn(image: UInt8, model: Model, mpp: float, scale: int, shape: tuple[int, int]) -> Int32:
-    """Return the labels of what is found in a picture that is `scale` times smaller than shape."""
+    """Return the labels of what is found in an image that is `scale` times smaller than shape."""
     nuclei = find_nuclei(ArraySource(image, mpp), model, None, EngineOptions()).nuclei
     larger = replace(nuclei, coords_xy=nuclei.coords_xy * np.float32(scale))
     return paint(larger, shape)
@@ -143,7 +143,7 @@ def page() -> str:
     for told in json.loads(OUT.read_text(encoding="utf-8")):
         lines += [
             (
-                f"`{told['command']}` (commit {told['commit']}), {told['pictures']} pictures. Same "
+                f"`{told['command']}` (commit {told['commit']}), {told['pictures']} images. Same "
                 f"nuclei: share of those of {BASE}, at an IoU above 0.9.\n"
             ),
             f"| {told['model']} | AJI | PQ | Dice | largest difference of a map | same nuclei |",

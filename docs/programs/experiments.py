@@ -16,7 +16,7 @@ NAMES = {
     "boundary_f": "boundary F (2 px)", "hd95_px": "HD95 (px)", "count_error": "counting error",
     "component_count_error": "counting error of 4-connected pieces",
 }  # fmt: skip
-ELSEWHERE = ("laptop", "mtl-small", "mtl-base", "mtl-ablation")  # have results of their own
+ELSEWHERE = ("laptop", "mtl-small", "mtl-base", "mtl-ablation")  # have separate results
 SHOWN = ("aji", "pq", "dice", "iou", "count_error")
 
 
@@ -41,10 +41,10 @@ def page() -> str:
         (
             "Written by `docs/programs/results.py` from the files in "
             "`docs/results/experiments`, which "
-            "`docs/programs/keep_experiment.py` makes from finished runs. Mean over pictures; in "
-            "parentheses the 95 % bootstrap interval over patients, which says nothing about other "
+            "`docs/programs/keep_experiment.py` makes from finished runs. Mean over images; in "
+            "parentheses the 95 % bootstrap interval over patients, not over other "
             "seeds. *Chosen on*: the checkpoint or the thresholds were chosen on the same "
-            "pictures, "
+            "images, "
             "so that the figures are too high. Minutes are of a shared machine of two cores."
         ),
         "",
@@ -74,7 +74,7 @@ def overview(found: list[dict], known: dict[str, dict]) -> str:
             cells = [name, tested(row), str(row["seed"]), steps(row, recipe), f"{minutes:.0f}"]
             lines.append(line([*cells, *(interval(row["mean"][m]) for m in SHOWN)]))
             for other in row["elsewhere"]:
-                where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} pictures"
+                where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} images"
                 cells = [name, where, str(row["seed"]), steps(row, recipe), f"{minutes:.0f}"]
                 lines.append(line([*cells, *(interval(other["mean"][m]) for m in SHOWN)]))
         if not mine:
@@ -94,9 +94,9 @@ def steps(row: dict, recipe: dict) -> str:
 
 
 def tested(row: dict) -> str:
-    """Return in words which pictures a result is of."""
+    """Return in words which images a result is of."""
     role = "" if row["pictures_are"] == "tested on" else " (*chosen on*)"
-    return f"{', '.join(row['data'])}, {row['split']}, {row['pictures']} pictures{role}"
+    return f"{', '.join(row['data'])}, {row['split']}, {row['pictures']} images{role}"
 
 
 def published(found: list[dict]) -> str:
@@ -105,8 +105,8 @@ def published(found: list[dict]) -> str:
     lines = [
         "\n## Beside what was published\n",
         (
-            "Histology-NucleiSeg: six pictures of CryoNuSeg; pixels pooled, pieces of foreground "
-            "counted. Nuclei-Segmentation: the 14 official test pictures of MoNuSeg; its own "
+            "Histology-NucleiSeg: six images of CryoNuSeg; pixels pooled, pieces of foreground "
+            "counted. Nuclei-Segmentation: the 14 official test images of MoNuSeg; its own "
             "figures are means over batches of patches. `as-published` repeats the settings, "
             "`improved` does not.\n"
         ),
@@ -147,7 +147,7 @@ def over_folds(found: list[dict]) -> str:
     lines = [
         "\n## Cross-validation\n",
         (
-            "Every picture is predicted by the model whose fold left its patient out. Mean "
+            "Every image is predicted by the model whose fold left its patient out. Mean "
             "± standard "
             "deviation over folds. TTA: mean of 8 views.\n"
         ),
@@ -181,8 +181,8 @@ def ablation() -> str:
             f"a time, "
             f"{found['steps']} steps of {found['batch']} crops, {found['folds']} folds of "
             f"patients on "
-            f"MoNuSeg's {found['pictures']} training pictures, one seed. Difference: to all "
-            "ingredients, picture by picture, with bootstrap interval and permutation test.\n"
+            f"MoNuSeg's {found['pictures']} training images, one seed. Difference: to all "
+            "ingredients, image by image, with bootstrap interval and permutation test.\n"
         ),
         "| network | AJI | PQ | Dice | difference in AJI | p | difference in PQ | minutes |",
         "|---|---|---|---|---|---|---|---|",
@@ -204,7 +204,7 @@ def types(found: list[dict]) -> str:
     lines = [
         "\n## Types of nuclei\n",
         "Each type is scored as if the nuclei of all others were background.\n",
-        "| recipe | type | nuclei | PQ, mean over pictures | PQ, pooled | detection F1 |",
+        "| recipe | type | nuclei | PQ, mean over images | PQ, pooled | detection F1 |",
         "|---|---|---|---|---|---|",
     ]
     for row in typed:
@@ -282,11 +282,11 @@ def details(row: dict) -> str:
     ]
     sides = [(tested(row), row["mean"], row["pooled"])]
     for other in row["elsewhere"]:
-        where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} pictures"
+        where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} images"
         sides.append((where, other["mean"], other["pooled"]))
         lines.insert(2, f"`{other['command']}` (commit {other['commit']}).\n")
     for where, mean, pooled in sides:
-        lines += [f"{where}:\n", "| metric | mean | pooled | pictures |", "|---|---|---|---|"]
+        lines += [f"{where}:\n", "| metric | mean | pooled | images |", "|---|---|---|---|"]
         for metric, label in NAMES.items():
             m = mean[metric]
             lines.append(line([label, interval(m), number(pooled[metric]), str(m["n"])]))

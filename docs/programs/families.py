@@ -1,8 +1,8 @@
-"""Hold families of networks against each other on the same pictures: docs/results/families.json.
+"""Compare families of networks on the same images: docs/results/families.json.
 
 python docs/programs/families.py EVALUATED …
 
-EVALUATED are folders of `nucleate evaluate -m MODEL --data … -o EVALUATED`, on the same pictures.
+EVALUATED are folders of `nucleate evaluate -m MODEL --data … -o EVALUATED`, on the same images.
 On official test images add `--ledger docs/results/test-uses.csv`.
 Time and memory are measured here: the bundled example, one thread, OpenVINO, a process per model.
 """
@@ -22,7 +22,7 @@ import experiments
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "results" / "families.json"
 EXAMPLE = ROOT / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"
-Detectron2 = {  # NuInsSeg, 133 pictures, scores above 0.5, 100 detections: for orientation only
+Detectron2 = {  # NuInsSeg, 133 images, scores above 0.5, 100 detections: for orientation only
     "bbox": {"AP": 0.3440, "AP50": 0.6519, "AP75": 0.3332},
     "segm": {"AP": 0.3133, "AP50": 0.6236, "AP75": 0.2857},
 }
@@ -80,9 +80,9 @@ def page() -> str:
     first = rows[0]
     names = [f"{kind} AP, {limit}" for kind, limit in KINDS]
     introduction = (
-        f"{len(first['names'])} pictures of {first['data'].removesuffix('.zip')}. AP in per cent "
-        "over IoU 0.50 to 0.95 (AP50), with at most 1000 or 100 detections per picture: these "
-        "hold hundreds of nuclei, so that 100 say little. Time and memory: "
+        f"{len(first['names'])} images of {first['data'].removesuffix('.zip')}. AP in per cent "
+        "over IoU 0.50 to 0.95 (AP50), with at most 1000 or 100 detections per image: these "
+        "contain hundreds of nuclei, so that 100 say little. Time and memory: "
         f"{first['cost']['engine']}, one thread, the bundled example, per mm² of tissue worked on "
         "at 0.25 µm/px; of a shared machine.\n"
     )
@@ -117,7 +117,7 @@ def main(folders: list[Path]) -> None:
     """Write the file."""
     rows = [row_of(folder) for folder in folders]
     if any(row["names"] != rows[0]["names"] for row in rows):
-        sys.exit("the evaluations are of different pictures")
+        sys.exit("the evaluations are of different images")
     OUT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 

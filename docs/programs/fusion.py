@@ -2,9 +2,9 @@
 
 python docs/programs/fusion.py DETECTOR DENSE MONUSEG
 
-DETECTOR is a folder of a training run, whose held-out pictures are used; DENSE a model that has not
+DETECTOR is a folder of a training run, whose held-out images are used; DENSE a model that has not
 seen them either; MONUSEG the data set that they are in (folder or zip file). Every threshold and
-weight is chosen on all pictures but one and scored on that one.
+weight is chosen on all images but one and scored on that one.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def pairs_of(dense: Maps, detected: Maps) -> list[tuple[int, int]]:
 
 
 def around(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the whole pixels that hold both boxes."""
+    """Return the whole pixels that contain both boxes."""
     low, high = np.floor(np.minimum(a, b)), np.ceil(np.maximum(a, b))
     return int(low[0]), int(low[1]), int(high[2]), int(high[3])
 
@@ -139,7 +139,7 @@ def score(maps: Maps, thresholds: dict[str, float], sample: Sample) -> tuple[flo
 
 
 def left_out(table: dict[tuple, list[tuple[float, float]]]) -> tuple[list[tuple], list[tuple]]:
-    """Return per picture AJI and PQ of the settings that are best on all others, and those."""
+    """Return per image AJI and PQ of the settings that are best on all others, and those."""
     count = len(next(iter(table.values())))
     chosen = [
         max(table, key=lambda k: np.mean([s[0] for n, s in enumerate(table[k]) if n != out]))
@@ -154,7 +154,7 @@ def main(detector_run: Path, dense_name: str, data: Path) -> None:
     held_out = {bare_name(name) for name in groups}
     samples = [e.read() for e in list_entries("monuseg", data, {}) if e.name in held_out]
     if len(samples) != len(held_out):
-        sys.exit(f"{data} holds {len(samples)} of the {len(held_out)} held-out pictures")
+        sys.exit(f"{data} contains {len(samples)} of the {len(held_out)} held-out images")
     detector, dense_model = load_model(str(detector_run)), load_model(dense_name)
     pictures = []
     for sample in samples:
@@ -206,7 +206,7 @@ def page() -> str:
     detector, dense = told["models"]
     names = {"dense": dense, "detector": detector, "fusion": f"{detector} and {dense} fused"}
     introduction = (
-        f"The {len(told['pictures'])} held-out pictures of {detector}; every threshold and weight "
+        f"The {len(told['pictures'])} held-out images of {detector}; every threshold and weight "
         "chosen on all others and scored on the one left out. What both find (IoU above 0.5) "
         "becomes the weighted mean of its masks and scores; what one finds keeps its mask, at "
         "its share of the score.\n"

@@ -70,7 +70,7 @@ def _slides(rows: dict[str, Any]) -> list[str]:
         (
             "A slide of tissue (0.25 um/px, no glass) from file to Parquet, in one process, "
             "start-up taken out. The stages overlap; their seconds are sums over threads and "
-            "processes. Decoders are processes, or threads where a row says so.\n"
+            "processes. Decoders are processes, or threads where a row reports it.\n"
         ),
         (
             "| | mm² | nuclei | s/mm² | read | network | decode | write | after the last tile "

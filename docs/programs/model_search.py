@@ -5,9 +5,9 @@ python docs/programs/model_search.py DATA summarise      docs/results/model-sear
 python docs/programs/model_search.py longer RUN …        adds finished runs of more steps to it
 
 DATA is the folder of the data sets. Every variant trains recipes/model-search.yaml with its
-changes and is scored on the same patients, held out of MoNuSeg's training pictures, with
+changes and is scored on the same patients, held out of MoNuSeg's training images, with
 thresholds tuned on them; seconds are those of one thread per 1024 × 1024 pixels, in one run. The
-official test pictures are not touched.
+official test images are not touched.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ SEARCH = (
         ("heads={foreground: {loss: {bce: 1.0, dice: 1.0}}, distance: {loss: {mse: 4.0}}}",),
     ),
     Hypothesis(
-        "stronger stain", "held-out pictures come from other hospitals than the others",
+        "stronger stain", "held-out images come from other hospitals than the others",
         0.3, ("augment.stain=0.5",),
     ),
     Hypothesis(
@@ -95,11 +95,11 @@ SEARCH = (
     ),
     Hypothesis(
         "foreground by cross-entropy alone",
-        "Dice makes networks surer than they can be: without it the best threshold is nearer 0.5",
+        "Dice makes networks overconfident: without it the best threshold is nearer 0.5",
         0.0, ("heads.foreground.loss={bce: 2.0}",),
     ),
     Hypothesis(
-        "taught by the 32 wide", "a teacher says how sure one can be of a rim; labels do not", 0.8,
+        "taught by the 32 wide", "a teacher shows how certain a rim is; labels do not", 0.8,
         (f"teacher={{models: [{RUNS / 'half-resolution-32-wide'}], weight: 0.5}}",),
     ),
     Hypothesis(
@@ -128,7 +128,7 @@ SEARCH = (
         ("heads.offset_x={loss: {mse: 20.0}}", "heads.offset_y={loss: {mse: 20.0}}"),
     ),
     Hypothesis(
-        "soft rims", "people draw rims a pixel apart: the target should not be surer than they are",
+        "soft rims", "people draw rims a pixel apart: the target should not be sharper",
         0.3, ("heads.foreground.soft_px=1.0",),
     ),
     Hypothesis(
@@ -299,8 +299,8 @@ def page() -> str:
         "",
         (
             "One change at a time, equal steps, the same held-out patients of MoNuSeg's training "
-            "pictures; each prediction was written down before its run. The base is the mean of "
-            f"two seeds, which are {apart:.1f} points apart: less says nothing. Seconds: bf16, one "
+            "images; each prediction was written down before its run. The base is the mean of "
+            f"two seeds, which are {apart:.1f} points apart: less is noise. Seconds: bf16, one "
             f"thread, 1024 × 1024 pixels, of one run, of another from '{LATER}' on, and of a "
             "third, without the change of colours, for the last three. The code of offsets, soft "
             "rims and touching nuclei is in commit 906855e: it gained nothing, and went."

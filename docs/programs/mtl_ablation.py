@@ -3,8 +3,8 @@
 python docs/programs/mtl_ablation.py DATA train       trains what is missing (an hour; may be cut)
 python docs/programs/mtl_ablation.py DATA summarise   writes docs/results/mtl-ablation/ablation.json
 
-DATA is the folder of the data sets. Every one of MoNuSeg's 30 training pictures is predicted by
-the model that was trained without its patient; the official test pictures are not touched.
+DATA is the folder of the data sets. Every one of MoNuSeg's 30 training images is predicted by
+the model that was trained without its patient; the official test images are not touched.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ PICTURE = Path(__file__).parents[1] / "pictures" / "napari.jpg"
 
 
 def main() -> None:
-    """Open the sample, press the button, wait, and take the picture."""
+    """Open the sample, press the button, wait, and take the image."""
     viewer = napari.Viewer(show=False)
     viewer.open_sample("nucleate", "cmu-1")
     form = viewer.window.add_plugin_dock_widget("nucleate", "Find nuclei")[1]

@@ -26,7 +26,7 @@ SHORTER = {"train.steps": "600", "train.validate_every": "200", "train.ema": "0.
 _SHOWN = ("pip install", "nucleate view", "nucleate serve")
 # kernels ask programs for colours and moving bars, which a page does not show
 _PLAIN = "env -u FORCE_COLOR -u CLICOLOR_FORCE"
-_LARGE = 60_000  # bytes of a picture from which it is kept as JPEG
+_LARGE = 60_000  # bytes of an image from which it is kept as JPEG
 FENCE = re.compile(r"```(\w*)\n(.*?)```\n?", re.DOTALL)
 
 
@@ -84,7 +84,7 @@ def _shell(code: str) -> str:
     """Return commands as a notebook runs them; the others are shown only."""
     lines = []
     for line in code.splitlines():
-        # official test pictures are for final numbers, not for a model that was cut short
+        # official test images are for final numbers, not for a model that was cut short
         runs = not line.startswith(_SHOWN) and "MoNuSegTestData" not in line
         lines.append(f"!{line}" if runs else f"# {line}")
     return "\n".join(lines)
@@ -108,7 +108,7 @@ def _cut_short(code: str) -> str:
 
 
 def _links(text: str) -> str:
-    """Return prose whose links, relative to the tutorials, hold for the notebooks beside them."""
+    """Return prose whose links, relative to the tutorials, work in the notebooks beside them."""
     text = text.replace("The same as an executed notebook", "The same as a page")
     text = re.sub(r"\]\(\.\./notebooks/([\w-]+)\.ipynb", r"](../tutorials/\1.md", text)
     return re.sub(r"\]\((?!http|\.\.)([\w-]+)\.md", r"](../tutorials/\1.md", text)
@@ -130,7 +130,7 @@ def _lay_out(data: Path, folder: Path) -> None:
 
 
 def _tile(folder: Path) -> Path:
-    """Return a picture at 0.25 µm per pixel: a part of the bundled example, enlarged."""
+    """Return an image at 0.25 µm per pixel: a part of the bundled example, enlarged."""
     from nucleate.readers.opening import open_source
     from nucleate.readers.reader import Reader
     from nucleate.results.images import write_png
@@ -142,7 +142,7 @@ def _tile(folder: Path) -> Path:
 
 
 def _tidy(notebook: nbformat.NotebookNode, folder: str) -> None:
-    """Join what was printed, leave out what differs from run to run, and make pictures small."""
+    """Join what was printed, leave out what differs from run to run, and make images small."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
@@ -164,7 +164,7 @@ def _tidy(notebook: nbformat.NotebookNode, folder: str) -> None:
 
 
 def _smaller(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return an output whose picture is a JPEG, if that is what makes it large."""
+    """Return an output whose image is a JPEG, if that is what makes it large."""
     png = output.get("data", {}).get("image/png")
     if png is not None and len(png) > _LARGE:
         picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")

@@ -22,8 +22,8 @@ def page() -> str:
             f"`{told['command']}` (commit {told['commit']}), {told['rounds']} rounds of four tiles "
             "of 1000 × 1000 pixels, one core, reading left out, decoding included; the best round. "
             f"{told['machine']}; a machine that others use too: read the ratios. StarDist was "
-            f"trained here for {told['minutes']:g} minutes on the pictures of the bundled models. "
-            "AJI, PQ, Dice: MoNuSeg's test pictures, with 95 % intervals. "
+            f"trained here for {told['minutes']:g} minutes on the images of the bundled models. "
+            "AJI, PQ, Dice: MoNuSeg's test images, with 95 % intervals. "
             "InstanSeg and HoVer-Net have random "
             "weights: they are measured without decoding, and not scored.\n"
         ),

@@ -1,9 +1,9 @@
-"""Make the pictures of the documentation: the demo, and four official test pictures.
+"""Make the images of the documentation: the demo, and four official test images.
 
     python docs/programs/pictures.py MoNuSegTestData.zip
 
 True outlines are yellow where a prediction matches them (IoU above 0.5) and red where none does;
-predictions that match nothing are blue. The left half shows the picture alone.
+predictions that match nothing are blue. The left half shows the image alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def as_instances(labels: np.ndarray) -> Instances:
 
 
 def enlarged(image: np.ndarray, nuclei: Instances, factor: int) -> tuple[np.ndarray, Instances]:
-    """Return picture and outlines enlarged, so that outlines are thin."""
+    """Return image and outlines enlarged, so that outlines are thin."""
     big = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     return big, replace(nuclei, coords_xy=nuclei.coords_xy * np.float32(factor))
 
@@ -60,7 +60,7 @@ def demo() -> None:
 
 
 def errors(data: Path) -> None:
-    """Draw true and predicted outlines on 500 × 500 pixels of four test pictures."""
+    """Draw true and predicted outlines on 500 × 500 pixels of four test images."""
     model = load_model()
     for entry in entries(data):
         if entry.group not in SHOWN:
@@ -83,7 +83,7 @@ def errors(data: Path) -> None:
         both = np.hstack([big[window], canvas[window]])
         label = (
             f"{entry.name} ({entry.organ}), x {left}, y {top}: {len(true)} true, "
-            f"{len(guessed)} predicted, {len(good)} matched in the whole picture"
+            f"{len(guessed)} predicted, {len(good)} matched in the whole image"
         )
         save(captioned(both, label), f"test-{entry.group}.jpg")
 
@@ -100,7 +100,7 @@ def corner(labels: np.ndarray) -> tuple[int, int]:
 
 
 def captioned(image: np.ndarray, text: str) -> np.ndarray:
-    """Return the picture with a line of text below."""
+    """Return the image with a line of text below."""
     strip = Image.new("RGB", (image.shape[1], 30), "white")
     ImageDraw.Draw(strip).text((8, 6), text, fill="black", font=ImageFont.load_default(16))
     return np.vstack([image, np.asarray(strip)])

@@ -2,7 +2,7 @@
 
 python docs/programs/pretraining.py runs/NAME [STUDY.json]
 
-keeps study.json and pictures of a study; STUDY.json is an earlier summary with a task that was left
+keeps study.json and images of a study; STUDY.json is an earlier summary with a task that was left
 out. `results.py` writes docs/results/pretraining.md from what was kept.
 """
 
@@ -25,12 +25,12 @@ PICTURED = """
 
 ![progress](pretraining/{name}-progress.png)
 
-Each row: a patch of a held-out picture, then those of other pictures that the encoder finds most
+Each row: a patch of a held-out image, then those of other images that the encoder finds most
 alike (cosine of the centred mean features). Left learned, right before the first step.
 
 ![neighbours](../pictures/pretrain-{name}-neighbours.jpg)
 
-Where the deepest features are strong: the picture, learned, before the first step.
+Where the deepest features are strong: the image, learned, before the first step.
 
 ![attention](../pictures/pretrain-{name}-attention.jpg)
 """
@@ -50,7 +50,7 @@ def keep(study: Path) -> None:
     for name, found in summary["pretexts"].items():
         run = study / "pretexts" / name
         task = make_pretext(load_tree(PretrainRecipe, run / "recipe.yaml"))
-        found["metrics"]["chance"] = task.chance  # as the task knows it now
+        found["metrics"]["chance"] = task.chance  # as the task has it now
         found["commit"] = json.loads((run / "environment.json").read_text())["commit"]
         draw_progress(RunFolder(run), task)
         shutil.copy(run / "progress.png", KEPT / f"{name}-progress.png")
@@ -84,18 +84,18 @@ Written by `docs/programs/results.py` from `pretraining/study.json`.
 (commit {found["commit"]}, {found["date"]}): the network of the recipe {found["finetune"]},
 {found["steps"]} steps of {found["batch"]} crops of {found["crop_px"]}² from each start, seeds
 {seeds}. Thresholds are fixed beforehand, the last step counts, nothing is chosen on what is scored.
-A seed has its own weights, crops and labelled pictures; all starts share them. What is tested on is
+A seed has its own weights, crops and labelled images; all starts share them. What is tested on is
 in no pretext set.
 """
     how = """![AJI over the share of the labels](pretraining/label-efficiency.png)
 
-Mean over pictures and seeds ± standard deviation over seeds. Gain: over the first start, picture by
-picture, 95 % interval over seeds and patients (both are drawn; with three seeds it is still rather
+Mean over images and seeds ± standard deviation over seeds. Gain: over the first start, image by
+image, 95 % interval over seeds and patients (both are drawn; with three seeds it is still rather
 too narrow).
 """
     parts = [about, verdict(found), how]
     for title, test in found["tests"].items():
-        parts.append(f"\n## {title}, {test['pictures']} pictures\n")
+        parts.append(f"\n## {title}, {test['pictures']} images\n")
         if not any(test["labelled"].values()):
             parts.append("not run\n")
             continue
@@ -122,9 +122,9 @@ def left_out() -> str:
     about = f"""
 ## A fourth task, left out
 
-Masked pictures: squares are painted over, and the whole network, skips and decoder too, paints
+Masked images: squares are painted over, and the whole network, skips and decoder too, paints
 them in; all its weights but the last layer are handed on. It would have stayed if it had beaten the
-other three on pictures that are not the official test. It did not, so the package does not have it;
+other three on images that are not the official test. It did not, so the package does not have it;
 commit {found["commit"]} does. Its multi-scale task still resampled bilinearly, which leaves a
 trace of the zoom in the pixels; that of the tables above uses Lanczos kernels.
 """
@@ -146,7 +146,7 @@ def gain(row: dict) -> str:
 
 
 def verdict(found: dict) -> str:
-    """Say whether the claim holds, per test and start."""
+    """Say whether the claim contains, per test and start."""
     claim = (
         f"**The claim**: with {AT} % of the labels, pretraining gains at least {CLAIM * 100:g} "
         "points of AJI, and the interval excludes zero.\n"
@@ -163,7 +163,7 @@ def verdict(found: dict) -> str:
             g = row["gain"]
             holds = g["difference"] >= CLAIM and g["low"] > 0
             mean, low, high = (f"{100 * g[k]:+.1f}" for k in ("difference", "low", "high"))
-            cells.append(f"{mean} ({low} to {high}): {'holds' if holds else 'does not hold'}")
+            cells.append(f"{mean} ({low} to {high}): {'confirmed' if holds else 'not confirmed'}")
         why = found["skipped"].get(start)
         lines.append(f"| {start}{f' ({why})' if why else ''} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -176,7 +176,7 @@ def pretexts(found: dict) -> str:
 
 On patients that were not learned from, with the recipes of `recipes/pretrain/`:
 """
-    head = "| recipe | steps | minutes | held-out pictures | chance |\n|---|---|---|---|---|"
+    head = "| recipe | steps | minutes | held-out images | chance |\n|---|---|---|---|---|"
     parts = [about, head]
     for name, run in found["pretexts"].items():
         if not run:

@@ -32,9 +32,9 @@ RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
 INTRODUCTION = """# Results
 
-Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over pictures;
-in parentheses the 95 % percentile bootstrap interval over pictures (10,000 resamples). One training
-run each: the interval says nothing about [other seeds](#other-seeds-and-data-from-elsewhere).
+Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over images;
+in parentheses the 95 % percentile bootstrap interval over images (10,000 resamples). One training
+run each: the interval states nothing about [other seeds](#other-seeds-and-data-from-elsewhere).
 
 What is `mtl-base` now was called `mtl-small` until commit f275106: tables and rows of earlier
 commits still say so.
@@ -55,7 +55,7 @@ def load() -> dict[str, dict]:
 def overview(results: dict[str, dict]) -> str:
     """Return one row per result."""
     lines = [
-        "| model | data | pictures | AJI | PQ | Dice | counting error |",
+        "| model | data | images | AJI | PQ | Dice | counting error |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in results.values():
@@ -78,9 +78,9 @@ def page(results: dict[str, dict]) -> str:
         parts.append(
             f"Repeat with `{about['command']}` (commit {about.get('commit')}, "
             f"{about.get('date')}, {about['engine']}, thresholds {about['thresholds']}). "
-            f"Per picture: [per_picture.csv]({name}/per_picture.csv).\n"
+            f"Per image: [per_picture.csv]({name}/per_picture.csv).\n"
         )
-        parts.append("| metric | mean | 95 % interval | pooled | pictures |\n|---|---|---|---|---|")
+        parts.append("| metric | mean | 95 % interval | pooled | images |\n|---|---|---|---|---|")
         for key, label in experiments.NAMES.items():
             m, pooled = r["mean"].get(key), r["pooled"].get(key)
             if m is None:  # a result from before this metric
@@ -89,7 +89,7 @@ def page(results: dict[str, dict]) -> str:
                 f"| {label} | {m['mean']:.4f} | {m['low']:.4f} to {m['high']:.4f} | "
                 f"{'–' if pooled is None else f'{pooled:.4f}'} | {m['n']} |"
             )
-        parts.append("\n| organ | pictures | AJI | PQ | Dice |\n|---|---|---|---|---|")
+        parts.append("\n| organ | images | AJI | PQ | Dice |\n|---|---|---|---|---|")
         for organ, m in r["per_organ"].items():
             parts.append(
                 f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
@@ -99,10 +99,10 @@ def page(results: dict[str, dict]) -> str:
     parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
     pictures = sorted((ROOT / "docs" / "pictures").glob("test-*.jpg"))
     parts.append(
-        "\n## What it looks like\n\nFour official test pictures, made by `python "
+        "\n## What it looks like\n\nFour official test images, made by `python "
         "docs/programs/pictures.py MoNuSegTestData.zip`: of each the 450 × 450 pixels with most "
         "true nuclei. True outlines are yellow where a prediction matches them (IoU above 0.5) "
-        "and red where none does; blue are predictions that match nothing. The pictures are "
+        "and red where none does; blue are predictions that match nothing. The images are "
         "MoNuSeg's, CC BY-NC-SA 4.0.\n"
     )
     parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
@@ -122,7 +122,7 @@ def page(results: dict[str, dict]) -> str:
         parts.append(stages())
     ledger = RESULTS / "test-uses.csv"
     if ledger.exists():
-        parts.append("\n## Every use of the 14 official test pictures\n")
+        parts.append("\n## Every use of the 14 official test images\n")
         rows = list(csv.reader(ledger.read_text(encoding="utf-8").splitlines()))
         parts.append(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
         for row in rows[1:]:
@@ -154,7 +154,7 @@ def human_agreement() -> str:
         for pair, m in found["pairs"].items()
     ]
     return (
-        f"\n## How well people agree\n\n`{found['command']}`: CryoNuSeg's 30 pictures, annotated "
+        f"\n## How well people agree\n\n`{found['command']}`: CryoNuSeg's 30 images, annotated "
         "by two people, by one of them twice. No model should be asked for more.\n\n"
         "| CryoNuSeg | AJI | PQ | Dice |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
@@ -173,14 +173,14 @@ def stain_ablation() -> str:
         f"{len(found['seeds'])} seeds, trained on MoNuSeg's training images of "
         f"{', '.join(found['trained_on'])}. Thresholds are fixed beforehand, the last step counts. "
         "Colours are otherwise augmented alike in all (brightness, contrast, blur, noise, JPEG). "
-        "AJI: mean over pictures and seeds, ± standard deviation over seeds. Gain: over `none`, "
-        "95 % bootstrap interval over pictures, seeds averaged first. Commit "
-        f"{found['commit']}; per picture: [per_picture.csv](stain-ablation/per_picture.csv).\n"
+        "AJI: mean over images and seeds, ± standard deviation over seeds. Gain: over `none`, "
+        "95 % bootstrap interval over images, seeds averaged first. Commit "
+        f"{found['commit']}; per image: [per_picture.csv](stain-ablation/per_picture.csv).\n"
     )
     text = [about]
     for test in tests:
         first = next(iter(found["variants"].values()))[test]["aji_gain"]["pictures"]
-        text.append(f"\n{test}, {first} pictures:\n")
+        text.append(f"\n{test}, {first} images:\n")
         text.append("| stain | AJI | PQ | Dice | gain in AJI |\n|---|---|---|---|---|")
         for variant, row in found["variants"].items():
             m, gain = row[test], row[test]["aji_gain"]
@@ -206,7 +206,7 @@ def stain_speed() -> str:
     return (
         f"\n## Speed of the stain normalisers\n\n`{found['command']}` "
         f"on {_cpu(found)}, one thread, a tile of "
-        f"{found['tile'][1]} × {found['tile'][0]} pixels. The estimate is made once per picture or "
+        f"{found['tile'][1]} × {found['tile'][0]} pixels. The estimate is made once per image or "
         "slide, the change per tile. Read the ratio: the machine is shared. The difference is to "
         "torchstain (numpy), with `as_published`, in grey levels, mean over pixels.\n\n"
         "| method | estimate + change, ms | change alone, ms | torchstain, ms | times as fast | "
@@ -215,18 +215,18 @@ def stain_speed() -> str:
 
 
 def shards_speed() -> str:
-    """Return the section about reading prepared pictures back."""
+    """Return the section about reading prepared images back."""
     found = read("shards-speed.json")
     if found is None:
-        return "\n## Reading prepared pictures back\n\nnot run\n"
+        return "\n## Reading prepared images back\n\nnot run\n"
     rows = [
         f"| {name} | {m['numpy_ms']:.0f} | {m['nucleate_ms']:.0f} | {m['ratio']:.2f} |"
         for name, m in found["rows"].items()
     ]
     return (
-        f"\n## Reading prepared pictures back\n\n`{found['command']}` "
+        f"\n## Reading prepared images back\n\n`{found['command']}` "
         f"on {_cpu(found)}: {found['pictures']} "
-        f"pictures of {found['edge']}² with labels; nucleate's reader also turns z-scores back "
+        f"images of {found['edge']}² with labels; nucleate's reader also turns z-scores back "
         "into bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n"
@@ -300,8 +300,8 @@ def training(folder: Path) -> str:
         f"`nucleate train recipes/{run['name']}.yaml`: {run['steps']} steps of {run['batch']} "
         f"crops, {run['minutes']:.0f} minutes on {run['threads']} CPU thread"
         f"{'s' if run['threads'] != 1 else ''} ({run['precision']}), "
-        f"{run['parameters'] / 1e6:.2f} M parameters, {run['trained_on']} pictures with "
-        f"{run['nuclei_trained_on']:,} nuclei. {run['validation_pictures']} pictures of other "
+        f"{run['parameters'] / 1e6:.2f} M parameters, {run['trained_on']} images with "
+        f"{run['nuclei_trained_on']:,} nuclei. {run['validation_pictures']} images of other "
         f"patients were held out; on them the checkpoint of step {run['best_step']} and the "
         f"thresholds {run['thresholds']} were chosen: AJI {run['validation_aji']:.3f}, "
         f"PQ {run['validation_pq']:.3f}.\n\n![curves]({name}/curves.png)\n"

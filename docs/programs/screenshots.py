@@ -1,9 +1,9 @@
-"""Pictures of inspection pages, reports and the stain preview, for the documentation.
+"""Images of inspection pages, reports and the stain preview, for the documentation.
 
 python docs/programs/screenshots.py DATA          needs Chromium and the data sets
 python docs/programs/screenshots.py DATA RUN      a report of that run only
 
-CoNSeP's pictures may not be passed on: only the plots of its page are shown.
+CoNSeP's images may not be passed on: only the plots of its page are shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 WIDTH, HEIGHT = 1280, 1120
-PAGES = {  # picture -> data set, place, options, part of the page
+PAGES = {  # image -> data set, place, options, part of the page
     "inspect-cryonuseg": ("cryonuseg", "CryoNuSeg", [], ""),
     "inspect-cryonuseg-nuclei": ("cryonuseg", "CryoNuSeg", [], "nuclei"),
     "inspect-monuseg": ("monuseg", "MoNuSeg/MoNuSeg 2018 Training Data.zip", [], ""),
@@ -28,7 +28,7 @@ PAGES = {  # picture -> data set, place, options, part of the page
 
 
 def main(data: Path) -> None:
-    """Inspect, open in Chromium, take the picture."""
+    """Inspect, open in Chromium, take the image."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("Chromium is not installed. Install it, and run this again.")
@@ -46,7 +46,7 @@ def main(data: Path) -> None:
 
 
 def report_of(data: Path, run: Path) -> None:
-    """Report on a run, and take a picture of its head and of what goes wrong."""
+    """Report on a run, and take an image of its head and of what goes wrong."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("Chromium is not installed. Install it, and run this again.")
@@ -59,7 +59,7 @@ def report_of(data: Path, run: Path) -> None:
 
 
 def taken(browser: str, page: Path) -> Path:
-    """Return a picture of the top of a page."""
+    """Return an image of the top of a page."""
     shot = page.with_suffix(".png")
     subprocess.run(
         [browser, "--headless", "--no-sandbox", "--hide-scrollbars",
@@ -82,7 +82,7 @@ def cut(page: Path, part: str) -> Path:
 
 
 def save(source: Path, name: str) -> None:
-    """Keep a picture as JPEG."""
+    """Keep an image as JPEG."""
     with Image.open(source) as shot:
         shot.convert("RGB").save(PICTURES / f"{name}.jpg", quality=82)
 

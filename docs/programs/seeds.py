@@ -22,7 +22,7 @@ METRICS = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}
 
 
 def over_seeds(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Return mean and spread over seeds, and the interval over pictures, seeds averaged first."""
+    """Return mean and spread over seeds, and the interval over images, seeds averaged first."""
     pictures = {
         name: fmean(p[metric] for run in runs for p in run["per_picture"] if p["name"] == name)
         for name in (p["name"] for p in runs[0]["per_picture"])
@@ -40,10 +40,10 @@ def page() -> str:
     lines += [
         (
             "The same recipe trained with different seeds; each with the thresholds that its own "
-            "held-out pictures chose. Mean over seeds and pictures; in parentheses the 95 % "
-            "interval over pictures, seeds averaged first; ± the standard deviation over seeds.\n"
+            "held-out images chose. Mean over seeds and images; in parentheses the 95 % "
+            "interval over images, seeds averaged first; ± the standard deviation over seeds.\n"
         ),
-        f"| model | data | pictures | seeds | {' | '.join(METRICS.values())} |",
+        f"| model | data | images | seeds | {' | '.join(METRICS.values())} |",
         "|---|---|---|---|---|---|---|",
     ]
     rows = json.loads(OUT.read_text(encoding="utf-8"))

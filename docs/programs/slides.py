@@ -34,7 +34,7 @@ def seams(found: dict[str, Any]) -> list[str]:
     """An oracle and the bundled model over tile sizes."""
     edge = found["edge"]
     lines = [
-        f"A network that knows the truth, {edge} × {edge} pixels, {found['truth']} nuclei:\n",
+        f"A network that has the truth, {edge} × {edge} pixels, {found['truth']} nuclei:\n",
         "| tile | nuclei found | wrong or missing |",
         "|---|---|---|",
     ]

@@ -6,7 +6,7 @@ python docs/programs/stain_ablation.py DATA summarise   writes docs/results/stai
 
 DATA is the folder of the data sets. Trained on breast, kidney, liver and prostate of MoNuSeg's
 training images, four of which (one per organ) are watched; thresholds are fixed beforehand, the
-last step counts. Nothing is chosen on the pictures that are tested on.
+last step counts. Nothing is chosen on the images that are tested on.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def evaluate(data: Path) -> None:
 
 
 def mean(pictures: dict[str, dict[str, float]], metric: str) -> float:
-    """Return the mean over pictures."""
+    """Return the mean over images."""
     return float(np.nanmean([m[metric] for m in pictures.values()]))
 
 

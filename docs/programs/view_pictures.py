@@ -1,9 +1,9 @@
-"""Pictures of the page of `nucleate view`, for the documentation.
+"""Images of the page of `nucleate view`, for the documentation.
 
 python docs/programs/view_pictures.py DATA
 
 Needs Chromium, the extras view and dev, and of DATA the slide CMU-1-Small-Region.svs (OpenSlide's
-test data, CC0) and a picture of TNBC (CC BY 4.0, Naylor et al. 2019).
+test data, CC0) and an image of TNBC (CC BY 4.0, Naylor et al. 2019).
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def save(page: Page, name: str) -> None:
 
 
 def segmented(source: Path, out: Path, *words: object) -> Path:
-    """Segment a picture; return its nuclei."""
+    """Segment an image; return its nuclei."""
     command = ["nucleate", "segment", str(source), "-o", str(out), *map(str, words)]
     subprocess.run(command, check=True, capture_output=True)
     return out / f"{source.stem}.nuclei.parquet"
 
 
 def main(data: Path) -> None:
-    """Make the pictures."""
+    """Make the images."""
     chromium = shutil.which("chromium") or sys.exit("Chromium is needed.")
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as ready:
         out = Path(temporary)

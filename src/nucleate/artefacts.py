@@ -1,8 +1,8 @@
 """Crop → crop with what is no nucleus: ink, dust, folds, blur, red cells, bubbles, keratin, glass.
 
-Annotated images hold few of these, slides many. Each artefact is one function that draws on an
-image and says which pixels it hides and where nobody can tell; `with_artefacts` chooses and settles
-the labels. Adding an artefact: write its function, add a row to `ARTEFACTS`.
+Annotated images contain few of these, slides many. Each artefact is one function that draws on an
+image and states which pixels it hides and where nobody can tell; `with_artefacts` chooses and
+settles the labels. Adding an artefact: write its function, add a row to `ARTEFACTS`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def settled(labels: Int32, ignore: Bool, hidden: Bool) -> tuple[Int32, Bool]:
 def ink(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
     """Return the image under a pen: a stroke, some spots, or ink all over it.
 
-    Ink absorbs, so that thin ink tints the tissue; thick ink hides it. It lies on the cover glass,
+    Ink absorbs, so that thin ink tints the tissue; thick ink hides it. It is on the cover glass,
     above the focus, so that its rim is mostly soft.
     """
     size = image.shape[:2]
@@ -321,7 +321,7 @@ def keratin(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
     )
     split = np.clip((-sheets - rng.uniform(1.0, 2.2)) * 3, 0, 1)  # the sheets part
     out = _blend(out, np.array((244, 240, 244), np.float32), 0.9 * split)
-    # streaks lie in the sheets: cells of a grid in their coordinates, some of them filled
+    # streaks are in the sheets: cells of a grid in their coordinates, some of them filled
     long, high = px_per_um * rng.uniform(6, 14), px_per_um * rng.uniform(0.4, 1.0)
     streaks = _cells(along / long, across / (2.5 * high), rng.uniform(0.03, 0.28), rng)
     dark = np.array((128, 74, 136), np.float32) + rng.normal(0, 12, 3).astype(np.float32)
@@ -544,7 +544,7 @@ def _cells(along: Float32, across: Float32, share: float, rng: np.random.Generat
     Args:
         along: position (H, W) in cells.
         across: position (H, W) in cells.
-        share: of the cells that hold a spot.
+        share: of the cells that contain a spot.
         rng: of which do, and where in its cell the spot lies.
     """
     row = np.floor(across).astype(np.int64)

@@ -65,7 +65,7 @@ def random_crop(
 
     Returns:
         uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
-        loss nor a metric counts (outside of the picture, or ignored by the annotation).
+        loss nor a metric counts (outside of the image, or ignored by the annotation).
     """
     from nucleate.geometry import kernels as _kernels
 
@@ -188,7 +188,7 @@ def _coordinates(
 
 
 def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UInt8:
-    """Return the picture as another stainer, lamp, camera and file format would give it.
+    """Return the image as another stainer, lamp, camera and file format would give it.
 
     Args:
         image: uint8 (H, W, 3), RGB.

@@ -245,20 +245,20 @@ def _readme(card: ModelCard, origin: Origin) -> str:
     )
     values = ", ".join(f"{name} {value:g}" for name, value in card.thresholds.items())
     stain = (
-        "\nThe stain of pictures is normalised first (nucleate does that; other programs do not).\n"
+        "\nThe stain of images is normalised first (nucleate does that; other programs do not).\n"
         if card.stain
         else ""
     )
     return f"""# {card.name}
 
-Maps of nuclei in H&E-stained tissue, {card.mpp:g} micrometres per pixel. Resample pictures to that.
+Maps of nuclei in H&E-stained tissue, {card.mpp:g} micrometres per pixel. Resample images to that.
 {stain}
 Input: RGB bytes. The maps become nuclei by the decoder `{card.decoder}` ({values}): `pip install
-nucleate`, then `nucleate segment PICTURE -o out/`, does everything, tiles and slides included.
+nucleate`, then `nucleate segment Image -o out/`, does everything, tiles and slides included.
 
 ## Validation
 
-{_validation(card)} Run the model on your own pictures, and look, before you rely on it.
+{_validation(card)} Run the model on your own images, and look, before you rely on it.
 
 ## Training data
 
@@ -280,7 +280,7 @@ def _validation(card: ModelCard) -> str:
     known = ", ".join(f"{k.upper()} {scores[k]:.3f}" for k in ("aji", "pq") if k in scores)
     if not known:
         return "No scores are stated."
-    # a recipe that says nothing of it chooses both
+    # a recipe that states nothing of it chooses both
     checkpoint = card.recipe.get("train", {}).get("keep", "best") == "best"
     thresholds = card.recipe.get("decode", {}).get("tune", True)
     chosen = " and ".join(["the checkpoint"] * checkpoint + ["the thresholds"] * thresholds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
-MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe says nothing
+MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe states nothing
 INSTANCES = "instances"  # the head of detectors; all others are maps
 TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 
@@ -35,7 +35,7 @@ class ModelCard:
         package_version: of nucleate, when the card was written.
         recipe: the resolved recipe of the run.
         notes: what a user has to know.
-        stain: the fitted stain normaliser that pictures pass first, None for none.
+        stain: the fitted stain normaliser that images pass first, None for none.
     """
 
     name: str
@@ -78,8 +78,8 @@ class EncoderCard:
         training_data: one entry per data set or folder: name, images, licence, citation; and one
             with the groups (patients) and the fingerprints of the images that were looked at,
             without labels.
-        licence: of the weights (SPDX expression), as the pictures allow.
-        metrics: how well the task is solved on held-out pictures, and what guessing gives.
+        licence: of the weights (SPDX expression), as the images allow.
+        metrics: how well the task is solved on held-out images, and what guessing gives.
         files: file name -> SHA-256.
         package_version: of nucleate, when the card was written.
         recipe: the resolved recipe of the run.

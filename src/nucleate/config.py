@@ -22,7 +22,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """A part of a tree that knows all of its keys."""
+    """A part of a tree that has all of its keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -53,13 +53,13 @@ class SetConfig(Strict):
 
 
 class DataConfig(Strict):
-    """Which pictures, at which resolution, split how."""
+    """Which images, at which resolution, split how."""
 
     root: str = "."
     """Folder that the paths of the sets are relative to; itself relative to where you work."""
     sets: Annotated[list[SetConfig], Field(min_length=1)]
     mpp: Annotated[float, Field(gt=0.02, lt=20)] = 0.25
-    """Micrometres per pixel that the network works at; pictures are resampled to it."""
+    """Micrometres per pixel that the network works at; images are resampled to it."""
     split: str | None = None
     """Split file; without one, a split is made and written to the run."""
     scheme: str | None = None
@@ -67,13 +67,13 @@ class DataConfig(Strict):
     (official, histology-nucleiseg, histology-nucleiseg-tested); without one, patients are held out
     at random."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
-    """Share of the pictures held out when a split is drawn."""
+    """Share of the images held out when a split is drawn."""
     split_seed: int = 1
     """Seed of a drawn split."""
     labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training pictures that is used, one at the least: what would fewer labels do?"""
+    """Share of the training images that is used, one at the least: what would fewer labels do?"""
     labelled_seed: int = 1
-    """Seed that says which; a larger share holds the pictures of a smaller one."""
+    """Seed that states which; a larger share contains the images of a smaller one."""
     classes: tuple[str, ...] = ()
     """Names of the nucleus types, as the data set has them; needed by the head `types`."""
 
@@ -85,13 +85,13 @@ class DataConfig(Strict):
 
 
 class StainConfig(Strict):
-    """Whether all pictures are brought to the colours of a reference, and how."""
+    """Whether all images are brought to the colours of a reference, and how."""
 
     method: Literal["none", "histogram", "macenko", "reinhard", "vahadane"] = "none"
     """Key of `nucleate.stain.normalise.METHODS`, or none. The reference is chosen among the
-    training pictures; what was fitted travels with the model and is applied wherever it runs."""
+    training images; what was fitted travels with the model and is applied wherever it runs."""
     references: Positive = 1
-    """Number of training pictures that make up the reference."""
+    """Number of training images that make up the reference."""
     blend: Share = 1.0
     """How far to go: 0 not at all, 1 all the way."""
     space: Literal["rgb", "lab", "stains"] = "rgb"
@@ -99,7 +99,7 @@ class StainConfig(Strict):
     as_published: bool = False
     """Take glass for tissue, as the published methods do."""
     fitted: str | None = None
-    """File of `nucleate stain fit` to take instead; its pictures must not be held out."""
+    """File of `nucleate stain fit` to take instead; its images must not be held out."""
 
     @model_validator(mode="after")
     def _fitted_for_something(self) -> StainConfig:
@@ -117,7 +117,7 @@ class AugmentConfig(Strict):
     zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.33)
     shear_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
     shift: Share = 0.0
-    """The crop is moved by up to this share of its edge, also beyond the picture."""
+    """The crop is moved by up to this share of its edge, also beyond the image."""
     elastic_px: NonNegative = 2.0
     """Standard deviation of the displacement at the grid's nodes."""
     elastic_grid_px: Positive = 48
@@ -175,7 +175,7 @@ class InitConfig(Strict):
     run of a pretext task, whose encoder is taken."""
     imagenet: Imagenet = "never"
     """Whether the encoder starts from published weights: never, if-reachable, required, or from
-    a file of them (.safetensors); the log says whether it did."""
+    a file of them (.safetensors); the log states whether it did."""
 
     @model_validator(mode="after")
     def _one_start(self) -> InitConfig:
@@ -261,7 +261,7 @@ class DecodeConfig(Strict):
     halo_px: Annotated[int, Field(ge=0)] = 128
     """Context that a tile reads around its core, in pixels of the working grid."""
     tune: bool = True
-    """Whether the thresholds are searched on the validation pictures at the end."""
+    """Whether the thresholds are searched on the validation images at the end."""
 
 
 class CrossvalConfig(Strict):
@@ -273,7 +273,7 @@ class CrossvalConfig(Strict):
     """Of kfold; 5 where nothing is said."""
     seed: int = 1
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
-    """Share of the pictures outside of a fold that thresholds and checkpoint are chosen on."""
+    """Share of the images outside of a fold that thresholds and checkpoint are chosen on."""
 
 
 class Recipe(Strict):
@@ -430,7 +430,7 @@ def parse_option(text: str) -> tuple[str, Any]:
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """Return what `--option`, given any number of times, says.
+    """Return what `--option`, given any number of times, states.
 
     Raises:
         ConfigError: one of them is not `key=value`.
@@ -480,7 +480,7 @@ def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
             RecursionError) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{owner}: not valid YAML ({said}). Mend it.") from error
+        raise ConfigError(f"{owner}: not valid YAML ({said}). Fix it.") from error
 
 
 def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
@@ -492,7 +492,7 @@ def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
 
 
 def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the recipe knows at a location of its tree."""
+    """Return the keys that the recipe has at a location of its tree."""
     kind: Any = tree
     for part in location:
         fields = getattr(kind, "model_fields", {})

@@ -57,7 +57,7 @@ def diagnose() -> tuple[list[str], bool]:
 
 
 def _engines() -> tuple[bool, list[str]]:
-    """Run the bundled model on a blank picture with every engine that is installed."""
+    """Run the bundled model on a blank image with every engine that is installed."""
     import numpy as np
 
     from nucleate.inference.loading import load_model
@@ -102,7 +102,7 @@ def _sizes(largest: int = 8) -> list[str]:
 
 
 def _site_packages() -> list[str]:
-    """Return the folders of this environment that hold installed packages."""
+    """Return the folders of this environment that contain installed packages."""
     return [p for p in dict.fromkeys(sys.path) if p.endswith(("site-packages", "dist-packages"))]
 
 

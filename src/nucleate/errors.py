@@ -1,6 +1,6 @@
 """What can go wrong, said in one sentence: subject, cause, remedy.
 
-Every error that a user can mend is a `NucleateError`. The command line prints its text and
+Every error that a user can fix is a `NucleateError`. The command line prints its text and
 exits with code 2; from Python it is an ordinary exception. Anything else is a bug in nucleate.
 """
 
@@ -113,7 +113,7 @@ def _packages(extra: str) -> list[str]:
 
 
 def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
-    """Return the sentence that says what an operating-system error means for `path`.
+    """Return the sentence that states what an operating-system error means for `path`.
 
     Example:
         >>> explain_os_error(FileNotFoundError(2, "No such file"), "a.png")

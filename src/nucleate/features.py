@@ -25,11 +25,11 @@ _DENSEST = 4.0  # optical density at which the last of them ends
 def nucleus_features(
     labels: Int32, image: UInt8, coords_xy: Float32, offsets: Int64, mpp: float
 ) -> dict[str, NDArray[Any]]:
-    """Return one column per feature for the labels 1..n of a picture.
+    """Return one column per feature for the labels 1..n of an image.
 
     Args:
         labels: int32 (H, W), 1..n without gaps.
-        image: uint8 (H, W, 3), the picture under the labels.
+        image: uint8 (H, W, 3), the image under the labels.
         coords_xy: outlines of the labels in pixels, from `labels.trace`.
         offsets: of the outlines.
         mpp: micrometres per pixel.

@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: a final name never holds half a file."""
+"""Writing that is all or nothing: a final name never contains half a file."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def excess_bytes(path: Path) -> int:
 
 @contextlib.contextmanager
 def alone(path: Path, patience_s: float = 30.0) -> Iterator[None]:
-    """Hold back other processes that change a file, here or on machines that share the disk.
+    """Keep other processes from changing a file, here or on machines that share the disk.
 
     A file `.NAME.lock` stands beside it meanwhile. One that has not changed for `patience_s` was
-    left by a killed process and is removed: hold it for moments only.
+    left by a killed process and is removed: lock it for moments only.
 
     Raises:
         OutputError: the folder cannot be written to.

@@ -49,7 +49,7 @@ def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - soft Dice, per picture, averaged over the batch; smoothed by one pixel.
+    """Return 1 - soft Dice, per image, averaged over the batch; smoothed by one pixel.
 
     References:
         Milletari et al. 2016, V-Net, doi:10.1109/3DV.2016.79 (there with squares; here without).
@@ -80,7 +80,7 @@ def dice_pooled(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def tversky(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - Tversky index, per picture: misses weigh 0.7, false alarms 0.3.
+    """Return 1 - Tversky index, per image: misses weigh 0.7, false alarms 0.3.
 
     References:
         Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44.
@@ -98,7 +98,7 @@ def tversky(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def lovasz(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the Lovász hinge, per picture: a convex bound of 1 - IoU. Ignored pixels are left out.
+    """Return the Lovász hinge, per image: a convex bound of 1 - IoU. Ignored pixels are left out.
 
     References:
         Berman et al. 2018, doi:10.1109/CVPR.2018.00464 (algorithm 1).
@@ -117,7 +117,7 @@ def lovasz(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def _lovasz_hinge(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the Lovász hinge of the pixels of one picture, (n,) each."""
+    """Return the Lovász hinge of the pixels of one image, (n,) each."""
     if not len(logits):
         return logits.sum()
     sign = 2 * truth.to(logits.dtype) - 1

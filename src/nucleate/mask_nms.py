@@ -1,4 +1,4 @@
-"""Boxes with small masks → nuclei: mask non-maximum suppression, surest first."""
+"""Boxes with small masks → nuclei: mask non-maximum suppression, most certain first."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from nucleate.types import Bool, Float32, Int32, Layer, Maps
 
 
 def mask_nms(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:
-    """Draw what a detector found, surest first; leave out what is there already.
+    """Draw what a detector found, most certain first; leave out what is there already.
 
     A nucleus is its mask's largest piece without holes. It is left out where its score is not above
-    `score`, where it has fewer than `min_area` pixels, and where surer nuclei hold more than the
-    share `overlap` of its pixels. Nuclei that overlap less than that are kept whole, in layers.
+    `score`, where it has fewer than `min_area` pixels, and where more certain nuclei contain more
+    than the share `overlap` of its pixels. Nuclei that overlap less than that are kept whole, in
+    layers.
 
     Args:
         maps: `boxes` float32 (n, 4), x0, y0, x1, y1 in pixels; `scores` (n,), 0 to 1; `masks`
             (n, m, m), 0 to 1, each spread over its box.
         thresholds: `score`, `mask` (of a pixel of the mask), `overlap`, `min_area`.
-        shape: (H, W) of the picture; what lies outside is cut off.
+        shape: (H, W) of the image; what lies outside is cut off.
 
     Returns:
         At least one layer.

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file, no scripts, pictures and plots inside."""
+"""Self-contained HTML pages: one file, no scripts, images and plots inside."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
 
 
 def figure(jpeg: bytes, description: str, caption: str) -> str:
-    """Return a picture with its caption, which is HTML already."""
+    """Return an image with its caption, which is HTML already."""
     data = base64.b64encode(jpeg).decode()
     return (
         f'<figure><img alt="{text(description)}" loading="lazy" '
@@ -90,7 +90,7 @@ def plots(tags: Sequence[str]) -> str:
 
 
 def plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float = 3.0) -> str:
-    """Return an image tag with a plot; the plot is a picture inside the page.
+    """Return an image tag with a plot; the plot is an image inside the page.
 
     Args:
         title: above the plot.

@@ -17,13 +17,13 @@ from nucleate.types import Float32, Int16, Int32, Layer, Maps
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A way from what a network says to nuclei.
+    """A way from what a network states to nuclei.
 
     Attributes:
         heads: names of the maps it needs.
         defaults: name of a threshold -> value before tuning.
         grid: name of a threshold -> values that tuning tries.
-        decode: maps, thresholds and the picture's (H, W) -> nuclei; maps may be larger.
+        decode: maps, thresholds and the image's (H, W) -> nuclei; maps may be larger.
     """
 
     heads: tuple[str, ...]
@@ -35,7 +35,7 @@ class Decoder:
 def one_layer(
     draw: Callable[[Maps, dict[str, float]], Int32],
 ) -> Callable[[Maps, dict[str, float], tuple[int, int]], list[Layer]]:
-    """Return a decoder of what draws a label image from maps of the picture's size.
+    """Return a decoder of what draws a label image from maps of the image's size.
 
     The score of a nucleus is its mean foreground, its class that of the highest type map.
     """
@@ -50,7 +50,7 @@ def one_layer(
 
 
 def flat(layers: list[Layer]) -> Int32:
-    """Return all layers in one label image, 1..n; where nuclei overlap the surer has the pixel.
+    """Return all layers in one label image, 1..n; the higher score wins.
 
     Example:
         >>> sure = Layer(np.array([[1, 1, 0]], np.int32), np.ones(1, np.float32), np.zeros(1))
@@ -111,7 +111,7 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
 def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
     """Take every 4-connected piece of the foreground for a nucleus (Histology-NucleiSeg).
 
-    Nuclei that touch stay one. Holes are filled, and what lies inside of one belongs to it
+    Nuclei that touch stay one. Holes are filled, and what is inside of one belongs to it
     (Histology-NucleiSeg leaves both): a nucleus has no holes.
 
     Args:

@@ -1,6 +1,6 @@
 """What a network learns to draw: maps made from the label image, after augmentation.
 
-THE place where tasks exist. A map is made anew from the augmented labels because neither a
+THE place where tasks exist. A map is made again from the augmented labels because neither a
 distance nor a boundary survives a zoom. Adding a head: write its function, add a row to `HEADS`.
 """
 
@@ -59,9 +59,9 @@ def distance(labels: Int32) -> Float32:
     """Return each nucleus' distance to its outside, divided by its own maximum: peak 1.
 
     The distance of a pixel is Euclidean, in pixels, from its centre to the nearest centre that
-    is not of the same nucleus; the picture's edge does not count as outside. Normalising per
+    is not of the same nucleus; the image's edge does not count as outside. Normalising per
     nucleus gives small nuclei the same peak as large ones (unlike NuInsSeg's own maps, which
-    divide by the maximum of the picture).
+    divide by the maximum of the image).
 
     References:
         Naylor et al. 2019, doi:10.1109/TMI.2018.2865709 (regression of the distance map).
@@ -84,7 +84,7 @@ def _distances(labels: Int32) -> tuple[Float32, Int32, Float32]:
 
 
 def distance_in_picture(labels: Int32) -> Float32:
-    """Return each nucleus' distance to its outside, divided by the maximum of the whole picture.
+    """Return each nucleus' distance to its outside, divided by the maximum of the whole image.
 
     NuInsSeg's own definition: small nuclei get small values. `distance` peaks at 1 in each.
 
@@ -128,7 +128,7 @@ HEADS: dict[str, Head] = {
     "foreground": Head(foreground, "probability that a pixel belongs to a nucleus"),
     "distance": Head(distance, "distance to the outside of the nucleus, peak 1 in each"),
     "distance_in_picture": Head(
-        distance_in_picture, "distance to the outside of the nucleus, peak 1 in the picture"
+        distance_in_picture, "distance to the outside of the nucleus, peak 1 in the image"
     ),
     "boundary": Head(boundary, "probability that a pixel is on the inner rim of a nucleus"),
     "instances": Head(numbered, "nuclei one by one: box, score and mask of each"),
@@ -176,7 +176,7 @@ def encode(
         elif not name.startswith(TYPE):
             found[name] = pick(HEADS, name, "head").target(labels)
         elif classes is None:
-            raise ConfigError("The head 'types' needs data with nucleus types. Leave it away.")
+            raise ConfigError("The head 'types' needs data with nucleus types. Remove it.")
         else:
             found[name] = of_class(labels, classes, int(name.removeprefix(TYPE)) - 1)
     return found

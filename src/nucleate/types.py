@@ -26,13 +26,13 @@ _SHOWN = 2_000  # nuclei that a notebook draws
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What became of outlines, or of layers, when they were drawn into one label image.
+    """The outcome of outlines, or of layers, when they were drawn into one label image.
 
     Attributes:
-        outlines: that the annotation holds.
-        contested_px: pixels that more than one of them claimed; the data set's card says who got
+        outlines: that the annotation contains.
+        contested_px: pixels that more than one of them claimed; the data set's card states who got
             them.
-        hidden: outlines without any pixel of their own.
+        hidden: outlines without any pixel.
     """
 
     outlines: int
@@ -42,7 +42,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One annotated (or not yet annotated) picture.
+    """One annotated (or not yet annotated) image.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
@@ -53,9 +53,9 @@ class Sample:
         mpp: micrometres per pixel of `image`; None means unknown and is never guessed.
         name: unique in its data set.
         group: patient or slide; a split never cuts a group.
-        organ: as the data set says.
-        species: as the data set says.
-        centre: hospital or laboratory, where the data set says.
+        organ: as the data set states.
+        species: as the data set states.
+        centre: hospital or laboratory, where the data set states.
         drawn: how outlines became labels; None where the annotation is a label image.
         weight: how often training draws crops from it, relative to its area.
 
@@ -97,7 +97,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The pixel grid that coordinates live in: level 0 of one picture or slide.
+    """The pixel grid that coordinates live in: level 0 of one image or slide.
 
     Attributes:
         width: pixels.
@@ -125,7 +125,7 @@ class Instances:
         classes: int16 (n,), indices into `class_names`.
         frame: the pixel grid of the coordinates.
         features: column name -> array of length n.
-        class_names: of the classes; one name only where the model knows no types.
+        class_names: of the classes; one name only where the model has no types.
 
     Raises:
         InputError: lengths or dtypes do not fit together.
@@ -253,7 +253,7 @@ class Instances:
         return to_spatialdata(self)
 
     def save(self, path: str | Path, image: Any = None) -> None:  # noqa: ANN401
-        """Write the nuclei to a file; the ending says the format.
+        """Write the nuclei to a file; the ending states the format.
 
         Args:
             path: ends in .parquet, .csv, .geojson, .geojson.gz, .tif (label image), .ome.zarr,
@@ -389,7 +389,7 @@ def _quartiles(values: NDArray[Any]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Decoded nuclei that do not overlap; those that do lie in different layers.
+    """Decoded nuclei that do not overlap; those that do are in different layers.
 
     Attributes:
         labels: int32 (H, W), 0 background, 1..n without gaps, each nucleus one 4-connected piece.

@@ -142,7 +142,7 @@ def test_small_and_blank_pictures_are_left_out_and_named(tiles):
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.full((160, 160, 3), GLASS, np.uint8), "holds enough tissue"),
+        (np.full((160, 160, 3), GLASS, np.uint8), "contains enough tissue"),
         (tissue(40, 40, 3, seed=1)[0], "is large enough"),
     ],
 )

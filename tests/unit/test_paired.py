@@ -43,7 +43,7 @@ def test_what_is_not_defined_is_left_out():
 def test_other_pictures_are_refused():
     with pytest.raises(InputError, match=says("q:", "one of the two")):
         paired({"q": 1.0}, {})
-    with pytest.raises(InputError, match="No picture"):
+    with pytest.raises(InputError, match="No image"):
         paired({"q": np.nan}, {"q": 1.0})
 
 

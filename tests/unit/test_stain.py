@@ -200,7 +200,7 @@ def test_normaliser_survives_its_file_and_bad_files_are_refused(tmp_path):
 def test_fit_refuses_what_is_no_reference():
     with pytest.raises(InputError, match=says("stained", "tissue")):
         fit({"white": np.full((64, 64, 3), 255, np.uint8)}, "macenko")
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         fit({}, "macenko")
     grey = np.tile(np.arange(40, 168, 2, dtype=np.uint8)[:, None, None], (1, 64, 3))
     with pytest.raises(InputError, match="is grey"):
@@ -249,7 +249,7 @@ def test_recipe_fits_on_training_pictures_only(tmp_path):
     assert fit_stain(ready, pictures, ["0:other"], tmp_path) == normaliser
     with pytest.raises(ConfigError, match=says("held out")):
         fit_stain(ready, pictures, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
-    with pytest.raises(ConfigError, match="holds macenko"):
+    with pytest.raises(ConfigError, match="contains macenko"):
         fit_stain(StainConfig(method="reinhard", fitted="s.json"), pictures, [], tmp_path)
     said = []
     blank = sample("blank", np.full((64, 64, 3), 255, np.uint8))

@@ -585,7 +585,7 @@ def test_the_queue_has_an_end_and_forgets(oracle, make_queue):
     late = [queue.add(f"late{i}.png", data, 0.25) for i in range(4)]
     last = queue.add("last.png", data, 0.25)
     waited(queue, last)
-    with pytest.raises(InputError, match="no picture 0 any more"):
+    with pytest.raises(InputError, match="no image 0 any more"):
         queue.job(first)
     queue.close()  # what is in hand is put away
     assert [n for n, _ in queue.finished()] == [*numbers, *late, last][-KEPT:]

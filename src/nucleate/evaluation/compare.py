@@ -1,4 +1,4 @@
-"""Two systems on the same pictures: the difference, its interval, and could it be chance?"""
+"""Two systems on the same images: the difference, its interval, and could it be chance?"""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nucleate.errors import InputError
 from nucleate.types import Float64
 
 _DRAWS = 10_000
-_EXACT = 13  # up to this many pictures all 2**n signs are tried
+_EXACT = 13  # up to this many images all 2**n signs are tried
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean difference b - a of a metric over pictures that both have.
+    """The mean difference b - a of a metric over images that both have.
 
     Attributes:
-        n: pictures.
+        n: images.
         a: mean of the first system.
         b: mean of the second system.
         difference: b - a.
@@ -42,19 +42,19 @@ class Paired:
 def paired(
     a: dict[str, float], b: dict[str, float], groups: dict[str, str] | None = None
 ) -> Paired:
-    """Compare two systems picture by picture.
+    """Compare two systems image by image.
 
     The permutation test asks how often the mean difference would be as large if for each patient
     or slide a coin decided which system gave which values (exact up to 13 of them, else 10,000
-    draws). Pictures of one patient or slide are drawn and flipped together.
+    draws). Images of one patient or slide are drawn and flipped together.
 
     Args:
-        a: name of a picture -> value of the first system; NaN is left out.
+        a: name of an image -> value of the first system; NaN is left out.
         b: of the second.
-        groups: name of a picture -> patient or slide; None: each is its own.
+        groups: name of an image -> patient or slide; None: each is its own.
 
     Raises:
-        InputError: the pictures are not the same, or none has both values.
+        InputError: the images are not the same, or none has both values.
 
     References:
         Fisher 1935, The Design of Experiments, section 21 (the test); Efron 1979,
@@ -68,11 +68,11 @@ def paired(
     if alone:
         raise InputError(
             f"{alone[0]}: is in one of the two results only (and {len(alone) - 1} more). Compare "
-            "results on the same pictures."
+            "results on the same images."
         )
     names = [k for k in sorted(a) if not (math.isnan(a[k]) or math.isnan(b[k]))]
     if not names:
-        raise InputError("No picture has a value in both results. Compare another metric.")
+        raise InputError("No image has a value in both results. Compare another metric.")
     both = np.array([(a[k], b[k]) for k in names])
     owners = names if groups is None else [groups[k] for k in names]
     change = both[:, 1] - both[:, 0]
@@ -89,17 +89,17 @@ def paired_over_seeds(
 ) -> Paired:
     """Compare two systems that were trained several times, by pairs of one seed.
 
-    Values are averaged over seeds, then compared picture by picture as in `paired`; but the
+    Values are averaged over seeds, then compared image by image as in `paired`; but the
     interval draws seeds as well as patients, so that it speaks of other trainings too. With few
-    seeds such an interval is still rather too narrow. There is no p: one of pictures alone would
+    seeds such an interval is still rather too narrow. There is no p: one of images alone would
     say nothing of other seeds.
 
     Args:
-        runs: per seed, name of a picture -> value of the first and of the second system.
-        groups: name of a picture -> patient or slide.
+        runs: per seed, name of an image -> value of the first and of the second system.
+        groups: name of an image -> patient or slide.
 
     Raises:
-        InputError: the pictures are not the same, or none has all values.
+        InputError: the images are not the same, or none has all values.
 
     References:
         Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, section 3.8 (drawing at two levels).
@@ -110,11 +110,11 @@ def paired_over_seeds(
         0.1
     """
     for a, b in runs[1:]:
-        paired(runs[0][0], a, groups), paired(runs[0][1], b, groups)  # the same pictures
+        paired(runs[0][0], a, groups), paired(runs[0][1], b, groups)  # the same images
     names = [k for k in runs[0][0] if not any(math.isnan(v[k]) for run in runs for v in run)]
     means = [{k: sum(run[i][k] for run in runs) / len(runs) for k in names} for i in (0, 1)]
     whole = paired(means[0], means[1], groups)
-    change = np.array([[b[k] - a[k] for k in names] for a, b in runs])  # (seeds, pictures)
+    change = np.array([[b[k] - a[k] for k in names] for a, b in runs])  # (seeds, images)
     owners = [groups[k] for k in names]
     parts = [_per_group(row, owners) for row in change]
     sums, sizes = np.stack([s for s, _ in parts]), parts[0][1]

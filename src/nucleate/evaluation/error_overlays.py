@@ -1,4 +1,4 @@
-"""True and predicted outlines on one picture, coloured by what went wrong; nuclei one by one."""
+"""True and predicted outlines on one image, coloured by what went wrong; nuclei one by one."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def outlined(
     window: Window = _WHOLE,
     times: int = 1,
 ) -> UInt8:
-    """Return a picture, or a window of it, with the outlines of all true and predicted nuclei.
+    """Return an image, or a window of it, with the outlines of all true and predicted nuclei.
 
-    True outlines take the colour of their fate (`metrics.nucleus_errors`), which is that in the
-    whole picture; predictions are thin and grey, spurious ones black.
+    True outlines take the colour of their outcome (`metrics.nucleus_errors`), which is that in the
+    whole image; predictions are thin and grey, spurious ones black.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
-        ignore: bool (H, W); what lies there has no fate.
+        ignore: bool (H, W); what lies there has no outcome.
         window: rows and columns to draw.
         times: how many times as large; true outlines become as thick.
 
@@ -66,7 +66,7 @@ def outlined(
 
 
 def coloured(image: UInt8, nuclei: Instances) -> UInt8:
-    """Return a picture with every nucleus tinted and outlined in a colour of its own, and its box.
+    """Return an image with every nucleus tinted and outlined in a separate colour, and its box.
 
     Args:
         image: uint8 (H, W, 3), RGB, of the size of `nuclei.frame`.

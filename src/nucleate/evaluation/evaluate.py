@@ -83,7 +83,7 @@ def evaluate_files(
         pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT), outlines (GeoJSON, XML) or
             results (.nuclei.parquet).
         truth: likewise; one side has to be label images or results.
-        tell: is given one line per picture, and one if metrics are omitted.
+        tell: is given one line per image, and one if metrics are omitted.
         mpp: micrometres per pixel, for the radius of detection (3 um); None takes what the files
             state. Where neither is known, `f1_detection` is omitted.
 
@@ -110,7 +110,7 @@ def evaluate_files(
             raise InputError(
                 f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
                 f"the truth {true[name].name} is {truth_labels.shape[1]} × "
-                f"{truth_labels.shape[0]}. Compare pictures of one size."
+                f"{truth_labels.shape[0]}. Compare images of one size."
             )
         radius = None if resolution is None else DETECTION_RADIUS_UM / resolution
         score = score_labels(truth_labels, pred_labels, name=name, radius_px=radius)
@@ -128,11 +128,11 @@ def evaluate_files(
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One picture, what was found in it, and how well.
+    """One image, what was found in it, and how well.
 
     Attributes:
-        sample: the picture and its truth.
-        nuclei: what was found, in pixels of the picture.
+        sample: the image and its truth.
+        nuclei: what was found, in pixels of the image.
         labels: the same drawn, int32 (H, W), ids as in `nuclei`.
         score: against the truth.
         candidates: with what is too unsure to be shown to users: what average precision is of.
@@ -151,18 +151,18 @@ def predictions(
     options: EngineOptions | None = None,
     own_names: bool = True,
 ) -> Iterator[Prediction]:
-    """Yield what the engine that users run finds in each picture, and its score.
+    """Yield what the engine that users run finds in each image, and its score.
 
-    Everything is compared on the grid of the data set's own pictures. Images that the model saw
+    Everything is compared on the grid of the data set's own images. Images that the model saw
     in training are marked in their scores; `own_names` as in `seen_as`.
 
     Raises:
-        InputError: a picture cannot be read, has no labels, or has no resolution.
+        InputError: an image cannot be read, has no labels, or has no resolution.
     """
     for entry in entries:
         sample = entry.read()
         if sample.labels is None:
-            raise InputError(f"{entry.name}: has no labels. Add them, or leave the picture out.")
+            raise InputError(f"{entry.name}: has no labels. Add them, or leave the image out.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei, candidates = _found(source, model, options or EngineOptions())
         labels = paint(nuclei, sample.labels.shape)
@@ -207,12 +207,12 @@ def evaluate_model(
     each: Callable[[Prediction], None] = lambda _: None,
     own_names: bool = True,
 ) -> Report:
-    """Score a model on the pictures of a data set; `each` is given every prediction.
+    """Score a model on the images of a data set; `each` is given every prediction.
 
     Images that the model saw in training are marked; `own_names` as in `fingerprints.seen_as`.
 
     Raises:
-        InputError: a picture cannot be read, has no labels, or has no resolution.
+        InputError: an image cannot be read, has no labels, or has no resolution.
     """
     scores, records = [], Records()
     for found in predictions(model, entries, options, own_names):
@@ -225,7 +225,7 @@ def evaluate_model(
 
 
 def model_facts(model: Model) -> dict[str, Any]:
-    """Return what a report says about the model behind it."""
+    """Return what a report states about the model behind it."""
     detector = detects(model.card.heads)
     lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detector else 0.0
     return {

@@ -30,7 +30,7 @@ def check_ledger(ledger: Path) -> list[dict[str, str]]:
 
 
 def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: str) -> None:
-    """Append one row to the ledger of uses of official test pictures.
+    """Append one row to the ledger of uses of official test images.
 
     Args:
         ledger: CSV file; a new one is started where there is none.

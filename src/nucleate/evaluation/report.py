@@ -22,7 +22,7 @@ from nucleate.files import write_text
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Scores of a set of pictures.
+    """Scores of a set of images.
 
     Attributes:
         pictures: one score each.
@@ -36,7 +36,7 @@ class Report:
 
     @property
     def names(self) -> list[str]:
-        """Metrics that at least one picture has."""
+        """Metrics that at least one image has."""
         has = {name for picture in self.pictures for name in picture.metrics}
         return [name for name in METRICS if name in has or not self.pictures]
 
@@ -46,10 +46,10 @@ class Report:
         return {p.name: p.seen for p in self.pictures if p.seen is not None}
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Return for each metric the mean over pictures, its 95 % interval, and how many count.
+        """Return for each metric the mean over images, its 95 % interval, and how many count.
 
         The interval is the percentile bootstrap over groups, that is patients or slides (10,000
-        resamples, seed 0). Pictures where a metric is not defined are left out; `n` says how many
+        resamples, seed 0). Images where a metric is not defined are left out; `n` states how many
         remain.
         """
         rows = [picture.metrics for picture in self.pictures]
@@ -60,7 +60,7 @@ class Report:
         }
 
     def pooled(self) -> dict[str, float]:
-        """Return each metric of the counts summed over all pictures; HD95 cannot be pooled."""
+        """Return each metric of the counts summed over all images; HD95 cannot be pooled."""
         total: dict[str, float] = defaultdict(float)
         for picture in self.pictures:
             for name, value in picture.counts.items():
@@ -69,7 +69,7 @@ class Report:
         return ratios(total)
 
     def per_organ(self) -> dict[str, dict[str, float]]:
-        """Return organ -> mean of each metric over its pictures, and their number."""
+        """Return organ -> mean of each metric over its images, and their number."""
         groups: dict[str, list[dict[str, float]]] = defaultdict(list)
         for picture in self.pictures:
             groups[picture.organ or "unknown"].append(picture.metrics)
@@ -85,13 +85,13 @@ class Report:
         }
 
     def content(self) -> dict[str, Any]:
-        """Return everything that is known, as metrics.json holds it."""
+        """Return everything that is known, as metrics.json contains it."""
         return {
             "about": self.about,
             "pictures": len(self.pictures),
             "groups": len({p.group or p.name for p in self.pictures}),
             "conventions": "empty/empty is left out, empty/non-empty is 0; what divides by nothing "
-            "(precision, recall, SQ, counting error) is left out; mean: over pictures; "
+            "(precision, recall, SQ, counting error) is left out; mean: over images; "
             "interval: 95 % percentile bootstrap over patients or slides; pooled: summed counts",
             "seen_in_training": self.seen,
             "mean": self.means(),
@@ -154,7 +154,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) 
     """Return mean, 95 % bootstrap interval and number of the values that are not NaN.
 
     Args:
-        values: one per picture.
+        values: one per image.
         groups: patient or slide of each; whole groups are drawn. None: each is its own.
 
     References:
@@ -175,7 +175,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) 
 
 
 def no_nan(tree: Any) -> Any:  # noqa: ANN401
-    """Return the tree with null for NaN: JSON knows none."""
+    """Return the tree with null for NaN: JSON has none."""
     if isinstance(tree, dict):
         return {key: no_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -26,13 +26,13 @@ NEED_MPP = ("f1_detection",)  # metrics with a length in micrometres
 
 @dataclass(frozen=True, slots=True)
 class PictureScore:
-    """One picture: its summable counts; every ratio follows from them.
+    """One image: its summable counts; every ratio follows from them.
 
     Attributes:
-        name: of the picture.
+        name: of the image.
         organ: where known.
-        counts: name -> number; they add up over pictures (all but `hd95_px`).
-        group: patient or slide, where known: pictures of one do not vary independently.
+        counts: name -> number; they add up over images (all but `hd95_px`).
+        group: patient or slide, where known: images of one do not vary independently.
         seen: how the model saw the image in training and what shows it, None if nothing does.
     """
 
@@ -44,7 +44,7 @@ class PictureScore:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric of this picture; NaN where it is not defined."""
+        """Every metric of this image; NaN where it is not defined."""
         return ratios(self.counts)
 
 
@@ -62,8 +62,8 @@ def score_labels(
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
         ignore: bool (H, W); these pixels count as background in both.
-        name: of the picture.
-        organ: of the picture.
+        name: of the image.
+        organ: of the image.
         radius_px: how far a centroid may be off to count as detected; None omits detection.
 
     Raises:

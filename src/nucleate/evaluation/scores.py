@@ -18,8 +18,8 @@ class Scores:
     """A written result.
 
     Attributes:
-        metrics: metric -> picture -> value; NaN where it is not defined.
-        groups: picture -> patient or slide; the picture itself where none is known.
+        metrics: metric -> image -> value; NaN where it is not defined.
+        groups: image -> patient or slide; the image itself where none is known.
         seen: image that the model saw in training -> how, and what shows it.
     """
 
@@ -29,16 +29,16 @@ class Scores:
 
 
 def read_scores(folder: Path) -> Scores:
-    """Return what `Report.write` wrote, by the names of the pictures.
+    """Return what `Report.write` wrote, by the names of the images.
 
-    The number of a picture's set in a recipe is left out of its name where that stays unique, so
+    The number of an image's set in a recipe is left out of its name where that stays unique, so
     that a cross-validation can be held against an evaluation.
 
     Args:
         folder: with a metrics.json, or a finished cross-validation: its out-of-fold result.
 
     Raises:
-        InputError: there is none, it is no such file, or names a picture twice.
+        InputError: there is none, it is no such file, or names an image twice.
     """
     files = (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
     path = next((file for file in files if file.is_file()), files[0])
@@ -66,10 +66,10 @@ def read_scores(folder: Path) -> Scores:
             "again."
         ) from error
     if len(groups) < len(rows):
-        raise InputError(f"{path}: names a picture twice. Evaluate again.")
+        raise InputError(f"{path}: names an image twice. Evaluate again.")
     return Scores(metrics, groups, seen)
 
 
 def _value(row: dict[str, Any], metric: str) -> float | None:
-    """Return a metric of a picture; those that need a resolution may be lacking."""
+    """Return a metric of an image; those that need a resolution may be lacking."""
     return row.get(metric) if metric in NEED_MPP else row[metric]

@@ -17,7 +17,7 @@ CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
 def draw_outlines(
     image: UInt8, nuclei: Instances, colour: tuple[int, int, int] | None = None
 ) -> UInt8:
-    """Return a copy of the picture with all outlines drawn on it.
+    """Return a copy of the image with all outlines drawn on it.
 
     Args:
         image: uint8 (H, W, 3) of the size of `nuclei.frame`.

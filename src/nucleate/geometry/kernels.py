@@ -233,7 +233,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
 
     `boxes` (n, 4) are those of the labels. The walk follows the cracks between pixels, clockwise,
     and emits the middle of each crack: the contour that marching squares draws at one half. Runs
-    of equal direction are shortened to their ends. Every pixel centre of the piece lies inside,
+    of equal direction are shortened to their ends. Every pixel centre of the piece is inside,
     every other one outside.
     """
     height, width = labels.shape
@@ -259,7 +259,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
                     larger[i, 0], larger[i, 1] = out[i, 0], out[i, 1]
                 out = larger
             middle_x, middle_y = x + 0.5 * step_x[way], y + 0.5 * step_y[way]
-            if used - begin >= 2:  # drop the previous vertex when it lies on a straight run
+            if used - begin >= 2:  # drop the previous vertex when it is on a straight run
                 ax, ay = out[used - 1, 0] - out[used - 2, 0], out[used - 1, 1] - out[used - 2, 1]
                 bx, by = middle_x - out[used - 1, 0], middle_y - out[used - 1, 1]
                 if ax * by == ay * bx and ax * bx + ay * by > 0:
@@ -282,7 +282,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
 
 @_compiled
 def fill(labels, xy, value):  # type: ignore[no-untyped-def]
-    """Write `value` on the free pixels whose centre lies in polygon `xy` (even-odd rule).
+    """Write `value` on the free pixels whose centre is in polygon `xy` (even-odd rule).
 
     Return the number of pixel centres inside, and how many of them were taken already.
     """
@@ -373,7 +373,7 @@ def nucleus_sums(labels, image, density, to_stains, n, bins, densest):  # type: 
 def neighbours(xy, others, order, starts, cell_xy, across, cell, radius):  # type: ignore[no-untyped-def]
     """Return of each point how many others lie within `radius`, and how far the nearest is.
 
-    `order` holds the others sorted by their cell of `cell` ≥ `radius`, `starts` where each cell
+    `order` contains the others sorted by their cell of `cell` ≥ `radius`, `starts` where each cell
     begins in it, `cell_xy` the corner of the first cell. A point at the same place is itself.
     """
     n = xy.shape[0]
@@ -438,7 +438,7 @@ def look_up(image, table):  # type: ignore[no-untyped-def]
 
 @_compiled
 def distances(labels, n):  # type: ignore[no-untyped-def]
-    """Return of each pixel of the labels 1..n its distance to the outside of its own label.
+    """Return of each pixel of the labels 1..n its distance to the outside of its label.
 
     Between pixel centres, float32 (H, W), 0 on background; and float32 (n,), the largest of each
     label. Along a row the nearest stranger is known from two passes; along a column it is looked
@@ -448,7 +448,7 @@ def distances(labels, n):  # type: ignore[no-untyped-def]
     endless = (height + width) ** 2
     beside = np.empty((height, width), np.int64)  # squared distance to a stranger in the row
     for y in range(height):
-        begin = -1  # of the run of equal labels that x lies in
+        begin = -1  # of the run of equal labels that x is in
         for x in range(width):
             if x == 0 or labels[y, x] != labels[y, x - 1]:
                 begin = x

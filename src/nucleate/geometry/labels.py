@@ -63,7 +63,7 @@ def largest_pieces(labels: Int32) -> Int32:
         labels: int32 (H, W) with values 0..n.
 
     Returns:
-        int32 (H, W) with values 0..m: every label is one piece. A hole is filled where it holds
+        int32 (H, W) with values 0..m: every label is one piece. A hole is filled where it contains
         background only.
 
     Example:
@@ -123,7 +123,7 @@ def distance_inside(mask: Bool) -> Float32:
 
     Between pixel centres; 0 on False pixels; without any False pixel a huge number. The square
     of a distance is a whole number, and is rounded to it: OpenCV's last bit depends on where the
-    array lies in memory, and two runs of one training must not differ by it.
+    array is in memory, and two runs of one training must not differ by it.
 
     Example:
         >>> distance_inside(np.array([[False, True, True]])).tolist()

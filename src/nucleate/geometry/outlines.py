@@ -73,11 +73,11 @@ def rasterise(
 
 
 def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:
-    """Draw a table of nuclei: int32 (H, W) of their ids; where two overlap, the surer keeps it.
+    """Draw a table of nuclei: int32 (H, W) of their ids; where two overlap, the higher score.
 
     Args:
-        nuclei: in pixels of the picture.
-        shape: (H, W) of the picture.
+        nuclei: in pixels of the image.
+        shape: (H, W) of the image.
     """
     surest_first = nuclei.take(np.argsort(-nuclei.scores, kind="stable"))
     return rasterise(surest_first.coords_xy, surest_first.offsets, shape, surest_first.ids)[0]

@@ -15,7 +15,7 @@ from nucleate.models.fingerprints import is_fingerprints
 from nucleate.stain.normalise import Normaliser
 
 BUNDLED = Path(__file__).parents[1] / "weights"
-EXAMPLE = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"  # the bundled picture
+EXAMPLE = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"  # the bundled image
 OPSET = 17  # of ONNX files
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
@@ -44,11 +44,11 @@ def find_model(name: str | Path) -> Path:
             return folder
     if find_encoder(path) is not None:
         raise ModelError(
-            f"{path}: holds a pretrained encoder, which finds no nuclei by itself. Train from it "
+            f"{path}: is a pretrained encoder, which finds no nuclei by itself. Train from it "
             f"first: nucleate train … --set init.from={path}"
         )
     if path.exists():
-        raise ModelError(f"{path}: holds no {CARD}. Name the folder 'model' of a finished run.")
+        raise ModelError(f"{path}: contains no {CARD}. Name the folder 'model' of a finished run.")
     raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
 
 
@@ -100,14 +100,14 @@ def read_encoder_card(folder: Path) -> EncoderCard:
 
 
 def _names_data(entries: object) -> bool:
-    """Return whether what a card says of its training data can be used."""
+    """Return whether what a card states of its training data can be used."""
     return isinstance(entries, list) and all(
         isinstance(e, dict) and _names_groups(e) for e in entries
     )
 
 
 def _names_groups(entry: dict[str, Any]) -> bool:
-    """Return whether what an entry says of patients and pictures can be used."""
+    """Return whether what an entry states of patients and images can be used."""
     groups = entry.get("groups", {"train": [], "validation": []})
     prints = entry.get("fingerprints", {})
     if not isinstance(groups, dict) or not {"train", "validation"} <= groups.keys():

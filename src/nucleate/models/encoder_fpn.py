@@ -24,7 +24,7 @@ from nucleate.models.stem_head import Enter, Finish, as_it_is
 
 
 class EncoderFPN(Network):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
@@ -72,11 +72,11 @@ class EncoderFPN(Network):
         self.leave = nn.Conv2d(self.decoder.out_channels, len(heads), 3, padding=1)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the picture, normalised, and the features of every level."""
+        """Return the image, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        """Return head -> logits (B, H, W) for images (B, 3, H, W) with values 0..255."""
         maps = self.leave(self.decoder(self.encode(image)))
         maps = F.interpolate(maps, scale_factor=4.0, mode="bilinear")
         height, width = image.shape[-2:]

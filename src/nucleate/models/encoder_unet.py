@@ -18,7 +18,7 @@ from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class EncoderUNet(Network):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
@@ -72,9 +72,9 @@ class EncoderUNet(Network):
         self.leave = Leave(decoder_widths[-1], heads, 2**unfolded)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the picture, normalised, and the features of every level."""
+        """Return the image, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        """Return head -> logits (B, H, W) for images (B, 3, H, W) with values 0..255."""
         return self.leave.maps(self.decoder(self.encode(image)), image, finish)

@@ -1,7 +1,7 @@
 """A trained network on disk: as safetensors, and as ONNX: bytes in, maps in 0..1 out.
 
 Weights of convolutions and matrices are stored in 16 bits, half the size; engines compute in the
-precision that they are asked for. `round_weights` comes first, so that all engines and files hold
+precision that they are asked for. `round_weights` comes first, so that all engines and files have
 the very same numbers.
 """
 
@@ -38,7 +38,7 @@ class Deploy(nn.Module):
 
 
 def round_weights(network: nn.Module) -> None:
-    """Round the weights to what 16 bits can hold; biases, norms and statistics stay as they are.
+    """Round the weights to 16 bits; biases, norms and statistics stay as they are.
 
     Arrays with a number beyond 65,504 stay too.
     """
@@ -69,7 +69,7 @@ def export_onnx(
 ) -> None:
     """Write a network as ONNX with free height and width, and free batch size where it draws maps.
 
-    A detector takes one picture at a time: as many nuclei as it finds come out.
+    A detector takes one image at a time: as many nuclei as it finds come out.
 
     Args:
         network: in evaluation mode, on the CPU, float32.

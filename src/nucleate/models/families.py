@@ -65,8 +65,8 @@ def parameter_count(network: nn.Module) -> int:
 def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
     """Return the floating-point operations of a forward pass per pixel; a multiply-add is two.
 
-    Counted on a picture of `edge` × `edge` pixels: convolutions, matrix products, attention. Of a
-    detector, whose masks cost by the nucleus, on a picture in which it finds none.
+    Counted on an image of `edge` × `edge` pixels: convolutions, matrix products, attention. Of a
+    detector, whose masks cost by the nucleus, on an image in which it finds none.
 
     Example:
         >>> from nucleate.models.stem_head import Leave

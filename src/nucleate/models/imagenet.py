@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nucleate.errors import ConfigError, ModelError, optional
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, pixels in 0..1
-LEVELS = 5  # that published encoders have, from 1/2 to 1/32 of the picture's resolution
+LEVELS = 5  # that published encoders have, from 1/2 to 1/32 of the image's resolution
 
 
 def make_encoder(name: str, levels: int = LEVELS) -> Any:  # noqa: ANN401
@@ -50,7 +50,7 @@ def start_from_imagenet(network: nn.Module, file: str | Path | None = None) -> N
     if name is None:
         raise ConfigError(
             f"init.imagenet: {type(network).__name__} has no encoder with published weights. "
-            "Leave it away, or take linknet or encoder_unet."
+            "Remove it, or take linknet or encoder_unet."
         )
     encoder: Any = network.encoder
     published = _from_hub(name) if file is None else _from_file(name, Path(file))

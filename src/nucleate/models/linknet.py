@@ -1,7 +1,7 @@
 """LinkNet-34: a ResNet-34 encoder and a decoder that adds to the skips (Nuclei-Segmentation).
 
 As published by Nuclei-Segmentation the decoder has no activations (`activations=False`), and
-pictures are not normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are
+images are not normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are
 switches here.
 
 References:
@@ -22,7 +22,7 @@ from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class LinkNet(Network):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
@@ -67,11 +67,11 @@ class LinkNet(Network):
         self.leave = Leave(16, heads)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the picture, normalised, and the features of every level."""
+        """Return the image, normalised, and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        """Return head -> logits (B, H, W) for images (B, 3, H, W) with values 0..255."""
         _, _, *skips, x = self.encode(image)
         for level in self.decoder:
             x = level(x)

@@ -1,8 +1,8 @@
 """Mask R-CNN: a box, a score and a small mask for every nucleus (system Detectron2).
 
-The parts are torchvision's. Unlike there, pictures are enlarged by one fixed factor and never by
-their size, so that a tile of a slide is seen as a whole picture is; masks stay in their boxes; and
-what lies in vague areas is no background.
+The parts are torchvision's. Unlike there, images are enlarged by one fixed factor and never by
+their size, so that a tile of a slide is seen as a whole image is; masks stay in their boxes; and
+what is in vague areas is no background.
 
 References:
     He et al. 2017, doi:10.1109/ICCV.2017.322; Lin et al. 2017, doi:10.1109/CVPR.2017.106 (the
@@ -49,22 +49,22 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class MaskRCNN(Network):
-    """Pictures (B, 3, H, W), 0..255 -> boxes, scores and masks of their nuclei; any H and W.
+    """Images (B, 3, H, W), 0..255 -> boxes, scores and masks of their nuclei; any H and W.
 
     Args:
         heads: ["instances"] and nothing else.
         encoder: resnet18, resnet34, resnet50 or resnet101.
         norm: in the encoder and pyramid: `group` (32 groups, also in the mask head; learns from
-            random weights with two pictures per step), `batch`, or `frozen` (statistics of
+            random weights with two images per step), `batch`, or `frozen` (statistics of
             published weights, which then have to be loaded).
-        enlarge: pictures are enlarged by this first: 1 to 8, a multiple of 1/8.
+        enlarge: images are enlarged by this first: 1 to 8, a multiple of 1/8.
         anchors_px: edges of the boxes that are tried, one per level, in enlarged pixels.
         ratios: heights over widths of those boxes.
         classes: that the heads tell apart; the first one is the nucleus. Detectron2 has 6, five of
             them without any example.
         proposals: boxes that the second stage looks at: in training, and afterwards.
-        regions: boxes per picture that the second stage learns from.
-        detections: most nuclei in one picture or tile, surest first.
+        regions: boxes per image that the second stage learns from.
+        detections: most nuclei in one image or tile, most certain first.
         min_score: what is less sure is not drawn.
         box_overlap: of two boxes that share more than this, over their union, one stays.
 
@@ -108,7 +108,7 @@ class MaskRCNN(Network):
             )
         if not 0 <= min_score < 1 or not 0 < box_overlap <= 1:
             raise ConfigError("mask_rcnn: min_score and box_overlap are shares of 1.")
-        eighths = round(enlarge * 8)  # enlarged pictures are to be multiples of the coarsest pixel
+        eighths = round(enlarge * 8)  # enlarged images are to be multiples of the coarsest pixel
         self.enlarge, self.align_px = enlarge, 8 * _COARSEST // math.gcd(8 * _COARSEST, eighths)
         self.encoder_name = None if norm == "group" else encoder
         self.enter = Enter(_COARSEST, 1, MEAN, SD)
@@ -126,11 +126,11 @@ class MaskRCNN(Network):
         return list(self.body(self.enter(self._enlarged(image))).values())
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return what was found in each picture, surest first.
+        """Return what was found in each image, most certain first.
 
         Returns:
-            `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the picture, the frames of the masks;
-            `scores` (B, n), 0..1; `masks` (B, n, 28, 28), 0..1. Pictures with fewer than n nuclei
+            `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the image, the frames of the masks;
+            `scores` (B, n), 0..1; `masks` (B, n, 28, 28), 0..1. Images with fewer than n nuclei
             have scores of 0.
         """
         features, size = self._features(image)
@@ -191,7 +191,7 @@ class MaskRCNN(Network):
         return F.interpolate(image.float(), scale_factor=self.enlarge, mode="bilinear")
 
     def _features(self, image: Tensor) -> tuple[dict[str, Tensor], torch.Size]:
-        """Return the pyramid, and the size of the enlarged picture before it was padded."""
+        """Return the pyramid, and the size of the enlarged image before it was padded."""
         enlarged = self._enlarged(image)
         features = self.pyramid(self.body(self.enter(enlarged)))
         # boxes are counted in 32 bits: half precision does not tell 1000 from 1001
@@ -201,7 +201,7 @@ class MaskRCNN(Network):
         return size[0] + -size[0] % _COARSEST, size[1] + -size[1] % _COARSEST
 
     def _nuclei(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return of one picture what is of the first class, in pixels of the picture."""
+        """Return of one image what is of the first class, in pixels of the image."""
         mine = found["labels"] == 1
         return {
             # masks are learned from pixels that count from their centres, boxes from corners
@@ -229,7 +229,7 @@ def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _truth(nuclei: Tensor, vague: Tensor) -> dict[str, Tensor]:
-    """Return boxes, labels and masks of the nuclei of one picture, and its vague area."""
+    """Return boxes, labels and masks of the nuclei of one image, and its vague area."""
     labels, old = compact(nuclei.detach().cpu().int().numpy())
     boxes, _ = boxes_areas(labels, len(old))
     numbers = torch.from_numpy(old).to(nuclei.device, nuclei.dtype)
@@ -249,7 +249,7 @@ def _leave_out(labels: Tensor, boxes: Tensor, vague: Tensor) -> None:
 
 
 def _inside(boxes: Tensor, vague: Tensor) -> Tensor:
-    """Return which boxes lie in a vague area by more than half: bool (n,).
+    """Return which boxes are in a vague area by more than half: bool (n,).
 
     Example:
         >>> vague = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -348,7 +348,7 @@ class _AnyNumber(nn.GroupNorm):
 def _pool(edge: int) -> MultiScaleRoIAlign:
     """Return what cuts boxes of any size out of the pyramid, `edge` × `edge` pixels each."""
     pool = MultiScaleRoIAlign(_LEVELS, edge, 2)
-    # torchvision would guess the levels' scales from the first picture, and be wrong on a small one
+    # torchvision would guess the levels' scales from the first image, and be wrong on a small one
     pool.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     pool.map_levels = initLevelMapper(2, 5)
     return pool
@@ -358,7 +358,7 @@ class Regions(RoIHeads):  # type: ignore[misc]
     """The second stage: scores boxes, moves them, draws masks in them.
 
     Attributes:
-        vague: of each picture of the batch, 1 where boxes are no background.
+        vague: of each image of the batch, 1 where boxes are no background.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """MTL: one encoder-decoder that draws several maps at once (MTL-NucleusSeg, and faster).
 
-    picture ── stem ──► E0 ───────────── gate ──► D0 ── head ──► foreground, distance, …
+    image ── stem ──► E0 ───────────── gate ──► D0 ── head ──► foreground, distance, …
                (1/s)     │ pool                    ▲ ×2
                          ▼                         │
                         E1 ───────────── gate ──► D1
@@ -9,14 +9,14 @@
                         …  ─► E3 ─► transformer ───┘
 
 Every E and D is a row of multi-dilated residual blocks. No kernel is dilated over more than 32
-pixels of the picture to a side: on the coarse maps of a training crop it would see mostly padding,
-and learn what a whole picture does not show. The stem folds s × s pixels into channels
+pixels of the image to a side: on the coarse maps of a training crop it would see mostly padding,
+and learn what a whole image does not show. The stem folds s × s pixels into channels
 (space to depth) and the head unfolds them again (pixel shuffle): all convolutions run at 1/s of
 the resolution, the maps come out at full. Each ingredient has a switch, for ablations:
 `dilations=(1,)`, `transformer_layers=0`, `gates=False`.
 
 The context is bounded: convolutions reach a fixed distance, and attention works inside fixed
-windows. Windows start at the corner of the picture, so tiles agree when their origins are
+windows. Windows start at the corner of the image, so tiles agree when their origins are
 multiples of `align_px`.
 
 References:
@@ -41,16 +41,16 @@ from nucleate.errors import ConfigError
 from nucleate.models.network import Network
 from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
-_REACH_PX = 32  # of a dilated kernel to a side, in pixels of the picture
+_REACH_PX = 32  # of a dilated kernel to a side, in pixels of the image
 
 
 class MTL(Network):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
-        stem: 1, 2 or 4: the finest level has 1/stem of the picture's resolution.
+        stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
         blocks: residual blocks per level of the encoder; one number, or one for each level.
         decoder_blocks: residual blocks per level of the decoder.
         dilations: of the parallel convolutions in each block; (1,) gives plain residual blocks.
@@ -104,7 +104,7 @@ class MTL(Network):
         if len(depths) != len(widths):
             raise ConfigError("mtl: blocks is one number, or one for each of the widths.")
         if min(widths) < len(dilations):
-            raise ConfigError("mtl: every width must hold at least one channel per dilation.")
+            raise ConfigError("mtl: every width must contain at least one channel per dilation.")
         if transformer_layers and widths[-1] % attention_heads:
             raise ConfigError(
                 f"mtl: the last width, {widths[-1]}, must be a multiple of attention_heads, "
@@ -145,7 +145,7 @@ class MTL(Network):
         return [*levels[:-1], self.transformer(x)]
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        """Return head -> logits (B, H, W) for images (B, 3, H, W) with values 0..255."""
         *skips, x = self.encode(image)
         for reduce, gate, row, skip in zip(
             reversed(self.reduce),
@@ -188,7 +188,7 @@ class Block(nn.Module):
 
 
 class Gate(nn.Module):
-    """Additive attention gate: the coarser feature says where the skip is worth passing."""
+    """Additive attention gate: the coarser feature states where the skip is worth passing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -14,12 +14,12 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 class Network(nn.Module, ABC):
-    """Base of all families; `forward` gives the maps: logits, unless it is told how to finish them.
+    """Base of all families; `forward` gives maps: logits, or what `finish` makes of them.
 
     Attributes:
         align_px: what heights and widths are padded to multiples of.
         encoder_parts: names of the children that make up the encoder; all weights below them, and
-            no others, are what a pretext task trains and hands on.
+            no others, are what a pretext task trains and passes on.
         decoder_arguments: of `__init__`, those that leave the encoder as it is.
     """
 

@@ -21,13 +21,13 @@ from nucleate.models.unet import UNet
 
 
 class ResUNet(UNet):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
         upsampling: transposed or bilinear.
-        stem: 1, 2 or 4: the finest level has 1/stem of the picture's resolution.
+        stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
         mean: of pixels in 0..1, per channel, subtracted first.
         sd: divides after that.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class Enter(nn.Module):
-    """Picture (B, 3, H, W), 0..255 -> (B, 3 stem², H' / stem, W' / stem), normalised and padded.
+    """Image (B, 3, H, W), 0..255 -> (B, 3 stem², H' / stem, W' / stem), normalised and padded.
 
     H' and W' are the next multiples of `align_px`; what is added repeats the last pixel. A stem of
     s folds s × s pixels into channels (space to depth).

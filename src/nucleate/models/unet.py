@@ -1,6 +1,6 @@
 """U-Net: encoder, decoder and skips (Nuclei-Segmentation, Histology-NucleiSeg).
 
-    picture ─► E0 ──────────────────────► cat ─► D0 ─► maps
+    image ─► E0 ──────────────────────► cat ─► D0 ─► maps
                │ pool                      ▲ ×2
                ▼                           │
               E1 ────────────► cat ─► D1 ──┘
@@ -33,14 +33,14 @@ from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
 
 class UNet(Network):
-    """Picture (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
+    """Image (B, 3, H, W), 0..255 -> one map of logits (B, H, W) per head; any H and W.
 
     Args:
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
         upsampling: transposed halves the channels on the way up; bilinear leaves them to D.
         norm: batch normalisation after every convolution, or none.
-        stem: 1, 2 or 4: the finest level has 1/stem of the picture's resolution.
+        stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
         mean: of pixels in 0..1, per channel, subtracted first.
         sd: divides after that.
 
@@ -108,7 +108,7 @@ class UNet(Network):
         return levels
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> logits (B, H, W) for pictures (B, 3, H, W) with values 0..255."""
+        """Return head -> logits (B, H, W) for images (B, 3, H, W) with values 0..255."""
         *skips, x = self.encode(image)
         for up, level in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = level(torch.cat([skips.pop(), up(x)], 1))

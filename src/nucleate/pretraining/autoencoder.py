@@ -1,8 +1,8 @@
-"""Draw the picture again from the deepest features alone.
+"""Draw the image again from the deepest features alone.
 
-    picture ─► noise ─► encoder ─► (C, H/s, W/s) ─► ×2 … ×2 ─► the picture
+    image ─► noise ─► encoder ─► (C, H/s, W/s) ─► ×2 … ×2 ─► the image
 
-Without skips: a network with skips copies the picture through them and learns nothing. The
+Without skips: a network with skips copies the image through them and learns nothing. The
 decoder is narrow and is thrown away.
 
 References:

@@ -1,4 +1,4 @@
-"""Pictures and slides → tiles of tissue in memory, and windows drawn from them. No labels.
+"""Images and slides → tiles of tissue in memory, and windows drawn from them. No labels.
 
 A window is shown only where enough of it is stained tissue; where that is so is worked out once
 per tile, on a grid of 8 pixels.
@@ -38,14 +38,14 @@ _MOST_BYTES = 8 << 30  # that the tiles may take in memory
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A picture or slide that has not been read yet.
+    """An image or slide that has not been read yet.
 
     Attributes:
         name: unique in the corpus.
         group: patient or slide.
         read: gives its tiles.
-        organ: as the data set says.
-        test_only: an official test picture.
+        organ: as the data set states.
+        test_only: an official test image.
     """
 
     name: str
@@ -61,7 +61,7 @@ class TissueTile:
 
     Attributes:
         image: uint8 (H, W, 3).
-        name: of the picture that it is from.
+        name: of the image that it is from.
         corners_yx: int32 (n, 2), where windows with enough tissue may begin.
     """
 
@@ -72,10 +72,10 @@ class TissueTile:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All pictures of a recipe, split by patients.
+    """All images of a recipe, split by patients.
 
     Attributes:
-        origins: name -> picture.
+        origins: name -> image.
         split: who is trained on, and on whom the task is validated.
         sources: one description per set or folder, for the card.
     """
@@ -87,17 +87,17 @@ class Corpus:
     def read(
         self, part: str, window_px: int, tissue: float, tell: Callable[[str], None]
     ) -> list[TissueTile]:
-        """Return the tiles of a part that hold a window with enough tissue.
+        """Return the tiles of a part that contain a window with enough tissue.
 
         Args:
             part: train or validation.
             window_px: edge of a window.
             tissue: share of a window that has to be tissue.
-            tell: is told which pictures are left out.
+            tell: is given which images are left out.
 
         Raises:
-            InputError: a picture cannot be read or has no resolution; no picture is large enough;
-                none holds tissue.
+            InputError: an image cannot be read or has no resolution; no image is large enough;
+                none contains tissue.
         """
         found: list[TissueTile] = []
         small: list[str] = []
@@ -118,26 +118,28 @@ class Corpus:
             if held > _MOST_BYTES:
                 raise ConfigError(
                     f"data: the tiles take more than {_MOST_BYTES >> 30} GiB of memory. Lower "
-                    "data.tiles_per_slide, or take fewer pictures."
+                    "data.tiles_per_slide, or take fewer images."
                 )
         for names, why in (
             (small, f"smaller than the {window_px} × {window_px} pixels that the task looks at"),
             (blank, f"without a window that is {tissue:.0%} tissue"),
         ):
             if names:
-                tell(f"left out of {part}: {len(names)} pictures {why} ({_some(names)})")
+                tell(f"left out of {part}: {len(names)} images {why} ({_some(names)})")
         if not found:
-            why = "is large enough for the task" if small and not blank else "holds enough tissue"
+            why = (
+                "is large enough for the task" if small and not blank else "contains enough tissue"
+            )
             raise InputError(
-                f"data: no picture for {part} {why}: a window of {window_px} × {window_px} pixels "
+                f"data: no image for {part} {why}: a window of {window_px} × {window_px} pixels "
                 f"with {tissue:.0%} tissue is needed ({_some(small + blank)}). Take other "
-                "pictures, lower data.tissue or the task's size, or raise data.tile_px."
+                "images, lower data.tissue or the task's size, or raise data.tile_px."
             )
         return found
 
 
 def gather(config: CorpusConfig, base: Path) -> Corpus:
-    """List the pictures of a recipe and hold out patients; nothing is read yet.
+    """List the images of a recipe and hold out patients; nothing is read yet.
 
     Args:
         config: the recipe's data.
@@ -145,7 +147,7 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
 
     Raises:
         ConfigError: no such data set or option, or nobody to hold out.
-        InputError: a file or folder is missing; an official test picture is among the pictures.
+        InputError: a file or folder is missing; an official test image is among the images.
     """
     origins: list[Origin] = []
     sources: list[dict[str, Any]] = []
@@ -162,7 +164,7 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
         sources.append(
             {
                 "name": folder.title,
-                "reader": "folder of pictures and slides",
+                "reader": "folder of images and slides",
                 "part": Path(folder.path).name,
                 "images": len(found),
                 "licence": folder.licence,
@@ -178,7 +180,7 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
     origins = [o for o in origins if o.group not in config.exclude]
     refuse_test_pictures(origins)
     if not origins:
-        raise ConfigError("data.exclude: nothing is left to learn from. Add pictures.")
+        raise ConfigError("data.exclude: nothing is left to learn from. Add images.")
     split = make_split(origins, config.validation, config.split_seed)
     return Corpus({o.name: o for o in origins}, split, sources)
 

@@ -33,7 +33,7 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
         for part, colour in (("val", "#0072b2"), ("train", "#999999")):
             points = [(r["step"], r[f"{part}_{name}"]) for r in rows if f"{part}_{name}" in r]
             if points:
-                label = "held-out pictures" if part == "val" else "training pictures"
+                label = "held-out images" if part == "val" else "training images"
                 axes.plot(*zip(*points, strict=True), color=colour, label=label)
         axes.axhline(chance, color="#d55e00", linestyle="--", label=f"chance {chance:g}")
         axes.set(xlabel="step", title=name.replace("_", " "))
@@ -49,8 +49,8 @@ def draw_pictures(learned: Network, first: Network, tiles: list[TissueTile], fol
     Args:
         learned: the pretrained network.
         first: the same before the first step.
-        tiles: held-out pictures.
-        folder: where the pictures go.
+        tiles: held-out images.
+        folder: where the images go.
     """
     rng = np.random.default_rng(0)
     size = min(_PATCH_PX, *(min(tile.image.shape[:2]) for tile in tiles))
@@ -88,7 +88,7 @@ def attention(network: Network, image: UInt8) -> Float32:
 
 
 def heat(image: UInt8, strength: Float32) -> UInt8:
-    """Return a picture under a map of 0..1, dark to bright: uint8 (H, W, 3)."""
+    """Return an image under a map of 0..1, dark to bright: uint8 (H, W, 3)."""
     coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     return np.asarray(cv2.addWeighted(image, 0.45, coloured[..., ::-1].copy(), 0.55, 0), np.uint8)
 
@@ -96,11 +96,11 @@ def heat(image: UInt8, strength: Float32) -> UInt8:
 def nearest_patches(
     vectors: Float32, owners: np.ndarray[Any, Any], queries: int, count: int
 ) -> np.ndarray[Any, Any]:
-    """Return for the first patches which others are most alike, and of other pictures.
+    """Return for the first patches which others are most alike, and of other images.
 
     Args:
         vectors: float32 (n, k).
-        owners: (n,), the picture of each patch.
+        owners: (n,), the image of each patch.
         queries: how many of the first patches are asked for.
         count: neighbours of each; fewer where there are not enough.
 
@@ -114,7 +114,7 @@ def nearest_patches(
     """
     centred = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     alike = centred[:queries] @ centred.T
-    alike[owners[:queries, None] == owners[None]] = -2  # of the same picture, and the patch itself
+    alike[owners[:queries, None] == owners[None]] = -2  # of the same image, and the patch itself
     enough = int((alike > -2).sum(1).min(initial=count))
     return np.argsort(-alike, axis=1, kind="stable")[:, : min(count, enough)]
 

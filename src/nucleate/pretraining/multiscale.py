@@ -1,6 +1,6 @@
 """How far is this tissue zoomed? The multi-scale task of Medical_segmentation.
 
-A window of side view_px × z is shown at view_px, z from 1/2 to 2. The network says log2 z
+A window of side view_px × z is shown at view_px, z from 1/2 to 2. The network states log2 z
 (regression), which of four borders z exceeds (ordinal classes), and of two views of one place by
 how much the second is zoomed against the first (pairwise).
 
@@ -134,7 +134,7 @@ class MultiScale(Pretext):
         return losses, scores
 
     def _view(self, window: UInt8, zoom: float, rng: np.random.Generator) -> UInt8:
-        """Return a view of a window: blurred, sampled, and with noise of its own."""
+        """Return a view of a window: blurred, sampled, and with separate noise."""
         blur = rng.uniform(self.blur_px[0], self.blur_px[1])
         slack = (self.window_px - self.view_px * zoom) / 2
         centre = self.window_px / 2 + rng.uniform(-slack, slack, 2)

@@ -21,7 +21,7 @@ class Pretext(nn.Module, ABC):
     """A task that needs no labels; one per file, in the table `PRETEXTS`.
 
     Attributes:
-        score: name of the score that says how well the task is solved; higher is better.
+        score: name of the score that states how well the task is solved; higher is better.
         chance: score -> what guessing gives.
         window_px: edge of the windows that `views` takes.
         network: whose weights are trained.
@@ -42,7 +42,7 @@ class Pretext(nn.Module, ABC):
         """
 
     def exam(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return one example of those that held-out pictures are asked for: as in training."""
+        """Return one example of those that held-out images are asked for: as in training."""
         return self.views(window, rng)
 
     @abstractmethod

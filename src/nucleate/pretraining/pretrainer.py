@@ -77,7 +77,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
 
     Raises:
         ConfigError: the recipe contradicts itself.
-        InputError: a picture cannot be read, holds no tissue, or is an official test picture.
+        InputError: an image cannot be read, contains no tissue, or is an official test image.
         TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
         ModelError: ImageNet weights are required, but cannot be reached.
     """
@@ -123,7 +123,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
 
 
 def _try(recipe: PretrainRecipe) -> None:
-    """Run the task once on nothing, with a network of its own, so that it fails before the run.
+    """Run the task once on nothing, with a separate network, so that it fails before the run.
 
     Raises:
         ConfigError: the network cannot take such views.
@@ -157,7 +157,7 @@ def _finish(
     held_out: list[TissueTile],
     run: RunFolder,
 ) -> None:
-    """Draw the pictures, and write the encoder of the last checkpoint; its card comes last."""
+    """Draw the images, and write the encoder of the last checkpoint; its card comes last."""
     last = run.checkpoint("last")
     if last is None:
         raise TrainingError(f"{run.path}: there is no checkpoint. Pretrain first.")
@@ -175,7 +175,7 @@ def _finish(
     write_weights(folder / ENCODER, pretext.network.encoder_state())
     rows = run.numbers()
     if not rows:
-        raise TrainingError(f"{run.path / 'metrics.csv'}: holds no rows. Restore the file.")
+        raise TrainingError(f"{run.path / 'metrics.csv'}: contains no rows. Restore the file.")
     row = rows[-1]
     seen = {
         "unlabelled": True,

@@ -22,8 +22,8 @@ class FolderConfig(Strict):
     """Whether `mpp` counts although a file states another value."""
     group: str | None = None
     """Regular expression whose first group, searched in the path, is the patient. Without it, a
-    TCGA barcode says the patient, else every file is one."""
-    title: str = "unlabelled pictures"
+    TCGA barcode states the patient, else every file is one."""
+    title: str = "unlabelled images"
     """For the card."""
     licence: str = "unstated"
     citation: str = ""
@@ -38,16 +38,16 @@ class CorpusConfig(Strict):
     """Data sets; their labels are not used."""
     folders: tuple[FolderConfig, ...] = ()
     mpp: Mpp = 0.25
-    """Micrometres per pixel that the network works at; pictures are resampled to it."""
+    """Micrometres per pixel that the network works at; images are resampled to it."""
     tile_px: Annotated[int, Field(ge=64, le=4096)] = 1024
-    """Pictures up to this edge are taken whole; of larger ones, tiles of it are drawn."""
+    """Images up to this edge are taken whole; of larger ones, tiles of it are drawn."""
     tiles_per_slide: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Tiles that are drawn from a picture or slide larger than `tile_px`; fewer where it is not
+    """Tiles that are drawn from an image or slide larger than `tile_px`; fewer where it is not
     much larger."""
     tissue: Share = 0.5
     """Share of what is shown that has to be stained tissue."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the pictures on which it is measured how well the task is solved; whole patients."""
+    """Share of the images on which it is measured how well the task is solved; whole patients."""
     split_seed: Annotated[int, Field(ge=0)] = 1
     exclude: tuple[str, ...] = ()
     """Patients or slides (groups) to leave out, because something is tested on them."""
@@ -80,7 +80,7 @@ class PretrainRecipe(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     about: str = ""
     licence: str = "unstated"
-    """Of the weights, as the pictures allow; SPDX expression."""
+    """Of the weights, as the images allow; SPDX expression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     data: CorpusConfig
     model: ModelConfig
@@ -89,7 +89,7 @@ class PretrainRecipe(Strict):
     init: PretrainInit = PretrainInit()
     train: FitConfig
     examples: Annotated[int, Field(ge=1, le=8192)] = 512
-    """Examples of held-out pictures that a validation looks at."""
+    """Examples of held-out images that a validation looks at."""
 
 
 class StartConfig(Strict):
@@ -124,15 +124,15 @@ class StudyRecipe(Strict):
         0.5,
         1.0,
     )
-    """Shares of the training pictures whose labels are used, in the order of the trainings."""
+    """Shares of the training images whose labels are used, in the order of the trainings."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (
         1,
         2,
         3,
     )
-    """Of weights, crops, and of which pictures are used."""
+    """Of weights, crops, and of which images are used."""
     tests: tuple[SetConfig, ...] = ()
-    """Data sets to score on, beside the pictures that the fine-tuning holds out."""
+    """Data sets to score on, beside the images that the fine-tuning holds out."""
 
     @model_validator(mode="after")
     def _no_doubles(self) -> StudyRecipe:
@@ -141,5 +141,5 @@ class StudyRecipe(Strict):
             ("fractions", self.fractions), ("seeds", self.seeds), ("tests", titles),
         ):  # fmt: skip
             if len(set(values)) < len(values):
-                raise ValueError(f"{what} holds a value twice")
+                raise ValueError(f"{what} contains a value twice")
         return self

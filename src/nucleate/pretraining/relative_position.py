@@ -110,9 +110,9 @@ class RelativePosition(Pretext):
                 f"{gap_px}. Take a gap_px of at least twice jitter_px."
             )
         if not (0 <= stain < 1 and 0 <= drop <= 1 and 0 <= coarse <= 1):
-            raise ConfigError("relative_position: stain, drop and coarse lie between 0 and 1.")
+            raise ConfigError("relative_position: stain, drop and coarse are between 0 and 1.")
         if not 1 <= fewest_px <= patch_px**2:
-            raise ConfigError("relative_position: fewest_px lies between 1 and patch_px squared.")
+            raise ConfigError("relative_position: fewest_px is between 1 and patch_px squared.")
         self.chance = {"accuracy": 1 / 8}
         self.network = network
         self.patch_px, self.gap_px, self.jitter_px, self.cells = patch_px, gap_px, jitter_px, cells

@@ -55,7 +55,7 @@ def run_study(
         changes: `key=value` each, as given to `--set`.
         base: folder that `root` starts from.
         out: where everything goes.
-        options: resuming, parallel runs, the official test pictures.
+        options: resuming, parallel runs, the official test images.
         tell: is given one line per step.
 
     Returns:
@@ -64,7 +64,7 @@ def run_study(
     Raises:
         ConfigError: the recipes contradict each other or the protocol.
         InputError: data cannot be read.
-        TrainingError: the folder is taken or holds another study; a training failed.
+        TrainingError: the folder is taken or contains another study; a training failed.
     """
     plan = plan_study(file, changes, base)
     recipe = plan.recipe
@@ -133,7 +133,7 @@ def _check_unseen(plan: Plan, pretexts: Path) -> None:
 
 
 def _check_same(run: Path, training: Recipe) -> None:
-    """Raise a `TrainingError` where a run was begun as something else."""
+    """Raise a `TrainingError` where a run was started as something else."""
     file = run / "recipe.yaml"
     if not file.exists():
         return
@@ -144,7 +144,7 @@ def _check_same(run: Path, training: Recipe) -> None:
         return
     if changed:
         raise TrainingError(
-            f"{run}: was begun with another recipe ({', '.join(changed)}). Give the start another "
+            f"{run}: was started with another recipe ({', '.join(changed)}). Give the run another "
             "title, or choose another -o."
         )
 
@@ -170,7 +170,7 @@ def _run(
     tell: Callable[[str], None],
     done: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run recipes one after the other, or `jobs` at a time in processes of their own."""
+    """Run recipes one after the other, or `jobs` at a time in separate processes."""
     if jobs > 1:
         run_apart(tasks, out, jobs, tell, done)
         return
@@ -192,9 +192,9 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
     file = out / "study.yaml"
     if resume != file.exists():
         raise TrainingError(
-            f"{out}: holds a study already. Go on with --resume, or choose another -o."
+            f"{out}: contains a study already. Go on with --resume, or choose another -o."
             if file.exists()
-            else f"{out}: holds no study to resume. Leave --resume away."
+            else f"{out}: contains no study to resume. Omit --resume."
         )
     if not resume and out.exists() and any(out.iterdir()):
         raise TrainingError(f"{out}: not empty, and no study. Choose another -o.")
@@ -202,7 +202,7 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
         changed = differences(load_recipe(out / "finetune.yaml"), plan.finetune)
         if changed:
             raise TrainingError(
-                f"{out}: was begun with another training ({', '.join(changed)}). Resume it with "
+                f"{out}: was started with another training ({', '.join(changed)}). Resume it with "
                 "the same one, or choose another -o."
             )
     before = {test_title(s): s for s in load_tree(StudyRecipe, file).tests} if resume else {}
@@ -219,7 +219,7 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
         changed = differences(load_tree(PretrainRecipe, begun), pretext) if begun.exists() else []
         if changed:
             raise TrainingError(
-                f"{out}: the pretext {name} was begun with another recipe ({', '.join(changed)}). "
+                f"{out}: the pretext {name} has another recipe ({', '.join(changed)}). "
                 "Resume it with the same one, or give the new one another name."
             )
     write_text(file, dump_recipe(plan.recipe))

@@ -15,7 +15,7 @@ from nucleate.errors import ConfigError
 from nucleate.pretraining.corpus import gather
 from nucleate.pretraining.recipe import PretrainRecipe, StartConfig, StudyRecipe
 
-HELD_OUT = "held-out pictures"
+HELD_OUT = "held-out images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class StudyOptions:
     """How to go about it.
 
     Attributes:
-        resume: go on with what the folder holds; finished runs stay.
+        resume: go on with what the folder contains; finished runs stay.
         jobs: trainings at a time.
-        final: also score the official test pictures.
+        final: also score the official test images.
         ledger: CSV file that gets a row for each of these uses; None: no file is written.
         command: that repeats it, for the summary.
     """
@@ -45,7 +45,7 @@ class Plan:
         recipe: as written.
         finetune: the training, with the study's root.
         pretexts: name of the recipe -> pretraining, without what is tested on.
-        tests: title -> pictures.
+        tests: title -> images.
     """
 
     recipe: StudyRecipe
@@ -66,7 +66,7 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
     finetune = load_recipe(file.parent / recipe.finetune, root)
     if finetune.train.keep != "last" or finetune.decode.tune:
         raise ConfigError(
-            f"{recipe.finetune}: a study scores the pictures that are held out, so nothing may be "
+            f"{recipe.finetune}: a study scores the images that are held out, so nothing may be "
             "chosen on them. Set train.keep=last and decode.tune=false."
         )
     if finetune.init.from_model is not None or finetune.data.labelled < 1:
@@ -84,7 +84,7 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
     tested = {e.group for entries in tests.values() for e in entries}
     both = min(tested & trained, default=None)
     if both is not None:
-        raise ConfigError(f"tests: {both} is trained on as well. Take other pictures for one.")
+        raise ConfigError(f"tests: {both} is trained on as well. Take other images for one.")
     pretexts: dict[str, PretrainRecipe] = {}
     for start in recipe.starts.values():
         if start.pretext is not None:

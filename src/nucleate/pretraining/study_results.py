@@ -20,7 +20,7 @@ from nucleate.training.run_folder import RunFolder
 def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
     """Return the table of a study, as far as its runs are scored.
 
-    A gain is the mean difference in AJI from the first start, over pictures and seeds; its
+    A gain is the mean difference in AJI from the first start, over images and seeds; its
     interval draws seeds and patients.
     """
     recipe = plan.recipe
@@ -75,7 +75,7 @@ def _row(
 
 
 def _mean(values: dict[str, float]) -> float:
-    """Return the mean over pictures; NaN where none has the metric."""
+    """Return the mean over images; NaN where none has the metric."""
     known = [value for value in values.values() if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
@@ -120,8 +120,8 @@ def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
                 look = {"color": colours[i % 7], "marker": markers[i % 7]}
                 axes.errorbar(moved, y, spread, capsize=2, label=start, **look)
         shares = sorted({float(share) for share in test["labelled"]})
-        axes.set(xscale="log", xlabel="labelled pictures, %", ylabel="AJI")
-        axes.set_title(f"{title}, {test['pictures']} pictures", fontsize=10)
+        axes.set(xscale="log", xlabel="labelled images, %", ylabel="AJI")
+        axes.set_title(f"{title}, {test['pictures']} images", fontsize=10)
         axes.set_xticks(shares, [f"{share:g}" for share in shares])
         axes.minorticks_off()
         axes.grid(alpha=0.3)

@@ -38,7 +38,7 @@ class Pretraining(Learner):
 
     Attributes:
         pretext: the task, with its network.
-        validation: batches of examples of held-out pictures, the same in every round.
+        validation: batches of examples of held-out images, the same in every round.
     """
 
     score: ClassVar[str] = "val_score"

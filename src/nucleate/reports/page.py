@@ -59,7 +59,7 @@ def report_page(runs: Sequence[RunResult]) -> str:
     blocks += [heading("By organ"), *(organs_section(run) for run in runs)]
     blocks += [classes_section(run) for run in runs]
     blocks += [heading("Cost"), _cost(runs)]
-    blocks += [heading("Every picture"), *(_pictures(run) for run in runs)]
+    blocks += [heading("Every image"), *(_pictures(run) for run in runs)]
     blocks += [heading("Recipes"), *(_recipe(run) for run in runs)]
     return page("Report: " + ", ".join(run.name for run in runs), blocks)
 
@@ -84,7 +84,7 @@ def _facts(run: RunResult) -> dict[str, Any]:
 
 def _about(run: RunResult) -> str:
     chosen = "" if run.part == "tested on" else (
-        " <span class='note'>Checkpoint or thresholds were chosen on the same pictures: these "
+        " <span class='note'>Checkpoint or thresholds were chosen on the same images: these "
         "scores are too high for comparison with others.</span>"
     )  # fmt: skip
     seen = {bare_name(n): how for n, how in run.report.seen.items() if how.startswith("trained")}
@@ -96,7 +96,7 @@ def _about(run: RunResult) -> str:
     return (
         f"<p><b>{text(run.name)}</b>: {text(run.recipe.about)}. {folds}{train.steps} steps of "
         f"{train.batch} crops of {train.crop_px}², seed {run.recipe.seed}; "
-        f"{len(run.pictures)} pictures that it was {text(run.part)}{never}.{chosen}</p>"
+        f"{len(run.pictures)} images that it was {text(run.part)}{never}.{chosen}</p>"
     )
 
 
@@ -106,12 +106,12 @@ def _results(runs: Sequence[RunResult]) -> str:
         means = run.report.means()
         body.append([run.name, len(run.pictures), *(_interval(means[m]) for m in MAIN_METRICS)])
     return quiet(
-        "Mean over pictures, and its 95 % bootstrap interval over patients or slides."
+        "Mean over images, and its 95 % bootstrap interval over patients or slides."
     ) + table(["run", "pictures", *map(plain_name, MAIN_METRICS)], body)
 
 
 def _compared(runs: Sequence[RunResult]) -> str:
-    """Return the paired comparison of all runs with the first, where the pictures are the same."""
+    """Return the paired comparison of all runs with the first, where the images are the same."""
     body = []
     for other in runs[1:]:
         for metric in ("aji", "pq", "dice"):
@@ -127,9 +127,9 @@ def _compared(runs: Sequence[RunResult]) -> str:
         return ""
     mixed = len({run.part for run in runs}) > 1
     said = quiet(
-        "Picture by picture; the interval is a bootstrap over patients or slides, p of a "
+        "Image by image; the interval is a bootstrap over patients or slides, p of a "
         "permutation test over the same."
-        + (" Some runs were chosen on these pictures, others tested on them." if mixed else "")
+        + (" Some runs were chosen on these images, others tested on them." if mixed else "")
     )
     return said + table(["difference", "metric", "mean", "95 % interval", "p", "pictures"], body)
 
@@ -194,7 +194,7 @@ def _pictures(run: RunResult) -> str:
         for p in run.pictures
     ]
     inner = table(["picture", "organ", *map(plain_name, METRICS)], rows)
-    return f"<details><summary>{text(run.name)}: {len(rows)} pictures</summary>{inner}</details>"
+    return f"<details><summary>{text(run.name)}: {len(rows)} images</summary>{inner}</details>"
 
 
 def _recipe(run: RunResult) -> str:

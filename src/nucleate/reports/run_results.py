@@ -1,4 +1,4 @@
-"""A run folder → everything that the report says about it; pictures are predicted anew."""
+"""A run folder → everything that the report states about it; images are predicted again."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from nucleate.models.families import build, flops_per_pixel, parameter_count
 from nucleate.training.run_folder import RunFolder
 from nucleate.types import Bool, Float32
 
-_WINDOW, _ENLARGED = 300, 2  # pixels of a picture that are shown, and how many times as large
+_WINDOW, _ENLARGED = 300, 2  # pixels of an image that are shown, and how many times as large
 
 
 @dataclass(frozen=True, slots=True)
 class PictureResult:
-    """One picture that the run was not trained on.
+    """One image that the run was not trained on.
 
     Attributes:
         score: against the truth.
@@ -58,8 +58,8 @@ class RunResult:
     Attributes:
         name: of the folder.
         recipe: what was asked.
-        part: what its pictures were to the run: "tested on", or "chosen on" (the checkpoint or
-            the thresholds were chosen on the same pictures, so that scores are too high).
+        part: what its images were to the run: "tested on", or "chosen on" (the checkpoint or
+            the thresholds were chosen on the same images, so that scores are too high).
         curves: name of a fold -> rows of metrics.csv.
         pictures: results.
         cost: what it takes: name -> (value, unit).
@@ -76,14 +76,14 @@ class RunResult:
 
     @property
     def report(self) -> Report:
-        """Scores of all pictures."""
+        """Scores of all images."""
         return Report([picture.score for picture in self.pictures])
 
 
 def gather(
     path: Path, base: Path, root: str | None, tell: Callable[[str], None] = lambda _: None
 ) -> RunResult:
-    """Read a finished run or cross-validation and predict its pictures anew.
+    """Read a finished run or cross-validation and predict its images again.
 
     Args:
         path: the folder.
@@ -96,7 +96,7 @@ def gather(
         ModelError: the run is not finished, or its model is damaged.
     """
     if not (path / "recipe.yaml").is_file():
-        raise InputError(f"{path}: holds no run. Name a folder of nucleate train or crossval.")
+        raise InputError(f"{path}: contains no run. Name a folder of nucleate train or crossval.")
     recipe = load_recipe(path / "recipe.yaml", [] if root is None else [f"data.root={root}"])
     folds = sorted((path / "splits").glob("*.json"))
     runs = {fold.stem: path / fold.stem for fold in folds} or {"": path}
@@ -110,7 +110,7 @@ def gather(
         parts.add(part)
         if len(parts) > 1:
             raise InputError(
-                f"{path}: some folds hold official test pictures and some do not, so that their "
+                f"{path}: some folds contain official test images and some do not, so that their "
                 "results do not belong together. Report the folds one by one."
             )
         model = load_model(run)
@@ -120,7 +120,7 @@ def gather(
             pixels += prediction.sample.image[..., 0].size
             found.append(_picture(prediction))
             clock = time.perf_counter()
-        tell(f"{run}: {len(names)} pictures predicted")
+        tell(f"{run}: {len(names)} images predicted")
     first = next(iter(runs.values()))
     curves = {name: RunFolder(run).numbers() for name, run in runs.items()}
     return RunResult(
@@ -141,7 +141,7 @@ def gather(
 
 
 def _shown(split: Split, entries: dict[str, Entry]) -> tuple[list[str], str]:
-    """Return the pictures to show, and what they were to the run; never official test pictures."""
+    """Return the images to show, and what they were to the run; never official test images."""
     tested = split.parts.get("test", ())
     if tested and not any(_entry(entries, name).test_only for name in tested):
         return sorted(tested), "tested on"
@@ -182,7 +182,7 @@ def _picture(found: Prediction) -> PictureResult:
 
 
 def _window(found: Prediction) -> bytes:
-    """Return the window of a picture where truth and prediction differ most, as JPEG."""
+    """Return the window of an image where truth and prediction differ most, as JPEG."""
     sample, labels = found.sample, found.labels
     truth = labels if sample.labels is None else sample.labels
     wrong = ((truth > 0) != (labels > 0)).astype(np.float32) + 0.1 * (truth > 0)

@@ -15,7 +15,7 @@ from nucleate.evaluation.metrics.nucleus_errors import TRUTH_FATES
 from nucleate.pages import SERIES, figure, heading, plot, plots, quiet, table, text
 from nucleate.reports.run_results import PictureResult, RunResult
 
-_SHOWN = 3  # best and worst pictures
+_SHOWN = 3  # best and worst images
 MAIN_METRICS = ("aji", "pq", "dq", "sq", "dice", "iou", "f1_detection", "count_error")
 _FATES = (*TRUTH_FATES, "spurious")
 _MEANING = {
@@ -60,7 +60,7 @@ def _bins(scores: Any, hits: Any, bins: int) -> list[tuple[float, float, int]]: 
 
 
 def fates_section(run: RunResult) -> dict[str, int]:
-    """Return how many true nuclei had which fate."""
+    """Return how many true nuclei had which outcome."""
     counts = [p.score.counts for p in run.pictures]
     return {fate: int(sum(c[fate] for c in counts)) for fate in _FATES}
 
@@ -77,14 +77,14 @@ def errors_section(runs: Sequence[RunResult]) -> str:
         for fate in _FATES
     )
     said = quiet(
-        "Below, of each picture the window where truth and prediction differ most. True nuclei in "
-        "the colour of their fate in the whole picture; thin grey: predictions."
+        "Below, of each image the window where truth and prediction differ most. True nuclei in "
+        "the colour of their outcome in the whole image; thin grey: predictions."
     )
     return table(["run", "true nuclei", *_FATES], body) + f'<p class="quiet">{key}</p>' + said
 
 
 def examples_section(run: RunResult) -> str:
-    """Return the best and worst pictures: the window where truth and prediction differ most."""
+    """Return the best and worst images: the window where truth and prediction differ most."""
     known = [p for p in run.pictures if not math.isnan(p.score.metrics["aji"])]
     ranked = sorted(known, key=lambda p: p.score.metrics["aji"])
     worst, best = ranked[:_SHOWN], ranked[_SHOWN:][-_SHOWN:][::-1]
@@ -131,9 +131,9 @@ def counting_section(run: RunResult) -> str:
     means = run.report.means()
     said = quiet(
         f"{run.name}: counting error {means['count_error']['mean']:.1%} of the true nuclei (mean "
-        f"over pictures); counted as 4-connected pieces, as Histology-NucleiSeg counts, "
+        f"over images); counted as 4-connected pieces, as Histology-NucleiSeg counts, "
         f"{means['component_count_error']['mean']:.1%}. Bias {apart.mean():+.1f} nuclei per "
-        f"picture, 95 % limits of agreement {low:+.1f} to {high:+.1f}."
+        f"image, 95 % limits of agreement {low:+.1f} to {high:+.1f}."
     )
     return said + plots(
         [
@@ -155,7 +155,7 @@ def pixels_section(runs: Sequence[RunResult]) -> str:
         body.append([run.name, *shares, *scores])
     head = ["run", "true positive", "false negative", "false positive", "true negative",
             "precision", "recall", "F1"]  # fmt: skip
-    return quiet("Shares of the pixels of all pictures together.") + table(head, body)
+    return quiet("Shares of the pixels of all images together.") + table(head, body)
 
 
 def all_scores(run: RunResult) -> tuple[Any, Any]:
@@ -213,7 +213,7 @@ def classes_section(run: RunResult) -> str:
          three_digits(m["f1_detection"])]
         for name, m in found.items()
     ]  # fmt: skip
-    head = ["class", "nuclei", "PQ, mean over pictures", "PQ, pooled", "detection F1"]
+    head = ["class", "nuclei", "PQ, mean over images", "PQ, pooled", "detection F1"]
     return heading(f"By class: {run.name}") + table(head, rows)
 
 

@@ -42,7 +42,7 @@ def to_stains(image: UInt8) -> Float32:
 
 
 def from_stains(stains: Float32) -> UInt8:
-    """Return the RGB picture of stain amounts: the inverse of `to_stains`, clipped to 0..255.
+    """Return the RGB image of stain amounts: the inverse of `to_stains`, clipped to 0..255.
 
     Example:
         >>> image = np.array([[[120, 60, 150]]], np.uint8)

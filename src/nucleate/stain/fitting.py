@@ -1,4 +1,4 @@
-"""Stain in a recipe: the reference is found among the training pictures, and nowhere else."""
+"""Stain in a recipe: the reference is found among the training images, and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def fit_stain(
     held_out: list[str],
     base: Path = Path(),
 ) -> Normaliser | None:
-    """Return the normaliser of a recipe, fitted on training pictures only.
+    """Return the normaliser of a recipe, fitted on training images only.
 
     Args:
         config: the recipe's stain.
-        training: name -> what reads the picture, of the training part; one is read at a time.
-        held_out: names of all pictures that are not trained on.
+        training: name -> what reads the image, of the training part; one is read at a time.
+        held_out: names of all images that are not trained on.
         base: folder that `config.fitted` is relative to.
 
     Returns:
         None when the recipe names no method.
 
     Raises:
-        ConfigError: a ready normaliser was fitted on a picture that is held out.
-        InputError: no training picture can be the reference.
+        ConfigError: a ready normaliser was fitted on an image that is held out.
+        InputError: no training image can be the reference.
     """
     if config.method == "none":
         return None
@@ -42,11 +42,11 @@ def fit_stain(
         if leaked:
             raise ConfigError(
                 f"stain.fitted: {config.fitted} was fitted on {leaked[0]!r}, which is held out. "
-                "Fit it on training pictures only, or leave stain.fitted away."
+                "Fit it on training images only, or omit stain.fitted."
             )
         if ready.method != config.method:
             raise ConfigError(
-                f"stain.method is {config.method}, but {config.fitted} holds {ready.method}. "
+                f"stain.method is {config.method}, but {config.fitted} contains {ready.method}. "
                 "Make them agree."
             )
         return ready
@@ -61,7 +61,7 @@ def fit_stain(
 
 
 def _file(name: str) -> str:
-    """Return the file name in a picture's name: `stain fit` knows no more of it.
+    """Return the file name in an image's name: `stain fit` has no more of it.
 
     Example:
         >>> _file("0:Train/train_6")

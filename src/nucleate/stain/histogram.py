@@ -52,7 +52,7 @@ def stain_statistics(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the distributions of a picture's channels."""
+    """Return whether numbers can be the distributions of an image's channels."""
     quantiles = np.array(target["quantiles"], float)
     return (
         quantiles.shape == (3, len(_LEVELS))
@@ -67,7 +67,7 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the picture that the colours are from.
+        source: from `stain_statistics`, of the image that the colours are from.
         target: from `stain_statistics`, of the reference, in the same space.
 
     Returns:

@@ -51,7 +51,7 @@ def with_amounts(stains: Float64, found: Float64) -> dict[str, Any] | None:
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the stains and amounts of a picture."""
+    """Return whether numbers can be the stains and amounts of an image."""
     stains, top = np.array(target["stains"], float), np.array(target["amounts"], float)
     lengths = np.linalg.norm(stains, axis=-1)
     return (
@@ -82,7 +82,7 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the picture that the colours are from.
+        source: from `stain_statistics`, of the image that the colours are from.
         target: from `stain_statistics`, of the reference.
 
     Returns:

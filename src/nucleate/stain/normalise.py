@@ -1,7 +1,7 @@
-"""Normaliser (what a reference looks like) → Transform (one picture's way there) → pixels.
+"""Normaliser (what a reference looks like) → Transform (one image's way there) → pixels.
 
-A normaliser is fitted once, on reference pictures of the training part. `adapt` looks at one
-picture or slide as a whole and returns the change of colours that all of its tiles share: nothing
+A normaliser is fitted once, on reference images of the training part. `adapt` looks at one
+image or slide as a whole and returns the change of colours that all of its tiles share: nothing
 is normalised per tile. That change is a function of the colour alone, so it is tabulated on a grid
 of 33³ colours and looked up with interpolation, whatever the method costs.
 """
@@ -25,7 +25,7 @@ from nucleate.stain.tissue import is_coloured, penned, sample_pixels, stainednes
 from nucleate.types import Float32, Float64, UInt8
 
 _GRID = 33
-_MIN_PIXELS = 256  # of tissue, in the sample: fewer say nothing about a picture's stains
+_MIN_PIXELS = 256  # of tissue, in the sample: fewer say nothing about an image's stains
 _MIN_SHARE = 0.01
 
 
@@ -36,7 +36,7 @@ class Method:
     measure: Callable[[UInt8], dict[str, Any] | None]
     convert: Callable[[Float32, dict[str, Any], dict[str, Any]], Float64]
     keys: tuple[str, ...]
-    """What `measure` gives; a file must hold the same."""
+    """What `measure` gives; a file must contain the same."""
     plausible: Callable[[dict[str, Any]], bool]
     """Whether such numbers can have been measured."""
     fails: str
@@ -77,12 +77,12 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The change of colours of one picture.
+    """The change of colours of one image.
 
     Attributes:
         table: float32 (33, 33, 33, 3), the new colour of a grid of colours, indexed by red, green,
             blue; None leaves every pixel as it is.
-        note: why the picture is left as it is; empty when it is changed.
+        note: why the image is left as it is; empty when it is changed.
     """
 
     table: Float32 | None
@@ -110,11 +110,11 @@ class Normaliser:
 
     Attributes:
         method: key of `METHODS`.
-        target: what the method measured on the reference pictures.
-        blend: 0 leaves a picture as it is, 1 takes the reference's colours.
+        target: what the method measured on the reference images.
+        blend: 0 leaves an image as it is, 1 takes the reference's colours.
         as_published: take glass for tissue, in the estimate and in the change, as the published
             methods do; else glass keeps its colour and does not count.
-        fitted_on: names of the reference pictures.
+        fitted_on: names of the reference images.
 
     Raises:
         ConfigError: no such method, or a blend out of range.
@@ -129,16 +129,16 @@ class Normaliser:
     def __post_init__(self) -> None:
         pick(METHODS, self.method, "stain normaliser")
         if isinstance(self.blend, bool) or not 0 <= self.blend <= 1:
-            raise ConfigError(f"blend = {self.blend}: must lie between 0 and 1. Change it.")
+            raise ConfigError(f"blend = {self.blend}: must are between 0 and 1. Change it.")
 
     def adapt(self, pixels: UInt8) -> Transform:
-        """Return the change of colours for the picture or slide that pixels were taken from.
+        """Return the change of colours for the image or slide that pixels were taken from.
 
-        Too little tissue, a grey picture, or one without two stains is left as it is, and the
-        note says so: a normaliser that guesses does more harm than none.
+        Too little tissue, a grey image, or one without two stains is left as it is, and the
+        note reports it: a normaliser that guesses does more harm than none.
 
         Args:
-            pixels: uint8 (..., 3), RGB: the whole picture, or a sample of a slide.
+            pixels: uint8 (..., 3), RGB: the whole image, or a sample of a slide.
         """
         sampled = sample_pixels(pixels) if pixels.ndim == 3 else pixels.reshape(-1, 3)
         tissue = sampled[tissue_mask(sampled)]
@@ -147,7 +147,7 @@ class Normaliser:
                 None, f"left as it is: {len(tissue)} of {len(sampled)} sampled pixels are tissue"
             )
         if not is_coloured(tissue):
-            return Transform(None, "left as it is: the picture is grey")
+            return Transform(None, "left as it is: the image is grey")
         source = _measure(self.method, sampled if self.as_published else tissue, self.target)
         if source is None:
             return Transform(None, f"left as it is: {METHODS[self.method].fails}")
@@ -158,7 +158,7 @@ class Normaliser:
         return Transform(table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as a model's card holds them."""
+        """Return plain values, as a model's card contains them."""
         return asdict(self)
 
     @classmethod
@@ -182,7 +182,7 @@ class Normaliser:
             )
             method = METHODS[made.method]
             if tuple(sorted(made.target)) != method.keys:
-                raise ValueError(f"the target of {made.method} must hold {method.keys}")
+                raise ValueError(f"the target of {made.method} must contain {method.keys}")
             if made.target.get("space", "rgb") not in SPACES:
                 raise ValueError(f"there is no colour space {made.target['space']!r}")
             if not method.plausible(made.target):
@@ -214,7 +214,7 @@ def fit(
 
     Raises:
         ConfigError: no such method or space.
-        InputError: the pictures hold too little tissue, or no two stains.
+        InputError: the images contain too little tissue, or no two stains.
     """
     pick(METHODS, method, "stain normaliser")
     pick(SPACES, space, "colour space")
@@ -222,7 +222,7 @@ def fit(
         raise ConfigError(f"space = {space}: only the method histogram has a choice of spaces.")
     sampled = np.concatenate([np.zeros((0, 3), np.uint8), *map(sample_pixels, images.values())])
     tissue = sampled[tissue_mask(sampled)]
-    target, why = None, "holds too little stained tissue"
+    target, why = None, "contains too little stained tissue"
     if len(tissue) >= _MIN_PIXELS and not is_coloured(tissue):
         why = "is grey"
     elif len(tissue) >= _MIN_PIXELS:
@@ -230,7 +230,7 @@ def fit(
         why = f"is of no use: {METHODS[method].fails}"
     if target is None:
         raise InputError(
-            f"{', '.join(images) or 'no picture'}: the reference {why}. Choose another by: "
+            f"{', '.join(images) or 'no image'}: the reference {why}. Choose another by: "
             "nucleate stain select"
         )
     return Normaliser(method, target, blend, as_published, tuple(images))

@@ -1,4 +1,4 @@
-"""Contact sheets: the ranking of references, and what each method makes of a picture."""
+"""Contact sheets: the ranking of references, and what each method makes of an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_ranking(path: Path, ranking: list[Candidate]) -> None:
-    """Write one row per picture: rank, what was measured, and why it was rejected."""
+    """Write one row per image: rank, what was measured, and why it was rejected."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -35,7 +35,7 @@ def write_ranking(path: Path, ranking: list[Candidate]) -> None:
 
 
 def ranking_sheet(pictures: list[tuple[Candidate, UInt8]]) -> UInt8:
-    """Return a sheet of pictures with their rank or the reason of their rejection."""
+    """Return a sheet of images with their rank or the reason of their rejection."""
     cells = []
     for rank, (c, image) in enumerate(pictures, 1):
         if c.rejected:
@@ -51,7 +51,7 @@ def ranking_sheet(pictures: list[tuple[Candidate, UInt8]]) -> UInt8:
 def preview_sheet(
     images: dict[str, UInt8], reference_name: str, reference: UInt8
 ) -> tuple[UInt8, list[str]]:
-    """Return a row per picture: as it is, then by each method; and what was left as it is."""
+    """Return a row per image: as it is, then by each method; and what was left as it is."""
     normalisers = {name: fit({reference_name: reference}, name) for name in METHODS}
     grey = (60, 60, 60)
     cells = [_cell(reference, reference_name, "the reference", (0, 120, 40))]
@@ -83,7 +83,7 @@ def grid(cells: list[UInt8], columns: int) -> UInt8:
 
 
 def _cell(image: UInt8, first: str, second: str, colour: tuple[int, int, int]) -> UInt8:
-    """Return a picture, fitted into a square, with two lines of text below."""
+    """Return an image, fitted into a square, with two lines of text below."""
     cell = np.full((_EDGE + _TEXT, _EDGE, 3), 255, np.uint8)
     scale = _EDGE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

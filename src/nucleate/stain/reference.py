@@ -1,4 +1,4 @@
-"""Which picture is the reference: tissue, focus and clipping are demanded, the medoid is taken."""
+"""Which image is the reference: tissue, focus and clipping are demanded, the medoid is taken."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nucleate.types import Float64, UInt8
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a reference picture must fulfil.
+    """What a reference image must fulfil.
 
     Attributes:
         min_tissue: smallest share of tissue.
         max_clipped: largest share of tissue pixels with a channel at 0 or 255.
-        drop_focus: share of the pictures, the least sharp ones, that are left out.
+        drop_focus: share of the images, the least sharp ones, that are left out.
     """
 
     min_tissue: float = 0.5
@@ -31,10 +31,10 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One picture on its way to be the reference.
+    """One image on its way to be the reference.
 
     Attributes:
-        name: of the picture.
+        name: of the image.
         tissue: share of its pixels.
         focus: variance of the Laplacian of the brightness on tissue; more is sharper.
         clipped: share of the tissue pixels with a channel at 0 or 255.
@@ -56,7 +56,7 @@ class Candidate:
 
 
 def examine(name: str, image: UInt8) -> Candidate:
-    """Return what the choice needs to know about one picture."""
+    """Return what the choice needs to know about one image."""
     pixels = sample_pixels(image)
     tissue = pixels[tissue_mask(pixels)]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -76,9 +76,9 @@ def examine(name: str, image: UInt8) -> Candidate:
 def select(
     candidates: Iterable[Candidate], count: int = 1, criteria: Criteria | None = None
 ) -> list[Candidate]:
-    """Rank pictures as stain references, the chosen ones first.
+    """Rank images as stain references, the chosen ones first.
 
-    The distance of two pictures is the mean over the channels of the 1-Wasserstein distance of
+    The distance of two images is the mean over the channels of the 1-Wasserstein distance of
     their tissue's levels. The first reference is the medoid: smallest mean distance to all other
     candidates. Each further one lowers the mean distance to the nearest reference most.
 
@@ -88,11 +88,11 @@ def select(
         criteria: what to demand.
 
     Returns:
-        All pictures: references, other candidates by distance, then the rejected with the reason.
+        All images: references, other candidates by distance, then the rejected with the reason.
 
     Raises:
         ConfigError: `count` is not positive.
-        InputError: fewer pictures fulfil the criteria than are wanted.
+        InputError: fewer images fulfil the criteria than are wanted.
     """
     demands = criteria or Criteria()
     if count < 1:
@@ -103,8 +103,8 @@ def select(
     if len(good) < count:
         reasons = "; ".join(f"{c.name}: {c.rejected}" for c in judged if c.rejected)[:300]
         raise InputError(
-            f"{len(good)} of {len(judged)} pictures can be a stain reference, {count} are wanted "
-            f"({reasons or 'there are no more'}). Add pictures, or loosen the criteria."
+            f"{len(good)} of {len(judged)} images can be a stain reference, {count} are wanted "
+            f"({reasons or 'there are no more'}). Add images, or loosen the criteria."
         )
     table = distances(good)
     mean = table.sum(axis=1) / max(1, len(good) - 1)
@@ -131,7 +131,7 @@ def distances(candidates: list[Candidate]) -> NDArray[np.float64]:
 
 
 def _judge(candidates: list[Candidate], demands: Criteria) -> list[Candidate]:
-    """Write the reason into every picture that does not fulfil the criteria."""
+    """Write the reason into every image that does not fulfil the criteria."""
     sharp = [c.focus for c in candidates if c.tissue >= demands.min_tissue]
     least = np.quantile(sharp, demands.drop_focus) if sharp and demands.drop_focus > 0 else 0.0
     judged = []

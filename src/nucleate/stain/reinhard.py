@@ -29,7 +29,7 @@ def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the mean and standard deviation of a picture."""
+    """Return whether numbers can be the mean and standard deviation of an image."""
     mean, sd = np.array(target["mean"], float), np.array(target["sd"], float)
     return (
         mean.shape == (3,)
@@ -43,7 +43,7 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the picture that the colours are from.
+        source: from `stain_statistics`, of the image that the colours are from.
         target: from `stain_statistics`, of the reference.
 
     Returns:

@@ -97,7 +97,7 @@ def sample_pixels(image: UInt8) -> UInt8:
 
 
 def is_coloured(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether pixels (n, 3) have colours at all: a grey picture holds no stains.
+    """Return whether pixels (n, 3) have colours at all: a grey image contains no stains.
 
     Example:
         >>> is_coloured(np.array([[90, 90, 90], [200, 201, 200]], np.uint8))

@@ -10,7 +10,7 @@ from nucleate.stain import macenko
 from nucleate.types import Float32, Float64, UInt8
 
 _SPARSITY = 0.1  # weight of the amounts' sum while the stains are found, as published
-_SHRINKAGE = 0.01  # the same while amounts are measured: small, or every picture becomes paler
+_SHRINKAGE = 0.01  # the same while amounts are measured: small, or every image becomes paler
 _PIXELS = 20_000
 _ROUNDS = 200
 
@@ -73,7 +73,7 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the picture that the colours are from.
+        source: from `stain_statistics`, of the image that the colours are from.
         target: from `stain_statistics`, of the reference.
 
     Returns:

@@ -33,7 +33,7 @@ class Crop(NamedTuple):
 
 
 class CropDataset(Dataset[Crop]):
-    """Crops of the training pictures: anywhere, or on a grid that is passed through in turn."""
+    """Crops of the training images: anywhere, or on a grid that is passed through in turn."""
 
     def __init__(self, samples: list[Sample], recipe: Recipe) -> None:
         self.samples, self.recipe = samples, recipe
@@ -93,7 +93,7 @@ def edge_px(recipe: Recipe) -> float:
 
 
 def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]:
-    """Return the centres (x, y) of the squares of a grid over a picture, the last ones cut.
+    """Return the centres (x, y) of the squares of a grid over an image, the last ones cut.
 
     Example:
         >>> grid_centres((4, 6), 4)
@@ -106,7 +106,7 @@ def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]
 
 
 def middle_crop(sample: Sample, recipe: Recipe) -> Crop:
-    """Return the middle of a picture as a batch of one, not augmented: for the validation loss."""
+    """Return the middle of an image as a batch of one, not augmented: for the validation loss."""
     edge = recipe.train.crop_px
     height, width = sample.image.shape[:2]
     top, left = max(0, (height - edge) // 2), max(0, (width - edge) // 2)

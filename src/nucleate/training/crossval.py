@@ -1,10 +1,10 @@
-"""Recipe → k folds → k models, and a prediction for every picture by the one that never saw it.
+"""Recipe → k folds → k models, and a prediction for every image by the one that never saw it.
 
 NAME-cv/
 recipe.yaml            what was asked
 splits/fold-1.json …   who is trained on, chosen on and tested on
 fold-1/ …              run folders, each resumable
-predictions/           label image of every picture, out of its fold
+predictions/           label image of every image, out of its fold
 out-of-fold/           metrics.json, per_picture.csv
 out-of-fold-tta/   the same with test-time augmentation, where asked for
 crossval.json          per fold, and mean ± SD over folds
@@ -47,7 +47,8 @@ class CrossvalOptions:
     """How to go about it.
 
     Attributes:
-        resume: go on with what the folder holds: finished folds stay, a half-trained one goes on.
+        resume: go on with what the folder contains: finished folds stay, a half-trained one goes
+            on.
         jobs: folds at a time, each in its own process; on GPUs they are dealt out in turn.
         tta: also predict with test-time augmentation, reported apart.
         command: that repeats it, for the summary.
@@ -66,10 +67,10 @@ def cross_validate(
     options: CrossvalOptions,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train one model per fold and score each on the pictures that it never saw.
+    """Train one model per fold and score each on the images that it never saw.
 
     Args:
-        recipe: what to train; its `crossval` says how to split.
+        recipe: what to train; its `crossval` states how to split.
         base: folder that the recipe's relative paths start from.
         out: where everything goes.
         options: resuming, parallel folds, test-time augmentation.
@@ -80,8 +81,8 @@ def cross_validate(
 
     Raises:
         ConfigError: the recipe contradicts itself, or its scheme does not suit the data.
-        InputError: the data cannot be read, or official test pictures are among them.
-        TrainingError: the folder is taken or holds something else; a fold failed.
+        InputError: the data cannot be read, or official test images are among them.
+        TrainingError: the folder is taken or contains something else; a fold failed.
     """
     if recipe.data.split is not None or recipe.data.scheme is not None:
         recipe = recipe.model_copy(
@@ -119,7 +120,7 @@ def cross_validate(
 
 
 def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str, Split]]:
-    """Return the pictures of a recipe, and one split per fold.
+    """Return the images of a recipe, and one split per fold.
 
     Only sets with `validate_on` are split; the others are trained on in every fold, except
     patients of theirs that are held out by it.
@@ -128,7 +129,7 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     wanted = recipe.crossval
     if wanted.folds is not None and wanted.scheme != "kfold":
         raise ConfigError(
-            f"crossval.folds: {wanted.scheme} has a number of folds of its own. Leave it away."
+            f"crossval.folds: {wanted.scheme} has a fixed number of folds. Remove it."
         )
     options = SchemeOptions(wanted.folds or 5, wanted.validation, wanted.seed)
     found = split_by(wanted.scheme, split_up, options)
@@ -150,7 +151,7 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """Return an earlier summary, nothing where it is damaged: it is written anew."""
+    """Return an earlier summary, nothing where it is damaged: it is written again."""
     try:
         return dict(json.loads(read_text(path)))
     except (ValueError, TypeError):
@@ -162,9 +163,9 @@ def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) ->
     file = out / "recipe.yaml"
     if resume != file.exists():
         raise TrainingError(
-            f"{out}: holds a cross-validation already. Go on with --resume, or choose another -o."
+            f"{out}: has a cross-validation already. Add --resume, or choose another -o."
             if file.exists()
-            else f"{out}: holds no cross-validation to resume. Leave --resume away."
+            else f"{out}: contains no cross-validation to resume. Omit --resume."
         )
     if not resume:
         if out.exists() and any(out.iterdir()):
@@ -173,15 +174,15 @@ def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) ->
     changed = differences(load_recipe(file), recipe)
     if changed:
         raise TrainingError(
-            f"{out}: was begun with another recipe ({', '.join(changed)}). Resume it with the same "
-            "one, or choose another -o."
+            f"{out}: was started with another recipe ({', '.join(changed)}). Resume it with "
+            "the same one, or choose another -o."
         )
     for name, split in splits.items():
         if not (out / "splits" / f"{name}.json").exists():  # new, or killed at the very start
             write_split(out / "splits" / f"{name}.json", split)
         if read_split(out / "splits" / f"{name}.json").digest != split.digest:
             raise TrainingError(
-                f"{out}: the data have changed since it was begun: {name} is another. Restore the "
+                f"{out}: the data have changed since then: {name} differs. Restore the "
                 "data, or choose another -o."
             )
 
@@ -201,7 +202,7 @@ def _predict(
     files: dict[str, str],
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Score every fold's model on its test pictures; write predictions and results.
+    """Score every fold's model on its test images; write predictions and results.
 
     Without names for the files of the predictions, test-time augmentation is what is scored.
     """

@@ -48,11 +48,11 @@ def finish(
 
     Args:
         recipe: of the run.
-        data: where the pictures came from.
-        training: the pictures that were trained on.
-        validation: the pictures that thresholds are tuned on, if the recipe says so.
+        data: where the images came from.
+        training: the images that were trained on.
+        validation: the images that thresholds are tuned on, if the recipe reports it.
         run: its checkpoints are read, its model folder is written.
-        stain: what pictures pass first; travels with the model.
+        stain: what images pass first; travels with the model.
         prints: fingerprints of the images trained and chosen on, before the stain is changed.
 
     Returns:
@@ -65,7 +65,7 @@ def finish(
     if kept is None:
         raise TrainingError(
             f"{run.path}: there is no {recipe.train.keep} checkpoint (validation without nuclei?). "
-            "Train first, with nuclei in the pictures held out."
+            "Train first, with nuclei in the images held out."
         )
     task = Task(recipe, validation)
     task.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
@@ -102,7 +102,7 @@ def finish(
 
 
 def _look_back(model: Model, data: Collection, run: RunFolder) -> None:
-    """Write what the finished model finds in the validation pictures: labels, overlays, scores."""
+    """Write what the finished model finds in the validation images: labels, overlays, scores."""
     out = run.path / "validation"
 
     def keep(found: Prediction) -> None:
@@ -168,7 +168,7 @@ def _scores(
     thresholds: dict[str, float],
     run: RunFolder,
 ) -> dict[str, Any]:
-    """Return how the model does on the validation pictures, and which checkpoint it is."""
+    """Return how the model does on the validation images, and which checkpoint it is."""
     decode = DECODERS[recipe.decode.decoder].decode
     tables = [
         overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore)

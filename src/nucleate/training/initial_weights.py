@@ -51,7 +51,7 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
         if leaked is not None:
             raise ConfigError(
                 f"{key}: {card.name} was trained or chosen on {leaked}, which is held out here: "
-                "the result would say nothing. Take another model, or hold others out."
+                "the result would say nothing. Take another model, or contain others out."
             )
 
 
@@ -98,7 +98,7 @@ def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
     """Fill in the weights that the recipe starts from.
 
     Returns:
-        A sentence that says which, and what those and the teachers were trained on, for the card.
+        A sentence that states which, and what those and the teachers were trained on, for the card.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
@@ -126,7 +126,7 @@ def imagenet_start(network: Network, imagenet: str) -> str:
     """Fill in published weights as far as the recipe's `init.imagenet` asks for them.
 
     Returns:
-        A sentence that says which.
+        A sentence that states which.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
@@ -179,7 +179,7 @@ def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) 
     state = network.state_dict()
     missing = network.encoder_state().keys() - weights.keys()
     strange = {n for n, a in weights.items() if n not in state or state[n].shape != a.shape}
-    for names, what in ((missing, "lacks"), (strange, "holds what does not fit the network:")):
+    for names, what in ((missing, "lacks"), (strange, "contains what does not fit the network:")):
         if names:
             raise ModelError(
                 f"init.from: {card.name} {what} {min(names)} (and {len(names) - 1} more arrays). "
@@ -188,7 +188,7 @@ def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) 
 
 
 def _counted(names: Iterable[str]) -> str:
-    """Return how many arrays lie in which part of a network.
+    """Return how many arrays are in which part of a network.
 
     Example:
         >>> _counted(["encoder.0.weight", "encoder.0.bias", "leave.weight"])
@@ -204,7 +204,7 @@ def _through(card: ModelCard | EncoderCard) -> list[Any]:
 
 
 def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str | None:
-    """Return the name of a picture that was trained on under whatever name, or None.
+    """Return the name of an image that was trained on under whatever name, or None.
 
     Copies are known by the fingerprints in the card, after re-encoding or resizing too; crops of
     what was trained on are not.
@@ -216,7 +216,7 @@ def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str
 def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
     """Return a patient or data set that a model has seen though it is held out here, or None.
 
-    Pictures that both were chosen on may be the same: going on with the same split is no leak.
+    Images that both were chosen on may be the same: going on with the same split is no leak.
     """
     held = {
         part: {data.split.groups[name] for name in data.split.parts.get(part, ())}

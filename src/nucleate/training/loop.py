@@ -33,7 +33,7 @@ class Learner(pl.LightningModule, ABC):
     """What `fit` trains.
 
     Attributes:
-        score: name of the value of a round that says which checkpoint is the best; higher is
+        score: name of the value of a round that states which checkpoint is the best; higher is
             better.
         told: values of a round that the log tells, and names for them.
         sums: sums over the steps of the current round.
@@ -212,7 +212,7 @@ def fit(
     Args:
         learner: is given batches of `examples`, and the numbers of `validation` one by one.
         examples: of training, by number; there is one for every number.
-        validation: what the learner holds.
+        validation: what the learner contains.
         recipe: for TensorBoard.
         run: takes rows and checkpoints.
         device: cuda or cpu.
@@ -264,7 +264,7 @@ def fit(
                 raise
             raise TrainingError(
                 f"There is not enough memory on {device} for {config.batch} examples at a time. "
-                "Lower train.batch, or show less of a picture at once (train.crop_px); --resume "
+                "Lower train.batch, or show less of an image at once (train.crop_px); --resume "
                 "goes on from the last checkpoint."
             ) from error
     if trainer.interrupted or trainer.global_step < config.steps:

@@ -1,4 +1,4 @@
-"""Several trainings at a time, each in a process of its own, dealt out over the GPUs."""
+"""Several trainings at a time, each in a separate process, dealt out over the GPUs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run_apart(
     tell: Callable[[str], None],
     done: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run recipes, `jobs` at a time; what was begun goes on.
+    """Run recipes, `jobs` at a time; what was started goes on.
 
     Args:
         tasks: name -> command (train or pretrain) and recipe; the run folder is `out / name`, with
@@ -64,7 +64,7 @@ def run_apart(
     if failed:
         raise TrainingError(
             f"{', '.join(sorted(failed))}: training failed; the reason is at the end of "
-            f"{out / (min(failed) + '.err')}. Mend it, and go on with --resume."
+            f"{out / (min(failed) + '.err')}. Fix it, and go on with --resume."
         )
 
 

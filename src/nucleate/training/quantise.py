@@ -1,7 +1,7 @@
-"""A finished run's network in 8-bit integers: kept beside the other if held-out pictures allow it.
+"""A finished run's network in 8-bit integers: kept beside the other if held-out images allow it.
 
 Weights and activations become int8 after training. Ranges are those on crops that the run was
-trained on, without the rarest values, which would coarsen all others; held-out pictures only judge.
+trained on, without the rarest values, which would coarsen all others; held-out images only judge.
 The first convolution stays in float: without it a network falls apart, and it costs little. What
 the correction of the layers leaves is taken off at the end: the mean of each map over those crops
 is that of the float network.
@@ -50,11 +50,11 @@ _TIMED_PX = 1024
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a precision does on the held-out pictures.
+    """What a precision does on the held-out images.
 
     Attributes:
         precision: f32, bf16 or int8.
-        aji: mean over pictures.
+        aji: mean over images.
         pq: likewise.
         seconds: of the network alone on 1024 × 1024 pixels with one thread.
     """
@@ -71,7 +71,7 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
     Args:
         path: folder of the run.
         changes: of its recipe, as `data.root=…` where the data have moved.
-        most: what AJI may be lost on the held-out pictures, 0..1; 0.003 are 0.3 points.
+        most: what AJI may be lost on the held-out images, 0..1; 0.003 are 0.3 points.
 
     Returns:
         What f32, bf16 and int8 do, and whether int8 was kept.
@@ -82,7 +82,7 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
     """
     run = RunFolder(path)
     if not run.is_finished():
-        raise TrainingError(f"{path}: holds no finished run. Train it first, or check the path.")
+        raise TrainingError(f"{path}: contains no finished run. Train it first, or check the path.")
     card = read_card(run.model)
     if detects(card.heads):
         raise ConfigError(f"{path}: a detector cannot be quantised. Use bf16 instead.")

@@ -36,27 +36,27 @@ class RunFolder:
         """Write what was asked and where it runs, or check that a resumed run is the same.
 
         Raises:
-            TrainingError: the folder holds a run and `resume` is off, or another run, or none to
+            TrainingError: the folder contains a run and `resume` is off, or another run, or none to
                 resume.
         """
         file = self.path / "recipe.yaml"
         if not file.exists() and resume:
-            raise TrainingError(f"{self.path}: holds no run to resume. Leave --resume away.")
+            raise TrainingError(f"{self.path}: contains no run to resume. Omit --resume.")
         if file.exists():
             if not resume:
                 raise TrainingError(
-                    f"{self.path}: holds a run already. Go on with --resume, or choose another -o."
+                    f"{self.path}: contains a run already. Add --resume, or choose another -o."
                 )
             changed = differences(load_tree(type(recipe), file), recipe)
             if changed:
                 raise TrainingError(
-                    f"{self.path}: the run was begun with another recipe ({', '.join(changed)}). "
+                    f"{self.path}: the run was started with another recipe ({', '.join(changed)}). "
                     "Resume it with the same recipe, or choose another -o."
                 )
             self._begin_files(split)
             if read_split(self.path / "split.json").digest != split.digest:
                 raise TrainingError(
-                    f"{self.path}: the data have changed since the run was begun: their split is "
+                    f"{self.path}: the data have changed since the run was started: their split is "
                     "another. Restore the data, or choose another -o."
                 )
             return
@@ -127,7 +127,7 @@ class RunFolder:
         if not path.exists() or sha256(path) != entry["sha256"]:
             raise TrainingError(
                 f"{path}: the checkpoint is damaged (its SHA-256 does not fit the manifest). "
-                "Restore the file, or begin the run anew in another folder."
+                "Restore the file, or start the run again in another folder."
             )
         return path
 
@@ -191,7 +191,7 @@ class RunFolder:
             content = json.loads(read_text(path))
             return str(content["said"]), list(content["trained_on"])
         except (ValueError, TypeError, KeyError) as error:
-            raise TrainingError(f"{path}: damaged ({error}). Begin the run anew.") from error
+            raise TrainingError(f"{path}: damaged ({error}). Start the run again.") from error
 
     def numbers(self) -> list[dict[str, float]]:
         """Return the rows of metrics.csv as numbers; empty fields are left out.
@@ -241,7 +241,7 @@ class RunFolder:
             return {k: {**entry, "step": int(entry["step"])} for k, entry in manifest.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TrainingError(
-                f"{path}: damaged ({error}). Restore the file, or begin the run anew elsewhere."
+                f"{path}: damaged ({error}). Restore the file, or start the run again elsewhere."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""The network, its losses, its optimiser, and its validation on whole pictures."""
+"""The network, its losses, its optimiser, and its validation on whole images."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from nucleate.training.loop import Learner
 from nucleate.training.teacher import Teachers
 from nucleate.types import Sample
 
-_SHOWN, _SHOWN_PX = 2, 512  # validation pictures in TensorBoard, and how much of each
+_SHOWN, _SHOWN_PX = 2, 512  # validation images in TensorBoard, and how much of each
 
 
 class Task(Learner):
     """What Lightning trains: one recipe.
 
     Attributes:
-        scores: of the validation pictures of the current round.
+        scores: of the validation images of the current round.
     """
 
     score: ClassVar[str] = "val_aji"
@@ -68,7 +68,7 @@ class Task(Learner):
         return loss
 
     def validation_step(self, index: Tensor, batch_idx: int) -> None:
-        """Segment one whole picture with the engine that users run, and score it."""
+        """Segment one whole image with the engine that users run, and score it."""
         sample = self.validation[int(index)]
         if sample.labels is None:
             raise TrainingError(f"{sample.name}: has no labels. Leave it out.")
@@ -102,7 +102,7 @@ class Task(Learner):
             )
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation pictures."""
+        """Log the means over the validation images."""
         if not self.trainer.sanity_checking:
             self.log_dict(self.means())
 
@@ -113,7 +113,7 @@ class Task(Learner):
         return row
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each validation score; pictures without nuclei are left out."""
+        """Return the mean of each validation score; images without nuclei are left out."""
         names = self.scores[0] if self.scores else {}
         return {name: float(np.nanmean([s[name] for s in self.scores])) for name in names}
 

@@ -1,6 +1,6 @@
-"""Distillation: the target of a crop lies between the truth and what finished networks say of it.
+"""Distillation: the target of a crop is between the truth and what finished networks say of it.
 
-A large network, or several, say of a blurred edge how sure one can be; the truth says 0 or 1. The
+A large network, or several, say of a blurred edge how sure one can be; the truth states 0 or 1. The
 teachers see the very crop that the pupil sees, after augmentation.
 
 References:

@@ -51,7 +51,7 @@ def train_recipe(
 
     Raises:
         ConfigError: the recipe contradicts itself.
-        InputError: the data cannot be read, or hold official test pictures.
+        InputError: the data cannot be read, or contain official test images.
         TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
     """
     if isinstance(recipe, str | Path):
@@ -64,7 +64,7 @@ def train_recipe(
     validation = data.read("validation", recipe.data.mpp)
     _check_classes(recipe, training + validation)
     if not any(s.labels is not None and s.labels.any() for s in validation):
-        raise InputError("The pictures held out for validation hold no nuclei. Split differently.")
+        raise InputError("The images held out for validation contain no nuclei. Split differently.")
     device = choose_device(recipe.train)
     check_start(recipe, data, validation)
     _try_network(recipe)
@@ -83,7 +83,7 @@ def train_recipe(
         if run.checkpoint("last") is None:
             run.write_start(*start(task.network, recipe))
         run.say(
-            f"{recipe.name}: {len(training)} pictures to train on, {len(validation)} held out; "
+            f"{recipe.name}: {len(training)} images to train on, {len(validation)} held out; "
             f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} "
             f"steps of {recipe.train.batch} crops on {device}, {recipe.train.precision}"
         )
@@ -106,11 +106,11 @@ def check_recipe(recipe: Recipe) -> None:
             pick(known, loss, "loss")
         if "lovasz" in head.loss and head.edge_px > 0:
             raise ConfigError(
-                f"heads.{name}: lovasz knows no soft edges. Set edge_px to 0, or take dice."
+                f"heads.{name}: lovasz has no soft edges. Set edge_px to 0, or take dice."
             )
         if "lovasz" in head.loss and head.background != 1:
             raise ConfigError(
-                f"heads.{name}: lovasz knows no weight of the background. Set background to 1."
+                f"heads.{name}: lovasz has no weight of the background. Set background to 1."
             )
         if head.edge_px > 0 and name != "foreground":
             raise ConfigError(f"heads.{name}: edge_px is of foreground alone. Set it to 0.")
@@ -129,7 +129,7 @@ def check_recipe(recipe: Recipe) -> None:
     at_random = init.from_model is None and init.imagenet in ("never", "if-reachable")
     if recipe.model.arguments.get("norm") == "frozen" and at_random:
         raise ConfigError(
-            "model.arguments: frozen norms hold the statistics of published weights. Set "
+            "model.arguments: frozen norms contain the statistics of published weights. Set "
             "init.imagenet=required, name a model by init.from, or take the norm batch or group."
         )
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)

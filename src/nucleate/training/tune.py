@@ -1,4 +1,4 @@
-"""Thresholds are searched on validation pictures and travel with the model."""
+"""Thresholds are searched on validation images and travel with the model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Truth = tuple[Int32, Bool | None]  # labels and ignored pixels
 def tune_thresholds(
     maps: list[Maps], truths: list[Truth], decoder: str, start: dict[str, float]
 ) -> tuple[dict[str, float], float]:
-    """Return the thresholds of highest mean AJI over pictures, and that AJI.
+    """Return the thresholds of highest mean AJI over images, and that AJI.
 
     One threshold after the other is set to its best value of the decoder's grid, until a whole
     round changes nothing: a coordinate search, which needs dozens of trials where all
     combinations need hundreds.
 
     Args:
-        maps: per picture the network's maps.
-        truths: per picture its labels and ignored pixels, on the grid of the maps.
+        maps: per image the network's maps.
+        truths: per image its labels and ignored pixels, on the grid of the maps.
         decoder: key of `DECODERS`.
         start: complete thresholds to begin with.
     """
@@ -47,7 +47,7 @@ def tune_thresholds(
 def mean_aji(
     maps: list[Maps], truths: list[Truth], decoder: str, thresholds: dict[str, float]
 ) -> float:
-    """Return the mean AJI over pictures of decoding `maps` with `thresholds`."""
+    """Return the mean AJI over images of decoding `maps` with `thresholds`."""
     decode = pick(DECODERS, decoder, "decoder").decode
     scores = [
         aji(overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore))

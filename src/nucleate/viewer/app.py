@@ -1,4 +1,4 @@
-"""The page and what it asks for: pieces of pictures, nuclei of regions, counts, files."""
+"""The page and what it asks for: pieces of images, nuclei of regions, counts, files."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Asked = Annotated[dict[str, Any], Body()]
 
 
 def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
-    """Return the application; it trusts whoever asks: see `guard`.
+    """Return the application; it trusts anyone who asks: see `guard`.
 
     Args:
         shown: what there is to see from the start.
-        queue: takes pictures on; None where nothing may be sent.
+        queue: takes images on; None where nothing may be sent.
     """
     app = FastAPI(title="nucleate", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -49,19 +49,19 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
         return JSONResponse({"error": words}, status_code=500)
 
     def item(name: str) -> Content:
-        """Return what `3` or, of a dropped picture, `q3` is the name of."""
+        """Return what `3` or, of a dropped image, `q3` is the name of."""
         if name.startswith("q") and queue is not None and name[1:].isdecimal():
             found = queue.job(int(name[1:])).shown
             if found is not None:
                 return found
         elif name.isdecimal() and int(name) < len(shown):
             return shown[int(name)]
-        raise InputError(f"There is no picture {name!r} here.")
+        raise InputError(f"There is no image {name!r} here.")
 
     def layer(name: str, number: int) -> Table:
         tables = list(item(name).layers.values())
         if not 0 <= number < len(tables):
-            raise InputError(f"There is no result {number} of picture {name!r}.")
+            raise InputError(f"There is no result {number} of image {name!r}.")
         return tables[number]
 
     def chosen(table: Table, asked: dict[str, Any]) -> tuple[Int64, Float64 | None]:
@@ -71,7 +71,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
 
     def taking() -> Queue:
         if queue is None:
-            raise InputError("This page takes no pictures. Start it with `nucleate serve`.")
+            raise InputError("This page takes no images. Start it with `nucleate serve`.")
         return queue
 
     @app.get("/")
@@ -100,7 +100,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
     def tile(name: str, level: int, column: int, row: int) -> Response:
         pixels = item(name).pixels
         if pixels is None:
-            raise InputError("The picture is not at hand.")
+            raise InputError("The image is not at hand.")
         data = pixels.tile(level, column, row)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
@@ -127,7 +127,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
         frame = item(name).frame
         pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
         if pixels <= 0:
-            raise InputError("The region lies outside the picture, or has no area. Draw another.")
+            raise InputError("The region lies outside the image, or has no area. Draw another.")
         told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
         if frame.mpp is not None:
             told["mm2"] = pixels * frame.mpp**2 / 1e6
@@ -190,7 +190,7 @@ def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
 def pack(view: View) -> bytes:
     """Return a view as bytes: length of the head, head as JSON, then the arrays one by one.
 
-    Every array begins at a multiple of four bytes; the head says name, kind and length of each.
+    Every array begins at a multiple of four bytes; the head states name, kind and length of each.
     """
     kinds = {"f": "float32", "u": "uint32"}
     arrays = {name: np.ascontiguousarray(values) for name, values in view.arrays.items()}
@@ -223,7 +223,7 @@ def _box(text: Any) -> MapBox:  # noqa: ANN401
 
 
 def _ring(found: Any) -> Float64 | None:  # noqa: ANN401
-    """Return the corners of a region, float64 (n, 2); None for the whole picture."""
+    """Return the corners of a region, float64 (n, 2); None for the whole image."""
     if found is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What is shown: the pictures and results named on the command line, and nothing else."""
+"""What is shown: the images and results named on the command line, and nothing else."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True)
 class Content:
-    """One picture and what is drawn on it.
+    """One image and what is drawn on it.
 
     Attributes:
-        name: of the picture or, where it is not at hand, of the result.
+        name: of the image or, where it is not at hand, of the result.
         frame: level 0.
-        pixels: None where the picture is not at hand.
+        pixels: None where the image is not at hand.
         layers: up to two results: name -> nuclei.
-        note: what the page says about it.
+        note: what the page states about it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Content:
     note: str = ""
 
     def look(self) -> None:
-        """Open the picture; one that cannot be shown becomes a note, and its nuclei stay."""
+        """Open the image; one that cannot be shown becomes a note, and its nuclei stay."""
         try:
             _ = self.pixels and self.pixels.source
         except InputError as error:
@@ -60,13 +60,13 @@ class Content:
 def open_contents(
     paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell
 ) -> list[Content]:
-    """Open pictures and results, and put together what belongs together, by name.
+    """Open images and results, and put together what belongs together, by name.
 
     Args:
-        paths: pictures, slides, `.nuclei.parquet` files, folders that `nucleate segment` wrote.
+        paths: images, slides, `.nuclei.parquet` files, folders that `nucleate segment` wrote.
         truth: label image, or `.nuclei.parquet`, that the one result is held against.
         scratch: folder for files that are deleted later.
-        tell: is told what takes long.
+        tell: is given what takes long.
 
     Raises:
         ConfigError: nothing to show, or a truth without one result.
@@ -86,19 +86,19 @@ def open_contents(
     for stem, picture in sources.items():
         if stem not in results and PurePath(stem).name in results:
             raise ConfigError(
-                f"{picture}: another picture has the same name, and a result belongs to one of "
+                f"{picture}: another image has the same name, and a result belongs to one of "
                 "them. Show them one by one, or name the folder of both results."
             )
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
-        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+        raise ConfigError("There is nothing to show. Name an image, a slide or a result.")
     if len(sources) == 1 and len(results) == 1 and stems[0] not in results:
         results = {stems[0]: next(iter(results.values()))}  # one of each: they belong together
         stems = stems[:1]
     shown = [_one(stem, sources.get(stem), results.get(stem, []), tell) for stem in stems]
     if truth is not None:
         if len(shown) != 1 or len(shown[0].layers) != 1:
-            raise ConfigError("--truth goes with one result of one picture. Name just that.")
+            raise ConfigError("--truth goes with one result of one image. Name just that.")
         _judge(shown[0], truth, scratch, tell)
     return shown
 
@@ -110,7 +110,9 @@ def _expand(path: Path) -> list[tuple[str, Path]]:
     files = walk(path, (".zarr",))
     found = [(name, Path(str(file))) for name, file in files if name.endswith(PARQUET)]
     if not found:
-        raise InputError(f"{path}: holds no *{PARQUET}. Name a folder that nucleate segment wrote.")
+        raise InputError(
+            f"{path}: contains no *{PARQUET}. Name a folder that nucleate segment wrote."
+        )
     return found
 
 
@@ -134,7 +136,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Conte
 
 
 def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
-    """Open the picture of some results.
+    """Open the image of some results.
 
     Raises:
         InputError: it cannot be read, or has another size than they say.
@@ -144,24 +146,24 @@ def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
         if (file.frame.width, file.frame.height) != (source.width, source.height):
             raise InputError(
                 f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
-                f"{source.name} has {source.width} × {source.height}. Name the picture it is of."
+                f"{source.name} has {source.width} × {source.height}. Name the image it is of."
             )
     return source
 
 
 def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
-    """Return the picture beside a result or beside its folder; else None, and what to do."""
+    """Return the image beside a result or beside its folder; else None, and what to do."""
     name = str(file.facts.get("source", ""))
     if name not in ("", "..") and name == Path(name).name:  # no way to other folders
         for folder in (file.path.parent, file.path.parent.parent):
             if (folder / name).exists():
                 return folder / name, ""
-    return None, f"The picture {name or 'of this result'} is not here: name it on the command line."
+    return None, f"The image {name or 'of this result'} is not here: name it on the command line."
 
 
 def _frame(pixels: Pyramid | None) -> Frame:
     if pixels is None:
-        raise ConfigError("There is nothing to show. Name a picture, a slide or a result.")
+        raise ConfigError("There is nothing to show. Name an image, a slide or a result.")
     source = pixels.source
     return Frame(source.width, source.height, source.mpp, source.origin_xy)
 
@@ -174,7 +176,7 @@ def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
 
 
 def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
-    """Put the truth beside a result, each nucleus with what became of it."""
+    """Put the truth beside a result, each nucleus with the outcome of it."""
     (name, table), *_ = shown.layers.items()
     if truth.name.endswith(PARQUET):
         true = open_nuclei(truth)
@@ -184,8 +186,8 @@ def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
         height, width = labels.shape
     if (height, width) != (shown.frame.height, shown.frame.width):
         raise InputError(
-            f"{truth}: {width} × {height} pixels, but the picture has "
-            f"{shown.frame.width} × {shown.frame.height}. Name the truth of this picture."
+            f"{truth}: {width} × {height} pixels, but the image has "
+            f"{shown.frame.width} × {shown.frame.height}. Name the truth of this image."
         )
     if not truth.name.endswith(PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")

@@ -1,8 +1,8 @@
 """Who may ask: this machine's own browser, with the address that was printed, and nobody else.
 
-The page's address holds a random token as the first part of its path, so that every address on the
-page holds it too. A page of another site cannot know it, nor read what is answered; one that
-tricks the browser into taking its own name for this machine's (rebinding) is told by the Host
+The page's address contains a random token as the first part of its path, so that every address on
+the page contains it too. A page of another site cannot know it, nor read what is answered; one that
+tricks the browser into taking its own name for this machine's (rebinding) is given by the Host
 header.
 """
 
@@ -26,7 +26,7 @@ HEADERS = {
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 BODY_SECONDS = 60.0  # for the body of a request to arrive
-BODY_BYTES = 1 << 20  # of anything but a picture
+BODY_BYTES = 1 << 20  # of anything but an image
 
 
 class Guard:
@@ -36,7 +36,7 @@ class Guard:
         app: what is guarded.
         token: first part of every path.
         port: that the server listens on, for the Host and Origin headers.
-        picture_bytes: how large a picture may be that is sent to a path that ends in `/pictures`.
+        picture_bytes: how large an image may be that is sent to a path that ends in `/pictures`.
         body_seconds: how long the body of a request may take to arrive.
     """
 

@@ -1,4 +1,4 @@
-"""Deep zoom: any picture or slide in square pieces, each level half as fine as the one before."""
+"""Deep zoom: any image or slide in square pieces, each level half as fine as the one before."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _KEPT = 512  # pieces; about 50 MB as JPEG
 
 
 class Pyramid:
-    """The pieces of one picture. Level k has pixels of 2^k level-0 pixels.
+    """The pieces of one image. Level k has pixels of 2^k level-0 pixels.
 
     A file that lacks coarse levels is read once as a whole, at a coarse resolution, when the first
     of them is asked for. Reading is one at a time: not all readers can do more.
 
     Args:
-        opener: opens the picture, when it is first looked at.
+        opener: opens the image, when it is first looked at.
     """
 
     def __init__(self, opener: Callable[[], Source]) -> None:
@@ -39,7 +39,7 @@ class Pyramid:
 
     @cached_property
     def source(self) -> Source:
-        """The open picture.
+        """The open image.
 
         Raises:
             InputError: it cannot be read, or is not the one that is meant.
@@ -64,7 +64,7 @@ class Pyramid:
         """Return a region in pixels of `scale` level-0 pixels.
 
         Args:
-            box_xyxy: inside the picture, in level-0 pixels.
+            box_xyxy: inside the image, in level-0 pixels.
             scale: level-0 pixels per pixel of the result.
 
         Returns:
@@ -122,7 +122,7 @@ def _within(
 
 
 def encode(image: UInt8) -> bytes:
-    """Return a picture as the bytes of a JPEG file."""
+    """Return an image as the bytes of a JPEG file."""
     from PIL import Image
 
     out = io.BytesIO()

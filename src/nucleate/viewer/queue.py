@@ -1,4 +1,4 @@
-"""Pictures that are dropped on the page: one after the other, in memory, none kept for long."""
+"""Images that are dropped on the page: one after the other, in memory, none kept for long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nucleate.viewer.contents import Content, keep
 from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
-WAITING = 8  # pictures that may wait
+WAITING = 8  # images that may wait
 KEPT = 8  # finished ones that stay, in memory; the oldest goes first
 
 
@@ -32,8 +32,8 @@ class Limits:
 
     Attributes:
         megabytes: of a file.
-        megapixels: of a picture.
-        seconds: of work on one picture.
+        megapixels: of an image.
+        seconds: of work on one image.
     """
 
     megabytes: int = 64
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Job:
-    """One dropped picture.
+    """One dropped image.
 
     Attributes:
         name: of the file, as the browser told it.
@@ -62,7 +62,7 @@ class Job:
     shown: Content | None = None
 
     def told(self) -> dict[str, Any]:
-        """Return what the page is told."""
+        """Return what the page is given."""
         return {
             "name": self.name, "state": self.state, "done": self.done, "tiles": self.tiles,
             "error": self.error,
@@ -70,16 +70,16 @@ class Job:
 
 
 class OverTimeError(NucleateError):
-    """A picture takes longer than it may, or than the server lives."""
+    """An image takes longer than it may, or than the server lives."""
 
 
 class Queue:
-    """Segments pictures one after the other, in a thread of its own.
+    """Segments images one after the other, in a separate thread.
 
     Args:
         model: that is used.
         limits: what is taken on.
-        scratch: folder for tables of nuclei; each is deleted with its picture.
+        scratch: folder for tables of nuclei; each is deleted with its image.
         clock: seconds that pass.
     """
 
@@ -96,22 +96,22 @@ class Queue:
         self._thread.start()
 
     def add(self, name: str, data: bytes, mpp: float | None) -> int:
-        """Take a picture on; return its number.
+        """Take an image on; return its number.
 
         Raises:
             InputError: too many wait already, or its name has no ending known here.
         """
         name = PurePosixPath(name.replace("\\", "/")).name[:120] or "picture"
         if not name.lower().endswith(PICTURES):
-            raise InputError(f"{name}: is no picture known here. Known: {' '.join(PICTURES)}")
+            raise InputError(f"{name}: is no image known here. Known: {' '.join(PICTURES)}")
         with self._lock:
             number = self._next
-            self._jobs[number] = Job(name)  # before it is waited for: it may be begun at once
+            self._jobs[number] = Job(name)  # before it is waited for: it may be started at once
             try:
                 self._waiting.put_nowait((number, data, mpp))
             except queue.Full:
                 del self._jobs[number]
-                raise InputError(f"{name}: {WAITING} pictures wait already. Try again.") from None
+                raise InputError(f"{name}: {WAITING} images wait already. Try again.") from None
             self._next += 1
         return number
 
@@ -121,7 +121,7 @@ class Queue:
             return [(n, job.shown) for n, job in self._jobs.items() if job.shown is not None]
 
     def _forget(self) -> None:
-        """Let go of the oldest pictures that are finished, beyond those that stay."""
+        """Let go of the oldest images that are finished, beyond those that stay."""
         with self._lock:
             over = []
             for state in ("done", "failed"):  # what failed does not push out what there is to see
@@ -133,14 +133,14 @@ class Queue:
                     table.file.path.unlink(missing_ok=True)
 
     def job(self, number: int) -> Job:
-        """Return a picture that was taken on.
+        """Return an image that was taken on.
 
         Raises:
             InputError: there is none of this number, or it was let go of.
         """
         with self._lock:
             if number not in self._jobs:
-                raise InputError(f"There is no picture {number} any more. Drop it again.")
+                raise InputError(f"There is no image {number} any more. Drop it again.")
             return self._jobs[number]
 
     def close(self) -> None:

@@ -103,11 +103,11 @@ def serve_until_stopped(
 
     Args:
         shown: what there is to see.
-        queue: takes pictures on, if any may be sent.
+        queue: takes images on, if any may be sent.
         port: 0 for any.
         scratch: folder that only this user can read, for a page that leads the browser on: in its
             arguments, which all users of a machine can see, the token must not be. None opens none.
-        say: is told the address.
+        say: is given the address.
 
     Raises:
         ConfigError: the port cannot be used.

@@ -30,7 +30,7 @@ _KEPT_MASKS, _KEPT_GROUPS = 8, 48
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Nuclei whose feature lies in low..high, both included; nuclei without the value do not.
+    """Nuclei whose feature is in low..high, both included; nuclei without the value do not.
 
     Attributes:
         column: name of a feature, `score`, `class`, or `fate`.
@@ -154,7 +154,7 @@ class Table:
         return self.places.centres_xy
 
     def _check_same(self) -> None:
-        """Raise an `InputError` if the file was written anew since it was opened."""
+        """Raise an `InputError` if the file was written again since it was opened."""
         if _stamp(self.file.path) != self._written:
             raise InputError(
                 f"{self.file.path.name} has changed since this page was opened. Start nucleate "
@@ -191,7 +191,7 @@ class Table:
         return passed
 
     def inside(self, box: MapBox, filters: Filters = ()) -> Int64:
-        """Return the rows of the nuclei whose centre lies in a box (half-open) and that pass."""
+        """Return the rows of the nuclei whose centre is in a box (half-open) and that pass."""
         x0, y0, x1, y1 = box
         left = int(np.clip(x0 // self.places.cell, 0, self.places.wide - 1))
         right = int(np.clip(x1 // self.places.cell, 0, self.places.wide - 1))
@@ -279,7 +279,7 @@ class Table:
         return told
 
     def select(self, filters: Filters, ring_xy: Float64 | None) -> Int64:
-        """Return the rows that pass; with a ring, those whose centre lies in it."""
+        """Return the rows that pass; with a ring, those whose centre is in it."""
         if ring_xy is None:
             rows = np.flatnonzero(self.mask(filters))
         else:
@@ -317,7 +317,7 @@ class Table:
 
 
 def within(ring_xy: Float64, points_xy: Float32) -> Bool:
-    """Return which points lie inside a polygon (not on its line), bool (n,).
+    """Return which points are inside a polygon (not on its line), bool (n,).
 
     Example:
         >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
@@ -333,7 +333,7 @@ def within(ring_xy: Float64, points_xy: Float32) -> Bool:
 
 
 def area_px(ring_xy: Float64, frame: Frame) -> float:
-    """Return how much of a picture a polygon covers, in square pixels.
+    """Return how much of an image a polygon covers, in square pixels.
 
     Example:
         >>> area_px(np.array([[-4, 0], [4, 0], [4, 4], [-4, 4]], float), Frame(10, 3))

@@ -33,8 +33,8 @@ def compare_classes(
     """Return the summable counts of every class, named `class:NAME:COUNT`.
 
     Args:
-        truth: of one picture.
-        pred: of the same picture.
+        truth: of one image.
+        pred: of the same image.
         names: of the classes.
         ignore: bool (H, W); these pixels count as background in both.
         radius_px: how far a centroid may be off to count as detected.
@@ -59,12 +59,12 @@ def compare_classes(
 
 
 def per_class(pictures: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Return class -> PQ (mean over pictures, and pooled), and F1 of detection (pooled).
+    """Return class -> PQ (mean over images, and pooled), and F1 of detection (pooled).
 
-    Pictures where a class is neither true nor predicted are left out of its mean.
+    Images where a class is neither true nor predicted are left out of its mean.
 
     Args:
-        pictures: the counts of each picture; those without classes give an empty result.
+        pictures: the counts of each image; those without classes give an empty result.
     """
     names = dict.fromkeys(
         key.removeprefix(_PREFIX).rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""COCO's average precision of boxes and masks, over all pictures of a set."""
+"""COCO's average precision of boxes and masks, over all images of a set."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from nucleate.annotations.coco import box_of, detection, mask_of, run_lengths
 from nucleate.types import Bool, Instances, Int32
 
-LIMITS = (100, 1000)  # most detections of a picture that count: COCO's own, and enough for nuclei
+LIMITS = (100, 1000)  # most detections of an image that count: COCO's own, and enough for nuclei
 _AREAS = ("", "_small", "_medium", "_large")  # all, below 32², below 96², above, in pixels
 
 
 @dataclass(slots=True)
 class Records:
-    """What COCO's evaluation is given: truth and detections of all pictures so far."""
+    """What COCO's evaluation is given: truth and detections of all images so far."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     truth: list[dict[str, Any]] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, truth: Int32, ignore: Bool | None, nuclei: Instances) -> None:
-        """Add a picture.
+        """Add an image.
 
         Args:
             truth: int32 (H, W), 0 background.
             ignore: bool (H, W); detections that lie there by more than the IoU asked for do not
                 count, as on COCO's crowds.
-            nuclei: what was found, with scores, in pixels of the picture; they may overlap.
+            nuclei: what was found, with scores, in pixels of the image; they may overlap.
         """
         height, width = truth.shape
         number = len(self.images) + 1
@@ -57,10 +57,10 @@ def average_precision(records: Records) -> dict[str, dict[str, dict[str, float]]
     Boxes are those of the masks. All nuclei are one category.
 
     Args:
-        records: of all pictures.
+        records: of all images.
 
     Returns:
-        `bbox` and `segm` -> most detections per picture, "100" and "1000" -> `AP`, `AP50`, `AP75`,
+        `bbox` and `segm` -> most detections per image, "100" and "1000" -> `AP`, `AP50`, `AP75`,
         `AR`, and of small, medium and large nuclei `AP_small` …, `AR_large`, all in 0..1; NaN where
         there is no such nucleus.
 
@@ -91,7 +91,7 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
     if not any(entry["iscrowd"] == 0 for entry in records.truth):
         return {str(limit): dict.fromkeys(_NAMES, float("nan")) for limit in LIMITS}
     true = COCO(content)
-    # a list of no results is refused: one that is worse than any says the same
+    # a list of no results is refused: one that is worse than any states the same
     nothing = {
         "image_id": 1, "category_id": 1, "score": 0.0, "bbox": [0, 0, 0, 0],
         "segmentation": mask_of([records.images[0]["height"] * records.images[0]["width"]],

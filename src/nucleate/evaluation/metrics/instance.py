@@ -23,7 +23,7 @@ def aji_counts(table: Overlap) -> tuple[int, int]:
         table: from `overlap`.
 
     Returns:
-        C and U in pixels; AJI = C / U. Both add up over pictures.
+        C and U in pixels; AJI = C / U. Both add up over images.
 
     References:
         Kumar et al. 2017, doi:10.1109/TMI.2017.2677499; Kumar et al. 2020,

@@ -57,7 +57,7 @@ def overlap(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Overlap:
     if truth.shape != pred.shape:
         raise InputError(
             f"The prediction is {pred.shape[1]} × {pred.shape[0]} pixels, the truth "
-            f"{truth.shape[1]} × {truth.shape[0]}. Compare pictures of one size."
+            f"{truth.shape[1]} × {truth.shape[0]}. Compare images of one size."
         )
     if ignore is not None:
         truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)

@@ -15,7 +15,7 @@ PRED_FATES = ("matched", "part", "spurious")
 
 @dataclass(frozen=True, slots=True)
 class Fates:
-    """One fate per nucleus, in the order of the overlap table (ascending ids).
+    """One outcome per nucleus, in the order of the overlap table (ascending ids).
 
     Attributes:
         truth: int8 (n,), indices into `TRUTH_FATES`.
@@ -26,16 +26,16 @@ class Fates:
     pred: Int8
 
     def counts(self) -> dict[str, int]:
-        """Return how many true nuclei met each fate, and how many predictions are spurious."""
+        """Return how many true nuclei met each outcome, and how many predictions are spurious."""
         found = {name: int((self.truth == i).sum()) for i, name in enumerate(TRUTH_FATES)}
         return found | {"spurious": int((self.pred == PRED_FATES.index("spurious")).sum())}
 
 
 def fates(table: Overlap) -> Fates:
-    """Return what became of every true nucleus and of every prediction.
+    """Return the outcome of every true nucleus and of every prediction.
 
-    A pair matches above IoU 0.5. A prediction belongs to a nucleus that holds more than half of
-    it, and swallows a nucleus of which it holds more than half. Of the nuclei without a match,
+    A pair matches above IoU 0.5. A prediction belongs to a nucleus that contains more than half of
+    it, and swallows a nucleus of which it contains more than half. Of the nuclei without a match,
 
     - merged: swallowed by a prediction that swallows another nucleus too;
     - split: two or more predictions belong to it;

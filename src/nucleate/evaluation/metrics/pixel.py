@@ -13,7 +13,7 @@ from nucleate.types import Bool, Int32
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of foreground (any nucleus) against background. Counts add up over pictures."""
+    """Pixels of foreground (any nucleus) against background. Counts add up over images."""
 
     tp: int
     fp: int
@@ -66,7 +66,7 @@ def confusion(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Confusio
 def rim(labels: Int32) -> Bool:
     """Return the pixels of nuclei that touch (4 neighbours) another label or background.
 
-    The picture's edge is no rim.
+    The image's edge is no rim.
 
     Example:
         >>> rim(np.array([[1, 1, 1, 2, 2]], np.int32)).tolist()
@@ -97,7 +97,7 @@ def boundary_scores(
     Returns:
         Predicted rim pixels near the truth's, all predicted ones, true rim pixels near the
         prediction's, all true ones; and HD95 in pixels: the larger of the two directed 95th
-        percentiles. HD95 is NaN when neither has a rim, and the picture's diagonal when one has.
+        percentiles. HD95 is NaN when neither has a rim, and the image's diagonal when one has.
 
     References:
         Csurka et al. 2013, doi:10.5244/C.27.32 (boundary F); Taha and Hanbury 2015,
