@@ -25,7 +25,7 @@ from nucleate.postprocess import DECODERS, flat
 from nucleate.readers.images import read_image
 
 ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "src/nucleate/example/cmu-1-small-region.tif"
+EXAMPLE = ROOT / "tests/data/keratin.tif"
 
 
 def seconds(call, repeat=7):

@@ -17,7 +17,7 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNo
 from nucleate.readers.images import read_image
 from nucleate.stain.normalise import METHODS, fit
 
-EXAMPLE = Path(__file__).parents[1] / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"
+EXAMPLE = Path(__file__).parents[1] / "tests" / "data" / "keratin.tif"
 SIZE, REPEATS = 1024, 9
 PEERS = {"macenko": NumpyMacenkoNormalizer, "reinhard": NumpyReinhardNormalizer}
 

@@ -84,7 +84,7 @@ def make_world(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / name)
     tifffile.imwrite(folder / "tile.labels.tif", labels)
-    example = ROOT / "src/nucleate/example/cmu-1-small-region.tif"
+    example = ROOT / "tests/data/keratin.tif"
     for name in (
         "slide.svs",
         "slides/one.svs",

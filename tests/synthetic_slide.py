@@ -42,7 +42,7 @@ def tissue_block() -> Block:
     from nucleate.geometry.outlines import paint
     from nucleate.readers.array import ArraySource
 
-    path = Path(nucleate.__file__).parent / "example" / "cmu-1-small-region.tif"
+    path = Path(__file__).parent / "data" / "keratin.tif"
     small, _ = nucleate.read_image(path)
     image = cv2.resize(small, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     model = nucleate.load_model(device="cpu")

@@ -21,7 +21,7 @@ import experiments
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "results" / "families.json"
-EXAMPLE = ROOT / "src" / "nucleate" / "example" / "cmu-1-small-region.tif"
+EXAMPLE = ROOT / "tests" / "data" / "keratin.tif"
 Detectron2 = {  # NuInsSeg, 133 images, scores above 0.5, 100 detections: for orientation only
     "bbox": {"AP": 0.3440, "AP50": 0.6519, "AP75": 0.3332},
     "segm": {"AP": 0.3133, "AP50": 0.6236, "AP75": 0.2857},

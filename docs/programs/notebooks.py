@@ -135,7 +135,7 @@ def _tile(folder: Path) -> Path:
     from nucleate.readers.reader import Reader
     from nucleate.results.images import write_png
 
-    source = open_source(ROOT / "src/nucleate/example/cmu-1-small-region.tif")
+    source = open_source(ROOT / "tests/data/keratin.tif")
     path = folder / "cut.png"
     write_png(path, Reader(source, float(source.mpp or 0.5)).read((0, 0, 1000, 1000), 0.25))
     return path

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nucleate import load_model, segment
 from nucleate.datasets.monuseg import entries
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines
+from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines, enlarge
 from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
 from nucleate.geometry.outlines import paint, trace
 from nucleate.readers.array import ArraySource
@@ -27,7 +27,7 @@ from nucleate.readers.images import read_image
 from nucleate.types import Frame, Instances
 
 OUT = Path(__file__).parents[1] / "pictures"
-EXAMPLE = Path(__file__).parents[2] / "src/nucleate/example/cmu-1-small-region.tif"
+EXAMPLE = Path(__file__).parents[2] / "src/nucleate/example/skin.tif"
 SHOWN = ("TCGA-HT-8564", "TCGA-AO-A0J2", "TCGA-2Z-A9J9", "TCGA-A6-6782")
 YELLOW, RED, BLUE = (255, 221, 0), (230, 0, 0), (0, 90, 255)
 
@@ -44,19 +44,12 @@ def as_instances(labels: np.ndarray) -> Instances:
     )  # fmt: skip
 
 
-def enlarged(image: np.ndarray, nuclei: Instances, factor: int) -> tuple[np.ndarray, Instances]:
-    """Return image and outlines enlarged, so that outlines are thin."""
-    big = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    return big, replace(nuclei, coords_xy=nuclei.coords_xy * np.float32(factor))
-
-
 def demo() -> None:
-    """Draw the bundled example."""
+    """Draw the bundled example, without and with outlines."""
     image, mpp = read_image(EXAMPLE)
     nuclei = segment(image, mpp=mpp)
-    big, large = enlarged(image, nuclei, 2)
-    overlay = draw_outlines(big, large, OUTLINE_RGB)
-    save(np.hstack([big[:900, 300:1200], overlay[:900, 300:1200]]), "demo.jpg")
+    big, large = enlarge(image, nuclei, 2)
+    save(np.hstack([big, draw_outlines(big, large, OUTLINE_RGB, 2)]), "demo.jpg")
 
 
 def errors(data: Path) -> None:
@@ -74,10 +67,10 @@ def errors(data: Path) -> None:
         true, guessed = as_instances(truth), as_instances(largest_pieces(pred))
         hit = np.isin(np.arange(len(true)), good[:, 0])
         false = ~np.isin(np.arange(len(guessed)), good[:, 1])
-        big, scaled = enlarged(sample.image, true, 2)
+        big, scaled = enlarge(sample.image, true, 2)
         canvas = draw_outlines(big, scaled.take(hit), YELLOW)
         canvas = draw_outlines(canvas, scaled.take(~hit), RED)
-        canvas = draw_outlines(canvas, enlarged(sample.image, guessed, 2)[1].take(false), BLUE)
+        canvas = draw_outlines(canvas, enlarge(sample.image, guessed, 2)[1].take(false), BLUE)
         top, left = corner(truth)
         window = np.s_[2 * top : 2 * top + 900, 2 * left : 2 * left + 900]
         both = np.hstack([big[window], canvas[window]])

@@ -44,7 +44,7 @@ from nucleate.readers.reader import Reader
 from nucleate.types import UInt8
 
 _FORMAT = "0.5.3"
-_EXAMPLE_AT = (170, 40)  # µm from the corner of the example: where tissue is
+_EXAMPLE_AT = (95, 170)  # µm from the corner of the example: where tissue is
 _EDGE_PX = 512
 _BUNDLED_AUTHORS = ("the nucleate authors",)
 

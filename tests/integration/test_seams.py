@@ -1,5 +1,7 @@
 """The bundled model, tiled and untiled: the same nuclei."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -21,9 +23,7 @@ def test_bundled_model_finds_the_same_nuclei_whatever_the_tiles(
     precision, least_iou, nuclei, pixels
 ):
     """In integers, where single levels of grey differ between tiles, unsure nuclei come and go."""
-    from pathlib import Path
-
-    example = Path(nucleate.__file__).parent / "example" / "cmu-1-small-region.tif"
+    example = Path(__file__).parents[1] / "data" / "keratin.tif"
     image, mpp = nucleate.read_image(example)
     model = load_model(device="cpu", precision=precision)
     source = ArraySource(image[:500, 100:600], mpp)  # 1000 × 1000 at the model's resolution

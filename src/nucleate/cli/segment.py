@@ -155,13 +155,17 @@ def demo(
     )
     show("Look at:")
     about = {
-        "overlay": "the picture with every nucleus outlined",
+        "overlay": "the image with every nucleus outlined",
         "labels": "label image, int32, one number per nucleus",
         "csv": "one row per nucleus: position, size, shape, stain",
         "parquet": "the same table, for programs",
-        "geojson": "drag it onto the picture in QuPath",
+        "geojson": "drag it onto the image in QuPath",
     }
     for name, meaning in about.items():
         show(f"  {out / row['files'][name]}  {meaning}")
     show(f"  {out}/summary.json  what was run, and on what")
+    show(
+        "Check the outlines before you trust a count: the model also finds false nuclei in "
+        "keratin, ink and folds, and misses pale ones (docs/how-to/trust.md)."
+    )
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")

@@ -15,7 +15,7 @@ from nucleate.models.fingerprints import is_fingerprints
 from nucleate.stain.normalise import Normaliser
 
 BUNDLED = Path(__file__).parents[1] / "weights"
-EXAMPLE = Path(__file__).parents[1] / "example" / "cmu-1-small-region.tif"  # the bundled image
+EXAMPLE = Path(__file__).parents[1] / "example" / "skin.tif"  # the bundled image
 OPSET = 17  # of ONNX files
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
