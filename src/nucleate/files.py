@@ -8,16 +8,20 @@ import os
 import shutil
 import tempfile
 import time
+import unicodedata
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
+
+T = TypeVar("T")
 
 
 def as_path(path: str | PathLike) -> PathLike:
@@ -182,6 +186,39 @@ def _visible(folder: PathLike) -> list[PathLike]:
         raise InputError(explain_os_error(error, str(folder))) from error
     shown = [child for child in children if not child.name.startswith((".", "__MACOSX"))]
     return sorted(shown, key=lambda child: child.name)
+
+
+def folded(name: str) -> str:
+    """Return a name without what file systems tell apart differently: case and Unicode form.
+
+    Example:
+        >>> folded("E\u0301.PNG") == folded("\u00e9.png")
+        True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def renamed(files: dict[str, T], names: Iterable[str]) -> dict[str, T]:
+    """Return files under the names that they are to be paired with.
+
+    A file without a partner gets the name of the one that has none either and differs in case or
+    Unicode form alone; where several do, it keeps its own.
+
+    Example:
+        >>> renamed({"A1": 1, "b": 2}, ["a1", "b"])
+        {'a1': 1, 'b': 2}
+    """
+    wanted = set(names)
+    theirs: dict[str, list[str]] = {}
+    for name in wanted - files.keys():
+        theirs.setdefault(folded(name), []).append(name)
+    mine = Counter(folded(name) for name in files.keys() - wanted)
+    new = {}
+    for name in files.keys() - wanted:
+        like = theirs.get(folded(name), [])
+        if len(like) == 1 and mine[folded(name)] == 1:
+            new[name] = like[0]
+    return {new.get(name, name): file for name, file in files.items()}
 
 
 def keep_apart(out: Path, *inputs: Path | None) -> None:

@@ -23,7 +23,7 @@ from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import PathLike, read_bytes, walk
+from nucleate.files import PathLike, read_bytes, renamed, walk
 from nucleate.geometry.labels import compact
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.readers.metadata import plausible_mpp
@@ -119,6 +119,7 @@ def entries(
             table[key] = file
     if not images:
         raise InputError(f"{root}: holds no picture below a folder images/. {CARD.where}")
+    labels = renamed(labels, images)
     if labels and images.keys() != labels.keys():
         alone = sorted(images.keys() - labels.keys())
         orphan = sorted(labels.keys() - images.keys())
