@@ -143,7 +143,7 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
     """Return (path relative to `root` with slashes, file) of all visible files, sorted.
 
     Links to folders are followed. A folder is entered once: by its own name where that is below
-    `root`, else by the first link to it.
+    `root`, else by the first link to it. A link to nothing is listed: who reads it says so.
 
     Args:
         root: folder, or inside of a zip file.
@@ -171,6 +171,8 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
                 elif child.is_dir():
                     is_link = isinstance(child, Path) and child.is_symlink()
                     (links if is_link else folders).append((f"{name}/", child))
+                elif isinstance(child, Path) and child.is_symlink() and not child.exists():
+                    found.append((name, child))
     return sorted(found, key=lambda item: item[0])
 
 

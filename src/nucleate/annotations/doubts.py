@@ -11,7 +11,7 @@ from nucleate.types import Bool, Float64, Int32, Int64
 _PIECE_PX = 10  # smaller pieces of a label are specks of the drawing
 _SHARE = 0.1  # of the nuclei from which on what is wrong with them changes the numbers
 _REMEDY = "Export them in pixels of the image"
-_FEW = 20  # outlines from which on their extent says something about the frame
+_CHANCE = 1e-3  # that scattered nuclei leave the far side of an image free, by chance
 
 
 def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[int, list[str]]:
@@ -53,7 +53,7 @@ def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[
         told = f"all {count} outlines reach beyond the {size}: another level or image?"
         return 0, [f"{told} {_REMEDY}"]
     ends = far / (width, height)
-    if count >= _FEW and ends.max() < 0.6 and abs(ends[0] - ends[1]) < 0.1 * ends.max():
+    if ends.max() < min(0.8, _CHANCE ** (1 / count)) and abs(ends[0] - ends[1]) < 0.1 * ends.max():
         told = (
             f"all {count} outlines lie in the first {100 * ends[0]:.0f} % of the width and "
             f"{100 * ends[1]:.0f} % of the height of the {size}: micrometres, or pixels of another "

@@ -126,9 +126,8 @@ def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
     if not row["labels"]:
         report.notes.append(f"{sample.name}: has no nuclei")
     if drawn is not None and drawn.hidden:
-        report.notes.append(
-            f"{sample.name}: {drawn.hidden} outlines lie wholly under others, or are smaller than a pixel"
-        )
+        why = "lie wholly under others, or are smaller than a pixel"
+        report.notes.append(f"{sample.name}: {drawn.hidden} outlines {why}")
     report.notes += [f"{sample.name}: {note}" for note in (() if drawn is None else drawn.notes)]
     report.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
     largest = int(sample.labels.max(initial=0))
