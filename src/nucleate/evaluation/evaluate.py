@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nucleate.annotations.doubts import doubtful_labels
 from nucleate.cards import MIN_SCORE, detects
 from nucleate.datasets.base import Entry, sample_doubts
 from nucleate.errors import InputError
@@ -69,7 +70,13 @@ def evaluate(
         side.to_labels() if isinstance(side, Instances) else side for side in (pred, truth)
     )
     radius = DETECTION_RADIUS_UM / known[0] if known else None
-    return Report([score_labels(truth, pred, name="image", radius_px=radius)], {})
+    score = score_labels(truth, pred, name="image", radius_px=radius)
+    doubts = [
+        f"{side}: {doubt}"
+        for side, labels in (("pred", pred), ("truth", truth))
+        for doubt in doubtful_labels(labels)
+    ]
+    return Report([score], {"warnings": doubts} if doubts else {})
 
 
 def evaluate_files(
