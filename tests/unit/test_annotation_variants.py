@@ -201,6 +201,11 @@ def _half_crowd(content):
         _run_lengths(annotation)
 
 
+def _zero_as_text(content):
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = "0"
+
+
 def _one_crowd(content):
     labels = np.zeros((SIZE, SIZE), np.int32)
     labels[:, 32:40], labels[:, 50:60] = 1, 1
@@ -241,6 +246,7 @@ COCO = {  # change -> nuclei, a word of the problem
     "plain": (lambda content: None, 16, ""),
     "every mask is a crowd": (_all_crowd, 16, "16 of 16 annotations are crowd"),
     "every second mask is a crowd": (_half_crowd, 16, "8 of 16 annotations are crowd"),
+    "zero as text": (_zero_as_text, 16, ""),
     "one crowd": (_one_crowd, None, "areas that do not count"),
     "VIA 2": (_via, 16, ""),
     "text as ids": (_text_ids, 16, ""),
@@ -255,8 +261,8 @@ def test_coco(tmp_path, name):
     _coco(tmp_path, change)
     report = check(list_entries("coco", tmp_path, {"mpp": 0.5}), DATASETS["coco"].card)
     assert count is None or report.rows[0]["labels"] == count
-    said = "; ".join(report.problems)
-    assert word in said if word else not said
+    said = "; ".join(report.problems + report.notes)
+    assert word in said if word else not report.problems
 
 
 def test_crowds_are_what_the_option_says(tmp_path):

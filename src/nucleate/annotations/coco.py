@@ -159,6 +159,16 @@ def picture_name(file_name: str) -> str:
     return str(path.with_suffix("") if path.name else path).removeprefix("images/")
 
 
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Return whether an annotation is marked as a crowd region.
+
+    Example:
+        >>> is_crowd({"iscrowd": 1}), is_crowd({"iscrowd": "0"}), is_crowd({})
+        (True, False, False)
+    """
+    return str(annotation.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false", "")
+
+
 def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     """Return whether the crowd regions of a file are nuclei, and what to say about them.
 
@@ -169,13 +179,13 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
         The answer, and a sentence: "" where there are no crowd regions.
     """
     annotations = [(p, a) for p in file.pictures for a in p.annotations]
-    crowds = [(p, a) for p, a in annotations if a.get("iscrowd")]
+    crowds = [(p, a) for p, a in annotations if is_crowd(a)]
     if not crowds or file.ours:
         return False, ""
     few = crowds[:: max(1, len(crowds) // _TRIED)]
     facts = [_pieces_area(p, a) for p, a in few]
     connected = sum(pieces == 1 for pieces, _ in facts) >= 0.8 * len(facts)
-    others = [(p, a) for p, a in annotations if not a.get("iscrowd")]
+    others = [(p, a) for p, a in annotations if not is_crowd(a)]
     if others and connected:
         sizes = [_pieces_area(p, a)[1] for p, a in others[:: max(1, len(others) // _TRIED)]]
         ratio = float(np.median([size for _, size in facts]) / max(1.0, float(np.median(sizes))))
@@ -240,15 +250,15 @@ def draw_coco(
     rings: list[Float64] = []
     try:
         for annotation in picture.annotations:
-            is_crowd = annotation.get("iscrowd") and not nuclei_only
+            crowded = is_crowd(annotation) and not nuclei_only
             mask = annotation.get("segmentation")
-            count += not is_crowd
+            count += not crowded
             if not isinstance(mask, dict):
                 parts = _rings(mask)
-                bare += not parts and not is_crowd
-                rings += [np.concatenate(parts)] if parts and not is_crowd else []
+                bare += not parts and not crowded
+                rings += [np.concatenate(parts)] if parts and not crowded else []
             inside = _pixels(mask, height, width)
-            if is_crowd:
+            if crowded:
                 ignore[inside] = True
                 continue
             free = inside[flat[inside] == 0]
@@ -273,7 +283,9 @@ def draw_coco(
     problems += shared(count, hidden, contested, int((labels > 0).sum()))
     problems += [no_mask_told(bare)] if bare else []
     if are_boxes(*ragged(rings)):
-        problems.append(f"all {len(rings)} outlines are upright rectangles: boxes, no outlines")
+        problems.append(
+            f"all {len(rings)} outlines are upright rectangles: boxes, not the outlines of nuclei"
+        )
     return labels, classes, crowd, Drawn(count, contested, hidden, outside, bare, tuple(problems))
 
 

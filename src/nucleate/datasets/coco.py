@@ -14,6 +14,7 @@ from nucleate.annotations.coco import (
     CocoPicture,
     crowds_are_nuclei,
     draw_coco,
+    is_crowd,
     picture_name,
     plain_path,
     read_coco,
@@ -173,8 +174,11 @@ def _reader(
                 f"{size[1]} × {size[0]}. Export both together."
             )
         labels, classes, ignore, drawn = draw_coco(name, picture, content.position_of, crowds_count)
-        if told and any(a.get("iscrowd") for a in picture.annotations):
-            drawn = replace(drawn, problems=(*drawn.problems, told))
+        if told and any(is_crowd(a) for a in picture.annotations):
+            if crowds_count or not drawn.outlines:
+                drawn = replace(drawn, problems=(*drawn.problems, told))
+            else:
+                drawn = replace(drawn, notes=(*drawn.notes, told))
         written = plausible_mpp(record.get("mpp"))
         return Sample(
             image=pixels,
