@@ -8,16 +8,20 @@ import os
 import shutil
 import tempfile
 import time
+import unicodedata
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
+
+T = TypeVar("T")
 
 
 def as_path(path: str | PathLike) -> PathLike:
@@ -139,7 +143,7 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
     """Return (path relative to `root` with slashes, file) of all visible files, sorted.
 
     Links to folders are followed. A folder is entered once: by its own name where that is below
-    `root`, else by the first link to it.
+    `root`, else by the first link to it. A link to nothing is listed: who reads it says so.
 
     Args:
         root: folder, or inside of a zip file.
@@ -167,6 +171,8 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
                 elif child.is_dir():
                     is_link = isinstance(child, Path) and child.is_symlink()
                     (links if is_link else folders).append((f"{name}/", child))
+                elif isinstance(child, Path) and child.is_symlink() and not child.exists():
+                    found.append((name, child))
     return sorted(found, key=lambda item: item[0])
 
 
@@ -182,6 +188,39 @@ def _visible(folder: PathLike) -> list[PathLike]:
         raise InputError(explain_os_error(error, str(folder))) from error
     shown = [child for child in children if not child.name.startswith((".", "__MACOSX"))]
     return sorted(shown, key=lambda child: child.name)
+
+
+def folded(name: str) -> str:
+    """Return a name without what file systems tell apart differently: case and Unicode form.
+
+    Example:
+        >>> folded("E\u0301.PNG") == folded("\u00e9.png")
+        True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def renamed(files: dict[str, T], names: Iterable[str]) -> dict[str, T]:
+    """Return files under the names that they are to be paired with.
+
+    A file without a partner gets the name of the one that has none either and differs in case or
+    Unicode form alone; where several do, it keeps its own.
+
+    Example:
+        >>> renamed({"A1": 1, "b": 2}, ["a1", "b"])
+        {'a1': 1, 'b': 2}
+    """
+    wanted = set(names)
+    theirs: dict[str, list[str]] = {}
+    for name in wanted - files.keys():
+        theirs.setdefault(folded(name), []).append(name)
+    mine = Counter(folded(name) for name in files.keys() - wanted)
+    new = {}
+    for name in files.keys() - wanted:
+        like = theirs.get(folded(name), [])
+        if len(like) == 1 and mine[folded(name)] == 1:
+            new[name] = like[0]
+    return {new.get(name, name): file for name, file in files.items()}
 
 
 def keep_apart(out: Path, *inputs: Path | None) -> None:

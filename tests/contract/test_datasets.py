@@ -438,11 +438,11 @@ def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
     assert sample.ignore.sum() == 100
     bow = [0, 0, 10, 10, 10, 0, 0, 10]  # crosses itself: two triangles, by the even-odd rule
     content["annotations"][0]["segmentation"] = [bow]
-    content["annotations"][2]["segmentation"] = []  # holds nothing: hidden, like what is covered
+    content["annotations"][2]["segmentation"] = []  # a box alone
     path.write_text(json.dumps(content))
     sample = list_entries("coco", tmp_path, {})[0].read()
     assert 40 <= (sample.labels[:10, :10] == 1).sum() <= 60
-    assert (sample.drawn.outlines, sample.drawn.hidden) == (4, 1)
+    assert (sample.drawn.outlines, sample.drawn.hidden, sample.drawn.no_mask) == (4, 0, 1)
     content["images"][0]["width"] += 1
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=says("COCO", "129 × 128", "Export")):

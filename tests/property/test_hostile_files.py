@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nucleate.annotations.aperio_xml import read_aperio_xml
 from nucleate.annotations.coco import compress, draw_coco, read_coco
 from nucleate.annotations.drawing import draw_counted
-from nucleate.annotations.geojson import read_classified_geojson
+from nucleate.annotations.geojson import read_geojson
 from nucleate.annotations.imagej import read_imagej_rois
 from nucleate.datasets.hovernet import read_typed
 from nucleate.errors import NucleateError
@@ -91,8 +91,8 @@ def _draw_all_coco(path):
 
 READERS = {  # name of the file -> a good one, and what reads it
     "a.xml": (xml_of(OUTLINES).encode(), lambda p: draw_counted(read_aperio_xml(p), (48, 48))),
-    "a.geojson": (_geojson(), lambda p: draw_counted(read_classified_geojson(p)[0], (48, 48))),
-    "a.geojson.gz": (gzip.compress(_geojson()), read_classified_geojson),
+    "a.geojson": (_geojson(), lambda p: draw_counted(read_geojson(p), (48, 48))),
+    "a.geojson.gz": (gzip.compress(_geojson()), read_geojson),
     "a.roi": (roifile.ImagejRoi.frompoints(OUTLINES[0]).tobytes(), read_imagej_rois),
     "a.zip": (_rois(), read_imagej_rois),
     "a.mat": (_mat(), lambda p: read_typed(p, 7)),

@@ -91,7 +91,7 @@ def test_damaged_gzip(tmp_path):
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('{"features": [1]}', "not GeoJSON"),
-        ('{"features": [{"geometry": {"type": "Polygon", "coordinates": []}}]}', "not GeoJSON"),
+        ('{"features": [{"geometry": {"type": "Polygon", "coordinates": [5]}}]}', "not GeoJSON"),
         ('{"features": 5}', "not GeoJSON"),
         (_ring("[[1, 2, 3]]"), "not GeoJSON"),
         (_ring("[[[1" + "0" * 400 + ", 2], [1, 1], [2, 2]]]"), "not GeoJSON"),

@@ -27,7 +27,7 @@ def test_links_to_folders_are_followed_once_and_not_in_circles(tmp_path):
     (root / "dead").symlink_to("nothing")
     (root / "link.png").symlink_to(root / "b.png")
     names = [name for name, _ in walk(root)]
-    assert names == ["away_1/c.png", "b.png", "link.png", "z/a.png"]
+    assert names == ["away_1/c.png", "b.png", "dead", "link.png", "z/a.png"]  # dead: not silently
 
 
 def test_some_folders_count_as_files(tmp_path):

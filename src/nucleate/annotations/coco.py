@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
 
+from nucleate.annotations.doubts import are_boxes, misplaced, shared
+from nucleate.annotations.drawing import ragged
+from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_told
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
 from nucleate.geometry.labels import boxes_areas, compact
 from nucleate.geometry.outlines import rasterise, trace
-from nucleate.types import Bool, Drawn, Float32, Int16, Int32, Int64
+from nucleate.types import Bool, Drawn, Float32, Float64, Int16, Int32, Int64
 
 _MAX_BYTES = 2 << 30
 _MAX_PIXELS = 1 << 28
+_TRIED = 200  # masks of a file that are decoded to see what its crowd regions are
+
+Id = int | str
+OURS = "written by nucleate"  # how the description of nucleate's own files begins
 
 
 @dataclass(slots=True)
@@ -43,13 +53,31 @@ class CocoFile:
 
     Attributes:
         pictures: in the order of the file.
-        categories: names, in ascending order of their ids.
+        categories: names, in ascending order of their ids; each once, however many ids it has.
         position_of: id of a category -> position in `categories`.
+        ours: whether nucleate wrote it: its crowd regions are areas that do not count.
     """
 
     pictures: list[CocoPicture]
     categories: tuple[str, ...]
-    position_of: dict[int, int]
+    position_of: dict[Id, int]
+    ours: bool = False
+
+
+def identity(value: object) -> Id:
+    """Return an id as COCO files have it: a number, also where it is written as text, else text.
+
+    Example:
+        >>> identity("7"), identity(7), identity("a7")
+        (7, 7, 'a7')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(f"an id that is neither number nor text: {str(value)[:40]}")
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value[:200]
+    if value != int(value):
+        raise ValueError(f"the id {value}")
+    return int(value)
 
 
 def read_coco(path: PathLike) -> CocoFile:
@@ -63,33 +91,140 @@ def read_coco(path: PathLike) -> CocoFile:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}). Export it again.") from error
     try:
-        categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
-        pictures: dict[int, CocoPicture] = {}
+        listed = [(identity(c["id"]), str(c["name"])) for c in content["categories"]]
+        categories = sorted(listed, key=lambda pair: (isinstance(pair[0], str), pair[0]))
+        if not categories and not any("category_id" in a for a in content["annotations"]):
+            categories = [(0, "nucleus")]
+        pictures: dict[Id, CocoPicture] = {}
         for record in content["images"]:
             height, width = int(record["height"]), int(record["width"])
             if min(height, width) < 1 or height * width > _MAX_PIXELS:
                 raise ValueError(f"a picture of {width} × {height} pixels")
-            if int(record["id"]) in pictures:
+            if identity(record["id"]) in pictures:
                 raise ValueError(f"two pictures with the id {record['id']}")
             if not isinstance(record["file_name"], str):
                 raise TypeError("a file_name that is no text")
-            pictures[int(record["id"])] = CocoPicture(record)
-        position_of = {number: i for i, (number, _) in enumerate(categories)}
+            pictures[identity(record["id"])] = CocoPicture(record)
+        names = list(dict.fromkeys(name for _, name in categories))
+        position_of = {number: names.index(name) for number, name in categories}
         for annotation in content["annotations"]:
-            if int(annotation["category_id"]) not in position_of:
-                raise ValueError(f"no category {annotation['category_id']}")
-            pictures[int(annotation["image_id"])].annotations.append(annotation)
+            if identity(annotation.get("category_id", 0)) not in position_of:
+                raise ValueError(f"no category {annotation.get('category_id')}")
+            pictures[identity(annotation["image_id"])].annotations.append(annotation)
+        ours = str((content.get("info") or {}).get("description", "")).startswith(OURS)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        kind = kind_of_json(content)
+        if kind not in ("", "a COCO file"):
+            raise InputError(
+                f"{path}: {kind}, not a COCO file of instances. Export COCO instances, or convert "
+                "it to them."
+            ) from error
         said = f"{type(error).__name__}: {error}"[:200].rstrip(".")
         raise InputError(
             f"{path}: not a COCO file of instances ({said}). Export it again, with images, "
             "annotations and categories."
         ) from error
-    return CocoFile(list(pictures.values()), tuple(name for _, name in categories), position_of)
+    return CocoFile(list(pictures.values()), tuple(names), position_of, ours)
+
+
+def plain_path(file_name: str) -> PurePosixPath:
+    r"""Return the path of a picture as this system writes it: of a Windows path or of an address.
+
+    Drive letters, `..` and queries are left out.
+
+    Example:
+        >>> [str(plain_path(p)) for p in (r"C:\data\images\t.png", "/data/?d=a%20b/t.png")]
+        ['data/images/t.png', 'a b/t.png']
+    """
+    name = file_name.replace("\\", "/")
+    _, found, after = name.partition("?d=")  # of Label Studio: the path is in the query
+    if found:
+        name = after.split("&")[0]
+    elif "://" in name:
+        name = name.partition("://")[2].split("?")[0].partition("/")[2]
+    if found or re.search(r"%[0-9A-Fa-f]{2}", name):
+        name = unquote(name)
+    name = re.sub(r"^[A-Za-z]:", "", name).replace("\0", "")
+    return PurePosixPath("/".join(p for p in name.split("/") if p not in ("", ".", "..")))
+
+
+def picture_name(file_name: str) -> str:
+    r"""Return the name of a picture, without ending and without the folder `images/`.
+
+    Example:
+        >>> picture_name(r"images\a\t.png")
+        'a/t'
+    """
+    path = plain_path(file_name)
+    return str(path.with_suffix("") if path.name else path).removeprefix("images/")
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Return whether an annotation is marked as a crowd region.
+
+    Example:
+        >>> is_crowd({"iscrowd": 1}), is_crowd({"iscrowd": "0"}), is_crowd({})
+        (True, False, False)
+    """
+    return str(annotation.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false", "")
+
+
+def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
+    """Return whether the crowd regions of a file are nuclei, and what to say about them.
+
+    Tools that mark every run-length mask as a crowd, as CVAT does, give each nucleus one connected
+    mask of its own. A crowd region of COCO lies in many pieces, or is an area among nuclei.
+
+    Returns:
+        The answer, and a sentence: "" where there are no crowd regions.
+    """
+    annotations = [(p, a) for p in file.pictures for a in p.annotations]
+    crowds = [(p, a) for p, a in annotations if is_crowd(a)]
+    if not crowds or file.ours:
+        return False, ""
+    few = crowds[:: max(1, len(crowds) // _TRIED)]
+    facts = [_pieces_area(p, a) for p, a in few]
+    connected = sum(pieces == 1 for pieces, _ in facts) >= 0.8 * len(facts)
+    others = [(p, a) for p, a in annotations if not is_crowd(a)]
+    if others and connected:
+        sizes = [_pieces_area(p, a)[1] for p, a in others[:: max(1, len(others) // _TRIED)]]
+        ratio = float(np.median([size for _, size in facts]) / max(1.0, float(np.median(sizes))))
+        per_picture = len(crowds) / len({id(p) for p, _ in crowds})
+        connected = 0.2 < ratio < 5 and per_picture > 1
+    counted = f"{len(crowds)} of {len(annotations)} annotations are crowd regions (iscrowd 1)"
+    if connected:
+        return True, (
+            f"{counted}, each one connected mask, as CVAT marks its masks: they are read as "
+            "nuclei. Set the option crowds to ignore or nuclei to say what they are"
+        )
+    return False, (
+        f"{counted}: areas that do not count. Set the option crowds to nuclei if they are nuclei"
+    )
+
+
+def _pieces_area(picture: CocoPicture, annotation: dict[str, Any]) -> tuple[int, int]:
+    """Return in how many pieces a mask lies, and its area; (0, 0) where it is damaged or empty."""
+    height, width = int(picture.record["height"]), int(picture.record["width"])
+    try:
+        inside = _pixels(annotation.get("segmentation"), height, width)
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+        return 0, 0
+    if not len(inside):
+        return 0, 0
+    columns, rows = inside // height, inside % height
+    low = columns.min(), rows.min()
+    mask = np.zeros((columns.max() - low[0] + 1, rows.max() - low[1] + 1), np.uint8)
+    mask[columns - low[0], rows - low[1]] = 1
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    return max(1, int((sizes > 0.05 * sizes.sum()).sum())), len(inside)
 
 
 def draw_coco(
-    owner: object, picture: CocoPicture, position_of: dict[int, int]
+    owner: object,
+    picture: CocoPicture,
+    position_of: dict[Id, int],
+    nuclei_only: bool = False,
 ) -> tuple[Int32, Int16, Bool | None, Drawn]:
     """Draw the annotations of one picture; where two overlap, the earlier one keeps the pixel.
 
@@ -97,40 +232,61 @@ def draw_coco(
         owner: what to name in an error message.
         picture: from `read_coco`.
         position_of: id of a category -> class.
+        nuclei_only: whether crowd regions are nuclei, see `crowds_are_nuclei`.
 
     Returns:
         Labels int32 (H, W) 1..n; int16 (n,) classes; bool (H, W), True on crowd regions, None
-        without any; and what became of the annotations.
+        without any; and how the annotations were drawn.
 
     Raises:
-        InputError: a mask is damaged or of another size than the picture.
+        InputError: a mask is damaged or of another size than the picture; no annotation has a mask;
+            or all lie outside.
     """
     height, width = int(picture.record["height"]), int(picture.record["width"])
     flat = np.zeros(height * width, np.int32)  # column after column
     ignore = np.zeros(height * width, np.bool_)
-    contested = count = 0
+    contested = count = bare = 0
     kinds: list[int] = []
+    rings: list[Float64] = []
     try:
         for annotation in picture.annotations:
-            inside = _pixels(annotation["segmentation"], height, width)
-            if annotation.get("iscrowd"):
+            crowded = is_crowd(annotation) and not nuclei_only
+            mask = annotation.get("segmentation")
+            count += not crowded
+            if not isinstance(mask, dict):
+                parts = _rings(mask)
+                bare += not parts and not crowded
+                rings += [np.concatenate(parts)] if parts and not crowded else []
+            inside = _pixels(mask, height, width)
+            if crowded:
                 ignore[inside] = True
                 continue
-            count += 1
             free = inside[flat[inside] == 0]
             contested += len(inside) - len(free)
             flat[free] = count
-            kinds.append(position_of[int(annotation["category_id"])])
+            kinds.append(position_of[identity(annotation.get("category_id", 0))])
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
         raise InputError(
             f"{owner}: the mask of annotation {str(annotation.get('id'))[:40]} is damaged ({said})."
             " Export the file again."
         ) from error
+    if bare and bare == count:
+        raise InputError(f"{owner}: {no_mask_told(bare)}.")
     labels, old = compact(np.ascontiguousarray(flat.reshape(width, height).T))
     classes = np.array(kinds, np.int16)[old - 1]
     crowd = np.ascontiguousarray(ignore.reshape(width, height).T) if ignore.any() else None
-    return labels, classes, crowd, Drawn(count, contested, count - len(old))
+    outside, problems = misplaced(*ragged(rings), (height, width))
+    if outside >= HOPELESS and outside == count:
+        raise InputError(f"{owner}: {problems[0]}.")
+    hidden = count - len(old) - bare - outside
+    problems += shared(count, hidden, contested, int((labels > 0).sum()))
+    problems += [no_mask_told(bare)] if bare else []
+    if are_boxes(*ragged(rings)):
+        problems.append(
+            f"all {len(rings)} outlines are upright rectangles: boxes, not the outlines of nuclei"
+        )
+    return labels, classes, crowd, Drawn(count, contested, hidden, outside, bare, tuple(problems))
 
 
 def run_lengths(labels: Int32) -> dict[int, list[int]]:
@@ -205,7 +361,7 @@ def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
 
 
 def detection(
-    outline_xy: Float32, score: float, picture: int, category: int, shape: tuple[int, int]
+    outline_xy: Float32, score: float, picture: Id, category: Id, shape: tuple[int, int]
 ) -> dict[str, Any]:
     """Return one COCO result: box, run lengths and area of the inside of an outline, and its score.
 
@@ -297,8 +453,7 @@ def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN40
         begins, long = (ends - lengths)[1::2], lengths[1::2]
         first = np.concatenate([[0], np.cumsum(long)[:-1]]) if len(long) else np.zeros(0, int)
         return np.asarray(np.repeat(begins - first, long) + np.arange(int(long.sum())), np.int64)
-    outlines = [np.array(part, np.float64).reshape(-1, 2) for part in segmentation]
-    outlines = [outline for outline in outlines if len(outline) >= 3]
+    outlines = _rings(segmentation)
     if not outlines:
         return np.zeros(0, np.int64)
     every = np.concatenate(outlines)
@@ -316,6 +471,15 @@ def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN40
     window, _ = rasterise(every - low, offsets, shape, ones)
     columns, rows = np.nonzero(window.T)
     return np.asarray((columns + low[0]) * height + rows + low[1], np.int64)
+
+
+def _rings(segmentation: Any) -> list[Float64]:  # noqa: ANN401
+    """Return the outlines of a mask of polygons; VIA 2 writes one as a flat list of numbers."""
+    parts = segmentation or []
+    if isinstance(parts, list) and not isinstance(parts[0] if parts else [], list | dict):
+        parts = [parts]
+    outlines = [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+    return [outline for outline in outlines if len(outline) >= 3]
 
 
 def box_of(counts: list[int], height: int) -> tuple[list[int], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nucleate.annotations.doubts import misplaced, shared
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 from nucleate.geometry.labels import compact
@@ -45,7 +46,10 @@ def draw_counted(
         offsets = np.concatenate([[0], np.cumsum(np.diff(offsets)[order])]).astype(np.int64)
     drawn, contested = rasterise(coords, offsets, shape, order.astype(np.int64) + 1)
     labels, old = compact(drawn)
-    return labels, old - 1, Drawn(count, contested, count - len(old))
+    outside, problems = misplaced(*outlines, shape)
+    hidden = count - len(old) - outside
+    problems += shared(count, hidden, contested, int((labels > 0).sum()))
+    return labels, old - 1, Drawn(count, contested, hidden, outside, problems=tuple(problems))
 
 
 def finite(path: PathLike, outline: Float64) -> Float64:

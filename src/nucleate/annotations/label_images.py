@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +33,7 @@ def read_labels(path: str | PathLike) -> Int32:
     data = b"" if suffix == ".mat" else read_bytes(path)
     if suffix in TIFF_ENDINGS:
         pixels, _ = decode_tiff(path, data)
+        pixels = pixels if pixels.ndim == 2 else _indices(path, data, pixels)
     elif suffix == ".npy":
         pixels = decode_npy(path, data)
     elif suffix == ".mat":
@@ -38,12 +42,35 @@ def read_labels(path: str | PathLike) -> Int32:
         pixels = read_mat(path, ("inst_map",))["inst_map"]
     elif suffix == ".png":
         pixels = decode_pillow(path, data)
+        pixels = pixels if pixels.ndim == 2 else _indices(path, data, pixels)
     else:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
             f"Convert it to one of: {' '.join(LABEL_IMAGES)}"
         )
     return as_labels(path, pixels)
+
+
+def _indices(path: PathLike, data: bytes, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the indices of an image with a palette, which are its labels; else its pixels.
+
+    The pale yellow border that PASCAL VOC draws around objects as index 255 becomes background.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode != "P":
+            return pixels
+        image.load()
+        palette = np.array(image.getpalette() or [], np.uint8)
+        found = np.array(image)
+    if palette[3 * 255 :].tolist() == [224, 224, 192] and (found == 255).any():
+        warnings.warn(
+            f"{path}: the index 255 is the border of PASCAL VOC: it is read as background",
+            stacklevel=2,
+        )
+        found[found == 255] = 0
+    return found
 
 
 def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:

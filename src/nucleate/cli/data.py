@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate.cli.options import OptionsOption
-from nucleate.cli.terminal import answer, say, show
+from nucleate.cli.terminal import answer, say, show, warn
 from nucleate.errors import ConfigError, InputError, pick
 
 app = typer.Typer(
@@ -163,6 +163,8 @@ def convert(
             f"{tally.contested_px} pixels were claimed by more than one annotation, and "
             f"{tally.hidden} annotations have none left: {card.overlaps}"
         )
+    for problem in tally.problems:
+        warn(f"warning: {problem}")
 
 
 @app.command()

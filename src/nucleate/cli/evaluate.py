@@ -125,6 +125,8 @@ def evaluate(
         report.write(out)
     answer(report.content, out=out)
     _show_report(report)
+    for doubt in report.about.get("warnings", ()):
+        warn(f"warning: {doubt}")
     if report.seen:
         warn(f"warning: {seen_note(report.seen, len(report.pictures))}")
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from nucleate.curation.clean_labels import CraftOptions, craft_labels
-from nucleate.datasets.base import DatasetCard, Entry
+from nucleate.datasets.base import DatasetCard, Entry, sample_doubts
 from nucleate.errors import InputError
 from nucleate.types import Bool, Sample, UInt8
 
@@ -126,7 +126,10 @@ def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
     if not row["labels"]:
         report.notes.append(f"{sample.name}: has no nuclei")
     if drawn is not None and drawn.hidden:
-        report.notes.append(f"{sample.name}: {drawn.hidden} outlines lie wholly under others")
+        why = "lie wholly under others, or are smaller than a pixel"
+        report.notes.append(f"{sample.name}: {drawn.hidden} outlines {why}")
+    report.notes += [f"{sample.name}: {note}" for note in (() if drawn is None else drawn.notes)]
+    report.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
     largest = int(sample.labels.max(initial=0))
     if largest > crafted.before:
         report.notes.append(f"{sample.name}: ids run to {largest} for {crafted.before} nuclei")

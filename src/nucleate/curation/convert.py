@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from nucleate.annotations.coco import box_of, mask_of, outlines, run_lengths
-from nucleate.datasets.base import Entry, check_name
+from nucleate.annotations.coco import OURS, box_of, mask_of, outlines, run_lengths
+from nucleate.datasets.base import Entry, check_name, sample_doubts
 from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
@@ -32,12 +32,14 @@ class Tally:
         contested_px: pixels that more than one annotation claimed; the data set's card says who
             got them.
         hidden: annotations without any pixel left.
+        problems: sentences about annotations that were left out or read with doubt.
     """
 
     pictures: int = 0
     nuclei: int = 0
     contested_px: int = 0
     hidden: int = 0
+    problems: list[str] = field(default_factory=list)
 
 
 def convert(entries: list[Entry], out: Path, to: str) -> Tally:
@@ -70,6 +72,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
             raise InputError(f"Two pictures are named {flat!r}. Rename one of them.")
         seen.add(flat)
         tally.pictures += 1
+        tally.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
         if sample.labels is not None:
             tally.nuclei += len(np.unique(sample.labels[sample.labels > 0]))
         if sample.drawn is not None:
@@ -128,7 +131,7 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
         )
         annotations += _annotations(sample, number, len(annotations) + 1, names, polygons)
     content = {
-        "info": {"description": "written by nucleate; areas and boxes in pixels"},
+        "info": {"description": f"{OURS}; areas and boxes in pixels"},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nucleate.annotations.doubts import doubtful_labels
 from nucleate.errors import InputError
-from nucleate.files import PathLike
+from nucleate.files import PathLike, renamed, walk
 from nucleate.types import Int32, Sample, UInt8
+
+# endings of annotation files, longer ones first
+_ANNOTATIONS = (
+    ".geojson", ".geojson.gz", ".json", ".json.gz", ".xml", ".ndpa", ".csv", ".txt", ".zip", ".roi",
+    ".qpdata",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +97,60 @@ def open_root(path: Path) -> PathLike:
 
 
 def pair(
-    root: Path, pictures: dict[str, PathLike], annotations: dict[str, PathLike], where: str
+    root: Path,
+    pictures: dict[str, PathLike],
+    annotations: dict[str, PathLike],
+    where: str,
+    endings: tuple[str, ...] = (),
 ) -> list[tuple[str, PathLike, PathLike]]:
     """Return (name, picture, annotation) of each name, sorted.
+
+    Names that differ in case or Unicode form alone are one, where no other name is like them.
+
+    Args:
+        root: what to name in an error message.
+        pictures: name -> file.
+        annotations: name -> file.
+        where: how to get the data.
+        endings: of annotations, to say what is looked for.
 
     Raises:
         InputError: no pictures, a picture without annotation, or the reverse.
     """
     if not pictures:
         raise InputError(f"{root}: holds no picture of this data set. {where}")
+    annotations = renamed(annotations, pictures)
     alone = sorted(pictures.keys() ^ annotations.keys())
     if alone:
         what = "annotation" if alone[0] in pictures else "picture"
         more = f" (and {len(alone) - 1} more orphans)" if len(alone) > 1 else ""
+        names = [name for name, _ in walk(open_root(root))]
+        seen = endings_seen(names, endings) if endings and what == "annotation" else ""
         raise InputError(
-            f"{root}: {alone[0]} has no {what}{more}. Unpack the data set again, or remove it."
+            f"{root}: {alone[0]} has no {what}{more}. {seen}Unpack the data set again, or remove "
+            "it."
         )
     return [(name, pictures[name], annotations[name]) for name in sorted(pictures)]
+
+
+def endings_seen(names: list[str], wanted: tuple[str, ...]) -> str:
+    """Return a sentence on the endings that are looked for and those of other annotations, or "".
+
+    Example:
+        >>> endings_seen(["a.json", "b.json", "a.png"], (".geojson",))
+        'nucleate looks for .geojson; there are 2 .json files. '
+    """
+    counts = Counter(end for name in names for end in _ANNOTATIONS if name.lower().endswith(end))
+    others = [f"{n} {end} file{'s' * (n > 1)}" for end, n in counts.items() if end not in wanted]
+    are = "is" if others and others[0].startswith("1 ") else "are"
+    there = f"; there {are} {', '.join(others)}" if others else ""
+    return f"nucleate looks for {' '.join(wanted)}{there}. "
+
+
+def sample_doubts(sample: Sample) -> list[str]:
+    """Return sentences about an annotation that change its numbers, without the image's name."""
+    found = [] if sample.drawn is None else list(sample.drawn.problems)
+    return found + ([] if sample.labels is None else doubtful_labels(sample.labels))
 
 
 def check_size(annotation: object, labels: Int32, image: UInt8) -> None:

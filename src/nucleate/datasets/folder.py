@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
-from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root
+from nucleate.datasets.base import DatasetCard, Entry, check_size, endings_seen, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import PathLike, read_bytes, walk
+from nucleate.files import PathLike, read_bytes, renamed, walk
 from nucleate.geometry.labels import compact
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.readers.metadata import plausible_mpp
@@ -86,6 +86,7 @@ def entries(
     labels: dict[str, PathLike] = {}
     ignored: dict[str, PathLike] = {}
     typed: dict[str, PathLike] = {}
+    strange: list[str] = []  # below labels/, but no label images
     facts: dict[str, dict[str, Any]] = {}
     table_file: PathLike | None = None
     if only is not None and mpp_table is None:
@@ -117,8 +118,17 @@ def entries(
                     "Remove one of them."
                 )
             table[key] = file
+        elif table is labels:
+            strange.append(name)
     if not images:
         raise InputError(f"{root}: holds no picture below a folder images/. {CARD.where}")
+    labels = renamed(labels, images)
+    if strange and not labels:
+        seen = endings_seen(strange, LABEL_IMAGES)
+        raise InputError(
+            f"{root}: no label image below labels/ or masks/. {seen}Convert them to label images, "
+            "or read them by the reader coco or qupath."
+        )
     if labels and images.keys() != labels.keys():
         alone = sorted(images.keys() - labels.keys())
         orphan = sorted(labels.keys() - images.keys())

@@ -10,15 +10,20 @@ from nucleate.errors import ConfigError
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", re.IGNORECASE)
 
 
+# of Roboflow, which writes several changed copies of an image: NAME_jpg.rf.HASH
+_COPY = re.compile(r"(?:_(?:jpe?g|png|tiff?|bmp|webp))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
+
+
 def _patient(name: str) -> str:
     found = _TCGA.search(name)
-    return name if found is None else found.group(0).upper()
+    return _COPY.sub("", name) if found is None else found.group(0).upper()
 
 
 def grouping(pattern: str | None) -> Callable[[str], str]:
     """Return the function name -> group of a regular expression.
 
-    Without one, a TCGA barcode in the name says the patient; else the name is its own group.
+    Without one, a TCGA barcode in the name says the patient; else the copies that Roboflow makes of
+    an image are one group; else the name is its own group.
 
     Args:
         pattern: regular expression with one group in parentheses, searched in the name.
@@ -29,6 +34,8 @@ def grouping(pattern: str | None) -> Callable[[str], str]:
     Example:
         >>> grouping("^(p[0-9]+)_")("p7_2"), grouping(None)("a/TCGA-18-5592-01Z-00-DX1_3")
         ('p7', 'TCGA-18-5592')
+        >>> grouping(None)("a_jpg.rf.0123456789abcdef")
+        'a'
     """
     if pattern is None:
         return _patient

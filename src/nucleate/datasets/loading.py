@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from nucleate.config import DataConfig, SetConfig
 from nucleate.datasets import DATASETS
-from nucleate.datasets.base import Entry
+from nucleate.datasets.base import Entry, sample_doubts
 from nucleate.datasets.resize import resized
 from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
@@ -50,6 +51,8 @@ class Collection:
                 raise InputError(
                     f"{sample.name}: has no labels. Add them, or leave the picture out."
                 )
+            for doubt in sample_doubts(sample):
+                warnings.warn(f"{sample.name}: {doubt}", stacklevel=2)
         if part != "train" or not self.sets:
             return samples
         owners = [self.sets[int(name.partition(":")[0])] for name in self.split.parts[part]]

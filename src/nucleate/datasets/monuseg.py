@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.annotations.aperio_xml import read_aperio_xml
-from nucleate.annotations.drawing import draw_counted
+from nucleate.annotations.aperio_xml import read_aperio_regions
+from nucleate.annotations.outline_file import draw_file
 from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.files import PathLike, walk
@@ -83,7 +83,7 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
             annotations[_stem(file)] = file
     return [
         _entry(name, image, annotation, mpp)
-        for name, image, annotation in pair(root, images, annotations, CARD.where)
+        for name, image, annotation in pair(root, images, annotations, CARD.where, (".xml",))
     ]
 
 
@@ -106,7 +106,8 @@ def _reader(
 ) -> Callable[[], Sample]:
     def read() -> Sample:
         pixels, _ = read_image(image)
-        labels, _, drawn = draw_counted(read_aperio_xml(annotation), pixels.shape[:2])
+        file = read_aperio_regions(annotation)
+        labels, _, drawn = draw_file(annotation, file, pixels.shape[:2])
         return Sample(
             image=pixels,
             labels=labels,

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from nucleate.annotations.drawing import draw_counted
-from nucleate.annotations.geojson import read_classified_geojson
+from nucleate.annotations.geojson import read_objects
+from nucleate.annotations.outline_file import draw_file
 from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
@@ -29,6 +29,8 @@ CARD = DatasetCard(
     "the picture.",
     overlaps="the earlier polygon keeps it",
 )
+
+_ENDINGS = (".geojson", ".geojson.gz")
 
 
 def entries(
@@ -60,7 +62,7 @@ def entries(
     outlines: dict[str, PathLike] = {}
     for name, file in walk(open_root(root)):
         lower = name.lower()
-        if lower.endswith((".geojson", ".geojson.gz")):
+        if lower.endswith(_ENDINGS):
             table, stem = outlines, PurePosixPath(name[: lower.rindex(".geojson")]).name
         elif lower.endswith(PICTURES):
             table, stem = images, PurePosixPath(name).stem
@@ -78,7 +80,7 @@ def entries(
             read=_reader(name, find(name), (image, truth), settle, classes),
             test_only=is_official_test(name),
         )
-        for name, image, truth in pair(root, images, outlines, CARD.where)
+        for name, image, truth in pair(root, images, outlines, CARD.where, _ENDINGS)
     ]
 
 
@@ -93,15 +95,15 @@ def _reader(
 
     def read() -> Sample:
         pixels, stated = read_image(image)
-        outlines, names = read_classified_geojson(truth)
-        labels, owners, drawn = draw_counted(outlines, pixels.shape[:2])
+        file = read_objects(truth)
+        labels, owners, drawn = draw_file(truth, file, pixels.shape[:2])
         return Sample(
             image=pixels,
             labels=labels,
             name=name,
             group=group,
             mpp=settle(name, stated),
-            classes=None if classes is None else _classes(truth, names, owners, classes),
+            classes=None if classes is None else _classes(truth, file.names, owners, classes),
             class_names=tuple(classes or ()),
             drawn=drawn,
         )

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nucleate.annotations.aperio_xml import read_aperio_xml
-from nucleate.annotations.drawing import draw
-from nucleate.annotations.geojson import read_geojson
+from nucleate.annotations.aperio_xml import read_aperio_regions
+from nucleate.annotations.doubts import doubtful_labels
+from nucleate.annotations.geojson import read_objects
 from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
+from nucleate.annotations.outline_file import OutlineFile, draw_file, kind_of_json_bytes
+from nucleate.datasets.base import endings_seen
 from nucleate.errors import InputError
 from nucleate.files import read_bytes, walk
 from nucleate.readers.metadata import plausible_mpp, stated_tiff_mpp
@@ -19,13 +21,14 @@ from nucleate.resolution import SAME_MPP, check_mpp
 from nucleate.results.labels import label_rows
 from nucleate.results.names import LABELS, OWN_IMAGES, PARQUET
 from nucleate.results.parquet import open_nuclei
-from nucleate.types import Float64, Int32, Int64
+from nucleate.types import Int32
 
-_OUTLINES: dict[str, Callable[[Path], tuple[Float64, Int64]]] = {
-    ".geojson": read_geojson,
-    ".geojson.gz": read_geojson,
-    ".xml": read_aperio_xml,
+_OUTLINES: dict[str, Callable[[Path], OutlineFile]] = {
+    ".geojson": read_objects,
+    ".geojson.gz": read_objects,
+    ".xml": read_aperio_regions,
 }
+_KNOWN = (*LABEL_IMAGES, *_OUTLINES, PARQUET)
 _APERIO_MPP = re.compile(rb"""<Annotations\b[^>]*\bMicronsPerPixel=["']([0-9.]+)["']""")
 _MOST_PIXELS = 1 << 30  # of a result that is drawn in memory
 
@@ -55,13 +58,16 @@ def annotation_files(path: Path) -> dict[str, Path]:
         raise InputError(f"{path}: two label images are named {twice!r}. Remove one of them.")
     found = {_stem(names[f]): f for f in [*outlines, *results, *labels]}
     if not found:
-        known = " ".join((*LABEL_IMAGES, *_OUTLINES, PARQUET))
-        raise InputError(f"{path}: contains no annotation. Known: {known}")
+        seen = endings_seen(list(names.values()), _KNOWN).rstrip()
+        raise InputError(f"{path}: contains no annotation: {seen} Convert or rename them.")
     return found
 
 
-def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32]:
+def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
     """Return the labels of two files; outlines are drawn at the size of the other side.
+
+    Returns:
+        The labels of the truth and of the prediction, and what is doubtful about the files.
 
     Raises:
         InputError: a file cannot be read, or both are outlines.
@@ -74,10 +80,14 @@ def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32]:
             "Give one side as a label image."
         )
     height, width = next(iter(labels.values())).shape
+    doubts = []
     for file, read in readers.items():
         if read is not None:
-            labels[file] = draw(read(file), (height, width))
-    return labels[truth], labels[pred]
+            labels[file], _, drawn = draw_file(file, read(file), (height, width))
+            doubts += [f"{file}: {problem}" for problem in drawn.problems]
+        elif not file.name.endswith(PARQUET):
+            doubts += [f"{file}: {doubt}" for doubt in doubtful_labels(labels[file])]
+    return labels[truth], labels[pred], doubts
 
 
 def common_mpp(truth: Path, pred: Path, given: float | None) -> float | None:
@@ -129,6 +139,14 @@ def result_beside(file: Path) -> Path | None:
 
 def _labels(file: Path) -> Int32:
     if not file.name.endswith(PARQUET):
+        if not file.name.lower().endswith(LABEL_IMAGES):
+            is_json = file.name.lower().endswith(".json")
+            kind = kind_of_json_bytes(read_bytes(file)) if is_json else ""
+            remedy = "Rename it to .geojson." if kind == "GeoJSON" else "Convert it to one of them."
+            raise InputError(
+                f"{file}: {kind or 'no annotation known here'}; nucleate reads {' '.join(_KNOWN)}. "
+                f"{remedy}"
+            )
         return read_labels(file)
     found = open_nuclei(file)
     if found.frame.width * found.frame.height > _MOST_PIXELS:
@@ -147,6 +165,6 @@ def _stem(name: str) -> str:
     return name.removesuffix(".labels")
 
 
-def _outline_reader(file: Path) -> Callable[[Path], tuple[Float64, Int64]] | None:
+def _outline_reader(file: Path) -> Callable[[Path], OutlineFile] | None:
     name = file.name.lower()
     return next((read for suffix, read in _OUTLINES.items() if name.endswith(suffix)), None)

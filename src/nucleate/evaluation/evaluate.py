@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nucleate.annotations.doubts import doubtful_labels
 from nucleate.cards import MIN_SCORE, detects
-from nucleate.datasets.base import Entry
+from nucleate.datasets.base import Entry, sample_doubts
 from nucleate.errors import InputError
 from nucleate.evaluation.annotated_files import annotation_files, common_mpp, read_pair
 from nucleate.evaluation.leakage import seen_in_file
@@ -16,6 +17,7 @@ from nucleate.evaluation.metrics.classes import Typed, compare_classes
 from nucleate.evaluation.metrics.coco import Records, average_precision
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, score_labels
+from nucleate.files import renamed
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
@@ -68,7 +70,13 @@ def evaluate(
         side.to_labels() if isinstance(side, Instances) else side for side in (pred, truth)
     )
     radius = DETECTION_RADIUS_UM / known[0] if known else None
-    return Report([score_labels(truth, pred, name="image", radius_px=radius)], {})
+    score = score_labels(truth, pred, name="image", radius_px=radius)
+    doubts = [
+        f"{side}: {doubt}"
+        for side, labels in (("pred", pred), ("truth", truth))
+        for doubt in doubtful_labels(labels)
+    ]
+    return Report([score], {"warnings": doubts} if doubts else {})
 
 
 def evaluate_files(
@@ -94,6 +102,7 @@ def evaluate_files(
     predicted, true = annotation_files(pred), annotation_files(truth)
     if pred.is_file() and truth.is_file():
         predicted, true = {truth.stem: pred}, {truth.stem: truth}
+    predicted = renamed(predicted, true)
     alone = sorted(predicted.keys() ^ true.keys())
     if alone:
         side = "prediction" if alone[0] in true else "truth"
@@ -101,11 +110,12 @@ def evaluate_files(
             f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
             "partner). Give both folders the same file names."
         )
-    scores, unknown = [], []
+    scores, unknown, warnings = [], [], list[str]()
     about: dict[str, Any] = {"prediction": str(pred), "truth": str(truth)}
     for name in sorted(true):
         resolution = common_mpp(true[name], predicted[name], mpp)
-        truth_labels, pred_labels = read_pair(true[name], predicted[name])
+        truth_labels, pred_labels, doubts = read_pair(true[name], predicted[name])
+        warnings += doubts
         if truth_labels.shape != pred_labels.shape:
             raise InputError(
                 f"{predicted[name]}: {pred_labels.shape[1]} × {pred_labels.shape[0]} pixels, but "
@@ -123,6 +133,8 @@ def evaluate_files(
         why = "no file states the resolution. Give it by --mpp"
         tell(f"{omitted}: omitted for {len(unknown)} of {len(true)} images, since {why}.")
         about["omitted"] = {"metrics": list(NEED_MPP), "images": unknown, "why": why}
+    if warnings:
+        about["warnings"] = warnings
     return Report(scores, about)
 
 
@@ -214,14 +226,16 @@ def evaluate_model(
     Raises:
         InputError: an image cannot be read, has no labels, or has no resolution.
     """
-    scores, records = [], Records()
+    scores, records, warnings = [], Records(), list[str]()
     for found in predictions(model, entries, options, own_names):
         scores.append(found.score)
+        warnings += [f"{found.sample.name}: {doubt}" for doubt in sample_doubts(found.sample)]
         if found.sample.labels is not None:
             records.add(found.sample.labels, found.sample.ignore, found.candidates)
         each(found)
         _tell(tell, found.score)
-    return Report(scores, model_facts(model), average_precision(records))
+    about = model_facts(model) | ({"warnings": warnings} if warnings else {})
+    return Report(scores, about, average_precision(records))
 
 
 def model_facts(model: Model) -> dict[str, Any]:

@@ -7,16 +7,19 @@ folder, and what is finished is copied to where it belongs.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from nucleate.errors import InputError, NucleateError, OutputError, optional
 
 _SEVERAL = (".mrxs", ".dcm", ".vms", ".vmu", ".zarr")
+_WEB = ("http://", "https://")
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
@@ -28,6 +31,28 @@ def is_url(text: str | Path) -> bool:
         (True, False)
     """
     return "://" in str(text)
+
+
+def url_path(url: str | Path) -> str:
+    """Return an address without its query, which may be a signature; other names as they are.
+
+    Example:
+        >>> url_path("https://host/a/t.png?X-Amz-Signature=b/c"), url_path("s3://b/what?.png")
+        ('https://host/a/t.png', 's3://b/what?.png')
+    """
+    text = str(url)
+    return re.split(r"[?#]", text, maxsplit=1)[0] if text.startswith(_WEB) else text
+
+
+def url_name(url: str | Path) -> str:
+    """Return the name of the file that an address or a path stands for.
+
+    Example:
+        >>> url_name("https://host/a/t%20b.png?sig=c"), url_name("a/b.png")
+        ('t b.png', 'b.png')
+    """
+    name = PurePath(url_path(url)).name
+    return unquote(name).replace("/", "_") if str(url).startswith(_WEB) else name
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -59,7 +84,14 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
     """
     fs, path = file_system(url)
     with _reaching(url):
-        if any(c in path for c in "*[") or ("?" in path and not url.startswith("http")):
+        if url_path(url) != url:  # signed, for instance: one file
+            if not wanted(url_name(url)):
+                raise InputError(
+                    f"{url_path(url)}: the address has a query, but no name of a picture or slide "
+                    "before it. Download the file, or use an address that ends in its name."
+                )
+            found = [path] if fs.exists(path) else []
+        elif any(c in path for c in "*[") or ("?" in path and not url.startswith("http")):
             found = fs.glob(path)
         elif fs.isdir(path):
             found = fs.find(path)
@@ -77,7 +109,7 @@ def fetch(url: str, folder: Path) -> Path:
     Raises:
         InputError: it cannot be read, or consists of several files.
     """
-    if PurePosixPath(url).suffix.lower() in _SEVERAL:
+    if PurePosixPath(url_path(url)).suffix.lower() in _SEVERAL:
         raise InputError(
             f"{url}: slides of this kind consist of several files. Copy them to a disk first."
         )
@@ -86,7 +118,7 @@ def fetch(url: str, folder: Path) -> Path:
         facts = fs.info(path)
         state = [str(facts.get(key)) for key in ("size", "ETag", "etag", "LastModified", "mtime")]
         own = hashlib.sha256("\n".join([url, *state]).encode()).hexdigest()[:16]
-        target = folder / own / PurePosixPath(path).name
+        target = folder / own / url_name(url)
         if target.is_file():
             return target
         _bring(fs, path, target)
@@ -174,6 +206,8 @@ def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None
     """Say in one sentence what a service says in its own way."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # every service has its own
         said = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
         raise kind(

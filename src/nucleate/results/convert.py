@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nucleate.annotations.coco import CocoFile, detection, read_coco
+from nucleate.annotations.coco import (
+    CocoFile,
+    Id,
+    detection,
+    identity,
+    picture_name,
+    read_coco,
+)
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import atomic, keep_apart
+from nucleate.files import atomic, keep_apart, renamed
 from nucleate.results.csv import write_joint_csv
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import PARQUET
@@ -102,19 +110,21 @@ def write_coco(
     names: files without ending, types in any case; a type that it lacks becomes its most frequent
     one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
     """
-    pictures = {name: i + 1 for i, name in enumerate(files)}
-    kinds: dict[str, int] = {}
+    pictures: dict[str, Id] = {name: i + 1 for i, name in enumerate(files)}
+    kinds: dict[str, Id] = {}
     for found in files.values():
         for name in found.class_names:
             kinds.setdefault(name, len(kinds) + 1)
-    other = 1
+    other: Id = 1
     if truth is not None:
         known = read_coco(truth)
-        pictures = _numbers(known, truth, any("/" in name for name in files))
+        pictures = _numbers(known, truth, files)
         kinds = {known.categories[i].lower(): number for number, i in known.position_of.items()}
-        used = Counter(int(a["category_id"]) for p in known.pictures for a in p.annotations)
-        other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1)
-        sizes = {int(p.record["id"]): p.record for p in known.pictures}
+        used = Counter(
+            identity(a.get("category_id", 0)) for p in known.pictures for a in p.annotations
+        )
+        other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1, key=str)
+        sizes = {identity(p.record["id"]): p.record for p in known.pictures}
     mine = {name: found for name, found in files.items() if name in pictures}
     if not mine:
         raise InputError(f"{truth}: names none of the {len(files)} pictures of {result}. Check it.")
@@ -160,7 +170,7 @@ def write_coco(
     return Exported(len(mine), count, len(files) - len(mine), len(pictures) - len(mine))
 
 
-def _detections(found: NucleiFile, number: int, kinds: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _detections(found: NucleiFile, number: Id, kinds: dict[str, Id]) -> Iterator[dict[str, Any]]:
     shape = found.frame.height, found.frame.width
     for nuclei in found.groups():
         for i in range(len(nuclei)):
@@ -185,23 +195,26 @@ def _files(result: Path) -> dict[str, NucleiFile]:
     return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
 
 
-def _numbers(known: CocoFile, truth: Path, folders: bool) -> dict[str, int]:
+def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id]:
     """Return name without ending -> id of the pictures of a file of truth.
 
     Args:
         known: what it says.
         truth: the file.
-        folders: whether the folders below `images/` are part of the names.
+        files: names of the results; where one has folders, those below `images/` are part of the
+            names.
     """
-    paths = [PurePosixPath(picture.record["file_name"]) for picture in known.pictures]
-    stems = [path.stem for path in paths]
-    if folders:
-        stems = [path.with_suffix("").as_posix().removeprefix("images/") for path in paths]
-    twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
+    names = [picture_name(picture.record["file_name"]) for picture in known.pictures]
+    if not any("/" in name for name in files):
+        names = [PurePosixPath(name).name for name in names]
+    short = [re.sub(r"^[0-9a-f]{8}-", "", name) for name in names]  # of Label Studio
+    both = zip(names, short, strict=True)
+    names = [bare if bare in files and name not in files else name for name, bare in both]
+    twice = next((stem for stem, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{truth}: two pictures are named {twice!r}. Rename one of them.")
-    ids = [int(picture.record["id"]) for picture in known.pictures]
-    return dict(zip(stems, ids, strict=True))
+    ids = [identity(picture.record["id"]) for picture in known.pictures]
+    return renamed(dict(zip(names, ids, strict=True)), files)
 
 
 def _sources(folder: Path) -> list[str]:

@@ -7,21 +7,15 @@ import os
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING
 
-from nucleate.errors import (
-    InputError,
-)
+from nucleate.errors import InputError
 from nucleate.files import walk
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
-from nucleate.readers.remote import find_remote, is_url
+from nucleate.readers.remote import find_remote, is_url, url_name, url_path
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
@@ -49,13 +43,27 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         elif glob.has_magic(str(pattern)):
-            matched = sorted(Path(m) for m in glob.glob(str(pattern), recursive=True))
+            matched = sorted(Path(m) for m in glob.glob(_literal(str(pattern)), recursive=True))
             if not matched:
                 raise InputError(f"{pattern}: matches no file. Check the pattern.")
             found += matched
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
     return _one_of_a_series(dict.fromkeys(found))
+
+
+def _literal(pattern: str) -> str:
+    """Return a glob whose leading folders count as they are written, where they are there.
+
+    Example:
+        >>> _literal("no[1]/such/*.png")
+        'no[1]/such/*.png'
+    """
+    path = Path(pattern)
+    folder = next((p for p in path.parents if p.is_dir()), None)
+    if folder is None or not glob.has_magic(str(folder)):
+        return pattern
+    return os.path.join(glob.escape(str(folder)), str(path.relative_to(folder)))
 
 
 def _one_of_a_series(paths: Iterable[Path]) -> list[Path]:
@@ -131,7 +139,7 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
         >>> result_stems(["p1/HE.tif", "p2/HE.tif"])
         {'p1/HE.tif': 'p1/HE', 'p2/HE.tif': 'p2/HE'}
     """
-    stems = {source: PurePath(source).stem for source in sources}
+    stems = {source: PurePath(url_name(source)).stem for source in sources}
     if len(set(stems.values())) < len(stems):
         folders = {source: _folder(source) for source in stems}
         columns = zip(*folders.values(), strict=False)
@@ -151,5 +159,5 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
 def _folder(source: Path | str) -> tuple[str, ...]:
     """Return the parts of the path of a source's folder."""
     if is_url(source):
-        return tuple(str(source).split("/")[:-1])
+        return tuple(url_path(source).split("/")[:-1])
     return Path(os.path.abspath(source)).parent.parts

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nucleate.errors import (
@@ -20,7 +20,7 @@ from nucleate.errors import (
 )
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
-from nucleate.readers.remote import Mirror, fetch, is_url
+from nucleate.readers.remote import Mirror, fetch, is_url, url_name
 from nucleate.results.formats import EXPORTERS
 from nucleate.slides.find_sources import result_stems
 from nucleate.slides.outputs import BatchOptions, Outputs
@@ -229,7 +229,7 @@ class _Batch:
 
     def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
         self.first_error = self.first_error or error
-        name = f"{PurePath(source).name}: "
+        name = f"{url_name(source)}: "
         if len(self._sources) > 1:  # the failure of the only one is raised
             self._tell(f"failed: {name}{str(error).removeprefix(name)}")
         return {"source": str(source), "status": "failed", "error": str(error)}
