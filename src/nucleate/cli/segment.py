@@ -150,9 +150,9 @@ def segment(
 
 def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
     """Print the most plausible mpp of each source, and write its contact sheet."""
-    from nucleate.readers.remote import is_url
     from nucleate.inference.suggest_mpp import contact_sheet, suggest_mpp
     from nucleate.readers.opening import open_source
+    from nucleate.readers.remote import is_url
     from nucleate.results.images import write_png
     from nucleate.results.names import SCALES
     from nucleate.slides.find_sources import result_stems

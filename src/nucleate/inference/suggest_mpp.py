@@ -81,13 +81,9 @@ def contact_sheet(suggestion: Suggestion) -> UInt8:
         cell = np.full((_PANEL_PX + _TITLE_PX, _PANEL_PX, 3), 255, np.uint8)
         cell[_TITLE_PX:] = one.panel
         title = f"{one.mpp:.3g} um/px: {one.nuclei} nuclei{area}"
-        cv2.putText(
-            cell, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
-        )
+        cv2.putText(cell, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
         if one.mpp == nearest:
-            cv2.rectangle(
-                cell, (2, 2), (_PANEL_PX - 3, _PANEL_PX + _TITLE_PX - 3), OUTLINE_RGB, 5
-            )
+            cv2.rectangle(cell, (2, 2), (_PANEL_PX - 3, _PANEL_PX + _TITLE_PX - 3), OUTLINE_RGB, 5)
         cells.append(cv2.copyMakeBorder(cell, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255,) * 3))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]

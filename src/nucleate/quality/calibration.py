@@ -56,10 +56,12 @@ def _read() -> Calibration:
     text = files("nucleate.quality").joinpath("calibration.json").read_text(encoding="utf-8")
     kept = json.loads(text)
     return Calibration(
-        *(np.array(kept[name]) for name in ("scale_mean", "scale_sd", "scale_weights")),
-        kept["scale_least"],
-        np.array(kept["exchange_weights"]),
-        kept["exchange_least"],
+        scale_mean=np.array(kept["scale_mean"]),
+        scale_sd=np.array(kept["scale_sd"]),
+        scale_weights=np.array(kept["scale_weights"]),
+        scale_least=kept["scale_least"],
+        exchange_weights=np.array(kept["exchange_weights"]),
+        exchange_least=kept["exchange_least"],
     )
 
 

@@ -34,9 +34,7 @@ class Doubt:
     reason: str
 
 
-def doubts_of(
-    windows: list[Window], nuclei: Instances, mpp: float, mm2: float
-) -> list[Doubt]:
+def doubts_of(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
     """Return what is not plausible about an image and the nuclei found in it.
 
     Args:
@@ -81,9 +79,9 @@ def _of_pixels(
     stain = other_stain(pictures)
     if nothing:
         found.append(Doubt("nothing", nothing))
-    elif stain:
+    if stain:
         found.append(Doubt("stain", stain))
-    elif is_exchanged(pictures, inside, mpp or 0.25, annotated):
+    if not found and is_exchanged(pictures, inside, mpp or 0.25, annotated):
         found.append(Doubt("exchanged", EXCHANGED))
     if mpp is not None and is_blurred(pictures, mpp):
         found.append(
@@ -109,9 +107,7 @@ def _on_nothing(pictures: Iterable[UInt8], inside: Iterable[Bool]) -> str:
     return "most of what was found lies on ink, glass or black, not on tissue"
 
 
-def _of_scale(
-    windows: list[Window], nuclei: Instances, mpp: float, mm2: float
-) -> list[Doubt]:
+def _of_scale(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
     """Return whether the nuclei are those of another mpp."""
     off = octaves_off(nuclei, mm2)
     if off is not None and abs(off) >= CALIBRATION.scale_least:

@@ -106,4 +106,4 @@ def _peaks(values: Float64) -> list[int]:
 
 
 def _log2(values: float | NDArray[np.floating]) -> Float64:
-    return np.log2(np.maximum(values, 1e-6)).astype(np.float64)  # type: ignore[no-any-return]
+    return np.log2(np.maximum(values, 1e-6)).astype(np.float64)
