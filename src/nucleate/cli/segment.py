@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from nucleate.cli.terminal import (
     warn,
 )
 from nucleate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nucleate.slides.cluster import ModelSpec
 
 
 def segment(
@@ -71,12 +74,21 @@ def segment(
         Path | None, typer.Option(help="Profile of Slurm jobs, which do it; a YAML file.")
     ] = None,
     tta: TtaOption = False,
+    suggest_mpp: Annotated[
+        bool,
+        typer.Option(
+            "--suggest-mpp",
+            help="Try resolutions on a few tiles, print the most plausible, and write a contact "
+            "sheet; segment nothing else.",
+        ),
+    ] = False,
 ) -> None:
     """Find all nuclei of pictures and slides; write tables, overlay, labels and GeoJSON.
 
     Examples:
       nucleate segment tile.png --mpp 0.25 -o out/
       nucleate segment slides/*.svs -o out/ --resume
+      nucleate segment tile.png -o out/ --suggest-mpp
     """
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.slides.cluster import ModelSpec, connect
@@ -102,6 +114,14 @@ def segment(
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
     found = expand_sources(sources, out)
     spec = ModelSpec(model, device, backend, precision, threads, tta)
+    if suggest_mpp:
+        if mpp is not None or scheduler is not None or slurm is not None:
+            raise ConfigError(
+                "segment: --suggest-mpp looks for the mpp, on this machine. Omit --mpp, "
+                "--scheduler and --slurm."
+            )
+        _suggest(found, out, spec)
+        return
     many = counted(len(found), "source")
     with Bar() as bar:
         if scheduler is not None or slurm is not None:
@@ -126,6 +146,54 @@ def segment(
         warn(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
+
+
+def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
+    """Print the most plausible mpp of each source, and write its contact sheet."""
+    from nucleate.inference.suggest_mpp import contact_sheet, suggest_mpp
+    from nucleate.readers.opening import open_source
+    from nucleate.readers.remote import is_url
+    from nucleate.results.images import write_png
+    from nucleate.results.names import SCALES
+    from nucleate.slides.find_sources import result_stems
+
+    if is_url(out) or any(is_url(str(source)) for source in sources):
+        raise ConfigError("segment: --suggest-mpp takes files and a folder here, not URLs.")
+    model, stems, rows = spec.load(), result_stems(sources), []
+    for source in sources:
+        suggestion = suggest_mpp(open_source(Path(source)), model)
+        sheet = Path(out) / f"{stems[source]}{SCALES}"
+        write_png(sheet, contact_sheet(suggestion))
+        rows.append(
+            {
+                "source": str(source),
+                "mpp": [round(mpp, 4) for mpp, _ in suggestion.found],
+                "votes": [round(share, 2) for _, share in suggestion.found],
+                "tried": [
+                    {"mpp": one.mpp, "nuclei": one.nuclei, "median_area_um2": one.median_um2}
+                    for one in suggestion.tried
+                ],
+                "contact_sheet": sheet,
+            }
+        )
+        show(f"{Path(source).name}: {_said(suggestion.found)}; look at {sheet}")
+    answer(sources=rows)
+
+
+def _said(found: list[tuple[float, float]]) -> str:
+    """Return the most plausible mpp and its alternatives as a sentence.
+
+    Example:
+        >>> _said([(0.26, 0.7), (0.5, 0.3)])
+        'about 0.26 um/px is most plausible, 0.5 next'
+        >>> _said([])
+        'no resolution fits: too few nuclei at each'
+    """
+    if not found:
+        return "no resolution fits: too few nuclei at each"
+    others = ", ".join(f"{mpp:.2g}" for mpp, _ in found[1:])
+    best = f"about {found[0][0]:.2g} um/px is most plausible"
+    return f"{best}, {others} next" if others else best
 
 
 def demo(

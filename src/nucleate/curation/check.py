@@ -13,11 +13,13 @@ import numpy as np
 from nucleate.curation.clean_labels import CraftOptions, craft_labels
 from nucleate.datasets.base import DatasetCard, Entry, sample_doubts
 from nucleate.errors import InputError
+from nucleate.quality.plausibility import doubts_about_sample
 from nucleate.types import Bool, Sample, UInt8
 
 _HASH_SIDE = 12
 _ALIKE = 14  # differing bits of 143 up to which two pictures count as one
 _SPECK_PX = 10
+_NAMED = 3  # images of one problem; all are in the JSON file
 
 
 @dataclass(slots=True)
@@ -64,11 +66,30 @@ def check(
         report.rows.append(_describe(sample, report))
         tell(done + 1, len(entries))
     report.nuclei = sum(row["annotated"] for row in report.rows)
+    report.problems += implausible(report.rows)
     _sizes(report, card)
     _counts(report, card)
     report.problems += [f"{a} and {b} show the same tissue" for a, b in alike(hashes)]
     report.problems += _shared(entries)
     return report
+
+
+def implausible(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence per reason that images cannot be what they are said to be, and which.
+
+    Example:
+        >>> implausible([{"name": "a", "doubts": ["is grey"]}, {"name": "b", "doubts": []}])
+        ['1 of 2 images: is grey (a)']
+    """
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        for reason in row["doubts"]:
+            named.setdefault(reason, []).append(row["name"])
+    return [
+        f"{len(names)} of {len(rows)} images: {reason} ({', '.join(names[:_NAMED])}"
+        + (", …)" if len(names) > _NAMED else ")")
+        for reason, names in named.items()
+    ]
 
 
 def picture_hash(image: UInt8) -> Bool:
@@ -105,12 +126,19 @@ def alike(hashes: dict[str, Bool]) -> list[tuple[str, str]]:
     return found
 
 
+def reasons_against(sample: Sample) -> list[str]:
+    """Return why an annotated image cannot be what it is said to be."""
+    found = doubts_about_sample(sample.image, sample.labels, sample.mpp)
+    return [doubt.reason for doubt in found]
+
+
 def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
     """Return the facts of one picture; put what is wrong with it into the report."""
     height, width = sample.image.shape[:2]
     row: dict[str, Any] = {
         "name": sample.name, "group": sample.group, "organ": sample.organ, "height": height,
         "width": width, "mpp": sample.mpp, "annotated": 0, "labels": 0,
+        "doubts": reasons_against(sample),
     }  # fmt: skip
     if sample.labels is None:
         report.notes.append(f"{sample.name}: has no labels")

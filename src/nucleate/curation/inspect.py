@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nucleate.curation.check import implausible, reasons_against
 from nucleate.curation.image_facts import describe_sample, thumbnail
 from nucleate.datasets.base import DatasetCard, Entry
 from nucleate.datasets.splits import Split, bare_name
@@ -89,6 +90,7 @@ def inspect_entries(
         sample = entry.read()
         row, nuclei = describe_sample(sample)
         row["part"] = part_of.get(entry.name)
+        row["doubts"] = reasons_against(sample)
         found.rows.append(row)
         if nuclei is not None:
             areas.append(nuclei["area_um2"] if sample.mpp else np.zeros(0))
@@ -222,7 +224,7 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
     empty = [row["name"] for row in found.rows if row["nuclei"] == 0]
     if empty:
         said.append(f"{len(empty)} pictures have no nuclei: {', '.join(empty[:5])}")
-    return said
+    return said + implausible(found.rows)
 
 
 def _some(counts: dict[str, int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -19,9 +19,12 @@ from nucleate.inference.loading import Device, ready_model
 from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.units import plan_units
 from nucleate.postprocess import complete_thresholds
-from nucleate.quality.tissue import SLIDE_PIXELS, survey
+from nucleate.quality.glimpse import glimpse
+from nucleate.quality.plausibility import Doubt, doubts_of
+from nucleate.quality.tissue import SLIDE_PIXELS, Survey, survey
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
+from nucleate.readers.reader import Reader
 from nucleate.readers.source import Source
 from nucleate.types import Instances
 
@@ -38,16 +41,21 @@ class Found:
         cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
         stain: why the stain was not normalised though the model asks for it; else empty.
         lost: boxes in level-0 pixels that could not be read, and why.
+        doubts: why the image cannot be what it is said to be.
     """
 
     nuclei: Instances
     cut: int
     stain: str
     lost: list[dict[str, Any]]
+    doubts: list[Doubt] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Return what a user has to know, a phrase each."""
-        return notes(self.cut, self.lost, self.stain)
+        return [
+            *notes(self.cut, self.lost, self.stain),
+            *(doubt.reason for doubt in self.doubts),
+        ]
 
 
 def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
@@ -104,7 +112,8 @@ def segment(
 
     Warns:
         UserWarning: tiles that cannot be read, nuclei larger than a tile sees, a stain that cannot
-            be normalised.
+            be normalised; an image that cannot be what it is said to be: mpp, channels, stain,
+            focus.
 
     Raises:
         InputError: nothing of the image can be read, it states no mpp and none is given, or states
@@ -181,9 +190,10 @@ def find_nuclei(
             another.
     """
     reader = as_reader(source, model.card, mpp, override_mpp)
-    tissue = None
+    seen = None
     if source.width * source.height >= SLIDE_PIXELS if tissue_mask is None else tissue_mask:
-        tissue = survey(reader).tissue
+        seen = survey(reader)
+    tissue = None if seen is None else seen.tissue
     units = plan_units(reader, model.card, options, tissue)
     colours, sink = stain_transform(source, model.card), InMemory()
     tiles, done = sum(len(unit.tiles) for unit in units), 0
@@ -198,4 +208,18 @@ def find_nuclei(
     if sink.lost and len(sink.lost) == tiles:
         raise InputError(sink.lost[0]["reason"])
     nuclei, cut = sink.nuclei(frame_of(reader), tuple(model.card.classes))
-    return Found(nuclei, cut, colours.note, sink.lost)
+    return Found(nuclei, cut, colours.note, sink.lost, doubts_about(reader, nuclei, seen))
+
+
+def doubts_about(reader: Reader, nuclei: Instances, seen: Survey | None) -> list[Doubt]:
+    """Return why an image cannot be what it is said to be, from its nuclei and a few windows.
+
+    Args:
+        reader: the image, with the resolution that is stated.
+        nuclei: found in it.
+        seen: where its tissue is; None if that was not looked for.
+    """
+    whole_mm2 = reader.source.width * reader.source.height * reader.mpp**2 / 1e6
+    windows = glimpse(reader, None if seen is None else seen.tissue)
+    mm2 = whole_mm2 if seen is None else max(seen.mm2, 1e-9)
+    return doubts_of(windows, nuclei, reader.mpp, mm2)

@@ -20,8 +20,9 @@ from nucleate.inference.backends import Model
 from nucleate.inference.engine import InMemory, Sink
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
 from nucleate.inference.pipeline import Done, EngineOptions
-from nucleate.inference.segment import notes
+from nucleate.inference.segment import doubts_about, notes
 from nucleate.inference.units import Unit, plan_units
+from nucleate.quality.plausibility import Doubt
 from nucleate.quality.tissue import SLIDE_PIXELS, Survey, Tissue, survey
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
@@ -205,7 +206,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
         if outputs.is_slide:
             give_back()
         found, cut = _merge(run, card)
-        notes += _notes(run, cut, found.facts["lost"])
+        notes += _notes(run, cut, found)
     if outputs.is_slide:
         give_back()
     files = outputs.files()
@@ -282,15 +283,24 @@ def abandon(run: Run) -> None:
             folder = folder.parent
 
 
-def _notes(run: Run, cut: int, lost: list[dict[str, Any]]) -> list[str]:
+def _notes(run: Run, cut: int, nuclei: NucleiFile) -> list[str]:
     found = []
     if len(run.left) < len(run.units):
         there = len(run.units) - len(run.left)
         found.append(f"{there} of {len(run.units)} units were there already")
-    found += notes(cut, lost, run.colours.note)
+    found += notes(cut, nuclei.facts["lost"], run.colours.note)
+    found += [doubt.reason for doubt in _doubts(run, nuclei)]
     if run.outputs.is_slide and run.outputs.formats is None:
         found.append("labels, overlay, csv and geojson omitted for its size; see export")
     return found
+
+
+def _doubts(run: Run, nuclei: NucleiFile) -> list[Doubt]:
+    """Return why a source cannot be what it is said to be; of a slide, by its first nuclei."""
+    some, seen = next(nuclei.groups(), Instances.empty(nuclei.frame)), run.seen
+    if seen is not None:
+        seen = replace(seen, mm2=seen.mm2 * max(1, len(some)) / max(1, nuclei.count))
+    return doubts_about(run.reader, some, seen)
 
 
 def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:

@@ -1,0 +1,146 @@
+"""Are the colours of an image those of haematoxylin and eosin?"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from nucleate.quality.calibration import CALIBRATION
+from nucleate.stain.deconvolution import OD_OF_BYTE
+from nucleate.stain.tissue import is_coloured, sample_pixels
+from nucleate.types import Bool, Float32, Float64, UInt8
+
+_STAINED = 0.3  # sum of the three optical densities from which colours are looked at
+_OPAQUE = 3.0  # of the channel that absorbs least: black
+_FEWEST = 200  # pixels that are enough to judge
+_DARK_SHARE, _DARK_BYTE = 0.5, 40  # of an image that has no light: fluorescence
+_BROWN_SHARE = 0.12  # of stained pixels that absorb blue most: DAB
+_LEAST_GREEN = 0.30  # share of green in the density of H&E: haematoxylin 0.43, eosin 0.85
+_RING_UM = 1.5
+
+
+def other_stain(pictures: list[UInt8]) -> str:
+    """Return why an image does not show haematoxylin or eosin; empty if it may.
+
+    H&E absorbs green most: haematoxylin nearly as much red, eosin hardly any. DAB absorbs blue
+    most. Fluorescence has light on black.
+
+    Example:
+        >>> grey = np.random.default_rng(0).integers(0, 256, (64, 64, 1)).astype(np.uint8)
+        >>> other_stain([np.repeat(grey, 3, axis=2)])
+        'the image is grey: it shows no haematoxylin or eosin'
+    """
+    pixels = np.concatenate([sample_pixels(picture) for picture in pictures])
+    if float((pixels.max(axis=1) < _DARK_BYTE).mean()) > _DARK_SHARE:
+        return "most of the image is black, as in fluorescence: it shows no haematoxylin or eosin"
+    density = OD_OF_BYTE[pixels]
+    total = density.sum(axis=1)
+    seen = (total > _STAINED) & (density.min(axis=1) < _OPAQUE)
+    if int(seen.sum()) < _FEWEST:
+        return ""
+    if not is_coloured(pixels[seen]):
+        return "the image is grey: it shows no haematoxylin or eosin"
+    red, green, blue = density[seen].T
+    brown = (blue > 1.1 * green) & (blue > 1.3 * red)
+    if float(brown.mean()) > _BROWN_SHARE:
+        return "brown as of DAB: the model is made for haematoxylin and eosin"
+    if float(green.sum() / total[seen].sum()) < _LEAST_GREEN:
+        return "the colours are not those of haematoxylin and eosin"
+    return ""
+
+
+def exchange_facts(pictures: list[UInt8], inside: list[Bool], mpp: float) -> Float64 | None:
+    """Return what tells whether red and blue are exchanged; None if too little is stained.
+
+    Blue nuclei on pink absorb more red, and less blue, than what is around them; brown nuclei on
+    blue do the opposite.
+
+    Args:
+        pictures: uint8 (h, w, 3), parts of one image.
+        inside: bool (h, w) of each, which pixels lie in nuclei.
+        mpp: micrometres per pixel.
+
+    Returns:
+        Three facts that change their sign with the channels: the correlation of the hue (red less
+        blue, as a share) with the density; the difference in spread of red and blue beside green;
+        the slope of red less blue over the density, for structures below 10 um. Then, of nuclei
+        against the ring of 1.5 um around them: red less blue, as a share; the same as a
+        difference of logarithms; the density.
+
+    Example:
+        >>> exchange_facts([np.full((9, 9, 3), 255, np.uint8)], [np.zeros((9, 9), bool)], 1) is None
+        True
+    """
+    stained, fine, nuclei, rings = [], [], [], []
+    for picture, mask in zip(pictures, inside, strict=True):
+        density = cv2.blur(OD_OF_BYTE[picture], (3, 3))
+        total = density.sum(axis=2)
+        seen = (total > _STAINED) & (density.min(axis=2) < _OPAQUE)
+        size = [max(1, round(edge * min(1.0, mpp / 2))) for edge in density.shape[1::-1]]
+        small = cv2.resize(density, size, interpolation=cv2.INTER_AREA)
+        smooth = cv2.GaussianBlur(small, (0, 0), 5.0 / max(mpp, 2.0))
+        around = cv2.resize(smooth, density.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        stained.append(density[seen])
+        fine.append((density - around)[seen])
+        reach = 2 * max(1, round(_RING_UM / mpp)) + 1
+        grown = cv2.dilate(mask.view(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+        nuclei.append(density[mask])
+        rings.append(density[grown & ~mask & (total > _STAINED / 2)])
+    seen_density = np.concatenate(stained)
+    if len(seen_density) < _FEWEST:
+        return None
+    general = _general(seen_density, np.concatenate(fine))
+    return np.array([*general, *_of_nuclei(np.concatenate(nuclei), np.concatenate(rings))])
+
+
+def _general(density: Float32, fine: Float32) -> tuple[float, float, float]:
+    """Return the first three facts of `exchange_facts`."""
+    red, green, blue = density.T
+    total = density.sum(axis=1)
+    hue, spread = (red - blue) / total, total.std() + 1e-6
+    correlation = float(np.mean((hue - hue.mean()) * (total - total.mean())))
+    correlation /= float(hue.std() + 1e-6) * float(spread)
+    spreads = float((red / (red + green + 1e-6)).std() - (blue / (blue + green + 1e-6)).std())
+    detail = fine.sum(axis=1)
+    detail = detail - detail.mean()
+    slope = float(np.mean(detail * (fine[:, 0] - fine[:, 2])) / (np.mean(detail**2) + 1e-4))
+    return correlation, spreads, slope
+
+
+def _of_nuclei(nuclei: Float32, rings: Float32) -> tuple[float, float, float]:
+    """Return the last three facts of `exchange_facts`; 0 without nuclei."""
+    if not len(nuclei) or not len(rings):
+        return 0.0, 0.0, 0.0
+    within, around = np.maximum(nuclei.mean(axis=0), 1e-3), np.maximum(rings.mean(axis=0), 1e-3)
+    more = within - around
+    share = float((more[0] - more[2]) / max(float(more.sum()), 0.05))
+    logs = float(np.log(within[0] / within[2]) - np.log(around[0] / around[2]))
+    return (
+        float(np.clip(share, -0.5, 0.5)),
+        float(np.clip(logs, -0.6, 0.6)),
+        float(np.clip(more.sum(), 0, 2)),
+    )
+
+
+def is_exchanged(
+    pictures: list[UInt8], inside: list[Bool], mpp: float, annotated: bool = False
+) -> bool:
+    """Return whether red and blue are exchanged.
+
+    Args:
+        pictures: uint8 (h, w, 3), parts of one image.
+        inside: bool (h, w) of each, which pixels lie in nuclei.
+        mpp: micrometres per pixel.
+        annotated: whether people have outlined the nuclei: then these alone decide. A model finds
+            what is not there where colours are exchanged, so that the whole image counts as well.
+
+    Example:
+        >>> is_exchanged([np.full((9, 9, 3), 255, np.uint8)], [np.zeros((9, 9), bool)], 1.0)
+        False
+    """
+    facts = exchange_facts(pictures, inside, mpp)
+    if facts is None:
+        return False
+    if annotated and facts[5] > 0:
+        return bool(facts[3] < 0)
+    return CALIBRATION.exchange(facts) > CALIBRATION.exchange_least

@@ -1,0 +1,130 @@
+"""Can an image be what it is said to be? Doubts, each with its reason and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nucleate.quality.calibration import CALIBRATION
+from nucleate.quality.colours import is_exchanged, other_stain
+from nucleate.quality.focus import is_blurred
+from nucleate.quality.glimpse import Window, whole
+from nucleate.quality.scale import FEWEST, octaves_off
+from nucleate.stain.tissue import tissue_mask
+from nucleate.types import Bool, Instances, Int32, UInt8
+
+KINDS = ("scale", "exchanged", "stain", "focus", "nothing")
+_ROOM_MM2 = 0.05  # of tissue that nobody has seen without five nuclei
+_ON_TISSUE = 0.5  # share of the pixels in nuclei that are tissue
+_FOUND_PX = 200  # pixels in nuclei from which that is judged
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something about an image that cannot be.
+
+    Attributes:
+        kind: of `KINDS`.
+        reason: in words, and what to do.
+    """
+
+    kind: str
+    reason: str
+
+
+def doubts_of(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
+    """Return what is not plausible about an image and the nuclei found in it.
+
+    Args:
+        windows: of the image, from `glimpse`.
+        nuclei: in level-0 pixels; without columns of features their scale is not judged.
+        mpp: micrometres per level-0 pixel, as stated.
+        mm2: area that nuclei were looked for in.
+
+    Example:
+        >>> from nucleate.types import Frame
+        >>> windows = whole(np.full((64, 64, 3), 255, np.uint8))[0]
+        >>> doubts_of(windows, Instances.empty(Frame(64, 64)), 0.25, 1.0)
+        []
+    """
+    inside = [window.inside(nuclei) for window in windows]
+    found = _of_pixels([window.pixels for window in windows], inside, mpp, annotated=False)
+    if not {"stain", "exchanged", "nothing"} & {doubt.kind for doubt in found}:
+        found += _of_scale(windows, nuclei, mpp, mm2)
+    return found
+
+
+def doubts_about_sample(image: UInt8, labels: Int32 | None, mpp: float | None) -> list[Doubt]:
+    """Return what is not plausible about an annotated image, whose labels may be None.
+
+    Example:
+        >>> doubts_about_sample(np.full((64, 64, 3), 255, np.uint8), None, 0.25)
+        []
+    """
+    windows, inside = whole(image, labels)
+    pictures = [window.pixels for window in windows]
+    return _of_pixels(pictures, inside, mpp, annotated=labels is not None)
+
+
+def _of_pixels(
+    pictures: list[UInt8], inside: list[Bool], mpp: float | None, *, annotated: bool
+) -> list[Doubt]:
+    """Return what is not plausible about colours, focus, and where the nuclei lie."""
+    if not pictures:
+        return []
+    found = []
+    nothing = "" if annotated else _on_nothing(pictures, inside)
+    stain = other_stain(pictures)
+    if nothing:
+        found.append(Doubt("nothing", nothing))
+    if stain:
+        found.append(Doubt("stain", stain))
+    if not found and is_exchanged(pictures, inside, mpp or 0.25, annotated):
+        found.append(Doubt("exchanged", EXCHANGED))
+    if mpp is not None and is_blurred(pictures, mpp):
+        found.append(
+            Doubt("focus", "out of focus, or coarser than its mpp: nothing finer than 1 um is seen")
+        )
+    return found
+
+
+EXCHANGED = (
+    "red and blue look exchanged: brown nuclei on blue. Write the image again with its channels in "
+    "the order RGB; of a data set, the option channels=bgr reads it so"
+)
+
+
+def _on_nothing(pictures: Iterable[UInt8], inside: Iterable[Bool]) -> str:
+    """Return what is wrong if most of what lies in nuclei is ink or glass; else an empty text."""
+    tissue = all_inside = 0
+    for picture, mask in zip(pictures, inside, strict=True):
+        tissue += int(tissue_mask(picture[mask]).sum())
+        all_inside += int(mask.sum())
+    if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:
+        return ""
+    return "most of what was found lies on ink, glass or black, not on tissue"
+
+
+def _of_scale(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
+    """Return whether the nuclei are those of another mpp."""
+    off = octaves_off(nuclei, mm2)
+    if off is not None and abs(off) >= CALIBRATION.scale_least:
+        size = "large" if off > 0 else "small"
+        median = float(np.median(nuclei.features["area_um2"]))
+        reason = (
+            f"{mpp:.3g} um/px looks too {size}: {len(nuclei)} nuclei of {median:.0f} um² in the "
+            f"median look like {mpp / 2**off:.2g} um/px. See segment --suggest-mpp"
+        )
+        return [Doubt("scale", reason)]
+    stained = sum(int(tissue_mask(window.pixels).sum()) for window in windows)
+    pixels = sum(window.pixels.shape[0] * window.pixels.shape[1] for window in windows)
+    tissue_mm2 = mm2 * stained / max(1, pixels)
+    if len(nuclei) < FEWEST and tissue_mm2 > _ROOM_MM2:
+        reason = (
+            f"{len(nuclei)} nuclei in {tissue_mm2:.2g} mm² of tissue: {mpp:.3g} um/px may be "
+            "wrong. See segment --suggest-mpp"
+        )
+        return [Doubt("scale", reason)]
+    return []
