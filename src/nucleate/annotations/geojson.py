@@ -11,7 +11,7 @@ import numpy as np
 
 from nucleate.annotations.drawing import MAX_BYTES, finite, ragged, ring_area
 from nucleate.errors import InputError
-from nucleate.files import PathLike, read_bytes, read_up_to
+from nucleate.files import PathLike, packed_limit, read_bytes, read_up_to
 from nucleate.types import Float64, Int64
 
 
@@ -48,13 +48,18 @@ def read_classified_geojson(path: PathLike) -> tuple[tuple[Float64, Int64], list
     if path.name.endswith(".gz"):
         import gzip
 
+        limit = packed_limit(path.name, len(data), MAX_BYTES)
+
         try:
             with gzip.open(io.BytesIO(data)) as unpacked:
-                data = read_up_to(unpacked, MAX_BYTES + 1)
+                data = read_up_to(unpacked, limit + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not valid gzip ({error}). Export it again.") from error
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{path}: unpacks to more than 1 GiB. Split it into tiles.")
+        if len(data) > limit:
+            raise InputError(
+                f"{path}: unpacks to more than {limit >> 20} MiB, the limit for a file of its "
+                "size. Split it into tiles."
+            )
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from nucleate.errors import InputError
 from nucleate.files import PathLike, as_path, read_bytes
-from nucleate.readers.decoding import TIFF_ENDINGS, decode_npy, decode_pillow, decode_tiff
+from nucleate.readers.decoding import decode_npy, decode_pillow
+from nucleate.readers.pixels import Stored, upright
+from nucleate.readers.tiff_image import TIFF_ENDINGS, decode_tiff
 from nucleate.types import Int32
 
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
@@ -15,6 +17,8 @@ LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
 
 def read_labels(path: str | PathLike) -> Int32:
     """Read a label image: 0 is background, every other value one nucleus.
+
+    Of an image with a palette the indices count, as in the masks of VOC and labelme.
 
     Args:
         path: PNG, TIFF, NPY or MAT (`inst_map`); may be inside a zip file.
@@ -29,7 +33,7 @@ def read_labels(path: str | PathLike) -> Int32:
     suffix = path.suffix.lower()
     data = b"" if suffix == ".mat" else read_bytes(path)
     if suffix in TIFF_ENDINGS:
-        pixels, _ = decode_tiff(path, data)
+        pixels = _upright(decode_tiff(path, data, labels=True))
     elif suffix == ".npy":
         pixels = decode_npy(path, data)
     elif suffix == ".mat":
@@ -37,13 +41,18 @@ def read_labels(path: str | PathLike) -> Int32:
 
         pixels = read_mat(path, ("inst_map",))["inst_map"]
     elif suffix == ".png":
-        pixels = decode_pillow(path, data)
+        pixels = _upright(decode_pillow(path, data, indices=True))
     else:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
             f"Convert it to one of: {' '.join(LABEL_IMAGES)}"
         )
     return as_labels(path, pixels)
+
+
+def _upright(stored: Stored) -> NDArray[np.generic]:
+    """Return labels as they lie on the image: upright, as the image is read."""
+    return upright(stored.pixels, stored.orientation)
 
 
 def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 from nucleate.curation.clean_labels import CraftOptions, craft_labels
 from nucleate.datasets.base import DatasetCard, Entry
 from nucleate.errors import InputError
+from nucleate.readers.images import ImageNote
 from nucleate.types import Bool, Sample, UInt8
 
 _HASH_SIDE = 12
@@ -55,7 +57,8 @@ def check(
     hashes: dict[str, Bool] = {}
     for done, entry in enumerate(entries):
         try:
-            sample = entry.read()
+            sample, said = _read(entry)
+            report.notes += said
         except InputError as error:
             report.problems.append(str(error))
             continue
@@ -69,6 +72,20 @@ def check(
     report.problems += [f"{a} and {b} show the same tissue" for a, b in alike(hashes)]
     report.problems += _shared(entries)
     return report
+
+
+def _read(entry: Entry) -> tuple[Sample, list[str]]:
+    """Return an image of a data set, and what its reader has to say about it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ImageNote)
+        sample = entry.read()
+    said = []
+    for one in caught:
+        if issubclass(one.category, ImageNote):
+            said.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return sample, said
 
 
 def picture_hash(image: UInt8) -> Bool:

@@ -22,7 +22,7 @@ from nucleate.postprocess import complete_thresholds
 from nucleate.quality.tissue import SLIDE_PIXELS, survey
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
-from nucleate.readers.source import Source
+from nucleate.readers.source import Source, notes_of
 from nucleate.types import Instances
 
 if TYPE_CHECKING:
@@ -38,16 +38,18 @@ class Found:
         cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
         stain: why the stain was not normalised though the model asks for it; else empty.
         lost: boxes in level-0 pixels that could not be read, and why.
+        read: what has to be said about how the source was read.
     """
 
     nuclei: Instances
     cut: int
     stain: str
     lost: list[dict[str, Any]]
+    read: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Return what a user has to know, a phrase each."""
-        return notes(self.cut, self.lost, self.stain)
+        return [*self.read, *notes(self.cut, self.lost, self.stain)]
 
 
 def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
@@ -80,6 +82,7 @@ def segment(
     tile_px: int = 1536,
     progress: bool | Callable[[int, int], None] = False,
     override_mpp: bool = False,
+    plane: int | None = None,
 ) -> Instances:
     """Find all nuclei of an image or slide.
 
@@ -97,12 +100,14 @@ def segment(
         tile_px: largest edge of a tile, in pixels at the model's resolution.
         progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
         override_mpp: whether `mpp` counts although the image states another value.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
 
     Returns:
         The nuclei, in level-0 pixels, with features; from top to bottom, of a large image block by
         block.
 
     Warns:
+        UserWarning: how the file had to be interpreted (depth, opacity, profile).
         UserWarning: tiles that cannot be read, nuclei larger than a tile sees, a stain that cannot
             be normalised.
 
@@ -123,7 +128,7 @@ def segment(
         card = ready.card
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
         ready = Model(replace(card, thresholds=chosen), ready.backend)
-    source, options = _opened(image), EngineOptions(tile_px)
+    source, options = _opened(image, plane), EngineOptions(tile_px)
     with _told(progress) as tell:
         found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
     for note in found.notes():
@@ -148,10 +153,12 @@ def _told(
             yield lambda done, tiles: bar.update(task, completed=done, total=tiles)
 
 
-def _opened(source: object) -> Source:
+def _opened(source: object, plane: int | None) -> Source:
     """Return what `segment` takes as an open source."""
     if isinstance(source, str | Path):
-        return open_source(Path(source))
+        return open_source(Path(source), plane)
+    if plane is not None:
+        raise InputError("segment: plane is of files. Pass the plane itself as an array.")
     if isinstance(source, list | tuple):
         raise InputError(
             f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
@@ -198,4 +205,4 @@ def find_nuclei(
     if sink.lost and len(sink.lost) == tiles:
         raise InputError(sink.lost[0]["reason"])
     nuclei, cut = sink.nuclei(frame_of(reader), tuple(model.card.classes))
-    return Found(nuclei, cut, colours.note, sink.lost)
+    return Found(nuclei, cut, colours.note, sink.lost, notes_of(source))
