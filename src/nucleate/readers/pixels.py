@@ -131,7 +131,11 @@ def _depth(pixels: NDArray[Any], stated: int | None) -> tuple[int, str]:
 def _converted(
     pixels: NDArray[Any], depth: int, opaque: bool, premultiplied: bool, owned: bool
 ) -> UInt8:
-    """Return colours of 8 bits over white; written over the pixels themselves if they are owned."""
+    """Return colours of 8 bits over white; written over the pixels themselves if they are owned.
+
+    The lower bits of 10 to 14 are cut off: that gives back 8-bit values exactly, whether they were
+    shifted (255 to 4080) or stretched (255 to 4095).
+    """
     height, width, channels = pixels.shape
     flat = owned and pixels.flags.c_contiguous and pixels.flags.writeable
     if flat:  # a row of the result ends before the next of the pixels begins
@@ -148,6 +152,9 @@ def _converted(
         part = pixels[top : top + rows]
         if not blended and depth == 8:
             out[top : top + rows] = part[..., :3].copy()
+            continue
+        if not blended and depth < 16:
+            out[top : top + rows] = (part[..., :3] >> (depth - 8)).astype(np.uint8)
             continue
         levels = part[..., :3].astype(np.float32) * np.float32(scale)
         if blended:
