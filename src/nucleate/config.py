@@ -20,6 +20,8 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
+_YAML_VALUES = 100_000  # of a text, written out without aliases
+
 
 class Strict(BaseModel):
     """A part of a tree that has all of its keys."""
@@ -476,11 +478,53 @@ def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
-        return yaml.load(text, Strict)  # noqa: S506  (a SafeLoader)
+        return load_yaml(text, Strict, owner)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
             RecursionError) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{owner}: not valid YAML ({said}). Fix it.") from error
+
+
+def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN401
+    """Return the values of a YAML text whose aliases do not multiply.
+
+    Args:
+        text: YAML.
+        loader: a subclass of yaml.SafeLoader.
+        owner: what to name in an error message.
+
+    Raises:
+        ConfigError: written out without aliases it has more than 100,000 values, or no end.
+        yaml.YAMLError: it is no YAML.
+    """
+    reader = loader(text)
+    try:
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) > _YAML_VALUES:
+            raise ConfigError(
+                f"{owner}: its aliases (*name) stand for more than {_YAML_VALUES:,} values. Write "
+                "out what is meant."
+            )
+        return reader.construct_document(node)
+    finally:
+        reader.dispose()
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:  # noqa: ANN401
+    """Return how many values a node of YAML has, written out without aliases."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _YAML_VALUES + 1  # where it contains itself
+    count = 1
+    if isinstance(node.value, list):
+        for item in node.value:
+            count += sum(
+                _expanded(n, known) for n in (item if isinstance(item, tuple) else (item,))
+            )
+    known[id(node)] = count
+    return count
 
 
 def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401

@@ -14,10 +14,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
+
+_TEXTS = (".json", ".geojson", ".xml", ".csv", ".txt", ".yaml", ".yml")
+_PACKED_TEXT = 16 << 20, 50  # bytes that are allowed anyway, and bytes per packed byte
+_PACKED = 256 << 20, 200
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
 
@@ -284,8 +288,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def packed_limit(name: str, packed: int, most: int) -> int:
+    """Return how many bytes a packed file may unpack to, however small it is; `most` at most.
+
+    Text takes many times its size when it is parsed, and packs less well than blank pixels.
+
+    Args:
+        name: of the file; the ending tells what it is.
+        packed: its bytes in the archive.
+        most: what its reader takes.
+
+    Example:
+        >>> packed_limit("a.png", 10, 1 << 33) >> 20, packed_limit("a.geojson", 10, 1 << 33) >> 20
+        (256, 16)
+    """
+    is_text = PurePath(name.lower().removesuffix(".gz")).suffix in _TEXTS
+    free, ratio = _PACKED_TEXT if is_text else _PACKED
+    return min(most, max(free, ratio * packed))
+
+
 def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
     """Return the bytes of a file, which may be inside a zip file; at most `limit` of them.
+
+    What is inside a zip file may unpack to 256 MiB or 200 times its size, see `packed_limit`.
 
     Raises:
         InputError: the file is missing, empty or too large, or cannot be unpacked.
@@ -293,6 +318,8 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
     try:
         if isinstance(path, Path) and path.stat().st_size > limit:
             raise InputError(f"{path}: larger than {limit >> 20} MiB. Is this the right file?")
+        if isinstance(path, zipfile.Path):
+            limit = _member_limit(path, limit)
         with path.open("rb") as handle:
             data = read_up_to(handle, limit + 1)
     except OSError as error:
@@ -304,8 +331,27 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
     if not data:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
     if len(data) > limit:
-        raise InputError(f"{path}: unpacks to more than {limit >> 20} MiB. Split it.")
+        raise InputError(
+            f"{path}: unpacks to more than {limit >> 20} MiB, the limit for a file of its size. "
+            "Split it, or unpack the archive."
+        )
     return data
+
+
+def _member_limit(path: zipfile.Path, limit: int) -> int:
+    """Return how many bytes a file inside a zip file may unpack to.
+
+    Raises:
+        InputError: it claims more than that.
+    """
+    inside = path.root.getinfo(path.at)
+    limit = packed_limit(path.name, inside.compress_size, limit)
+    if inside.file_size > limit:
+        raise InputError(
+            f"{path}: claims to unpack to {inside.file_size >> 20} MiB, more than the limit of "
+            f"{limit >> 20} MiB for a file of its size. Split it, or unpack the archive."
+        )
+    return limit
 
 
 class _Readable(Protocol):

@@ -15,7 +15,7 @@ from nucleate.annotations.doubts import areas_of, inside
 from nucleate.annotations.drawing import MAX_BYTES, finite, ragged, ring_area
 from nucleate.annotations.outline_file import OutlineFile, kind_of_json, without_regions
 from nucleate.errors import InputError
-from nucleate.files import PathLike, read_bytes, read_up_to
+from nucleate.files import PathLike, packed_limit, read_bytes, read_up_to
 from nucleate.types import Float64, Int64
 
 _DETECTED = ("detection", "cell")
@@ -95,13 +95,18 @@ def _content(path: PathLike) -> Any:  # noqa: ANN401
     if path.name.lower().endswith(".gz"):
         import gzip
 
+        limit = packed_limit(path.name, len(data), MAX_BYTES)
+
         try:
             with gzip.open(io.BytesIO(data)) as unpacked:
-                data = read_up_to(unpacked, MAX_BYTES + 1)
+                data = read_up_to(unpacked, limit + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not valid gzip ({error}). Export it again.") from error
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{path}: unpacks to more than 1 GiB. Split it into tiles.")
+        if len(data) > limit:
+            raise InputError(
+                f"{path}: unpacks to more than {limit >> 20} MiB, the limit for a file of its "
+                "size. Split it into tiles."
+            )
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from nucleate.errors import InputError
 from nucleate.files import PathLike, as_path, read_bytes
-from nucleate.readers.decoding import TIFF_ENDINGS, decode_npy, decode_pillow, decode_tiff
+from nucleate.readers.decoding import decode_npy, decode_pillow
+from nucleate.readers.pixels import Stored, upright
+from nucleate.readers.tiff_image import TIFF_ENDINGS, decode_tiff
 from nucleate.types import Int32
 
 LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
@@ -18,6 +20,8 @@ LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
 
 def read_labels(path: str | PathLike) -> Int32:
     """Read a label image: 0 is background, every other value one nucleus.
+
+    Of an image with a palette the indices count, as in the masks of VOC and labelme.
 
     Args:
         path: PNG, TIFF, NPY or MAT (`inst_map`); may be inside a zip file.
@@ -32,8 +36,8 @@ def read_labels(path: str | PathLike) -> Int32:
     suffix = path.suffix.lower()
     data = b"" if suffix == ".mat" else read_bytes(path)
     if suffix in TIFF_ENDINGS:
-        pixels, _ = decode_tiff(path, data)
-        pixels = pixels if pixels.ndim == 2 else _indices(path, data, pixels)
+        pixels = _upright(decode_tiff(path, data, labels=True))
+        pixels = _without_border(path, data, pixels)
     elif suffix == ".npy":
         pixels = decode_npy(path, data)
     elif suffix == ".mat":
@@ -41,8 +45,8 @@ def read_labels(path: str | PathLike) -> Int32:
 
         pixels = read_mat(path, ("inst_map",))["inst_map"]
     elif suffix == ".png":
-        pixels = decode_pillow(path, data)
-        pixels = pixels if pixels.ndim == 2 else _indices(path, data, pixels)
+        pixels = _upright(decode_pillow(path, data, indices=True))
+        pixels = _without_border(path, data, pixels)
     else:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
@@ -51,26 +55,31 @@ def read_labels(path: str | PathLike) -> Int32:
     return as_labels(path, pixels)
 
 
-def _indices(path: PathLike, data: bytes, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the indices of an image with a palette, which are its labels; else its pixels.
-
-    The pale yellow border that PASCAL VOC draws around objects as index 255 becomes background.
-    """
+def _without_border(
+    path: PathLike, data: bytes, pixels: NDArray[np.generic]
+) -> NDArray[np.generic]:
+    """Return labels whose pale yellow border, index 255 of PASCAL VOC, is background."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        if image.mode != "P":
-            return pixels
-        image.load()
-        palette = np.array(image.getpalette() or [], np.uint8)
-        found = np.array(image)
-    if palette[3 * 255 :].tolist() == [224, 224, 192] and (found == 255).any():
-        warnings.warn(
-            f"{path}: the index 255 is the border of PASCAL VOC: it is read as background",
-            stacklevel=2,
-        )
-        found[found == 255] = 0
-    return found
+    if pixels.ndim != 2 or not (pixels == 255).any():
+        return pixels
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            palette = image.getpalette() if image.mode == "P" else None
+    except (OSError, ValueError):  # a TIFF that Pillow does not read has no such palette
+        return pixels
+    if palette is None or palette[3 * 255 :] != [224, 224, 192]:
+        return pixels
+    warnings.warn(
+        f"{path}: the index 255 is the border of PASCAL VOC: it is read as background",
+        stacklevel=2,
+    )
+    return np.where(pixels == 255, 0, pixels)
+
+
+def _upright(stored: Stored) -> NDArray[np.generic]:
+    """Return labels as they lie on the image: upright, as the image is read."""
+    return upright(stored.pixels, stored.orientation)
 
 
 def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,10 @@ def segment(
         bool,
         typer.Option("--override-mpp", help="Use --mpp although a file states another value."),
     ] = False,
+    plane: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a TIFF of focal planes or time points: which, from 1 on."),
+    ] = None,
     model: ModelOption = "mtl-small",
     formats: Annotated[
         str | None,
@@ -93,7 +98,7 @@ def segment(
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.slides.cluster import ModelSpec, connect
     from nucleate.slides.find_sources import expand_sources
-    from nucleate.slides.memory import check_memory, parse_bytes
+    from nucleate.slides.memory import IMAGE_BYTES, check_memory, parse_bytes
     from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.segment_many import run_batch
 
@@ -111,7 +116,7 @@ def segment(
         )
     limit = None if max_memory is None else parse_bytes(max_memory)
     engine = EngineOptions(tile_px, batch, readers, decoders)
-    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
     found = expand_sources(sources, out)
     spec = ModelSpec(model, device, backend, precision, threads, tta)
     if suggest_mpp:
@@ -132,7 +137,8 @@ def segment(
         else:
             ready = spec.load()
             if limit is not None:
-                check_memory(ready, engine, limit)
+                needed = check_memory(ready, engine, limit)
+                options = replace(options, most_pixels=(limit - needed) // IMAGE_BYTES)
             say(f"{many}, model {ready.card.name}, {ready.backend.about}")
             summary = run_batch(found, out, ready, options, bar.say, bar.show)
     answer(out=out, **summary)

@@ -37,10 +37,11 @@ def train(
     from nucleate.errors import optional
     from nucleate.models.card import read_card
 
+    wanted = load_recipe(recipe, changes)  # a wrong one is refused before anything is loaded
     optional("torch", "train")
     optional("lightning", "train")
     from nucleate.training.trainer import train_recipe
 
-    model = train_recipe(load_recipe(recipe, changes), Path(), out, resume)
+    model = train_recipe(wanted, Path(), out, resume)
     answer(model=model, metrics=read_card(model).metrics)
     show(f"{model}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from nucleate.curation.clean_labels import CraftOptions, craft_labels
 from nucleate.datasets.base import DatasetCard, Entry, sample_doubts
 from nucleate.errors import InputError
 from nucleate.quality.plausibility import doubts_about_sample
+from nucleate.readers.images import ImageNote
 from nucleate.types import Bool, Sample, UInt8
 
 _HASH_SIDE = 12
@@ -57,7 +59,8 @@ def check(
     hashes: dict[str, Bool] = {}
     for done, entry in enumerate(entries):
         try:
-            sample = entry.read()
+            sample, said = _read(entry)
+            report.notes += said
         except InputError as error:
             report.problems.append(str(error))
             continue
@@ -90,6 +93,20 @@ def implausible(rows: list[dict[str, Any]]) -> list[str]:
         + (", …)" if len(names) > _NAMED else ")")
         for reason, names in named.items()
     ]
+
+
+def _read(entry: Entry) -> tuple[Sample, list[str]]:
+    """Return an image of a data set, and what its reader has to say about it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ImageNote)
+        sample = entry.read()
+    said = []
+    for one in caught:
+        if issubclass(one.category, ImageNote):
+            said.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return sample, said
 
 
 def picture_hash(image: UInt8) -> Bool:

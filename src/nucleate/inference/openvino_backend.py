@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nucleate.cards import ModelCard, detects, output_names
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Precision, check_size
+from nucleate.readers.limits import check_layer
 from nucleate.types import Maps, UInt8
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class OpenVinoBackend:
         }
         try:
             core = openvino.Core()
-            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+            network = core.read_model(path)
+            _check_layers(path, network, card.align_px)
+            self._compiled = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
@@ -60,6 +63,25 @@ class OpenVinoBackend:
             self._own.request = self._compiled.create_infer_request()
         results = self._own.request.infer(batch, share_inputs=True)  # outputs are copies
         return {name: np.asarray(results[name]) for name in self._names}
+
+
+def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN401
+    """Raise a `ModelError` for a layer that needs far more memory than a tile of 256 pixels."""
+    sizes = [network]
+    edge = 256 + -256 % align_px
+    try:
+        small = network.clone()
+        small.reshape([1, edge, edge, 3])
+        sizes.append(small)
+    except RuntimeError:
+        pass  # it takes another shape: what is fixed is looked at
+    for one in sizes:
+        for layer in one.get_ops():
+            for out in layer.outputs():
+                shape = out.partial_shape
+                if shape.rank.is_static:
+                    known = [d.get_length() if d.is_static else 1 for d in shape]
+                    check_layer(path, layer.get_friendly_name(), known)
 
 
 def _stacked(found: list[Maps]) -> Maps:

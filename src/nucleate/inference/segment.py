@@ -25,7 +25,7 @@ from nucleate.quality.tissue import SLIDE_PIXELS, Survey, survey
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
-from nucleate.readers.source import Source
+from nucleate.readers.source import Source, notes_of
 from nucleate.types import Instances
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Found:
         stain: why the stain was not normalised though the model asks for it; else empty.
         lost: boxes in level-0 pixels that could not be read, and why.
         doubts: why the image cannot be what it is said to be.
+        read: what has to be said about how the source was read.
     """
 
     nuclei: Instances
@@ -49,10 +50,12 @@ class Found:
     stain: str
     lost: list[dict[str, Any]]
     doubts: list[Doubt] = field(default_factory=list)
+    read: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Return what a user has to know, a phrase each."""
         return [
+            *self.read,
             *notes(self.cut, self.lost, self.stain),
             *(doubt.reason for doubt in self.doubts),
         ]
@@ -88,6 +91,7 @@ def segment(
     tile_px: int = 2048,
     progress: bool | Callable[[int, int], None] = False,
     override_mpp: bool = False,
+    plane: int | None = None,
 ) -> Instances:
     """Find all nuclei of an image or slide.
 
@@ -105,12 +109,14 @@ def segment(
         tile_px: largest edge of a tile, in pixels at the model's resolution.
         progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
         override_mpp: whether `mpp` counts although the image states another value.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
 
     Returns:
         The nuclei, in level-0 pixels, with features; from top to bottom, of a large image block by
         block.
 
     Warns:
+        UserWarning: how the file had to be interpreted (depth, opacity, profile).
         UserWarning: tiles that cannot be read, nuclei larger than a tile sees, a stain that cannot
             be normalised; an image that cannot be what it is said to be: mpp, channels, stain,
             focus.
@@ -132,7 +138,7 @@ def segment(
         card = ready.card
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
         ready = Model(replace(card, thresholds=chosen), ready.backend)
-    source, options = _opened(image), EngineOptions(tile_px)
+    source, options = _opened(image, plane), EngineOptions(tile_px)
     with _told(progress) as tell:
         found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
     for note in found.notes():
@@ -157,10 +163,12 @@ def _told(
             yield lambda done, tiles: bar.update(task, completed=done, total=tiles)
 
 
-def _opened(source: object) -> Source:
+def _opened(source: object, plane: int | None) -> Source:
     """Return what `segment` takes as an open source."""
     if isinstance(source, str | Path):
-        return open_source(Path(source))
+        return open_source(Path(source), plane)
+    if plane is not None:
+        raise InputError("segment: plane is of files. Pass the plane itself as an array.")
     if isinstance(source, list | tuple):
         raise InputError(
             f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
@@ -208,7 +216,9 @@ def find_nuclei(
     if sink.lost and len(sink.lost) == tiles:
         raise InputError(sink.lost[0]["reason"])
     nuclei, cut = sink.nuclei(frame_of(reader), tuple(model.card.classes))
-    return Found(nuclei, cut, colours.note, sink.lost, doubts_about(reader, nuclei, seen))
+    return Found(
+        nuclei, cut, colours.note, sink.lost, doubts_about(reader, nuclei, seen), notes_of(source)
+    )
 
 
 def doubts_about(reader: Reader, nuclei: Instances, seen: Survey | None) -> list[Doubt]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from nucleate.readers.images import as_image
+from nucleate.readers.images import ImageFile, image_in_memory
 from nucleate.types import UInt8
 
 
 class ArraySource:
-    """A picture that is in memory already."""
+    """An image that is in memory already."""
 
     downsamples: tuple[float, ...] = (1.0,)
 
     def __init__(self, image: object, mpp: float | None = None, name: str = "image") -> None:
-        self._image = as_image(name, image)
-        self.name, self.mpp, self.origin_xy = name, mpp, (0, 0)
+        found = image if isinstance(image, ImageFile) else image_in_memory(name, image)
+        self._image, self.notes = found.pixels, found.notes
+        self.name, self.origin_xy = name, (0, 0)
+        self.mpp = found.mpp if mpp is None else mpp
         self.height, self.width = self._image.shape[:2]
         self.level_sizes: tuple[tuple[int, int], ...] = ((self.width, self.height),)
 

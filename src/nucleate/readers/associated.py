@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nucleate.readers.boundary import reading
 from nucleate.readers.opening import open_source
 from nucleate.readers.openslide import OpenSlideSource
 from nucleate.readers.source import Source
@@ -67,9 +68,9 @@ def _of_openslide(path: Path, source: Source) -> Extras:
 def _of_tiff(path: Path, source: Source) -> Extras:
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
         page: Any = file.pages[0]
         metadata = {tag.name: str(tag.value)[:1000] for tag in page.tags if tag.count < 1000}
         profile = page.tags.get("InterColorProfile")
-        icc = None if profile is None else bytes(profile.value)
+        icc = profile.value if profile is not None and isinstance(profile.value, bytes) else None
     return Extras(source, {}, metadata, icc)

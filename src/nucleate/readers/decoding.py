@@ -1,10 +1,9 @@
-"""Bytes of an image file → arrays: Pillow, TIFF, NPY."""
+"""Bytes of an image file → pixels as stored: Pillow's formats and NPY."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import logging
-import math
 import warnings
 from typing import Any
 
@@ -13,150 +12,171 @@ from numpy.typing import NDArray
 
 from nucleate.errors import InputError
 from nucleate.files import PathLike
-from nucleate.readers.metadata import first_line, tiff_mpp
+from nucleate.readers.boundary import reading
+from nucleate.readers.limits import MAX_PIXELS, check_claim
+from nucleate.readers.pixels import Stored
 
-TIFF_ENDINGS = (".tif", ".tiff")
 _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
 _CONVERTED = {  # modes of PIL images whose channels are not red, green, blue and opacity
     **dict.fromkeys(("CMYK", "YCbCr", "LAB", "HSV", "RGBX"), "RGB"), "RGBa": "RGBA",
 }  # fmt: skip
-MAX_PIXELS = 1 << 30  # 32,768 squared: larger pictures belong to the slide reader
+_DIRECT = {"PNG": "png_decode", "JPEG": "jpeg8_decode", "WEBP": "webp_decode"}
+_ROWS = 1 << 20  # pixels that are converted at once
+_ORIENTATION = 274
 
 
 def decode_pillow(
-    path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS
-) -> NDArray[np.generic]:
-    """Return the pixels of a PNG, JPEG, BMP, WebP or GIF file; an `InputError` if it is damaged."""
+    path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS, indices: bool = False
+) -> Stored:
+    """Return the pixels of a PNG, JPEG, BMP or WebP file.
+
+    Args:
+        path: named in error messages.
+        data: of the file.
+        most_pixels: larger images are refused before they are unpacked.
+        indices: give the indices of a palette, not its colours: it is a label image.
+
+    Raises:
+        InputError: it is damaged, or too large.
+    """
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice this
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_PILLOW) as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if file.width * file.height > most_pixels:
-                raise InputError(
-                    f"{path}: {file.width} × {file.height} pixels are too many for a "
-                    "picture. Convert it to a tiled TIFF, which is read piece by piece."
-                )
+    with (
+        reading(path, "an image"),
+        warnings.catch_warnings(),
+        Image.open(io.BytesIO(data), formats=_PILLOW) as file,
+    ):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if file.width * file.height > most_pixels:
+            raise InputError(
+                f"{path}: {file.width} × {file.height} pixels are too many for an image that is "
+                f"read at once (at most {most_pixels:,}). Convert it to a tiled TIFF, which is "
+                "read piece by piece."
+            )
+        check_claim(path, len(data), file.width * file.height * len(file.getbands()))
+        frames = int(getattr(file, "n_frames", 1))
+        if frames > 1:
+            raise InputError(
+                f"{path}: holds {frames} images, one after the other. Save the one that you "
+                "want to segment."
+            )
+        notes = profile_notes(file.info.get("icc_profile"))
+        bits = _significant_bits(data) if file.format == "PNG" else None
+        orientation = _orientation(file)
+        pixels = _decoded(file, data)
+        if pixels is None:
             file.load()
-            return pillow_pixels(file)
-    except InputError:
-        raise
-    except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
-        raise InputError(
-            f"{path}: cannot be read as a picture ({first_line(error)}). "
-            "The file is damaged or is not what its ending says: export it again."
-        ) from error
+            if file.mode == "CMYK":
+                notes = (*notes, "its inks (CMYK) are turned into RGB without a colour profile")
+            pixels = pillow_pixels(file, indices)
+        return Stored(pixels, None, orientation, bits, False, notes)
 
 
-def pillow_pixels(picture: Any) -> NDArray[np.generic]:  # noqa: ANN401
-    """Return the pixels of a PIL image: palettes resolved, other colour spaces as RGB."""
-    if picture.mode == "P" and _has_colours(picture):
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-    elif picture.mode in _CONVERTED:
-        picture = picture.convert(_CONVERTED[picture.mode])
-    return np.asarray(picture)
+def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
+    """Return the pixels by a decoder that writes into an array, with all 16 bits; None by Pillow.
+
+    Pillow takes three times the memory, and the upper 8 bits only.
+    """
+    import imagecodecs
+
+    if file.format not in _DIRECT or file.mode not in ("RGB", "RGBA"):
+        return None
+    if file.format == "PNG" and "transparency" in file.info:
+        return None  # one colour is transparent
+    found: NDArray[Any] = getattr(imagecodecs, _DIRECT[file.format])(data)
+    fits = found.ndim == 3 and found.shape[:2] == (file.height, file.width)
+    if not fits or found.shape[2] not in (3, 4) or found.dtype not in (np.uint8, np.uint16):
+        return None
+    return found
 
 
-def _has_colours(picture: Any) -> bool:  # noqa: ANN401
+def pillow_pixels(image: Any, indices: bool = False) -> NDArray[np.generic]:  # noqa: ANN401
+    """Return the pixels of a PIL image: palettes resolved, other colour spaces as RGB.
+
+    Args:
+        image: of PIL.
+        indices: give the indices of a palette, not its colours.
+    """
+    if image.mode == "P" and not indices and _has_colours(image):
+        return _coloured(image)
+    if image.mode == "RGB" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    wanted = _CONVERTED.get(image.mode, image.mode)
+    if wanted not in ("RGB", "RGBA"):
+        return np.asarray(image)
+    out = np.empty((image.height, image.width, len(wanted)), np.uint8)
+    rows = max(1, _ROWS // max(image.width, 1))
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        out[top : top + rows] = np.asarray(part if part.mode == wanted else part.convert(wanted))
+    return out
+
+
+def _coloured(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    """Return the colours that the indices of an image stand for."""
+    palette = image.getpalette("RGBA" if "transparency" in image.info else "RGB")
+    channels = 4 if "transparency" in image.info else 3
+    table = np.zeros((256, channels), np.uint8)
+    known = np.asarray(palette, np.uint8).reshape(-1, channels)
+    table[: len(known)] = known
+    return np.take(table, np.asarray(image), axis=0)
+
+
+def _has_colours(image: Any) -> bool:  # noqa: ANN401
     """Return whether a palette holds colours: a grey palette may be a label image."""
-    palette = np.asarray(picture.getpalette() or [], np.uint8)
+    palette = np.asarray(image.getpalette() or [], np.uint8)
     triples = palette[: len(palette) // 3 * 3].reshape(-1, 3)
     return bool((triples != triples[:, :1]).any())
 
 
-def decode_npy(path: PathLike, data: bytes) -> NDArray[np.generic]:
-    """Return the array of an NPY file; an `InputError` if it is damaged or has Python objects."""
-    try:
+def _orientation(image: Any) -> int:  # noqa: ANN401
+    """Return how a PIL image is turned: 1 to 8, as EXIF has it; 1 where it does not say."""
+    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+        found = int(image.getexif().get(_ORIENTATION, 1))
+        return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def of_pillow(image: Any) -> Stored:  # noqa: ANN401
+    """Return a PIL image as `decode_pillow` returns a file."""
+    return Stored(pillow_pixels(image), None, _orientation(image))
+
+
+def _significant_bits(data: bytes) -> int | None:
+    """Return what the sBIT chunk of a PNG states; None without one."""
+    at = data.find(b"sBIT", 0, 4096)
+    if at < 0 or data[at - 4 : at] not in (b"\0\0\0\3", b"\0\0\0\4"):
+        return None
+    return max(data[at + 4 : at + 7])
+
+
+def profile_notes(profile: object) -> tuple[str, ...]:
+    """Return a note of a colour profile that is not sRGB; the pixels are read as they are."""
+    if not isinstance(profile, bytes) or not profile:
+        return ()
+    name = "without a name"
+    with contextlib.suppress(Exception):  # damaged: it is named as it can be
+        from PIL import ImageCms
+
+        known = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = " ".join(ImageCms.getProfileDescription(known).split())[:60]
+    if "srgb" in name.lower():
+        return ()
+    return (f"its colour profile ({name}) is not applied",)
+
+
+def decode_npy(path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
+    """Return the array of an NPY file.
+
+    Raises:
+        InputError: it is damaged, has Python objects, or is too large.
+    """
+    remedy = "Save it with numpy.save, without Python objects."
+    with reading(path, "a NumPy array", remedy):
         found = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # a hostile header raises anything
-        raise InputError(
-            f"{path}: cannot be read as a NumPy array ({first_line(error)}). "
-            "Save it with numpy.save, without Python objects."
-        ) from error
     if not isinstance(found, np.ndarray):
         raise InputError(f"{path}: holds several arrays. Save one, with numpy.save.")
+    if found.size > 4 * most_pixels:
+        raise InputError(f"{path}: {found.size:,} values are too many. Cut it into pieces.")
     return found
-
-
-def decode_tiff(
-    path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[np.generic], float | None]:
-    """Return the pixels of a TIFF file and its mpp; an `InputError` if it cannot be read."""
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series = file.series[0]
-            page = series.keyframe
-            most = max(  # of the picture, of a piece that is unpacked at once, of all bytes
-                page.imagewidth * page.imagelength,
-                math.prod(series.shape) // 4,
-                math.prod(page.chunks) // 4,
-                series.nbytes // 16,
-            )
-            if most > most_pixels:
-                raise InputError(
-                    f"{path}: {' × '.join(map(str, series.shape))} values, unpacked in pieces of "
-                    f"{' × '.join(map(str, page.chunks))}, are too many for a picture. Save it "
-                    "as a tiled pyramid, which is read piece by piece."
-                )
-            expected = max(
-                (
-                    o + n
-                    for p in series.pages
-                    if p is not None
-                    for o, n in zip(p.dataoffsets, p.databytecounts, strict=False)
-                ),
-                default=0,
-            )
-            if expected > len(data):
-                raise InputError(
-                    f"{path}: the file ends after {len(data)} of {expected} bytes. "
-                    "It is truncated: copy or download it again."
-                )
-            photometric = int(page.photometric)
-            if photometric in (5, 8, 9, 10):  # inks, or Lab: decoded as they are, colours lie
-                raise InputError(
-                    f"{path}: the TIFF holds {page.photometric.name}, not RGB. Export it as RGB."
-                )
-            pixels = series.asarray()
-            axes = series.axes
-            if page.photometric == 3 and page.colormap is not None:  # palette
-                pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
-                axes += "S"
-            pixels = _last_channel(path, pixels, axes)
-            if pixels.ndim == 3 and pixels.shape[2] == 4 and not _has_alpha(page):
-                pixels = pixels[..., :3]  # a fourth sample that means nothing stated
-            return pixels, tiff_mpp(file)
-    except InputError:
-        raise
-    except Exception as error:  # decoders of hostile bytes raise anything; all mean the same
-        raise InputError(
-            f"{path}: cannot be read as TIFF ({first_line(error)}). "
-            "The file is damaged or is not what its ending says: export it again."
-        ) from error
-
-
-def _has_alpha(page: Any) -> bool:  # noqa: ANN401
-    """Return whether the extra sample of a TIFF page is opacity."""
-    return any(int(extra) in (1, 2) for extra in page.extrasamples)
-
-
-def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
-    """Bring a TIFF series to (H, W) or (H, W, C)."""
-    squeezed = [axis for axis, n in zip(axes, pixels.shape, strict=False) if n > 1 or axis in "YX"]
-    pixels = pixels.reshape(
-        [n for a, n in zip(axes, pixels.shape, strict=False) if n > 1 or a in "YX"]
-    )
-    if len(squeezed) == 3 and squeezed[1:] == ["Y", "X"]:
-        if squeezed[0] not in "SC":
-            raise InputError(
-                f"{path}: holds {len(pixels)} pictures along axis {squeezed[0]}, not one. "
-                "Save the plane that you want to segment."
-            )
-        pixels = np.moveaxis(pixels, 0, -1)
-    elif len(squeezed) > 3 or (len(squeezed) == 3 and squeezed[:2] != ["Y", "X"]):
-        raise InputError(f"{path}: has the axes {axes}, not one picture. Save a single RGB plane.")
-    return pixels

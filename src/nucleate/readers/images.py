@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
-from nucleate.errors import InputError
+import numpy as np
+
+from nucleate.errors import InputError, explain_os_error
 from nucleate.files import PathLike, as_path, read_bytes
-from nucleate.readers.decoding import (
-    MAX_PIXELS,
-    TIFF_ENDINGS,
-    decode_npy,
-    decode_pillow,
-    decode_tiff,
-    pillow_pixels,
-)
+from nucleate.readers.contents import foreign, format_of, not_read
+from nucleate.readers.decoding import decode_npy, decode_pillow, of_pillow
+from nucleate.readers.limits import MAX_PIXELS
+from nucleate.readers.pixels import Stored, to_rgb
+from nucleate.readers.tiff_image import TIFF_ENDINGS, decode_tiff
 from nucleate.types import UInt8
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 
 
-def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UInt8, float | None]:
-    """Read a picture as 8-bit RGB, and its resolution where the file states one.
+class ImageNote(UserWarning):
+    """What a user has to know about how an image was read."""
 
-    16-bit pictures are scaled to 8 bits, transparency is laid over white, palettes are resolved.
-    Grey-scale pictures are refused: the stains are in the colours.
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image as it was read.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), upright.
+        mpp: micrometres per pixel, None where the file states none.
+        notes: what a user has to know about how it was read, a phrase each.
+    """
+
+    pixels: UInt8
+    mpp: float | None
+    notes: tuple[str, ...] = ()
+
+
+def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UInt8, float | None]:
+    """Read an image as 8-bit RGB, and its resolution where the file states one.
+
+    Images are turned upright as EXIF and TIFF say, values of 10 to 16 bits are scaled to 8 bits,
+    transparency is laid over white, palettes and YCbCr are resolved. Grey-scale images are refused:
+    the stains are in the colours. What a file is, its content says, not its ending.
 
     Args:
         path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
@@ -33,26 +53,87 @@ def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UIn
     Returns:
         uint8 (H, W, 3), and micrometres per pixel or None when the file states none.
 
+    Warns:
+        ImageNote: the file had to be interpreted: its depth, its opacity, its colour profile.
+
     Raises:
-        InputError: missing, empty, corrupt, grey-scale, or not a picture.
+        InputError: missing, empty, corrupt, grey-scale, or not an image.
+    """
+    found = load_image(path, most_pixels)
+    for note in found.notes:
+        warnings.warn(f"{path}: {note}", ImageNote, stacklevel=2)
+    return found.pixels, found.mpp
+
+
+def load_image(
+    path: str | PathLike, most_pixels: int = MAX_PIXELS, plane: int | None = None
+) -> ImageFile:
+    """Read an image as `read_image` does; what has to be said about it comes with it.
+
+    Args:
+        path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
+        most_pixels: larger ones are refused before they are unpacked.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
+
+    Raises:
+        InputError: missing, empty, corrupt, grey-scale, of several planes, or not an image.
     """
     path = as_path(path)
-    data = read_bytes(path)
-    suffix = path.suffix.lower()
-    if suffix in TIFF_ENDINGS:
-        pixels, mpp = decode_tiff(path, data, most_pixels)
-    elif suffix == ".npy":
-        pixels, mpp = decode_npy(path, data), None
-        if pixels.size > 4 * most_pixels:
-            raise InputError(f"{path}: {pixels.size:,} values are too many. Cut it into pieces.")
-    elif suffix in PICTURES:
-        pixels, mpp = decode_pillow(path, data, most_pixels), None
+    head = read_head(path)
+    kind = format_of(head)
+    if kind is None:
+        raise InputError(f"{path}: {_why_not(path, head)}")
+    if plane not in (None, 1) and kind != "TIFF":
+        raise InputError(f"{path}: has one plane. Omit --plane.")
+    if kind == "TIFF":
+        data = None if isinstance(path, Path) else read_bytes(path)
+        stored = decode_tiff(path, data, most_pixels, plane)
+    elif kind == "NPY":
+        stored = Stored(decode_npy(path, read_bytes(path), most_pixels))
     else:
-        raise InputError(
-            f"{path}: {suffix or 'a file without an ending'} is not a picture format known here. "
-            f"Convert it to one of: {' '.join(PICTURES)}"
+        stored = decode_pillow(path, read_bytes(path), most_pixels)
+    pixels, notes = to_rgb(path, stored)
+    return ImageFile(pixels, stored.mpp, notes)
+
+
+def read_head(path: PathLike) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        InputError: it is missing, or empty.
+    """
+    if not isinstance(path, Path):
+        return read_bytes(path)[:64]
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(explain_os_error(error, path)) from error
+    if not head:
+        raise InputError(f"{path}: the file is empty. Copy or download it again.")
+    return head
+
+
+def _why_not(path: PathLike, head: bytes) -> str:
+    """Return why a file is not read as an image, and what to do."""
+    suffix = Path(path.name).suffix.lower()
+    named = not_read(head) or foreign(Path(path.name))
+    if named is not None:
+        return named
+    if suffix in TIFF_ENDINGS:
+        return (
+            "cannot be read as TIFF (its first bytes are those of no image). The file is damaged "
+            "or is not what its ending says: export it again."
         )
-    return _to_rgb(path, pixels), mpp
+    if suffix in PICTURES:
+        return (
+            "cannot be read as an image (its first bytes are those of no image). The file is "
+            "damaged or is not what its ending says: export it again."
+        )
+    return (
+        f"{suffix or 'a file without an ending'} is not an image format known here. "
+        f"Convert it to one of: {' '.join(PICTURES)}"
+    )
 
 
 def as_image(owner: object, given: object) -> UInt8:
@@ -72,46 +153,29 @@ def as_image(owner: object, given: object) -> UInt8:
         >>> as_image("x", np.array([[[257, 514, 65535, 65535]]], np.uint16)).tolist()
         [[[1, 2, 255]]]
     """
+    return image_in_memory(owner, given).pixels
+
+
+def image_in_memory(owner: object, given: object) -> ImageFile:
+    """Return an image that is in memory as `load_image` returns a file.
+
+    Args:
+        owner: what to name in an error message.
+        given: uint8 or uint16 array (H, W, 3) or (H, W, 4), or a PIL image.
+
+    Raises:
+        InputError: neither, or an array of another shape or type.
+    """
     if isinstance(given, np.ndarray):
-        return _to_rgb(owner, given)
-    from PIL import Image
+        stored = Stored(given, owned=False)
+    else:
+        from PIL import Image
 
-    if isinstance(given, Image.Image):
-        return _to_rgb(owner, pillow_pixels(given))
-    raise InputError(
-        f"{owner}: {type(given).__name__} is not an image. Pass a path, a uint8 or uint16 array "
-        "(H, W, 3), or a PIL image."
-    )
-
-
-def _to_rgb(owner: object, pixels: NDArray[np.generic]) -> UInt8:
-    """Return uint8 (H, W, 3), or raise an `InputError` that says why that is impossible."""
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
-        raise InputError(
-            f"{owner}: has the shape {pixels.shape}, with the channels first. Move them to the "
-            "end: np.moveaxis(image, 0, -1)."
-        )
-    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] <= 2):
-        raise InputError(
-            f"{owner}: the picture is grey-scale, but the model reads the colours of H&E. "
-            "Export it as RGB."
-        )
-    if pixels.ndim != 3 or pixels.shape[2] > 4:
-        raise InputError(
-            f"{owner}: has the shape {pixels.shape}, but a picture has three colour channels. "
-            "Export it as RGB."
-        )
-    if 0 in pixels.shape:
-        raise InputError(f"{owner}: the picture has no pixels. Export it again.")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"{owner}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit "
-            "RGB; an array from 0 to 1 as (255 * image).round().astype(np.uint8)."
-        )
-    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
-        return np.ascontiguousarray(pixels, np.uint8)
-    levels = pixels.astype(np.float32) / (257.0 if pixels.dtype == np.uint16 else 1.0)
-    if pixels.shape[2] == 4:
-        alpha = levels[..., 3:] / 255.0
-        levels = levels[..., :3] * alpha + 255.0 * (1.0 - alpha)
-    return np.rint(levels).astype(np.uint8)  # type: ignore[no-any-return]
+        if not isinstance(given, Image.Image):
+            raise InputError(
+                f"{owner}: {type(given).__name__} is not an image. Pass a path, a uint8 or uint16 "
+                "array (H, W, 3), or a PIL image."
+            )
+        stored = of_pillow(given)
+    pixels, notes = to_rgb(owner, stored)
+    return ImageFile(pixels, None, notes)

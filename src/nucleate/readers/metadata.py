@@ -1,59 +1,226 @@
-"""What files state about their pixels: micrometres per pixel."""
+"""What files state about their pixels: micrometres per pixel, bits that count, channel names."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from nucleate.errors import InputError
+from nucleate.readers.boundary import first_line, reading
+from nucleate.resolution import SAME_MPP
 
-_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+__all__ = ["channel_names", "first_line", "plausible_mpp", "significant_bits", "square_mpp",
+           "stated_tiff_mpp", "tiff_mpp", "tiff_resolution", "unit_um"]  # fmt: skip
+
+_UNITS_UM = {  # both letters mu become one by NFKC
+    "\u03bcm": 1.0, "um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
+    "\u00e5": 1e-4, "in": 25_400.0, "thou": 25.4, "km": 1e9,
+}  # fmt: skip
+_WORDS_UM = {  # of ImageJ, and of OME-Zarr
+    "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0, "micrometers": 1.0,
+    "nanometer": 1e-3, "nanometre": 1e-3, "millimeter": 1e3, "millimetre": 1e3,
+    "centimeter": 1e4, "centimetre": 1e4, "meter": 1e6, "metre": 1e6, "picometer": 1e-6,
+    "angstrom": 1e-4, "inch": 25_400.0, "inches": 25_400.0,
+}  # fmt: skip
+_TAG_UM = {2: 25_400.0, 3: 10_000.0}
+_PRINT_DPI = (72, 96, 100, 120, 150, 180, 200, 240, 300, 360, 400, 600, 720, 1200, 1440, 2400)
+_NO_LENGTHS = ("pixel", "reference frame")  # of OME-XML
+_MAX_XML = 64 << 20
 
 
-def tiff_mpp(file: Any) -> float | None:  # noqa: ANN401
-    """Return the resolution that the TIFF states, if it can be that of a microscope."""
-    import re
+def unit_um(unit: object, words: bool = False) -> float | None:
+    r"""Return the micrometres of a unit of length, None where it is none that is known.
 
-    import tifffile
+    Args:
+        unit: as the file writes it; Greek mu and the micro sign are the same.
+        words: whether words count, as ImageJ and OME-Zarr write them; OME-XML has symbols only.
 
+    Example:
+        >>> unit_um("\u00b5m"), unit_um("\u03bcm"), unit_um("cm"), unit_um("micron")
+        (1.0, 1.0, 10000.0, None)
+        >>> unit_um("micron", words=True)
+        1.0
+    """
+    text = str(unit).strip()
+    if "\\u" in text:  # as Java writes it
+        text = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda m: chr(int(m.group(1), 16)), text)
+    text = unicodedata.normalize("NFKC", text).lower()
+    return _UNITS_UM.get(text, _WORDS_UM.get(text) if words else None)
+
+
+def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
+    """Return the resolution of pixels that are as high as wide.
+
+    Args:
+        owner: what to name in an error message.
+        x: micrometres per pixel from left to right; None where none is stated.
+        y: likewise from top to bottom.
+
+    Raises:
+        InputError: both are stated and differ by more than 5 %.
+
+    Example:
+        >>> square_mpp("a", 0.25, 0.251), square_mpp("a", 0.25, None)
+        (0.25, 0.25)
+    """
+    if x is not None and y is not None and abs(x / y - 1) > SAME_MPP:
+        raise InputError(
+            f"{owner}: its pixels are not square ({x:.4g} µm wide, {y:.4g} µm high), so that areas "
+            "and shapes would be wrong. Resample it to square pixels, or correct its resolution."
+        )
+    return x
+
+
+def tiff_mpp(file: Any, owner: object = "") -> float | None:  # noqa: ANN401
+    """Return the resolution that the TIFF states, if it can be that of a microscope.
+
+    Raises:
+        InputError: its pixels are not square.
+    """
+    return tiff_resolution(file, owner)[0]
+
+
+def tiff_resolution(file: Any, owner: object = "") -> tuple[float | None, str]:  # noqa: ANN401
+    """Return the resolution that the TIFF states, and why one that it states does not count.
+
+    Raises:
+        InputError: its pixels are not square.
+    """
     page = file.pages[0]
     text = page.description or ""
     found = re.search(r"\bMPP\s*=\s*([0-9.]+)", text)  # Aperio
     if found:
-        return plausible_mpp(found.group(1))
+        return plausible_mpp(found.group(1)), ""
     if file.is_ome:
-        metadata = tifffile.xml2dict(file.ome_metadata)
-        image = metadata.get("OME", {}).get("Image", {})
-        pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
-        unit = _OME_UNITS.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
-        size = pixels.get("PhysicalSizeX")
-        return None if unit is None or size is None else plausible_mpp(float(size) * unit)
+        pixels = _ome_pixels(file)
+        if pixels.get("PhysicalSizeX") is not None:
+            return _ome_mpp(pixels, owner)
+    return _tags_mpp(page, text, owner), ""
+
+
+def _ome_pixels(file: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the attributes of the first image of OME-XML; empty where there is none."""
+    import tifffile
+
+    text = file.ome_metadata or ""
+    if len(text) > _MAX_XML:
+        return {}
+    image = tifffile.xml2dict(text).get("OME", {}).get("Image", {})
+    first = image[0] if isinstance(image, list) else image
+    found = first.get("Pixels", {}) if isinstance(first, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
+    """Return what OME-XML states, and why it does not count."""
+    sizes: list[float | None] = []
+    for axis in "XY":
+        size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        factor = unit_um(unit)
+        if factor is None and axis == "X":
+            if unit in _NO_LENGTHS:
+                return None, ""
+            return None, (
+                f"its resolution is not used: {str(unit)[:40]!r} is no unit of OME-XML, which "
+                "writes µm"
+            )
+        known = None if size is None or factor is None else float(size) * factor
+        sizes.append(plausible_mpp(known))
+    return square_mpp(owner, *sizes), ""
+
+
+def _tags_mpp(page: Any, text: str, owner: object) -> float | None:  # noqa: ANN401
+    """Return what the tags of a page state; ImageJ writes their unit into the description."""
     tags = page.tags
-    if "XResolution" in tags and "ResolutionUnit" in tags:
-        numerator, denominator = tags["XResolution"].value
-        per_unit = {2: 25_400.0, 3: 10_000.0}.get(int(tags["ResolutionUnit"].value))
-        if per_unit and numerator:
-            return plausible_mpp(per_unit * denominator / numerator)
+    if "XResolution" not in tags:
+        return None
+    code = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+    per_unit = _TAG_UM.get(code) if "ResolutionUnit" in tags else None
+    if text.startswith("ImageJ="):
+        named = re.search(r"^unit=(.+)$", text, re.MULTILINE)
+        per_unit = unit_um(named.group(1), words=True) if named else per_unit
+    if per_unit is None:
+        return None
+    sizes = [_tag_mpp(tags.get(f"{axis}Resolution"), per_unit) for axis in "XY"]
+    return square_mpp(owner, *sizes)
+
+
+def _tag_mpp(tag: Any, per_unit: float) -> float | None:  # noqa: ANN401
+    """Return micrometres per pixel of a tag; None for what printers and screens have."""
+    if tag is None:
+        return None
+    value = tag.value
+    top, bottom = value if isinstance(value, tuple) and len(value) == 2 else (value, 1)
+    if not top or not bottom:
+        return None
+    per = top / bottom
+    dpi = per * 25_400 / per_unit if per_unit in (10_000.0, 25_400.0) else 0.0
+    printed = any(abs(dpi - known) < 0.5 for known in _PRINT_DPI)
+    return (
+        None
+        if printed or (per_unit == 10_000.0 and per in _PRINT_DPI)
+        else plausible_mpp(per_unit / per)
+    )
+
+
+def significant_bits(file: Any) -> int | None:  # noqa: ANN401
+    """Return how many bits of each value count, as a TIFF file states it; None where it does not.
+
+    That is SignificantBits of OME-XML, or the tag MaxSampleValue.
+    """
+    with contextlib.suppress(Exception):  # damaged: it states nothing
+        if file.is_ome:
+            stated = _ome_pixels(file).get("SignificantBits")
+            if stated is not None:
+                return int(stated)
+        tag = file.pages[0].tags.get("MaxSampleValue")
+        if tag is not None:
+            return int(max(tag.value) if isinstance(tag.value, tuple) else tag.value).bit_length()
     return None
+
+
+def channel_names(file: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return what a TIFF file calls its channels; empty where it does not name them.
+
+    OME-XML, ImageJ and QPTIFF have names; a dye or a wavelength of OME-XML stands for one.
+    """
+    with contextlib.suppress(Exception):  # damaged: it names nothing
+        if file.is_ome:
+            listed = _ome_pixels(file).get("Channel", [])
+            channels = listed if isinstance(listed, list) else [listed]
+            return tuple(_channel_name(channel) for channel in channels)
+        if file.is_imagej:
+            return tuple(map(str, (file.imagej_metadata or {}).get("Labels", ())))
+        found = [
+            re.search(r"<Name>([^<]{1,80})</Name>", p.description or "") for p in file.pages[:4]
+        ]
+        if any(found):
+            return tuple("" if one is None else one.group(1) for one in found)
+    return ()
+
+
+def _channel_name(channel: dict[str, Any]) -> str:
+    """Return the name of a channel of OME-XML, its dye, or its wavelength."""
+    if str(channel.get("ContrastMethod", "")).lower() == "brightfield":
+        return ""
+    wavelength = channel.get("EmissionWavelength")
+    known = channel.get("Name") or channel.get("Fluor")
+    return str(known or (f"emission {wavelength}" if wavelength else ""))
 
 
 def stated_tiff_mpp(path: Path) -> float | None:
     """Return the resolution that a TIFF file states; its pixels stay unread.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, or its pixels are not square.
     """
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            return tiff_mpp(file)
-    except Exception as error:  # parsers of hostile bytes raise anything; all mean the same
-        raise InputError(
-            f"{path}: cannot be read as TIFF ({first_line(error)}). "
-            "The file is damaged or is not what its ending says: export it again."
-        ) from error
+    with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
+        return tiff_mpp(file, path)
 
 
 def plausible_mpp(value: object) -> float | None:
@@ -70,11 +237,3 @@ def plausible_mpp(value: object) -> float | None:
         if 0.02 <= mpp <= 20:
             return mpp
     return None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception, without object addresses, at most 120 characters."""
-    import re
-
-    text = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return re.sub(r"<[^>]* at 0x[0-9a-f]+>|<_io\.[^>]*>", "it", text)[:120].rstrip(".")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nucleate.errors import InputError, optional
-from nucleate.readers.metadata import plausible_mpp
+from nucleate.readers.limits import PIECE_BYTES
+from nucleate.readers.metadata import plausible_mpp, square_mpp, unit_um
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
+from nucleate.readers.tiff_image import check_grey_channels
 from nucleate.types import UInt8
 
-_UNITS = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
+_CHUNK_BYTES = 2 * PIECE_BYTES
 
 
 class ZarrSource:
@@ -32,21 +35,44 @@ class ZarrSource:
             shapes = [dict(zip(self._axes, a.shape, strict=True)) for a in self._levels]
             kinds = {str(a.dtype) for a in self._levels}
             scale = image["datasets"][0]["coordinateTransformations"][0]["scale"]
-            x = self._axes.index("x")
-            unit = _UNITS.get(str(image["axes"][x].get("unit")))
-            self.mpp = None if unit is None else plausible_mpp(float(scale[x]) * unit)
+            more = image.get("coordinateTransformations") or [{}]
+            whole = more[0].get("scale", [1] * len(scale))
+            mpp = [self._mpp(image["axes"], scale, whole, axis) for axis in "xy"]
+            names = _channels(attributes.get("ome", attributes))
         except Exception as error:  # a stranger's folder may hold anything
             raise InputError(
                 f"{path}: cannot be read as OME-Zarr ({' '.join(str(error).split())[:80]}). "
                 "Name the folder of an image, which has multiscales in its attributes."
             ) from error
+        self.mpp, self.notes = square_mpp(path, *mpp), tuple[str, ...]()
         shape = shapes[0]
         others = {axis: n for axis, n in shape.items() if axis not in "xyc" and n > 1}
         if others or "y" not in shape or shape.get("c") not in (3, 4) or kinds != {"uint8"}:
             raise InputError(f"{path}: is no single picture of 8-bit RGB. Convert it to one.")
+        self._check_chunks()
         self.width, self.height = shape["x"], shape["y"]
+        if names:  # of three grey channels; whether they are dark, the name tells
+            check_grey_channels(path, np.full((1, 1, 3), 255, np.uint8), names)
         self.level_sizes = tuple((one["x"], one["y"]) for one in shapes)
         self.downsamples = tuple(whole_ratio(self.width, wide) for wide, _ in self.level_sizes)
+
+    def _mpp(self, axes: Any, scale: Any, whole: Any, axis: str) -> float | None:  # noqa: ANN401
+        """Return what the metadata state of an axis, in micrometres per pixel."""
+        if axis not in self._axes:
+            return None
+        i = self._axes.index(axis)
+        unit = unit_um(axes[i].get("unit"), words=True)
+        return None if unit is None else plausible_mpp(float(scale[i]) * float(whole[i]) * unit)
+
+    def _check_chunks(self) -> None:
+        """Raise an `InputError` for chunks that are too large to be unpacked one by one."""
+        largest = max(math.prod(level.chunks) * level.dtype.itemsize for level in self._levels)
+        if largest > _CHUNK_BYTES:
+            raise InputError(
+                f"{self._path}: is written in chunks of {largest >> 20} MiB, too large to be read "
+                f"one by one (at most {_CHUNK_BYTES >> 20} MiB). Write it with chunks of 1024 "
+                "pixels."
+            )
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return a region."""
@@ -66,3 +92,9 @@ class ZarrSource:
         return np.ascontiguousarray(
             np.transpose(np.asarray(found), [kept.index(axis) for axis in "yxc"])
         )
+
+
+def _channels(attributes: dict[str, Any]) -> tuple[str, ...]:
+    """Return the labels of the channels, as OMERO's part of the metadata has them."""
+    listed = attributes.get("omero", {}).get("channels", [])
+    return tuple(str(channel.get("label", "")) for channel in listed)

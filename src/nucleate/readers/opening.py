@@ -7,7 +7,9 @@ from pathlib import Path
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.readers.array import ArraySource
-from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.contents import foreign, format_of, not_read
+from nucleate.readers.images import PICTURES, load_image, read_head
+from nucleate.readers.limits import MAX_PIXELS
 from nucleate.readers.openslide import OpenSlideSource, openslide_reads
 from nucleate.readers.source import Source
 
@@ -15,11 +17,13 @@ SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", 
 _BIG_TIFF_BYTES = 256 << 20  # a TIFF above this size is read region by region where possible
 
 
-def open_source(path: Path) -> Source:
-    """Open a picture or a slide.
+def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIXELS) -> Source:
+    """Open an image or a slide.
 
     Args:
         path: one of the endings in `PICTURES` and `SLIDES`.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
+        most_pixels: of an image that has to be read at once.
 
     Raises:
         InputError: missing, corrupt, grey-scale, or of an unknown format.
@@ -37,23 +41,30 @@ def open_source(path: Path) -> Source:
         raise InputError(f"{path}: this is a folder, a file was expected. Name its files.")
     if size == 0:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
+    head = read_head(path)
+    kind = format_of(head)
+    if suffix not in PICTURES + SLIDES:
+        named = (foreign(path) if kind is None else None) or not_read(head)
+        if named is not None:
+            raise InputError(f"{path}: {named}")
     if suffix not in PICTURES + SLIDES:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is neither a picture nor a slide "
             f"format known here. Convert it to one of: {' '.join(PICTURES + SLIDES)}"
         )
-    if suffix in SLIDES:
+    if suffix in SLIDES and kind not in ("PNG", "JPEG", "WEBP"):
+        if plane not in (None, 1):
+            raise InputError(f"{path}: slides of this kind have one plane. Omit --plane.")
         return OpenSlideSource(path)
-    if suffix in (".tif", ".tiff"):
-        from nucleate.readers.tiff import TiffSource, is_large
+    if kind == "TIFF":
+        from nucleate.readers.tiff import TiffSource, UnusualTiffError, is_large
 
         if size > _BIG_TIFF_BYTES or is_large(path):
-            with contextlib.suppress(InputError):  # what it does not read, the others may
-                return TiffSource(path)
-            if openslide_reads(path):
+            with contextlib.suppress(UnusualTiffError):  # what it does not read, the others may
+                return TiffSource(path, plane)
+            if plane is None and openslide_reads(path):
                 return OpenSlideSource(path)
-    image, mpp = read_image(path)
-    return ArraySource(image, mpp, path.name)
+    return ArraySource(load_image(path, most_pixels, plane), name=path.name)
 
 
 def is_zarr(path: Path) -> bool:

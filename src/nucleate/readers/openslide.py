@@ -9,10 +9,27 @@ import cv2
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.readers.metadata import plausible_mpp
+from nucleate.readers.contents import foreign, format_of, not_read
+from nucleate.readers.metadata import plausible_mpp, square_mpp
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.types import UInt8
 
+_SYNTAXES = {  # of DICOM, that OpenSlide lacks
+    "1.2.840.10008.1.2.4.80": "JPEG-LS", "1.2.840.10008.1.2.4.81": "JPEG-LS",
+    "1.2.840.10008.1.2.4.110": "JPEG XL", "1.2.840.10008.1.2.4.111": "JPEG XL",
+    "1.2.840.10008.1.2.4.112": "JPEG XL", "1.2.840.10008.1.2.4.201": "HTJ2K",
+    "1.2.840.10008.1.2.4.202": "HTJ2K", "1.2.840.10008.1.2.4.203": "HTJ2K",
+    "1.2.840.10008.1.2.5": "RLE", "1.2.840.10008.1.2.4.57": "lossless JPEG",
+    "1.2.840.10008.1.2.4.70": "lossless JPEG",
+}  # fmt: skip
+_NO_SLIDES = {  # classes of DICOM objects that lie beside slides
+    b"1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
+    b"1.2.840.10008.5.1.4.1.1.66.7": "a label map",
+    b"1.2.840.10008.5.1.4.1.1.91.1": "an object of annotations",
+    b"1.2.840.10008.5.1.4.1.1.88.": "a report",
+    b"1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
+    b"1.2.840.10008.5.1.4.1.1.30": "a parametric map",
+}
 _CACHE_BYTES = 128 << 20  # of pieces that neighbouring tiles read again; several threads share it
 
 
@@ -36,7 +53,10 @@ class OpenSlideSource:
         )
         self.width = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width))
         self.height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height))
-        self.mpp = plausible_mpp(properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self.notes: tuple[str, ...] = ()
+        stated = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+        x, y = (plausible_mpp(properties.get(name)) for name in stated)
+        self.mpp = square_mpp(path, x, y)
         self._downs = self._slide.level_downsamples
         levels = self._slide.level_dimensions
         self.downsamples = tuple(whole_ratio(width, wide) for wide, _ in levels)
@@ -54,9 +74,7 @@ class OpenSlideSource:
             slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
             return slide
         except (openslide.OpenSlideError, OSError) as error:
-            raise InputError(
-                f"{self._path}: cannot be opened as a slide ({error}). {REMEDY}"
-            ) from error
+            raise InputError(f"{self._path}: {_why_not(self._path, error)}") from error
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return a region; what the scanner left out is white."""
@@ -76,6 +94,34 @@ class OpenSlideSource:
                 f"{REMEDY}"
             ) from error
         return _on_white(np.asarray(region))
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Return why OpenSlide does not open a file, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    named = not_read(head) or (foreign(path) if format_of(head) is None else None)
+    if named is not None:
+        return named
+    said = str(error).rstrip(".")
+    if head[128:] == b"DICM":
+        return f"is a DICOM file that OpenSlide does not read ({said}). {_dicom_remedy(path, said)}"
+    return f"cannot be opened as a slide ({said}). {REMEDY}"
+
+
+def _dicom_remedy(path: Path, said: str) -> str:
+    """Return what to do with a DICOM file, by the kind of object that it holds."""
+    with path.open("rb") as file:
+        data = file.read(1 << 16)
+    kind = next((name for uid, name in _NO_SLIDES.items() if uid in data), None)
+    if kind is not None:
+        return f"It is {kind}, not a slide: name the slide itself."
+    syntax = next((name for uid, name in _SYNTAXES.items() if said.endswith(uid)), None)
+    packed = "" if syntax is None else f"It is compressed as {syntax}: "
+    return (
+        f"{packed}{'c' if packed else 'C'}onvert it to 8-bit RGB, uncompressed or as JPEG, or to a "
+        "tiled TIFF; wsidicomizer, dcmconv and bfconvert do."
+    )
 
 
 def _on_white(rgba: UInt8) -> UInt8:

@@ -44,6 +44,8 @@ class Source(Protocol):
     """Of each level: level-0 pixels per pixel; the first is 1."""
     level_sizes: tuple[tuple[int, int], ...]
     """Width and height of each level, in its pixels."""
+    notes: tuple[str, ...]
+    """What a user has to know about how it is read, a phrase each."""
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
         """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside a level, in its pixels.
@@ -53,3 +55,8 @@ class Source(Protocol):
             InputError: nothing can be read any more.
         """
         ...
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    """Return what a user has to know about how a source is read; nothing of a caller's own."""
+    return tuple(getattr(source, "notes", ()))

@@ -5,16 +5,27 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
-from nucleate.readers.metadata import tiff_mpp
+from nucleate.readers.limits import MAX_SAMPLES, PIECE_BYTES
+from nucleate.readers.metadata import tiff_resolution
+from nucleate.readers.pixels import from_ycbcr, upright
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
+from nucleate.readers.tiff_image import (
+    check_piece,
+    check_plane,
+    is_raw_ycbcr,
+    orientation_of,
+    plane_axes,
+    ycbcr_tags,
+)
 from nucleate.types import UInt8
 
 _LARGE_PIXELS = 1 << 26  # from 8192 squared on, a TIFF is read region by region
-_CACHED_BYTES = 64 << 20  # of pieces that are kept decoded: neighbouring regions share them
+_CACHED_BYTES = PIECE_BYTES  # of pieces that are kept decoded: neighbouring regions share them
 
 
 def is_large(path: Path) -> bool:
@@ -25,9 +36,14 @@ def is_large(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.series[0].keyframe
-            return int(page.imagewidth) * int(page.imagelength) >= _LARGE_PIXELS
+            pixels = int(page.imagewidth) * int(page.imagelength)
+            return pixels >= _LARGE_PIXELS and page.samplesperpixel <= MAX_SAMPLES
     except Exception:  # whoever reads it whole says what is wrong
         return False
+
+
+class UnusualTiffError(InputError):
+    """A TIFF that is not read piece by piece; another reader may read it."""
 
 
 class TiffSource:
@@ -35,7 +51,7 @@ class TiffSource:
 
     origin_xy = (0, 0)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plane: int | None = None) -> None:
         import tifffile
 
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -43,38 +59,61 @@ class TiffSource:
         try:
             with tifffile.TiffFile(path) as file:
                 levels = file.series[0].levels
-                self._pages = [level.keyframe for level in levels]
+                axes, planes = plane_axes(levels[0])
+                check_plane(path, axes, planes, plane)
+                self._pages = [_page_of(level, planes, plane) for level in levels]
                 for page in self._pages:
                     _ = page.decode, page.jpegtables  # made from tags that are in the file
-                self.mpp = tiff_mpp(file)
+                self._luma = [
+                    ycbcr_tags(page) if is_raw_ycbcr(page) else None for page in self._pages
+                ]
+                self._orientation = orientation_of(self._pages[0])
+                self.mpp, unused = tiff_resolution(file, path)
+                self.notes: tuple[str, ...] = (unused,) if unused else ()
+        except InputError:
+            raise
         except OSError as error:
             raise InputError(explain_os_error(error, path)) from error
         except Exception as error:  # hostile headers raise anything
-            raise InputError(f"{path}: cannot be read as TIFF. {REMEDY}") from error
+            raise UnusualTiffError(f"{path}: cannot be read as TIFF. {REMEDY}") from error
         first = self._pages[0]
-        self.width, self.height = int(first.imagewidth), int(first.imagelength)
+        self.width, self.height = self._turned(int(first.imagewidth), int(first.imagelength))
         usual = all(
             page.dtype == np.uint8
             and page.samplesperpixel == 3
             and page.planarconfig == 1
             and int(page.photometric) in (2, 6)
             and getattr(page, "imagedepth", 1) == 1
+            and (not is_raw_ycbcr(page) or tuple(page.subsampling or (1, 1)) == (1, 1))
             for page in self._pages
         )
         if not usual:
-            raise InputError(f"{path}: is no TIFF of 8-bit RGB. Convert it to one.")
-        self.downsamples = tuple(whole_ratio(self.width, page.imagewidth) for page in self._pages)
-        self.level_sizes = tuple((page.imagewidth, page.imagelength) for page in self._pages)
+            raise UnusualTiffError(f"{path}: is no TIFF of 8-bit RGB. Convert it to one.")
+        self.downsamples = tuple(
+            whole_ratio(int(first.imagewidth), page.imagewidth) for page in self._pages
+        )
+        self.level_sizes = tuple(
+            self._turned(page.imagewidth, page.imagelength) for page in self._pages
+        )
         largest = max(3 * page.chunks[0] * page.chunks[1] for page in self._pages)
         if largest > _CACHED_BYTES:
-            raise InputError(
+            raise UnusualTiffError(
                 f"{path}: is written in pieces of {largest >> 20} MiB, too large to be read one by "
                 "one. Convert it to a tiled TIFF."
             )
         self._piece = lru_cache(max(2, _CACHED_BYTES // largest))(self._decode)
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return a region; pieces that the file leaves out are white."""
+        """Return a region, upright; pieces that the file leaves out are white."""
+        box = _stored_box((x0, y0, x1, y1), self.level_sizes[level], self._orientation)
+        return np.ascontiguousarray(upright(self._read(*box, level), self._orientation))
+
+    def _turned(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of what is upright, from those of what is stored."""
+        return (height, width) if self._orientation in (5, 6, 7, 8) else (width, height)
+
+    def _read(self, x0: int, y0: int, x1: int, y1: int, level: int) -> UInt8:
+        """Return a region as it is stored."""
         page = self._pages[level]
         high, wide = page.chunks[:2]
         across = -(-page.imagewidth // wide)
@@ -105,13 +144,50 @@ class TiffSource:
                 data = file.read(size)
             if len(data) < size:
                 raise ValueError("the file ends before it")
+            check_piece(self._path, data[: 1 << 16], page)
             piece, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
             if piece is None:
                 return None
-            return np.ascontiguousarray(piece[0, : shape[1], : shape[2]], np.uint8)
+            found = np.ascontiguousarray(piece[0, : shape[1], : shape[2]], np.uint8)
+            luma = self._luma[level]
+            return found if luma is None else from_ycbcr(found, *luma)
+        except InputError as error:
+            raise RegionError(str(error)) from error
         except Exception as error:
             if not self._path.exists():
                 raise InputError(f"{self._path}: is gone. Bring it back, and resume.") from error
             raise RegionError(
                 f"{self._path}: piece {index} of level {level} cannot be read ({error}). {REMEDY}"
             ) from error
+
+
+def _page_of(level: Any, planes: int, plane: int | None) -> Any:  # noqa: ANN401
+    """Return the page of a level that holds a plane; all pages have the tags of the first."""
+    if planes == 1 or plane is None:
+        return level.keyframe
+    if len(level.pages) != planes:
+        raise InputError("its planes are no pages of their own. Save one as a file of its own.")
+    page = level.pages[plane - 1]
+    return page if page is level.keyframe else page.aspage()
+
+
+def _stored_box(
+    box: tuple[int, int, int, int], size: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
+    """Return where a region of an upright image is stored.
+
+    Args:
+        box: x0, y0, x1, y1 in the upright image.
+        size: width and height of the upright image.
+        orientation: 1 to 8.
+
+    Example:
+        >>> _stored_box((0, 0, 3, 1), (10, 20), 6)
+        (0, 7, 1, 10)
+    """
+    (x0, y0, x1, y1), (width, height) = box, size
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = height - y1, height - y0
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = width - x1, width - x0
+    return (y0, x0, y1, x1) if orientation in (5, 6, 7, 8) else (x0, y0, x1, y1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nucleate.geometry.outlines import paint
+from nucleate.readers.limits import check_label_size
 from nucleate.readers.source import Source
 from nucleate.results.images import write_label_rows
 from nucleate.results.parquet import NucleiFile
@@ -19,6 +20,7 @@ from nucleate.types import Instances, Int32
 def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> None:
     """Write an int32 TIFF of the source's size: 0 background, the nucleus' id elsewhere."""
     frame = found.frame
+    check_label_size(found.path, frame.width, frame.height)
     write_label_rows(path, (frame.height, frame.width), label_rows(found), frame.mpp)
 
 

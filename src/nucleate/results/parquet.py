@@ -19,6 +19,7 @@ import numpy as np
 from nucleate.errors import InputError, explain_os_error
 from nucleate.files import atomic
 from nucleate.geometry.outlines import centroids_xy
+from nucleate.readers.limits import check_rows
 from nucleate.types import Float32, Frame, Instances, Int64
 
 _FACTS = b"nucleate"
@@ -258,6 +259,7 @@ def open_nuclei(path: str | Path) -> NucleiFile:
         with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
             facts = json.loads(file.schema_arrow.metadata[_FACTS])
             count = file.metadata.num_rows
+            check_rows(path, path.stat().st_size, count)
             most = _largest_class(file.metadata)
     except pa.ArrowException as error:
         raise InputError(f"{path}: is damaged, or no Parquet file. Segment again.") from error

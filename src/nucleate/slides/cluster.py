@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from nucleate.cards import ModelCard
+from nucleate.config import load_yaml
 from nucleate.errors import ConfigError, InputError, ModelError, NucleateError, optional
 from nucleate.files import read_text
 from nucleate.inference import engine
@@ -263,7 +264,7 @@ def read_profile(path: Path) -> dict[str, Any]:
         ConfigError: it is no mapping, or has no `jobs`, `cores` or `memory`.
     """
     try:
-        found = yaml.safe_load(read_text(path))
+        found = load_yaml(read_text(path), yaml.SafeLoader, path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is no YAML ({str(error).splitlines()[0]}). Mend it.") from error
     known = found if isinstance(found, dict) else {}
@@ -340,7 +341,9 @@ def _opened(
     """Return a slide, where to look, its units and colours; kept for the next unit."""
     job = json.loads(work.job)
     model = _model(work.model, job["model_card"], _threads())
-    reader = as_reader(open_source(slide_file(work)), model.card, work.mpp, work.override_mpp)
+    reader = as_reader(
+        open_source(slide_file(work), job.get("plane")), model.card, work.mpp, work.override_mpp
+    )
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
         if is_url(work.store):

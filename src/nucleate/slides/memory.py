@@ -12,6 +12,7 @@ from nucleate.errors import ConfigError
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 
+IMAGE_BYTES = 6  # per pixel of an image that is read at once
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROBE_PX = 512
 _REST = 600 << 20  # a unit that is written, seams of three rows of units, tables
@@ -75,8 +76,8 @@ def estimate(model: Model, options: EngineOptions) -> int:
     return int(before + tiles + decoding + options.decoders * _DECODER + _REST)
 
 
-def check_memory(model: Model, options: EngineOptions, limit: int) -> None:
-    """Refuse a run that would need more memory than allowed, and say what would fit.
+def check_memory(model: Model, options: EngineOptions, limit: int) -> int:
+    """Return the bytes that a run needs besides its image; refuse what is more than allowed.
 
     Raises:
         ConfigError: the estimate is above the limit.
@@ -88,3 +89,4 @@ def check_memory(model: Model, options: EngineOptions, limit: int) -> None:
             f"of {options.tile_px} pixels, {options.batch} at a time, and {options.decoders} "
             "processes that decode. Lower --tile-px, --batch or --decoders, or allow more."
         )
+    return needed

@@ -8,6 +8,7 @@ from pathlib import Path
 from nucleate.errors import InputError
 from nucleate.files import excess_bytes
 from nucleate.inference.pipeline import EngineOptions
+from nucleate.readers.limits import MAX_PIXELS
 from nucleate.readers.remote import Mirror
 from nucleate.results.formats import EXPORTERS, Exporter
 from nucleate.results.names import OVERVIEW, PARQUET
@@ -24,6 +25,8 @@ class BatchOptions:
         tissue_mask: whether glass, pen and folds of a slide are left out.
         resume: go on where an earlier run stopped.
         override_mpp: whether `mpp` counts although a file states another value.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
+        most_pixels: of an image that is read at once; what it needs counts as memory.
     """
 
     mpp: float | None = None
@@ -32,6 +35,8 @@ class BatchOptions:
     tissue_mask: bool = True
     resume: bool = False
     override_mpp: bool = False
+    plane: int | None = None
+    most_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def segment_files(
     threads: int = 0,
     tile_px: int = 2048,
     override_mpp: bool = False,
+    plane: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Segment files, folders, globs and URLs, and write the results of each into a folder.
@@ -46,6 +47,7 @@ def segment_files(
         threads: likewise.
         tile_px: largest edge of a tile, in pixels at the model's resolution.
         override_mpp: whether `mpp` counts although a file states another value.
+        plane: which of several focal planes or time points of a TIFF, from 1 on.
         tell: is given one line per source.
 
     Returns:
@@ -67,6 +69,6 @@ def segment_files(
     ready = ready_model(model, device, precision, threads)
     chosen = None if formats is None else tuple(formats)
     engine = EngineOptions(tile_px)
-    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp)
+    options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
     rows: list[dict[str, Any]] = run_batch(found, out, ready, options, tell)["sources"]
     return rows

@@ -26,6 +26,7 @@ from nucleate.quality.plausibility import Doubt
 from nucleate.quality.tissue import SLIDE_PIXELS, Survey, Tissue, survey
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
+from nucleate.readers.source import notes_of
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.images import write_png
 from nucleate.results.parquet import NucleiFile, open_nuclei, writer
@@ -120,7 +121,7 @@ def start(
         ConfigError: with `resume`, what was started was started differently; an overlay of a slide.
     """
     begun = time.monotonic()
-    source = open_source(path)
+    source = open_source(path, options.plane, options.most_pixels)
     reader = as_reader(source, model.card, options.mpp, options.override_mpp)
     pixels = source.width * source.height
     is_slide = pixels >= RASTER_PIXELS
@@ -133,9 +134,11 @@ def start(
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
-        seen = survey(Reader(open_source(path), reader.mpp))
+        seen = survey(Reader(open_source(path, options.plane), reader.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = job_facts(path, reader, model, options.engine, tissue is not None)
+    if options.plane is not None:
+        job["plane"] = options.plane
     digest = job_digest(job)
     colours = stain_transform(source, model.card)
     memory = None if is_slide or spread else InMemory()
@@ -288,6 +291,7 @@ def _notes(run: Run, cut: int, nuclei: NucleiFile) -> list[str]:
     if len(run.left) < len(run.units):
         there = len(run.units) - len(run.left)
         found.append(f"{there} of {len(run.units)} units were there already")
+    found += notes_of(run.reader.source)
     found += notes(cut, nuclei.facts["lost"], run.colours.note)
     found += [doubt.reason for doubt in _doubts(run, nuclei)]
     if run.outputs.is_slide and run.outputs.formats is None:

@@ -1,0 +1,343 @@
+"""Images as the world writes them: each is read right, read with a note, or refused by its name."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from nucleate.annotations.label_images import read_labels
+from nucleate.errors import InputError
+from nucleate.readers.array import ArraySource
+from nucleate.readers.images import ImageNote, load_image, read_image
+from nucleate.readers.opening import open_source
+from nucleate.readers.pixels import from_ycbcr, upright
+from nucleate.readers.tiff import TiffSource
+from tests.errors import says
+from tests.synthetic import tissue
+
+IMAGE = tissue(40, 56, 5, 3)[0]
+YCBCR = np.asarray(Image.fromarray(IMAGE).convert("YCbCr"))
+LOSSLESS = ["none", "lzw", "zlib", "packbits", "zstd", "lzma", "jpeg2000", "webp", "png"]
+ORIENTATIONS = range(1, 9)
+
+
+def _stored(image, orientation):
+    """Return what has to be stored so that it is upright again."""
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    return np.ascontiguousarray(upright(image, back))
+
+
+def _written(path, pixels, photometric, compression, **options):
+    arguments = {"lossless": True} if compression == "webp" else {}
+    if compression == "jpeg2000":
+        arguments = {"level": 0, "mct": False, "codecformat": "j2k"}
+    tifffile.imwrite(
+        path, pixels, photometric=photometric, metadata=None,
+        compression=None if compression == "none" else compression,
+        compressionargs=arguments or None, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
+def test_every_photometric_and_compression_gives_the_same_colours(
+    tmp_path, photometric, compression, tile
+):
+    path = tmp_path / "a.tif"
+    pixels = IMAGE if photometric == "rgb" else YCBCR
+    options = {} if photometric == "rgb" else {"subsampling": (1, 1)}
+    _written(path, pixels, photometric, compression, tile=tile, **options)
+    near = 0 if photometric == "rgb" else 4  # of 8-bit luma and chroma
+    for read in (read_image(path)[0], TiffSource(path).read(0, 0, 56, 40)):
+        assert np.abs(read.astype(int) - IMAGE).max() <= near
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
+def test_ycbcr_compressed_as_jpeg_is_decoded_once(tmp_path, subsampling):
+    tifffile.imwrite(
+        tmp_path / "a.tif", YCBCR, photometric="ycbcr", compression="jpeg",
+        compressionargs={"level": 95}, subsampling=subsampling, metadata=None,
+    )  # fmt: skip
+    assert np.abs(read_image(tmp_path / "a.tif")[0].astype(int) - IMAGE).mean() < 12
+
+
+def test_colours_of_video_range_are_stretched():
+    black_white = np.array([[[16, 128, 128], [235, 128, 128]]], np.uint8)
+    found = from_ycbcr(black_white, black_white=(16, 235, 128, 240, 128, 240))
+    assert found.tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("photometric", ["separated", "cielab"])
+def test_inks_and_lab_are_refused_by_name(tmp_path, photometric):
+    four = np.dstack([IMAGE, IMAGE[..., :1]])
+    pixels = four if photometric == "separated" else IMAGE
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric)
+    with pytest.raises(InputError, match=says(photometric, "Export it as RGB")):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_cmyk_jpeg_is_converted_with_a_note(tmp_path):
+    Image.fromarray(IMAGE).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    with pytest.warns(ImageNote, match="CMYK"):
+        assert read_image(tmp_path / "a.jpg")[0].shape == IMAGE.shape
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_images_are_turned_upright(tmp_path, ending, orientation):
+    path, stored = tmp_path / f"a.{ending}", _stored(IMAGE, orientation)
+    if ending == "tif":
+        tag = (274, "H", 1, orientation, True)
+        tifffile.imwrite(path, stored, photometric="rgb", tile=(16, 16), extratags=[tag])
+        np.testing.assert_array_equal(TiffSource(path).read(7, 3, 31, 29), IMAGE[3:29, 7:31])
+        assert (TiffSource(path).width, TiffSource(path).height) == (56, 40)
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        options = {"quality": 100, "subsampling": 0} if ending == "jpg" else {"lossless": True}
+        Image.fromarray(stored).save(path, exif=exif, **({} if ending == "png" else options))
+        with Image.open(path) as opened:
+            np.testing.assert_array_equal(
+                ArraySource(opened).read(0, 0, 56, 40), read_image(path)[0]
+            )
+    found = read_image(path)[0]
+    assert found.shape == IMAGE.shape
+    assert np.abs(found.astype(int) - IMAGE).max() <= (12 if ending == "jpg" else 0)
+
+
+def test_labels_with_an_orientation_are_turned_as_their_image_is(tmp_path):
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(_stored(labels, 6)).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+def _png16(pixels, sbit=None):
+    data = imagecodecs.png_encode(pixels)
+    if sbit is None:
+        return data
+    chunk = b"sBIT" + bytes([sbit] * 3)
+    packed = struct.pack(">I", 3) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return data[:33] + packed + data[33:]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("how", ["tiff", "png", "npy", "array", "tag", "ome", "sbit"])
+def test_values_of_fewer_bits_in_files_of_sixteen(tmp_path, bits, how):
+    full = IMAGE.astype(np.uint32)
+    full[0, 0] = 255
+    pixels = np.rint(full * ((1 << bits) - 1) / 255).astype(np.uint16)
+    stated = how in ("tag", "ome", "sbit")
+    if stated:
+        pixels //= 2  # a dark image: only what is stated tells
+    path = tmp_path / {"png": "a.png", "sbit": "a.png", "npy": "a.npy", "ome": "a.ome.tif"}.get(
+        how, "a.tif"
+    )
+    if how in ("png", "sbit"):
+        path.write_bytes(_png16(pixels, bits if stated else None))
+    elif how == "npy":
+        np.save(path, pixels)
+    elif how == "ome":
+        meta = {"axes": "YXS", "SignificantBits": bits}
+        tifffile.imwrite(path, pixels, photometric="rgb", ome=True, metadata=meta)
+    elif how != "array":
+        tags = [(281, "H", 3, ((1 << bits) - 1,) * 3, True)] if how == "tag" else []
+        tifffile.imwrite(path, pixels, photometric="rgb", extratags=tags, metadata=None)
+    source = ArraySource(pixels) if how == "array" else open_source(path)
+    found = source.read(0, 0, 56, 40).astype(int)
+    assert np.abs(found - full.astype(int) // (2 if stated else 1)).max() <= 1
+    assert bool(source.notes) == (bits < 16)
+    assert not source.notes or f"{bits} bits" in source.notes[0]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "npy"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_opacity_that_is_zero_everywhere_is_ignored(tmp_path, ending, dtype):
+    if dtype == np.uint16 and ending == "webp":
+        pytest.skip("WebP has 8 bits")
+    colours = IMAGE.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    colours[0, 0] = np.iinfo(dtype).max
+    pixels, path = np.dstack([colours, np.zeros_like(colours[..., 0])]), tmp_path / f"a.{ending}"
+    if ending == "tif":
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"])
+    elif ending == "npy":
+        np.save(path, pixels)
+    elif ending == "png":
+        path.write_bytes(imagecodecs.png_encode(pixels))
+    else:
+        Image.fromarray(pixels).save(path, lossless=True, exact=True)
+    found = load_image(path)
+    assert "opacity" in found.notes[0]
+    expected = IMAGE.copy()
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(found.pixels, expected)
+
+
+def test_colours_that_are_multiplied_by_their_opacity_are_not_multiplied_again(tmp_path):
+    pixels = np.zeros((20, 20, 4), np.uint8)
+    pixels[:] = (50, 60, 70, 128)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
+    assert read_image(tmp_path / "a.tif")[0][0, 0].tolist() == [177, 187, 197]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_a_palette_gives_colours_of_an_image_and_indices_of_labels(tmp_path, ending):
+    indices = (np.arange(30, dtype=np.uint8) % 7).reshape(5, 6)
+    table = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    path = tmp_path / f"a.{ending}"
+    if ending == "png":
+        image = Image.fromarray(indices, "P")
+        image.putpalette(table.tobytes())
+        image.save(path)
+    else:
+        wide = table.T.astype(np.uint16) * 257
+        tifffile.imwrite(path, indices, photometric="palette", colormap=wide)
+    np.testing.assert_array_equal(read_labels(path), indices)
+    np.testing.assert_array_equal(read_image(path)[0], table[indices])
+
+
+CHANNELS = {
+    "DAPI": (["DAPI", "FITC", "Cy3"], False), "names of dyes": (["Hoechst", "a", "b"], False),
+    "colours": (["Red", "Green", "Blue"], True), "numbers": (["0", "1", "2"], True),
+    "none": (None, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_grey_channels_are_colours_only_where_they_can_be(tmp_path, kind, case):
+    names, is_read = CHANNELS[case]
+    path, planes = tmp_path / "a.tif", np.ascontiguousarray(np.moveaxis(IMAGE, -1, 0))
+    meta = {"axes": "CYX"}
+    if names and kind == "ome":
+        meta["Channel"] = {"Name": names}
+    elif names:
+        meta["Labels"] = names
+    tifffile.imwrite(path, planes, photometric="minisblack", metadata=meta, **{kind: True})
+    if is_read:
+        np.testing.assert_array_equal(read_image(path)[0], IMAGE)
+    else:
+        with pytest.raises(InputError, match=says("3 grey channels", names[0])):
+            read_image(path)
+
+
+def test_dark_grey_channels_without_names_are_fluorescence(tmp_path):
+    dark = np.moveaxis(255 - np.maximum(IMAGE, 230), -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", dark, photometric="minisblack", metadata={"axes": "CYX"})
+    with pytest.raises(InputError, match="fluorescence"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("axis", ["Z", "T"])
+@pytest.mark.parametrize("large", [False, True])
+def test_planes_are_refused_or_chosen(tmp_path, axis, large):
+    path = tmp_path / "a.ome.tif"
+    stack = np.stack([np.full_like(IMAGE, 245), IMAGE, IMAGE[::-1]])
+    meta = {"axes": f"{axis}YXS"}
+    tifffile.imwrite(path, stack, photometric="rgb", tile=(16, 16), ome=True, metadata=meta)
+    opened = TiffSource if large else open_source
+    with pytest.raises(InputError, match=says("3 planes", "--plane")):
+        opened(path)
+    np.testing.assert_array_equal(opened(path, 2).read(0, 0, 56, 40), IMAGE)
+    np.testing.assert_array_equal(opened(path, 3).read(0, 0, 56, 40), IMAGE[::-1])
+    with pytest.raises(InputError, match="--plane 1 to 3"):
+        opened(path, 4)
+
+
+FOREIGN = {
+    "GIF": b"GIF89a" + bytes(20), "HEIC": b"\0\0\0\x18ftypheic" + bytes(20),
+    "AVIF": b"\0\0\0\x18ftypavif" + bytes(20), "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "JPEG XL": b"\xff\x0a" + bytes(20), "PDF": b"%PDF-1.7" + bytes(20),
+    "CZI": b"ZISRAWFILE" + bytes(20), "web page": b"<!DOCTYPE html><html>",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "svs", "dat"])
+def test_a_format_that_is_not_read_is_named_whatever_its_ending(tmp_path, name, ending):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(FOREIGN[name])
+    with pytest.raises(InputError, match=says(f"a.{ending}", name)) as caught:
+        open_source(path)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ending", ["czi", "vsi", "isyntax", "kfb", "lif", "nd2", "oib", "lsm", "sdpc", "heic", "jp2"]
+)
+def test_an_ending_of_another_program_is_named_with_what_converts_it(tmp_path, ending):
+    (tmp_path / f"a.{ending}").write_bytes(bytes(range(1, 60)))
+    with pytest.raises(InputError, match=says("does not read", "Convert it")):
+        open_source(tmp_path / f"a.{ending}")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "webp", "tif", "svs"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
+def test_an_image_is_read_by_its_content_whatever_its_ending(tmp_path, kind, ending):
+    if ending == "svs" and kind in ("TIFF", "BMP"):
+        pytest.skip("slides are TIFF files")
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(IMAGE).save(path, format=kind)
+    assert np.abs(open_source(path).read(0, 0, 56, 40).astype(int) - IMAGE).mean() < 12
+
+
+def _dicom(said):
+    return bytes(128) + b"DICM" + said.encode() + b"\0" * 300
+
+
+@pytest.mark.parametrize(
+    ("uid", "name"),
+    [("1.2.840.10008.5.1.4.1.1.66.4", "segmentation"), ("1.2.840.10008.5.1.4.1.1.88.34", "report"),
+     ("1.2.840.10008.5.1.4.1.1.77.1.6", "Convert")],
+)  # fmt: skip
+def test_whole_dicom_files_are_not_called_damaged(tmp_path, uid, name):
+    (tmp_path / "a.dcm").write_bytes(_dicom(uid))
+    with pytest.raises(InputError, match=says("DICOM", name)) as caught:
+        open_source(tmp_path / "a.dcm")
+    assert "damaged" not in str(caught.value)
+
+
+def _profile(name):
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+def test_a_colour_profile_that_is_not_applied_is_noted(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png", icc_profile=_profile("sRGB"))
+    assert not load_image(tmp_path / "a.png").notes
+    Image.fromarray(IMAGE).save(tmp_path / "b.png", icc_profile=_profile("XYZ"))
+    assert "colour profile" in load_image(tmp_path / "b.png").notes[0]
+
+
+def test_several_images_in_one_file_are_refused(tmp_path):
+    first, *more = [Image.fromarray(IMAGE), Image.fromarray(IMAGE[::-1])]
+    first.save(tmp_path / "a.png", save_all=True, append_images=more)
+    with pytest.raises(InputError, match="2 images"):
+        read_image(tmp_path / "a.png")
+
+
+def test_one_colour_may_be_transparent(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    image = Image.fromarray(IMAGE)
+    image.save(tmp_path / "a.png", pnginfo=info, transparency=tuple(map(int, IMAGE[0, 0])))
+    assert read_image(tmp_path / "a.png")[0][0, 0].tolist() == [255, 255, 255]
+
+
+def test_notes_reach_python(tmp_path):
+    data = io.BytesIO()
+    tifffile.imwrite(data, np.minimum(IMAGE.astype(np.uint16) * 16, 4095), photometric="rgb")
+    (tmp_path / "a.tif").write_bytes(data.getvalue())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_image(tmp_path / "a.tif")
+    assert [w.category for w in caught] == [ImageNote]
