@@ -263,7 +263,8 @@ def main() -> None:
         calibration.CALIBRATION = colours.CALIBRATION = calibration._read()
     told = {
         "machine": cpu_name(), "commit": git_commit(), "model": "mtl-small",
-        "command": "python benchmarks/plausibility.py --data DATA", "every": given.every,
+        "command": "python benchmarks/plausibility.py --data DATA "
+        f"--every {given.every} --sample {given.sample}",
         "held_out": held, **measure(given.data, model, given.every, given.sample),
     }  # fmt: skip
     OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ _STAINED = 0.3  # sum of the three optical densities from which colours are look
 _OPAQUE = 3.0  # of the channel that absorbs least: black
 _FEWEST = 200  # pixels that are enough to judge
 _DARK_SHARE, _DARK_BYTE = 0.5, 40  # of an image that has no light: fluorescence
+_EMPTY_BYTE = 2.0  # standard deviation of an image that shows nothing
 _BROWN_SHARE = 0.12  # of stained pixels that absorb blue most: DAB
 _LEAST_GREEN = 0.30  # share of green in the density of H&E: haematoxylin 0.43, eosin 0.85
 _RING_UM = 1.5
@@ -31,6 +32,8 @@ def other_stain(pictures: list[UInt8]) -> str:
         'the image is grey: it shows no haematoxylin or eosin'
     """
     pixels = np.concatenate([sample_pixels(picture) for picture in pictures])
+    if float(pixels.std()) <= _EMPTY_BYTE:
+        return ""
     if float((pixels.max(axis=1) < _DARK_BYTE).mean()) > _DARK_SHARE:
         return "most of the image is black, as in fluorescence: it shows no haematoxylin or eosin"
     density = OD_OF_BYTE[pixels]
