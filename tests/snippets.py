@@ -85,6 +85,8 @@ def make_world(folder: Path) -> Path:
         Image.fromarray(image).save(folder / name)
     tifffile.imwrite(folder / "tile.labels.tif", labels)
     example = ROOT / "src/nucleate/example/cmu-1-small-region.tif"
+    (folder / "src/nucleate/example").mkdir(parents=True)
+    shutil.copy(example, folder / "src/nucleate/example")  # the README segments it
     for name in (
         "slide.svs",
         "slides/one.svs",

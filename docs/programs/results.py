@@ -30,6 +30,7 @@ import gpu
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
+PEERS = "<!-- peers: written by docs/programs/results.py -->", "<!-- end of peers -->"
 INTRODUCTION = """# Results
 
 Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over pictures;
@@ -55,7 +56,7 @@ def load() -> dict[str, dict]:
 def overview(results: dict[str, dict]) -> str:
     """Return one row per result."""
     lines = [
-        "| model | data | pictures | AJI | PQ | Dice | counting error |",
+        "| model | data | images | AJI | PQ | Dice | counting error |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in results.values():
@@ -309,10 +310,12 @@ def training(folder: Path) -> str:
 
 
 def readme_with(table: str) -> str:
-    """Return the README with its table replaced."""
+    """Return the README with its tables replaced."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+    for (begin, end), new in {(BEGIN, END): table, PEERS: peers.overview()}.items():
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def main() -> None:
