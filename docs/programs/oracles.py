@@ -5,7 +5,7 @@ own foreground instead of one threshold for all.
 
 python docs/programs/oracles.py RUN DATA
 
-RUN is a folder of a training run, whose held-out pictures are used; DATA the folder that its
+RUN is a folder of a training run, whose held-out images are used; DATA the folder that its
 recipe's `data.root` stands for. Writes docs/results/oracles.json.
 """
 
@@ -88,7 +88,7 @@ def decodings(maps: Maps, thresholds: dict[str, float]) -> dict[str, Int32]:
 
 
 def main(run: Path, data: Path) -> None:
-    """Score every variant on the held-out pictures of a run, and write the means."""
+    """Score every variant on the held-out images of a run, and write the means."""
     recipe = load_recipe(run / "recipe.yaml")
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(data)})})
     model = load_model(run, device="cpu")
@@ -133,7 +133,7 @@ def table() -> list[str]:
     lines = [
         (
             f"`{told['command']}` (commit {told['commit']}): {told['model']} on "
-            f"{len(told['pictures'])} held-out pictures.\n"
+            f"{len(told['pictures'])} held-out images.\n"
         ),
         "| what is changed | AJI | PQ | DQ | SQ | Dice |",
         "|---|---|---|---|---|---|",
