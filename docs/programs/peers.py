@@ -36,7 +36,8 @@ def overview() -> str:
     lines.append(
         f"\nAJI and PQ: mean over MoNuSeg's {told['rows'][BASE]['aji']['n']} test images. "
         f"Retrained here: {told['minutes']:g} minutes on the training images of the bundled "
-        "models, which were trained for longer. [How this was measured](docs/results/index.md#peers)."
+        "models, which were trained for longer. "
+        "[How this was measured](docs/results/index.md#peers)."
     )
     return "\n".join(lines)
 
