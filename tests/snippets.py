@@ -106,6 +106,10 @@ def make_world(folder: Path) -> Path:
                 path, quality=95
             )
     shutil.copytree(folder / "mydata", folder / "heldout")
+    shutil.copytree(folder / "mydata", folder / "DSB2018-tissue")
+    rows = [f"{path.stem},0.25,he-pink" for path in sorted((folder / "mydata/images").iterdir())]
+    table = "\n".join(["name,mpp,group", *rows, ""])
+    (folder / "DSB2018-tissue/groups.csv").write_text(table, encoding="utf-8")
     data = folder / "data"
     cryonuseg.make(data / "CryoNuSeg")
     hovernet.consep(data / "CoNSeP")
