@@ -85,6 +85,9 @@ def make_world(folder: Path) -> Path:
         Image.fromarray(image).save(folder / name)
     tifffile.imwrite(folder / "tile.labels.tif", labels)
     example = ROOT / "tests/data/keratin.tif"
+    shown = Path("src/nucleate/example/skin.tif")  # the README segments it
+    (folder / shown).parent.mkdir(parents=True)
+    shutil.copy(ROOT / shown, folder / shown)
     for name in (
         "slide.svs",
         "slides/one.svs",
@@ -104,6 +107,10 @@ def make_world(folder: Path) -> Path:
                 path, quality=95
             )
     shutil.copytree(folder / "mydata", folder / "heldout")
+    shutil.copytree(folder / "mydata", folder / "DSB2018-tissue")
+    rows = [f"{path.stem},0.25,he-pink" for path in sorted((folder / "mydata/images").iterdir())]
+    table = "\n".join(["name,mpp,group", *rows, ""])
+    (folder / "DSB2018-tissue/groups.csv").write_text(table, encoding="utf-8")
     data = folder / "data"
     cryonuseg.make(data / "CryoNuSeg")
     hovernet.consep(data / "CoNSeP")

@@ -54,29 +54,29 @@ WIDE = ("model.arguments.widths=[32,64,128,256]",)
 QUARTER = (*WIDE, "model.arguments.stem=4")
 SEARCH = (
     Hypothesis(BASE, "the base: as cheap as a quarter resolution of twice the width", 0.0),
-    Hypothesis(AGAIN, "what chance alone does to the base", 0.0, ("seed=2",)),
+    Hypothesis(AGAIN, "the effect of chance on the base", 0.0, ("seed=2",)),
     Hypothesis(
         "half resolution, 32 wide",
-        "four times the weights and the cost: what width is worth", 1.5, WIDE,
+        "four times the weights and the cost: the value of width", 1.5, WIDE,
     ),
     Hypothesis(
         "quarter resolution, 32 wide",
-        "the same cost with four times the weights and twice the view, but coarser rims",
+        "the same cost with four times the weights and twice the view, but coarser boundaries",
         0.5, QUARTER,
     ),
     Hypothesis(
         "half resolution, coarse levels wide",
-        "the finest level is the dearest and needs least: one block of 16, then 48, 96, 192",
+        "the finest level costs most and needs least: one block of 16, then 48, 96, 192",
         0.8,
         ("model.arguments.widths=[16,48,96,192]", "model.arguments.blocks=[1,2,2,2]"),
     ),
     Hypothesis(
         "foreground weighs double",
-        "the oracles say that foreground is the limit, not splitting", 0.3,
+        "the oracles show that foreground is the limit, not splitting", 0.3,
         ("heads.foreground.loss={bce: 2.0, dice: 2.0}",),
     ),
     Hypothesis(
-        "larger crops", "half as many crops of 384: fewer rims of crops, more context", 0.2,
+        "larger crops", "half as many crops of 384: fewer borders of crops, more context", 0.2,
         ("train.crop_px=384", "train.batch=4"),
     ),
     Hypothesis(
@@ -84,12 +84,12 @@ SEARCH = (
         ("heads={foreground: {loss: {bce: 1.0, dice: 1.0}}, distance: {loss: {mse: 4.0}}}",),
     ),
     Hypothesis(
-        "stronger stain", "held-out images come from other hospitals than the others",
+        "stronger stain", "held-out images come from other hospitals",
         0.3, ("augment.stain=0.5",),
     ),
     Hypothesis(
         "MoNuSeg alone",
-        "other data sets draw other rims: what helps to find hurts to outline",
+        "annotators of other data sets draw other boundaries",
         -0.5,
         (MONUSEG,),
     ),
@@ -99,7 +99,7 @@ SEARCH = (
         0.0, ("heads.foreground.loss={bce: 2.0}",),
     ),
     Hypothesis(
-        "taught by the 32 wide", "a teacher shows how certain a rim is; labels do not", 0.8,
+        "taught by the 32 wide", "a teacher has uncertain boundaries; labels do not", 0.8,
         (f"teacher={{models: [{RUNS / 'half-resolution-32-wide'}], weight: 0.5}}",),
     ),
     Hypothesis(
@@ -108,7 +108,7 @@ SEARCH = (
     ),
     Hypothesis(
         "MoNuSeg alone, stronger stain",
-        "to be held against MoNuSeg alone on TNBC, which neither has seen: another laboratory",
+        "to compare with MoNuSeg alone on TNBC, another laboratory, unseen by both",
         -0.5,
         (MONUSEG,
          "augment.stain=0.5"),
@@ -118,25 +118,25 @@ SEARCH = (
     ),
     Hypothesis(
         "offsets to centres, voted",
-        "pixels say where their nucleus' centre lies: no valley has to be found between two", -0.5,
+        "pixels predict the centre of their nucleus: no valley between two is needed", -0.5,
         ("heads={foreground: {loss: {bce: 1.0, dice: 1.0}}, boundary: {loss: {bce: 0.5}}}",
          "heads.offset_x={loss: {mse: 40.0}}", "heads.offset_y={loss: {mse: 40.0}}",
          "decode.decoder=centre_votes", "decode.thresholds={}"),
     ),
     Hypothesis(
-        "offsets to centres besides", "only learned from; the watershed decodes as ever", 0.2,
+        "offsets to centres besides", "as an auxiliary task; the watershed decodes as before", 0.2,
         ("heads.offset_x={loss: {mse: 20.0}}", "heads.offset_y={loss: {mse: 20.0}}"),
     ),
     Hypothesis(
-        "soft rims", "people draw rims a pixel apart: the target should not be sharper",
+        "soft rims", "annotators differ by a pixel: the target should be as uncertain",
         0.3, ("heads.foreground.soft_px=1.0",),
     ),
     Hypothesis(
-        "touching nuclei shown more often", "every other crop lies around one: splits are rare",
+        "touching nuclei shown more often", "every other crop is centred on one: they are rare",
         0.2, ("train.sampling=touching",),
     ),
     Hypothesis(
-        "weights are not averaged", "the average of the last few hundred steps is what we ship",
+        "weights are not averaged", "the shipped weights average the last few hundred steps",
         -1.0, ("train.ema=0",),
     ),
     Hypothesis(
@@ -150,7 +150,7 @@ SEARCH = (
     ),
     *(
         Hypothesis(
-            f"MoNuSeg alone, {method}", f"colours are brought to one reference: {why}", expected,
+            f"MoNuSeg alone, {method}", f"colours are normalised to one reference: {why}", expected,
             (MONUSEG,
              f"stain.method={method}"),
         )
@@ -287,11 +287,12 @@ def page() -> str:
         "# The search for the bundled model",
         "",
         (
-            "Written by `docs/programs/results.py` from results files; what was chosen is among "
-            "the [decisions](index.md)."
+            "Read which ideas were tried for the bundled model, and their results. "
+            "`docs/programs/results.py` writes this page from results files. The choices are "
+            "among the [decisions](index.md)."
         ),
         "",
-        "## Where the error lies",
+        "## Where the error is",
         "",
         *oracles.table(),
         "",
@@ -299,14 +300,15 @@ def page() -> str:
         "",
         (
             "One change at a time, equal steps, the same held-out patients of MoNuSeg's training "
-            "images; each prediction was written down before its run. The base is the mean of "
-            f"two seeds, which are {apart:.1f} points apart: less is noise. Seconds: bf16, one "
-            f"thread, 1024 × 1024 pixels, of one run, of another from '{LATER}' on, and of a "
-            "third, without the change of colours, for the last three. The code of offsets, soft "
-            "rims and touching nuclei is in commit 906855e: it gained nothing, and went."
+            "images. Each expectation was written down before the run. The base is the mean of "
+            f"two seeds, which are {apart:.1f} points apart: smaller differences show nothing. "
+            "Seconds: bf16, one thread, 1024 × 1024 pixels. They are from one run, from another "
+            f"run from '{LATER}' on, and from a third, without stain normalisation, for the last "
+            "three. The code of offsets, soft rims and touching nuclei is in commit 906855e: it "
+            "gained nothing and was removed."
         ),
         "",
-        "| variant | because | expected | AJI | against the base | PQ | AJI on TNBC, unseen | s |",
+        "| variant | reason | expected | AJI | against the base | PQ | AJI on TNBC, unseen | s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for h in SEARCH:
@@ -321,16 +323,16 @@ def page() -> str:
         )
     lines += [
         "",
-        "## What held in longer trainings",
+        "## Longer trainings",
         "",
         (
-            "The same held-out patients, three times the steps or more, thresholds chosen on them. "
-            "The first row is what the search was led to; a finer first level, which looked dear "
-            "there, is worth its time here. EfficientNet-Lite was expected to gain 1 to 2 points "
-            "by its start from ImageNet: it is ahead for the first thousand steps, and ends below. "
-            "The network of the first row, taught by others, was expected to win back half of what "
-            "it lacks: it wins back most, and one teacher, mtl-base, does as well as two. What "
-            "mtl-base is now are the rows of 24 channels; mtl-small are the last three."
+            "The same held-out patients, at least three times the steps, thresholds tuned on them. "
+            "The first row is the result of the search. A finer first level, which seemed too "
+            "expensive there, is worth its time here. EfficientNet-Lite was expected to gain 1 to "
+            "2 points from its ImageNet weights: it is ahead for the first thousand steps and ends "
+            "below. The network of the first row, distilled from others, was expected to recover "
+            "half of its loss: it recovers most, and one teacher, mtl-base, is as good as two. "
+            "The rows of 24 channels are the present mtl-base; the last three are mtl-small."
         ),
         "",
         "| network | start | taught by | heads | stain | seed | steps | AJI | PQ |",

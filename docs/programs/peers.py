@@ -7,6 +7,39 @@ from pathlib import Path
 
 OUT = Path(__file__).parents[1] / "results" / "peers.json"
 BASE = "mtl-small"
+TILE_MM2 = (1000 * 0.25e-3) ** 2  # tiles of 1000 × 1000 pixels at 0.25 µm per pixel
+
+
+def overview() -> str:
+    """Return the table of the README: quality, time and size of nucleate and its peers."""
+    if not OUT.exists():
+        return ""
+    told = json.loads(OUT.read_text(encoding="utf-8"))
+    lines = [
+        "| | AJI | PQ | seconds per mm², one core | installed |",
+        "|---|---|---|---|---|",
+    ]
+    for name, r in told["rows"].items():
+        if not r["seconds"]:
+            continue
+        bundled = name.startswith("mtl-")
+        shown = f"**nucleate**, {name}" if bundled else name
+        if "trained here" in r["about"]:
+            shown += " (retrained here)"
+        elif "random weights" in r["about"]:
+            shown += " (random weights: time of the network only)"
+        cells = [f"{r[k]['mean']:.3f}" if k in r else "–" for k in ("aji", "pq")]
+        seconds = min(r["seconds"]) / TILE_MM2
+        cells.append(f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}")
+        cells.append(f"{r['install_mb'] / 1000:.1f} GB")
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    lines.append(
+        f"\nAJI and PQ: mean over MoNuSeg's {told['rows'][BASE]['aji']['n']} test images. "
+        f"Retrained here: {told['minutes']:g} minutes on the training images of the bundled "
+        "models, which were trained for longer. "
+        "[How this was measured](docs/results/index.md#peers)."
+    )
+    return "\n".join(lines)
 
 
 def page() -> str:

@@ -30,6 +30,7 @@ import gpu
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
+PEERS = "<!-- peers: written by docs/programs/results.py -->", "<!-- end of peers -->"
 INTRODUCTION = """# Results
 
 Written by `docs/programs/results.py` from the `metrics.json` files beside it. Mean over images;
@@ -308,23 +309,27 @@ def training(folder: Path) -> str:
     )
 
 
-def readme_with(table: str) -> str:
-    """Return the README with its table replaced."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+def with_tables(path: Path, tables: dict[tuple[str, str], str]) -> str:
+    """Return a page whose tables, each between two markers, are replaced."""
+    text = path.read_text(encoding="utf-8")
+    for (begin, end), new in tables.items():
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def main() -> None:
     """Write or check."""
     results = load()
+    readme, trust = ROOT / "README.md", ROOT / "docs" / "how-to" / "trust.md"
     wanted = {
         RESULTS / "index.md": page(results),
         RESULTS / "experiments.md": experiments.page(),
         RESULTS / "pretraining.md": pretraining.page(),
         RESULTS / "generalise.md": generalise.page(),
         ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
-        ROOT / "README.md": readme_with(overview(results)),
+        readme: with_tables(readme, {(BEGIN, END): overview(results), PEERS: peers.overview()}),
+        trust: with_tables(trust, {(BEGIN, END): overview(results)}),
     }
     for path, text in wanted.items():
         if "--check" in sys.argv:

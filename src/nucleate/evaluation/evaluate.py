@@ -53,7 +53,8 @@ def evaluate(
     Example:
         >>> import numpy as np
         >>> labels = np.array([[1, 1, 0, 2]], np.int32)
-        >>> evaluate(labels, labels).means()["pq"]["mean"]
+        >>> pq = evaluate(labels, labels).means()["pq"]
+        >>> pq["mean"]
         1.0
     """
     if isinstance(pred, str | Path) and isinstance(truth, str | Path):
