@@ -4,7 +4,7 @@
     python benchmarks/plausibility.py --data DATA --fit    calibrates first: calibration.json
 
 Annotated images at their resolution, at half and at twice of it; each also with red and blue
-exchanged, and blurred by 1.5 um. `--fit` holds each data set out in turn as well: what the result
+exchanged, and blurred by 1.5 um. `--fit` leaves each data set out in turn as well: what the result
 calls `held_out`. No official test image is used.
 """
 

@@ -51,7 +51,7 @@ class OracleBackend:
 
 
 def painted(labels):
-    """Return the picture from which the oracle reads `labels`."""
+    """Return the image from which the oracle reads `labels`."""
     return np.stack([labels & 255, (labels >> 8) & 255, labels >> 16], -1).astype(np.uint8)
 
 
@@ -92,7 +92,7 @@ def nucleate(monkeypatch, capsys):
 
 
 def pytest_pyfunc_call(pyfuncitem):
-    """Run a test that is marked `alone` in a process of its own, and nothing else there."""
+    """Run a test that is marked `alone` in a separate process, and nothing else there."""
     if pyfuncitem.get_closest_marker("alone") is None or os.environ.get("NUCLEATE_ALONE"):
         return None
     done = subprocess.run(

@@ -78,7 +78,7 @@ def _expanded(quoted: str) -> list[str]:
 
 
 def make_world(folder: Path) -> Path:
-    """Write, small, everything that pages name: pictures, slides, labels, data, recipes."""
+    """Write, small, everything that pages name: images, slides, labels, data, recipes."""
     image, labels = tissue(192, 224, 25)
     for name in ("tile.png", "images/a.png", "images/b.png", "reference.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def make_world(folder: Path) -> Path:
 def shortened(text: str) -> str:
     """Return a recipe as YAML, cut to 2 steps of a tiny network; what is none stays as it is."""
     recipe: dict[str, Any] = yaml.safe_load(text)
-    if "starts" in recipe:  # a study: two starts, all pictures, one seed
+    if "starts" in recipe:  # a study: two starts, all images, one seed
         recipe |= {"starts": dict([*recipe["starts"].items()][:2]), "fractions": [1], "seeds": [1]}
     elif "train" not in recipe:
         return text

@@ -1,4 +1,4 @@
-"""Pictures that look like H&E to a program, with known nuclei: ellipses, some touching."""
+"""Images that look like H&E to a program, with known nuclei: ellipses, some touching."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nucleate.stain.deconvolution import from_stains
 
 
 def tissue(height=256, width=256, nuclei=40, seed=0):
-    """Return a uint8 RGB picture and its int32 labels."""
+    """Return a uint8 RGB image and its int32 labels."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((height, width), np.int32)
     for number in range(1, nuclei + 1):

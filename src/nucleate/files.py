@@ -147,7 +147,7 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
     """Return (path relative to `root` with slashes, file) of all visible files, sorted.
 
     Links to folders are followed. A folder is entered once: by its own name where that is below
-    `root`, else by the first link to it. A link to nothing is listed: who reads it says so.
+    `root`, else by the first link to it. A link to nothing is listed: who reads it reports it.
 
     Args:
         root: folder, or inside of a zip file.

@@ -38,7 +38,7 @@ def test_the_library_accepts_and_runs_it(name, tmp_path, nucleate):
     assert readme.count("- TNBC:") == 1
     assert "the checkpoint and the thresholds" in readme
     share = (np.load(tmp_path / "model" / "foreground.npy") > 0.5).mean()
-    assert 0.05 < share < 0.5  # the example holds tissue, and nuclei are found in it
+    assert 0.05 < share < 0.5  # the example contains tissue, and nuclei are found in it
 
 
 def test_what_is_no_network_of_maps_is_refused(tmp_path, nucleate):
@@ -51,7 +51,7 @@ def test_what_is_no_network_of_maps_is_refused(tmp_path, nucleate):
 
 @pytest.fixture
 def own(tmp_path):
-    """Return what makes a model of one's own, whose card says of itself what is given."""
+    """Return what makes a model of one's own, whose card states of itself what is given."""
 
     def make(**changes):
         folder = tmp_path / "own"

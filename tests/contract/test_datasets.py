@@ -89,7 +89,7 @@ def test_card_says_licence_citation_and_source(name):
 def test_missing_folder_and_unknown_option(tmp_path, name):
     with pytest.raises(InputError, match=says("no such folder")):
         list_entries(name, tmp_path / "none", {})
-    with pytest.raises(InputError, match="holds no"):
+    with pytest.raises(InputError, match="contains no"):
         list_entries(name, tmp_path, {})
     with pytest.raises(ConfigError, match=rf"{name}' has no option 'mpps'"):
         list_entries(name, tmp_path, {"mpps": 1})
@@ -509,9 +509,9 @@ def test_our_coco_is_that_of_pycocotools(tmp_path, form):
 def test_our_coco_is_what_the_loaders_of_detectron2_and_mmdetection_ask_for(tmp_path, form):
     """Their demands, as their loaders state them; neither is installed here.
 
-    Detectron2, `load_coco_json`: categories 1..n, annotations with ids of their own that name their
-    picture, no `ignore`, box of numbers, polygons with an even number of at least 6 coordinates, or
-    run lengths. MMDetection, `CocoDataset`: a box of at least one pixel that lies in the picture, a
+    Detectron2, `load_coco_json`: categories 1..n, annotations with separate ids that name their
+    image, no `ignore`, box of numbers, polygons with an even number of at least 6 coordinates, or
+    run lengths. MMDetection, `CocoDataset`: a box of at least one pixel that is in the image, a
     positive area, a known category; `iscrowd` is ignored.
     """
     import json
@@ -567,14 +567,14 @@ def test_folder_description_is_checked(tmp_path):
     path = tmp_path / "nucleate.json"
     for bad in (
         "{", "[]", '{"format": "x"}', '{"format": "nucleate-folder-1", "pictures": [1]}',
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"organ": 3}}}',
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": ["x"]}}}',
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"organ": 3}}}',
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": ["x"]}}}',
     ):  # fmt: skip
         path.write_text(bad)
         with pytest.raises(InputError, match=r"nucleate\.json"):
             list_entries("folder", tmp_path, {})
     path.write_text(
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": [0], '
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": [0], '
         '"class_names": ["a"]}}}'
     )
     with pytest.raises(InputError, match=says("1 classes")):
@@ -778,7 +778,7 @@ def test_real_sets_in_plain_folders(real_data):
 
 @pytest.mark.data
 def test_real_nuinsseg_sample(real_data):
-    """Labels, regions and vague areas of two tiles, without their pictures."""
+    """Labels, regions and vague areas of two tiles, without their images."""
     from nucleate.datasets.nuinsseg import read_truth, read_vague
 
     base = real_data / "NuInsSeg-sample"

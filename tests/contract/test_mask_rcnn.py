@@ -88,7 +88,7 @@ def test_losses_are_there_in_evaluation_and_change_nothing():
 
 @pytest.mark.slow
 def test_it_learns_one_picture():
-    """A few steps on one picture halve the losses that chance does not decide."""
+    """A few steps on one image halve the losses that chance does not decide."""
     network = _network(regions=64).train()
     batch = _batch(1)
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-4)
@@ -182,7 +182,7 @@ def test_a_box_is_vague_by_more_than_half():
 
 
 def test_enlarging_keeps_the_coordinates():
-    """Boxes come back in pixels of the picture, whatever the network enlarges it by."""
+    """Boxes come back in pixels of the image, whatever the network enlarges it by."""
     images = _batch(1, edge=64)[0]
     for enlarge in (1.0, 1.5, 2.0):
         network = _network(enlarge=enlarge)

@@ -168,7 +168,7 @@ def test_files_hold_16_bits_and_lose_nothing(tmp_path):
 
     network = _network("mtl", widths=(32, 48), dilations=(1,), transformer_layers=0)
     with torch.no_grad():
-        network.leave.weight[0, 0] = 1e5  # beyond what 16 bits can hold
+        network.leave.weight[0, 0] = 1e5  # beyond 16 bits
     before = network.enter[0].weight.clone()
     round_weights(network)
     assert 0 < (network.enter[0].weight - before).abs().max() < 1e-3

@@ -5,7 +5,7 @@ from nucleate.types import Sample
 
 
 def in_memory(images):
-    """Return entries of pictures in memory, name -> image; the part before `_` is the patient."""
+    """Return entries of images in memory, name -> image; the part before `_` is the patient."""
     return [
         Entry(
             name,

@@ -1,4 +1,4 @@
-"""A tiny tree of a user's own pictures and labels."""
+"""A tiny tree of a user's own images and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny tree in MoNuSeg's official layout: TIFF pictures and Aperio XML."""
+"""A tiny tree in MoNuSeg's official layout: TIFF images and Aperio XML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny tree of pictures and GeoJSON files as QuPath exports them."""
+"""A tiny tree of images and GeoJSON files as QuPath exports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Press the button of the widget, offscreen: a process of its own, which Qt leaves in disorder."""
+"""Press the button of the widget, offscreen: a separate process, which Qt leaves in disorder."""
 
 import sys
 import time

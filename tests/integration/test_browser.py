@@ -100,7 +100,7 @@ def nuclei_of(labels, mpp=0.25):
 
 @pytest.fixture
 def result(tmp_path):
-    """Return a picture of 20 × 20 squares of different sizes, and the nuclei of it, as files."""
+    """Return an image of 20 × 20 squares of different sizes, and the nuclei of it, as files."""
     labels = np.zeros((800, 1000), np.int32)
     for i in range(400):
         y, x, edge = 40 * (i // 20) + 5, 50 * (i % 20) + 5, 10 + i % 20
@@ -123,7 +123,7 @@ def ask(parquet, where):
 
 
 def middle(page, xy):
-    """Return where a place of the picture is on the screen."""
+    """Return where a place of the image is on the screen."""
     return page.evaluate(
         """([x, y]) => { const o = nucleate.panes()[0].overlay; const { box, scale } = o.seen();
         const r = o.canvas.getBoundingClientRect();
@@ -216,7 +216,7 @@ def test_what_is_counted_is_what_is_shown(result, visit, tmp_path):
         assert 0 < count(page) < 400
         page.keyboard.press("r")  # a new region begins: the old one counts no more
         assert count(page) == 400
-        assert "Whole picture" in page.inner_text("#region")
+        assert "Whole image" in page.inner_text("#region")
         page.keyboard.press("r")
         assert page.evaluate("nucleate.panes()[0].overlay.ring") is None
         page.keyboard.press("r")
@@ -334,7 +334,7 @@ def test_true_against_predicted_and_side_by_side(result, visit, tmp_path):
 def test_a_picture_is_dropped_and_segmented(oracle, visit, tmp_path):
     labels = scattered(256, 320, step=24, size=12)
     Image.fromarray(painted(labels)).save(tmp_path / "dropped.png")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     (tmp_path / "scratch").mkdir()
     queue = Queue(oracle, Limits(), tmp_path / "scratch", time.monotonic)
     with serving([], queue) as address:

@@ -74,7 +74,7 @@ def test_segment_takes_files_folders_and_globs(tmp_path, nucleate):
 
 def test_one_bad_source_does_not_stop_the_others(tmp_path, nucleate):
     _png(tmp_path / "in" / "a.png", IMAGE[:64, :64])
-    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
     code, _, err = nucleate("segment", tmp_path / "in", "--mpp", 0.25, "-o", tmp_path / "out")
     assert code == 3
     assert "1 source failed" in err
@@ -91,13 +91,13 @@ def _truncated(path):
 BAD = {
     "missing file": ("a.png", lambda p: None, "no such file"),
     "empty file": ("a.png", lambda p: p.write_bytes(b""), "empty"),
-    "text named .png": ("a.png", lambda p: p.write_text("hello"), "cannot be read as a picture"),
+    "text named .png": ("a.png", lambda p: p.write_text("hello"), "cannot be read as an image"),
     "truncated TIFF": ("a.tif", _truncated, "truncated"),
     "truncated PNG": ("a.png", lambda p: p.write_bytes(_png(p).read_bytes()[:900]), "truncated"),
     "grey-scale": ("a.png", lambda p: Image.fromarray(IMAGE[..., 0]).save(p), "grey-scale"),
     "corrupt slide": ("a.svs", lambda p: p.write_bytes(b"II*\x00" + b"\x00" * 99), "slide"),
-    "folder without pictures": ("a", lambda p: p.mkdir(), "no picture or slide"),
-    "unknown format": ("a.xyz", lambda p: p.write_text("x"), "neither a picture nor a slide"),
+    "folder without images": ("a", lambda p: p.mkdir(), "no image or slide"),
+    "unknown format": ("a.xyz", lambda p: p.write_text("x"), "neither an image nor a slide"),
 }
 
 
@@ -603,14 +603,14 @@ def test_data_commands_end_to_end(tmp_path, nucleate):
     cryonuseg.make(tmp_path / "cryo")
     said = tmp_path / "c.json"
     code, out, _ = nucleate("data", "check", "cryonuseg", tmp_path / "cryo", "-o", said)
-    assert code == 3  # three pictures are not the thirty that were published
-    assert "problem: 3 pictures" in out
+    assert code == 3  # three images are not the thirty that were published
+    assert "problem: 3 images" in out
     assert json.loads(said.read_text())["pictures"] == 3
     code, out, _ = nucleate(
         "data", "convert", "cryonuseg", tmp_path / "cryo", "--to", "coco", "-o", tmp_path / "coco"
     )
     assert code == 0
-    assert "3 pictures with" in out
+    assert "3 images with" in out
     code, out, _ = nucleate("data", "check", "coco", tmp_path / "coco")
     assert code == 0
     code, out, _ = nucleate("data", "inspect", "coco", tmp_path / "coco", "-o", tmp_path / "report")
@@ -627,11 +627,11 @@ def test_prepare_and_read_back(tmp_path, nucleate):
         "--copies", 1, "--scale", "zscore",
     )  # fmt: skip
     assert code == 0
-    assert "6 train pictures" in out
+    assert "6 train images" in out
     assert "labels:" in err
     code, out, _ = nucleate("data", "check", "shards", tmp_path / "out")
     assert code == 0
-    assert out.startswith("6 pictures of 3 groups")
+    assert out.startswith("6 images of 3 groups")
 
 
 @pytest.mark.parametrize("scheme", ["kfold", "leave-one-patient-out"])
@@ -676,7 +676,7 @@ def test_stain_commands_end_to_end(tmp_path, nucleate):
     assert code == 0
     with Image.open(tmp_path / "preview.png") as sheet:
         assert sheet.width > 800
-    (source / "broken.png").write_bytes(b"no picture")
+    (source / "broken.png").write_bytes(b"no image")
     code, _, err = nucleate("stain", "apply", source, "--stain", stain, "-o", tmp_path / "out2")
     assert code == 3
     assert "broken.png" in err

@@ -1,4 +1,4 @@
-"""Work units on other processes and behind URLs: the same table, whoever dies."""
+"""Work units on other processes and behind URLs: the same table, anyone who dies."""
 
 import os
 import re
@@ -225,8 +225,8 @@ def test_units_behind_urls_go_on(tmp_path, slides, bucket):
 def test_urls_that_lead_nowhere(tmp_path, bucket):
     assert is_url("gs://a/b")
     for url, said in (
-        (f"{bucket}/none.svs", "no picture or slide"),
-        ("s3://no-such-bucket/a.svs", "no picture or slide|cannot be reached"),
+        (f"{bucket}/none.svs", "no image or slide"),
+        ("s3://no-such-bucket/a.svs", "no image or slide|cannot be reached"),
         ("nothing://a/b.svs", "Check the address|Install it"),
     ):
         with pytest.raises(InputError, match=said):

@@ -210,7 +210,7 @@ def test_resumed_under_another_spelling_and_after_a_kill_at_the_very_start(tree,
     shutil.copytree(done[0], out)
     shutil.rmtree(out / "fold-2" / "model")
     again = cross_validate(_recipe(tree), tree[0], out, CrossvalOptions(resume=True))
-    assert "out_of_fold_tta" not in again  # a fold was finished anew
+    assert "out_of_fold_tta" not in again  # a fold was finished again
     unchanged = cross_validate(_recipe(tree), tree[0], done[0], CrossvalOptions(resume=True))
     assert "out_of_fold_tta" in unchanged
     young = tmp_path / "young"

@@ -30,7 +30,7 @@ from tests.synthetic import tissue
 
 @pytest.fixture
 def result(tmp_path, oracle):
-    """Return a result of three pictures, the last without nuclei, and their labels."""
+    """Return a result of three images, the last without nuclei, and their labels."""
     labels = {f"p_{i}": tissue(140, 170, 40, i)[1] for i in range(2)}
     labels["p_2"] = np.zeros((64, 64), np.int32)
     (tmp_path / "in").mkdir()
@@ -38,7 +38,7 @@ def result(tmp_path, oracle):
         Image.fromarray(painted(one)).save(tmp_path / "in" / f"{name}.png")
     files = sorted((tmp_path / "in").iterdir())
     run_batch(files, tmp_path / "out", oracle, BatchOptions(mpp=0.25))
-    for file in (tmp_path / "out").glob(f"*{PARQUET}"):  # the oracle is surer than 1
+    for file in (tmp_path / "out").glob(f"*{PARQUET}"):  # the oracle is more certain than 1
         found = open_nuclei(file)
         nuclei = found.read()
         scores = (0.5 + 0.01 * (np.arange(len(nuclei)) % 50)).astype(np.float32)

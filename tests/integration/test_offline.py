@@ -1,6 +1,6 @@
 """Nobody is called, and nothing is written but results and the cache of compiled loops.
 
-Commands run as processes of their own under a spy, which their child processes inherit.
+Commands run as separate processes under a spy, which their child processes inherit.
 """
 
 import os

@@ -106,7 +106,7 @@ def _run(words, where, nucleate, written):
         _open(words)
         return
     words = [word.replace("DATA", "data") if "root=" in word else word for word in words]
-    if "--jobs" in words:  # trainings in processes of their own: test_pretrain.py, test_crossval.py
+    if "--jobs" in words:  # trainings in separate processes: test_pretrain.py, test_crossval.py
         at = words.index("--jobs")
         words = words[:at] + words[at + 2 :]
     kept = written / re.sub(r"\W+", "-", " ".join(words))

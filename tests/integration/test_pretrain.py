@@ -416,7 +416,7 @@ def test_official_test_pictures_are_scored_at_the_end_only_and_written_down(stud
         ("finetune=tiny.yaml", "Set train.keep=last and decode.tune=false"),
         ("tests=[{name: folder, path: data, options: {mpp: 0.25}}]", "trained on as well"),
         ("starts={random: {}}", "starts"),
-        ("fractions=[0.5, 0.5]", "holds a value twice"),
+        ("fractions=[0.5, 0.5]", "contains a value twice"),
         ("fractions=[0]", "fractions"),
         ("starts={random: {}, r: {pretex: a.yaml}}", "there is no key 'starts.r.pretex'"),
         ("starts={a b: {}, a-b: {}}", "two titles give one folder"),
@@ -434,7 +434,7 @@ def test_a_study_against_the_protocol_is_refused(study, tmp_path, change, said):
 
 
 def test_what_is_tested_on_is_in_no_pretext_set(study, tmp_path):
-    """The pictures that the fine-tuning holds out are left out of a pretext set that has them."""
+    """The images that the fine-tuning holds out are left out of a pretext set that has them."""
     from nucleate.pretraining.study_plan import plan_study
 
     root, _ = study

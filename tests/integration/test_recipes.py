@@ -61,7 +61,7 @@ def test_recipe_is_complete_and_consistent(path):
 
 
 def _stranger(name: str, copy: Path) -> str:
-    """Copy a bundled model, as if it knew no picture: the generated ones bear real names."""
+    """Copy a bundled model, as if it knew no image: the generated ones bear real names."""
     shutil.copytree(find_model(name), copy)
     write_card(copy, replace(read_card(copy), training_data=[]))
     return str(copy)
@@ -88,7 +88,7 @@ def test_every_family_of_a_recipe_is_trained():
 
 @pytest.mark.parametrize("path", _marked(RECIPES, TRAINED), ids=lambda p: p.stem)
 def test_recipe_trains_for_two_steps(path, tmp_path):
-    """As it stands but for the size of pictures, crops and widths."""
+    """As it stands but for the size of images, crops and widths."""
     recipe = load_recipe(path)
     tree = recipe.model_dump(mode="json")
     for number, entry in enumerate(tree["data"]["sets"]):

@@ -1,4 +1,4 @@
-"""The report of a run and of a cross-validation: every section, and figures that hold."""
+"""The report of a run and of a cross-validation: every section, and correct figures."""
 
 import json
 import math
@@ -60,13 +60,13 @@ def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
     page = (tmp_path / "index.html").read_text()
     for section in (
         "Results", "Curves", "What goes wrong", "Counting", "Pixels", "Scores of the nuclei",
-        "By organ", "Cost", "Every picture", "Recipes",
+        "By organ", "Cost", "Every image", "Recipes",
     ):  # fmt: skip
         assert f">{section}</h2>" in page
     for title in ("loss", "accuracy of pixels", "Dice of pixels", "IoU of pixels", "Bland-Altman"):
         assert f'<img alt="{title}"' in page
     assert "tiny &lt;b&gt;&amp;&lt;/b&gt; quick" in page
-    assert page.count("were chosen on the same pictures") == 1  # of the run, not of the folds
+    assert page.count("were chosen on the same images") == 1  # of the run, not of the folds
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert str(runs) not in page
@@ -191,4 +191,4 @@ def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nuclea
     content["per_picture"] = [content["per_picture"][0]] * 2
     (tmp_path / "ev" / "metrics.json").write_text(json.dumps(content))
     code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev")
-    assert (code, "names a picture twice" in err) == (2, True)
+    assert (code, "names an image twice" in err) == (2, True)

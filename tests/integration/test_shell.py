@@ -57,7 +57,7 @@ def test_json_is_one_object_on_stdout(tmp_path, nucleate):
 def test_json_of_commands_about_data(tmp_path, nucleate):
     cryonuseg.make(tmp_path / "cryo")
     code, said, _ = nucleate("data", "check", "cryonuseg", tmp_path / "cryo", "--json")
-    assert code == 3  # as without --json: three pictures are not the published thirty
+    assert code == 3  # as without --json: three images are not the published thirty
     assert json.loads(said)["pictures"] == 3
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     words = ("stain", "fit", tmp_path / "a.png", "-o", tmp_path / "stain.json")
@@ -110,7 +110,7 @@ def test_what_contradicts_itself_is_one_sentence(words, tells, tmp_path, monkeyp
 
 def test_quiet_still_says_what_failed(tmp_path, nucleate):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     words = ("segment", tmp_path / "a.png", tmp_path / "b.png", "--mpp", 0.25)
     code, _, err = nucleate(*words, "-o", tmp_path / "out", "-q")
     assert code == 3

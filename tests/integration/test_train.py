@@ -245,7 +245,7 @@ def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
 
 
 def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree, tmp_path):
-    """The reference is a training picture; the card carries it; the engine applies it."""
+    """The reference is a training image; the card carries it; the engine applies it."""
     from dataclasses import replace
 
     from nucleate.inference.inputs import stain_transform
@@ -630,7 +630,7 @@ def test_resumed_from_elsewhere_and_after_a_kill_at_the_very_start(run, tree, tm
         (["model={family: encoder_unet, arguments: {decoder_widths: [0, 0, 0, 0, 0]}}"], "model"),
         (["augment.zoom=[1.3, 0.7]"], r"zoom is \[smallest, largest\]"),
         (["heads.foreground={loss: {bce: -1}}"], "greater than 0"),
-        (["heads.foreground={loss: {lovasz: 1}, background: 0.5}"], "lovasz knows no weight"),
+        (["heads.foreground={loss: {lovasz: 1}, background: 0.5}"], "lovasz has no weight"),
         (["init={frm: x}"], "Known: from, imagenet"),
         (["model={family: unet, arguments: {mean: [0, 0, .nan]}}"], "mean"),
     ],

@@ -25,7 +25,7 @@ def test_same_state_same_crop():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_labels_move_with_the_picture(seed):
-    # a picture whose red channel is the label: wherever it is sharp, both must agree
+    # an image whose red channel is the label: wherever it is sharp, both must agree
     coded = np.stack([(LABELS > 0) * 255, LABELS * 0, LABELS * 0], -1).astype(np.uint8)
     geometry = OFF.model_copy(
         update={

@@ -51,10 +51,10 @@ def test_what_is_wrong_is_said(tmp_path):
     report = check(list_entries("folder", tmp_path, {}), CARD)
     said = "\n".join(report.problems + report.notes)
     assert "p1_0.tif: cannot be read as TIFF" in said
-    assert "1 pictures are not 128 × 128 pixels but, for example, 128 × 96" in said
-    assert "no published part (all: 3 pictures)" in said
+    assert "1 images are not 128 × 128 pixels but, for example, 128 × 96" in said
+    assert "no published part (all: 3 images)" in said
     assert "p9_0: ids run to 9 for 2 nuclei" in said
-    assert "1 labels lie in several pieces" in said
+    assert "1 labels are in several pieces" in said
     assert "1 pieces are smaller than 10 pixels" in said
     assert "p0_0: states no resolution" in said
 
@@ -80,7 +80,7 @@ def test_patients_in_two_parts_are_a_problem(tmp_path):
         (target / f"TCGA-A7-A13E-01Z-00-DX2.{ending}").write_bytes(file.read_bytes())
     report = check(list_entries("kumar", tmp_path, {}), DATASETS["kumar"].card)
     said = "\n".join(report.problems)
-    assert "group 'TCGA-A7-A13E' has pictures in test and train" in said
+    assert "group 'TCGA-A7-A13E' has images in test and train" in said
     assert "show the same tissue" in said
 
 

@@ -1,4 +1,4 @@
-"""Pictures and slides → tiles of tissue: who is left out, who is held out, what is refused."""
+"""Images and slides → tiles of tissue: who is left out, who is held out, what is refused."""
 
 import numpy as np
 import pytest
@@ -162,7 +162,7 @@ def test_without_a_resolution_a_file_is_refused(tiles):
 
 @pytest.mark.parametrize("name", ["x.svs", "x.tif", "x.png"])
 def test_a_damaged_file_is_refused(tiles, name):
-    (tiles / "tiles" / name).write_bytes(b"II*\0 no picture at all")
+    (tiles / "tiles" / name).write_bytes(b"II*\0 no image at all")
     corpus = gather(_config(), tiles)
     part = next(p for p, names in corpus.split.parts.items() if f"0:{name}" in names)
     with pytest.raises(InputError, match=name):
@@ -178,7 +178,7 @@ def test_nothing_there_is_refused(tmp_path):
 
 
 def test_of_large_pictures_tiles_of_tissue_are_drawn(tmp_path):
-    """Tissue lies in one corner; every tile holds some of it, on the working grid."""
+    """Tissue is in one corner; every tile contains some of it, on the working grid."""
     (tmp_path / "tiles").mkdir()
     for i in range(3):
         image = np.full((600, 900, 3), GLASS, np.uint8)

@@ -1,4 +1,4 @@
-"""Mending annotations: what is changed is right, and counted."""
+"""Fixing annotations: what is changed is right, and counted."""
 
 import numpy as np
 import pytest

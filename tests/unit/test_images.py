@@ -114,7 +114,7 @@ def _truncated_tiff():
     ("name", "content", "said"),
     [
         ("empty.png", b"", "empty"),
-        ("text.png", b"this is no picture", "cannot be read as an image"),
+        ("text.png", b"this is no image", "cannot be read as an image"),
         ("cut.tif", _truncated_tiff(), "truncated"),
         ("text.tif", b"II*\x00garbage", "cannot be read as TIFF"),
         ("text.npy", b"\x93NUMPY garbage", "cannot be read as a NumPy array"),

@@ -1,4 +1,4 @@
-"""Inspection: the figures are right, the page holds them, and needs no other file."""
+"""Inspection: the figures are right, the page contains them, and needs no other file."""
 
 import json
 import re

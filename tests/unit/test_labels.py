@@ -35,7 +35,7 @@ def test_outline_is_the_marching_squares_contour():
 def test_pixel_belongs_to_an_outline_when_its_centre_is_inside():
     square = np.array([[0.6, 0.4], [2.6, 0.4], [2.6, 1.6], [0.6, 1.6]])
     labels, _ = rasterise(square, np.array([0, 4]), (3, 4))
-    # centres 1.5 and 2.5 lie between 0.6 and 2.6; rows 0.5 and 1.5 between 0.4 and 1.6
+    # centres 1.5 and 2.5 are between 0.6 and 2.6; rows 0.5 and 1.5 between 0.4 and 1.6
     assert labels.tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 

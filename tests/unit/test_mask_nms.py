@@ -36,7 +36,7 @@ def detections(labels, score=0.9):
 
 
 class DetectorOracle:
-    """Reads the labels that are painted on a picture, and answers with boxes and masks."""
+    """Reads the labels that are painted on an image, and answers with boxes and masks."""
 
     about = "oracle"
 
@@ -109,7 +109,7 @@ def test_of_two_that_are_the_same_the_surer_stays():
 
 
 def test_overlapping_nuclei_survive_whole_as_polygons():
-    """The surer one keeps the pixel in a label image; the outlines of both are whole."""
+    """The more certain one one keeps the pixel in a label image; the outlines of both are whole."""
     maps = {
         "boxes": np.array([[2, 2, 12, 12], [8, 2, 18, 12], [14, 2, 24, 12]], np.float32),
         "scores": np.array([0.7, 0.9, 0.8], np.float32),

@@ -1,4 +1,4 @@
-"""Pictures for people."""
+"""Images for people."""
 
 import numpy as np
 import pytest

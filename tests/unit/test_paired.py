@@ -73,7 +73,7 @@ def test_means_over_groups_by_hand():
 
 
 def _seeds(changes, noise=0.0, pictures=12, seed=0):
-    """One pair of systems per change, which the second gains on every picture, give or take."""
+    """One pair of systems per change, which the second gains on every image, give or take."""
     rng = np.random.default_rng(seed)
     base = rng.uniform(0.4, 0.6, pictures)
     return [
@@ -87,7 +87,7 @@ def test_over_seeds_means_are_of_all_seeds_and_pictures():
     assert found.difference == pytest.approx(0.2)
     assert found.b - found.a == pytest.approx(0.2)
     assert found.n == 12
-    # all 27 draws of three seeds lie between the least and the most of them
+    # all 27 draws of three seeds are between the least and the most of them
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.3))
 
 

@@ -191,7 +191,7 @@ def test_sharpness_does_not_tell_the_zoom(blur):
 
 
 def _traces(how, monkeypatch, count=400, view=64):
-    """How much of log2 z can be told from the rhythm of the detail, where z shows in nothing else.
+    """How much of log2 z can be given from the rhythm of the detail, where z shows in nothing else.
 
     1/f noise looks alike at every zoom. Kernel ridge on the spectrum of its second differences;
     half of the views are learned from, the share of variance explained is that of the others.

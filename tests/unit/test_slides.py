@@ -1,4 +1,4 @@
-"""Reading slides: levels, grids, damage; one pixel has one value whoever reads it."""
+"""Reading slides: levels, grids, damage; one pixel has one value anyone who reads it."""
 
 import shutil
 
@@ -24,7 +24,7 @@ from tests.synthetic_slide import Block, mirrored, write_slide
 @pytest.fixture(scope="module")
 def block():
     image, labels = tissue(256, 256, 120, seed=4)
-    image = cv2.GaussianBlur(image, (0, 0), 2)  # no scanner's picture changes from pixel to pixel
+    image = cv2.GaussianBlur(image, (0, 0), 2)  # no scanner's image changes from pixel to pixel
     return Block(mirrored(image), mirrored(labels))
 
 

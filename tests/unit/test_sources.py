@@ -37,7 +37,7 @@ def test_two_signed_addresses_of_one_name_get_folders():
 
 def test_an_address_without_a_name_is_refused():
     pytest.importorskip("aiohttp")
-    with pytest.raises(InputError, match="no name of a picture"):
+    with pytest.raises(InputError, match="no name of an image"):
         find_remote("http://127.0.0.1:9/download?id=5", lambda name: name.endswith(".png"))
 
 

@@ -137,7 +137,7 @@ def test_s2_and_official():
     cryo = entries_of((f"0:{n}", n, "x") for n in names)
     split = histology_nucleiseg(cryo, SchemeOptions())["histology-nucleiseg"]
     assert [len(split.parts[p]) for p in ("train", "validation")] == [22, 6]
-    assert len(split.groups) == 28  # Histology-NucleiSeg's copy lacked two pictures
+    assert len(split.groups) == 28  # Histology-NucleiSeg's copy lacked two images
     assert "0:Human_Mediastinum_01" in split.parts["validation"]
     tested = SCHEMES["histology-nucleiseg-tested"](cryo, SchemeOptions(validation=0.2))[
         "histology-nucleiseg-tested"
@@ -169,7 +169,7 @@ def test_schemes_refuse_what_cannot_be():
 
 
 def test_a_split_file_cannot_lie_about_groups(tmp_path):
-    """The file says that each picture is a patient of its own; the reader knows better."""
+    """The file states that each image is a separate patient; the reader has better."""
     from nucleate.config import DataConfig
     from nucleate.datasets.loading import collect
     from tests.data import tnbc

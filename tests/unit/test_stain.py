@@ -110,7 +110,7 @@ def test_pen_and_black_keep_their_colour(method, space):
 
 
 def test_a_fitted_file_is_known_by_its_file_name(tmp_path):
-    """`stain fit` knows a file's name only; a held-out picture may carry its folder as well."""
+    """`stain fit` has a file's name only; a held-out image may carry its folder as well."""
     write_normaliser(tmp_path / "s.json", fit({"train_6": stained(1)}, "macenko"))
     config = StainConfig(method="macenko", fitted="s.json")
     with pytest.raises(ConfigError, match=says("held out")):
@@ -259,7 +259,7 @@ def test_recipe_fits_on_training_pictures_only(tmp_path):
 
 
 def test_a_model_takes_its_stain_along(oracle):
-    """The oracle reads labels from colours: what it sees must be the normalised picture."""
+    """The oracle reads labels from colours: what it sees must be the normalised image."""
     from dataclasses import replace
 
     from nucleate.inference.backends import Model
@@ -291,7 +291,7 @@ def test_a_model_takes_its_stain_along(oracle):
 
 
 def test_agrees_with_torchstain():
-    """Within one grey level on average, also where half of the picture is glass."""
+    """Within one grey level on average, also where half of the image is glass."""
     numpy_version = pytest.importorskip("torchstain.numpy.normalizers")
     reference = stained(1)
     theirs = {

@@ -12,7 +12,7 @@ PENS = {"green": (20, 120, 60), "blue": (30, 60, 160), "black": (15, 15, 18), "r
 
 
 def _slide():
-    """Return a picture at 2 um per pixel: a piece of tissue of 800 × 600 um on glass."""
+    """Return an image at 2 um per pixel: a piece of tissue of 800 × 600 um on glass."""
     import cv2
 
     picture = np.full((600, 800, 3), GLASS, np.uint8)

@@ -99,7 +99,7 @@ def test_filters_hold_both_ends(table):
 
 
 def test_a_region_is_counted_by_centres(table):
-    ring = np.array([[0, 0], [400, 0], [0, 300]], np.float64)  # a triangle: half of the picture
+    ring = np.array([[0, 0], [400, 0], [0, 300]], np.float64)  # a triangle: half of the image
     rows = table.select((), ring)
     x, y = table.centres_xy.T
     inside = x / 400 + y / 300 < 1
@@ -183,7 +183,7 @@ def test_what_has_one_name_belongs_together(tmp_path):
     assert list(shown[0].layers) == ["one/a", "two/a"]
     assert shown[0].pixels is not None
     alone = open_contents([tmp_path / "one"], None, tmp_path, print)[0]
-    assert alone.pixels is not None  # the picture lies beside the folder
+    assert alone.pixels is not None  # the image is beside the folder
     image.unlink()
     lost = open_contents([tmp_path / "one"], None, tmp_path, print)[0]
     assert lost.pixels is None
@@ -467,7 +467,7 @@ def test_many_results_are_opened_when_they_are_looked_at(tmp_path):
         assert "places" not in vars(table)
 
 
-# ---- pictures that are sent -----------------------------------------------------------------
+# ---- images that are sent -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -518,7 +518,7 @@ def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
     assert (
         paint(direct, labels.shape) == paint(next(found.nuclei(np.arange(2))), labels.shape)
     ).all()
-    assert [p.suffix for p in tmp_path.iterdir()] == [".parquet"]  # the picture is not kept
+    assert [p.suffix for p in tmp_path.iterdir()] == [".parquet"]  # the image is not kept
 
 
 def test_pictures_that_cannot_be(oracle, make_queue):
@@ -529,7 +529,7 @@ def test_pictures_that_cannot_be(oracle, make_queue):
     assert len(bomb) < 50_000
     shallow = io.BytesIO()
     tifffile.imwrite(shallow, np.zeros((1500, 1500), np.uint8), compression="zlib")
-    piece = io.BytesIO()  # a small picture in one huge tile
+    piece = io.BytesIO()  # a small image in one huge tile
     small = np.zeros((16, 16, 3), np.uint8)
     tifffile.imwrite(piece, small, tile=(2048, 2048), compression="zlib", photometric="rgb")
     several = io.BytesIO()
@@ -537,9 +537,9 @@ def test_pictures_that_cannot_be(oracle, make_queue):
     tells = {
         queue.add("grey.tif", shallow.getvalue(), 0.25): "1500 × 1500 values",
         queue.add("piece.tif", piece.getvalue(), 0.25): "in pieces of 2048 × 2048 × 3",
-        queue.add("several.npy", several.getvalue(), 0.25): "holds several arrays",
+        queue.add("several.npy", several.getvalue(), 0.25): "contains several arrays",
         queue.add("bomb.png", bomb, 0.25): "2000 × 2000 pixels are too many",
-        queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as a picture",
+        queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as an image",
         queue.add(
             "mpp.png", png_bytes(np.full((64, 64, 3), 9, np.uint8)), None
         ): "Fill in µm per pixel",
@@ -601,7 +601,7 @@ def test_what_fails_does_not_push_out_what_there_is_to_see(oracle, make_queue):
 
 
 def test_a_picture_that_is_begun_at_once_is_known(oracle, make_queue, monkeypatch):
-    """The worker may be faster than whoever hands the picture over."""
+    """The worker may be faster than the caller that adds the image."""
     queue = make_queue(oracle)
     put = queue._waiting.put_nowait
 

@@ -1,4 +1,4 @@
-"""COCO JSON: pictures, categories, and masks as polygons or run lengths ⇄ label images.
+"""COCO JSON: images, categories, and masks as polygons or run lengths ⇄ label images.
 
 Run lengths count along columns, as COCO has it; they are exact for any mask. Polygons are drawn by
 the pixel-centre rule, as everywhere in nucleate.
@@ -36,10 +36,10 @@ OURS = "written by nucleate"  # how the description of nucleate's own files begi
 
 @dataclass(slots=True)
 class CocoPicture:
-    """One picture of a COCO file and its annotations, as they stand in the file.
+    """One image of a COCO file and its annotations, as they stand in the file.
 
     Attributes:
-        record: the picture's entry: file_name, height, width, and whatever else.
+        record: the image's entry: file_name, height, width, and whatever else.
         annotations: its annotations, in the order of the file.
     """
 
@@ -84,7 +84,7 @@ def read_coco(path: PathLike) -> CocoFile:
     """Read a COCO JSON file of instances.
 
     Raises:
-        InputError: missing, not JSON, not COCO, or an annotation without its picture or category.
+        InputError: missing, not JSON, not COCO, or an annotation without its image or category.
     """
     try:
         content = json.loads(read_bytes(path, _MAX_BYTES))
@@ -99,9 +99,9 @@ def read_coco(path: PathLike) -> CocoFile:
         for record in content["images"]:
             height, width = int(record["height"]), int(record["width"])
             if min(height, width) < 1 or height * width > _MAX_PIXELS:
-                raise ValueError(f"a picture of {width} × {height} pixels")
+                raise ValueError(f"an image of {width} × {height} pixels")
             if identity(record["id"]) in pictures:
-                raise ValueError(f"two pictures with the id {record['id']}")
+                raise ValueError(f"two images with the id {record['id']}")
             if not isinstance(record["file_name"], str):
                 raise TypeError("a file_name that is no text")
             pictures[identity(record["id"])] = CocoPicture(record)
@@ -128,7 +128,7 @@ def read_coco(path: PathLike) -> CocoFile:
 
 
 def plain_path(file_name: str) -> PurePosixPath:
-    r"""Return the path of a picture as this system writes it: of a Windows path or of an address.
+    r"""Return the path of an image as this system writes it: of a Windows path or of an address.
 
     Drive letters, `..` and queries are left out.
 
@@ -149,7 +149,7 @@ def plain_path(file_name: str) -> PurePosixPath:
 
 
 def picture_name(file_name: str) -> str:
-    r"""Return the name of a picture, without ending and without the folder `images/`.
+    r"""Return the name of an image, without ending and without the folder `images/`.
 
     Example:
         >>> picture_name(r"images\a\t.png")
@@ -173,7 +173,7 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     """Return whether the crowd regions of a file are nuclei, and what to say about them.
 
     Tools that mark every run-length mask as a crowd, as CVAT does, give each nucleus one connected
-    mask of its own. A crowd region of COCO lies in many pieces, or is an area among nuclei.
+    separate mask. A crowd region of COCO is in many pieces, or is an area among nuclei.
 
     Returns:
         The answer, and a sentence: "" where there are no crowd regions.
@@ -226,7 +226,7 @@ def draw_coco(
     position_of: dict[Id, int],
     nuclei_only: bool = False,
 ) -> tuple[Int32, Int16, Bool | None, Drawn]:
-    """Draw the annotations of one picture; where two overlap, the earlier one keeps the pixel.
+    """Draw the annotations of one image; where two overlap, the earlier one keeps the pixel.
 
     Args:
         owner: what to name in an error message.
@@ -239,7 +239,7 @@ def draw_coco(
         without any; and how the annotations were drawn.
 
     Raises:
-        InputError: a mask is damaged or of another size than the picture; no annotation has a mask;
+        InputError: a mask is damaged or of another size than the image; no annotation has a mask;
             or all lie outside.
     """
     height, width = int(picture.record["height"]), int(picture.record["width"])
@@ -293,7 +293,7 @@ def run_lengths(labels: Int32) -> dict[int, list[int]]:
     """Return the uncompressed COCO run lengths of every label of an image, in one pass.
 
     Args:
-        labels: int32 (H, W); a label may lie in several pieces.
+        labels: int32 (H, W); a label may are in several pieces.
 
     Returns:
         Label -> lengths of its runs along the columns, background first.
@@ -342,7 +342,7 @@ def outlines(labels: Int32) -> dict[int, list[list[float]]]:
 
 
 def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
-    """Return the run lengths of the inside of one outline in a picture of `height` × `width`.
+    """Return the run lengths of the inside of one outline in an image of `height` × `width`.
 
     Example:
         >>> outline_counts(np.array([[1, 0], [2, 0], [2, 2], [1, 2]], np.float32), 2, 2)
@@ -366,11 +366,11 @@ def detection(
     """Return one COCO result: box, run lengths and area of the inside of an outline, and its score.
 
     Args:
-        outline_xy: float32 (k, 2), in pixels of the picture.
+        outline_xy: float32 (k, 2), in pixels of the image.
         score: 0 to 1.
         picture: its id.
         category: its id.
-        shape: (H, W) of the picture.
+        shape: (H, W) of the image.
     """
     counts = outline_counts(outline_xy, *shape)
     box, area = box_of(counts, shape[0])
@@ -381,7 +381,7 @@ def detection(
 
 
 def mask_of(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the COCO mask of run lengths in a picture of `shape` (H, W).
+    """Return the COCO mask of run lengths in an image of `shape` (H, W).
 
     Example:
         >>> mask_of([1, 3], (2, 2))
@@ -448,7 +448,7 @@ def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN40
             counts = decompress(counts)
         lengths = np.array(counts, np.int64).reshape(-1)
         if (lengths < 0).any() or int(lengths.sum()) != height * width:
-            raise ValueError("run lengths that do not fill the picture")
+            raise ValueError("run lengths that do not fill the image")
         ends = np.cumsum(lengths)
         begins, long = (ends - lengths)[1::2], lengths[1::2]
         first = np.concatenate([[0], np.cumsum(long)[:-1]]) if len(long) else np.zeros(0, int)
@@ -458,7 +458,7 @@ def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN40
         return np.zeros(0, np.int64)
     every = np.concatenate(outlines)
     if not np.isfinite(every).all() or np.abs(every).max() > 1e7:
-        raise ValueError("coordinates that no picture has")
+        raise ValueError("coordinates that no image has")
     low = np.clip(np.floor(every.min(axis=0)), 0, (width, height)).astype(int)
     high = np.clip(np.ceil(every.max(axis=0)) + 1, 0, (width, height)).astype(int)
     if (high <= low).any():

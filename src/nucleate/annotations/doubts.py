@@ -55,7 +55,7 @@ def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[
     ends = far / (width, height)
     if ends.max() < min(0.8, _CHANCE ** (1 / count)) and abs(ends[0] - ends[1]) < 0.1 * ends.max():
         told = (
-            f"all {count} outlines lie in the first {100 * ends[0]:.0f} % of the width and "
+            f"all {count} outlines are in the first {100 * ends[0]:.0f} % of the width and "
             f"{100 * ends[1]:.0f} % of the height of the {size}: micrometres, or pixels of another "
             "level?"
         )
@@ -73,7 +73,7 @@ def shared(count: int, hidden: int, contested_px: int, drawn_px: int) -> list[st
     found = []
     if hidden > _SHARE * count:
         found.append(
-            f"{hidden} of {count} outlines have no pixel of their own: they lie under others, or "
+            f"{hidden} of {count} outlines have no pixel: they are under others, or "
             "are smaller than a pixel"
         )
     if contested_px > 0.3 * drawn_px and count > 2:
@@ -169,12 +169,12 @@ def _of_pieces(pieces: Int64) -> list[str]:
         labels = "one label" if len(pieces) == 1 else f"{len(pieces)} labels"
         kind = "a mask" if len(pieces) == 1 else "types or a mask"
         return [
-            f"{labels} in {total} pieces: {kind}, not nuclei. Give each nucleus a number of its own"
+            f"{labels} in {total} pieces: {kind}, not nuclei. Give each nucleus a separate number"
         ]
     several = int((pieces > 1).sum())
     if several >= 3 and several > _SHARE * len(pieces):
-        told = f"{several} of {len(pieces)} labels lie in several pieces: numbers used twice?"
-        return [f"{told} Give each nucleus a number of its own"]
+        told = f"{several} of {len(pieces)} labels are in several pieces: numbers used twice?"
+        return [f"{told} Give each nucleus a separate number"]
     return []
 
 

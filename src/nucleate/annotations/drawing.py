@@ -22,7 +22,7 @@ def draw(outlines: tuple[Float64, Int64], shape: tuple[int, int]) -> Int32:
 def draw_counted(
     outlines: tuple[Float64, Int64], shape: tuple[int, int], later_wins: bool = False
 ) -> tuple[Int32, Int64, Drawn]:
-    """Draw outlines into a label image, and say what became of them.
+    """Draw outlines into a label image, and say the outcome of them.
 
     Args:
         outlines: vertices and offsets.
@@ -56,7 +56,7 @@ def finite(path: PathLike, outline: Float64) -> Float64:
     """Return an outline, or raise an `InputError` if its coordinates cannot be pixels."""
     if not np.isfinite(outline).all() or np.abs(outline).max() > 1e7:
         raise InputError(
-            f"{path}: an outline has coordinates that no picture has. Export it again, in pixels."
+            f"{path}: an outline has coordinates that no image has. Export it again, in pixels."
         )
     return outline
 

@@ -78,7 +78,7 @@ def _without_border(
 
 
 def _upright(stored: Stored) -> NDArray[np.generic]:
-    """Return labels as they lie on the image: upright, as the image is read."""
+    """Return labels as they are on the image: upright, as the image is read."""
     return upright(stored.pixels, stored.orientation)
 
 
@@ -100,7 +100,7 @@ def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:
     if pixels.ndim != 2:
         raise InputError(
             f"{owner}: labels must have one channel, but the shape is {pixels.shape}. "
-            "Save a label image with one integer per pixel, not a coloured picture."
+            "Save a label image with one integer per pixel, not a coloured image."
         )
     if pixels.dtype.kind == "f" or pixels.dtype.kind not in "iub":
         raise InputError(

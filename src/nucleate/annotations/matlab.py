@@ -33,8 +33,8 @@ def read_mat(
 
     Args:
         path: the file; may be inside a zip file.
-        needed: names that the file must hold.
-        welcome: names that it may hold.
+        needed: names that the file must contain.
+        welcome: names that it may contain.
 
     Returns:
         Name -> array; MATLAB's whole numbers in floating point become int64.
@@ -54,7 +54,7 @@ def read_mat(
         if name not in listed:
             held = ", ".join(sorted(listed)) or "nothing"
             raise InputError(
-                f"{path}: holds {held[:200]}, but no {name!r}. Store the labels under {name!r}."
+                f"{path}: contains {held[:200]}, but no {name!r}. Store the labels under {name!r}."
             )
     names = [name for name in (*needed, *welcome) if name in listed]
     for name in names:
@@ -62,7 +62,7 @@ def read_mat(
         if kind not in _NUMERIC or math.prod(shape) > _MAX_VALUES or min(shape, default=0) < 0:
             size = " × ".join(map(str, shape))
             raise InputError(
-                f"{path}: {name!r} is {kind} of {size}, not a numeric array of a picture's size. "
+                f"{path}: {name!r} is {kind} of {size}, not a numeric array of an image's size. "
                 "Store it as a full array."
             )
     try:

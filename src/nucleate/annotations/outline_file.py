@@ -61,7 +61,7 @@ def without_regions(file: OutlineFile) -> OutlineFile:
 def draw_file(
     owner: object, file: OutlineFile, shape: tuple[int, int]
 ) -> tuple[Int32, Int64, Drawn]:
-    """Draw the outlines of a file, as `draw_counted` does, and pass on what the file says.
+    """Draw the outlines of a file, as `draw_counted` does, and pass on what the file states.
 
     Args:
         owner: what to name in an error message.
@@ -92,7 +92,7 @@ def no_mask_told(count: int) -> str:
     """
     have = "1 annotation has" if count == 1 else f"{count} annotations have"
     return (
-        f"{have} a box, a point or a line, but no mask: nothing says where a nucleus ends. "
+        f"{have} a box, a point or a line, but no mask: nothing states where a nucleus ends. "
         "Annotate outlines or masks, or remove them"
     )
 

@@ -80,7 +80,7 @@ def root_options(
 
 
 def _terminated(*_: object) -> None:
-    """Let a job that is told to end put its things in order, and end what it has started."""
+    """Let a job that is given to end put its things in order, and end what it has started."""
     raise KeyboardInterrupt
 
 

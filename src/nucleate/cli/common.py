@@ -60,7 +60,7 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
 
 
 def _told(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command that says as much, and in such words, as it is asked to."""
+    """Return a command that states as much, and in such words, as it is asked to."""
 
     @functools.wraps(run)
     def command(

@@ -91,7 +91,7 @@ def check(
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     answer(**asdict(report))
     groups = len({entry.group for entry in entries})
-    show(f"{report.pictures} pictures of {groups} groups, {report.nuclei} nuclei annotated")
+    show(f"{report.pictures} images of {groups} groups, {report.nuclei} nuclei annotated")
     if report.part:
         show(f"complete: the counts are those of {card.title}, part {report.part!r}")
     for note in report.notes:
@@ -129,11 +129,11 @@ def inspect(
     name, card, entries = _entries(source, root, options)
     parts = None if split is None else read_split(split)
     if parts is not None and not parts.names() & {entry.name for entry in entries}:
-        raise ConfigError(f"{split}: names none of these pictures. Give the split of these data.")
+        raise ConfigError(f"{split}: names none of these images. Give the split of these data.")
     found = inspect_entries(entries, card, parts)
     write_report(found, card, name, out)
     answer(page=out / "index.html", pictures=found.pictures, nuclei=found.nuclei)
-    show(f"{found.pictures} pictures, {found.nuclei} nuclei; look at {out / 'index.html'}")
+    show(f"{found.pictures} images, {found.nuclei} nuclei; look at {out / 'index.html'}")
 
 
 @app.command()
@@ -157,7 +157,7 @@ def convert(
     keep_outside(out, Path(source) if root is None else root)
     tally = convert_entries(entries, out, to)
     answer(out=out, **asdict(tally))
-    show(f"{tally.pictures} pictures with {tally.nuclei} nuclei written to {out}")
+    show(f"{tally.pictures} images with {tally.nuclei} nuclei written to {out}")
     if tally.contested_px or tally.hidden:
         show(
             f"{tally.contested_px} pixels were claimed by more than one annotation, and "
@@ -196,7 +196,7 @@ def split(
     from nucleate.datasets.splits import write_split
 
     if folds is not None and scheme != "kfold":
-        raise ConfigError("data split: --folds goes with --scheme kfold. Leave it away, or say so.")
+        raise ConfigError("data split: --folds goes with --scheme kfold. Remove it, or say so.")
     wanted = load_recipe(recipe, changes)
     if scheme is None:
         made = {out: collect(wanted.data, Path()).split}
@@ -225,13 +225,13 @@ def split(
 
 @app.command()
 def slide(
-    file: Annotated[Path, typer.Argument(help="Slide or picture.")],
+    file: Annotated[Path, typer.Argument(help="Slide or image.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for its label, macro and colour profile."),
     ] = None,
 ) -> None:
-    """Say what a slide holds: size, resolution, levels, other pictures, the scanner's notes.
+    """Say what a slide contains: size, resolution, levels, other images, the scanner's notes.
 
     Example:
       nucleate data slide slide.svs -o extras/
@@ -273,7 +273,7 @@ def slide(
 def keep_outside(out: Path, source: Path | None) -> None:
     """Raise a `ConfigError` if the result would become part of the data it is made from."""
     if source is not None and out.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"{out}: lies inside of the data. Choose a folder elsewhere.")
+        raise ConfigError(f"{out}: is inside of the data. Choose a folder elsewhere.")
 
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:

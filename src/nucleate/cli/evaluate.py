@@ -76,7 +76,7 @@ def evaluate(
     if model is None:
         if options or data is not None or tta:
             raise ConfigError(
-                "evaluate: --option, --data and --tta go with --model and --root. Leave them away."
+                "evaluate: --option, --data and --tta go with --model and --root. Remove them."
             )
         if pred is None or truth is None:
             raise ConfigError(
@@ -84,7 +84,7 @@ def evaluate(
                 "--root. See nucleate evaluate --help."
             )
         if root is not None:
-            raise ConfigError("evaluate: --root goes with --model. Leave it away, or name a model.")
+            raise ConfigError("evaluate: --root goes with --model. Remove it, or name a model.")
         report = evaluate_files(pred, truth, say, mpp)
         name, digest = pred.name, "files"
         names = [picture.name for picture in report.pictures]
@@ -99,7 +99,7 @@ def evaluate(
 
         parsed = parse_options(options)
         if mpp is not None and "mpp" in parsed:
-            raise ConfigError("evaluate: --mpp and --option mpp say the same. Leave one away.")
+            raise ConfigError("evaluate: --mpp and --option mpp say the same. Remove one.")
         reader = data or "folder"
         entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
         if ledger is not None and any(entry.test_only for entry in entries):
@@ -132,10 +132,10 @@ def evaluate(
 
 
 def _show_report(report: Any) -> None:  # noqa: ANN401
-    """Print means with intervals and pooled values, and the number of pictures that count."""
+    """Print means with intervals and pooled values, and the number of images that count."""
     from rich.table import Table
 
-    table = Table(title=f"{len(report.pictures)} pictures")
+    table = Table(title=f"{len(report.pictures)} images")
     for column in ("metric", "mean", "95 % interval", "pooled", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     pooled = report.pooled()
@@ -150,11 +150,11 @@ def _show_report(report: Any) -> None:  # noqa: ANN401
     show_table(table)
     if report.coco is not None:
         columns = {
-            f"{kind}, {limit} per picture": values
+            f"{kind}, {limit} per image": values
             for kind, limits in report.coco.items()
             for limit, values in limits.items()
         }
-        table = Table("COCO, %", title="all pictures together")
+        table = Table("COCO, %", title="all images together")
         for column in columns:
             table.add_column(column, justify="right")
         for name in next(iter(columns.values())):

@@ -30,8 +30,8 @@ def crossval(
 ) -> None:
     """Train one model per fold, score each on what it never saw; needs the extra 'train'.
 
-    The recipe's `crossval` says how to split. `-m FOLDER` then is the ensemble of all folds, where
-    they share a stain normaliser or have none.
+    The recipe's `crossval` states how to split. `-m FOLDER` then is the ensemble of all folds,
+    where they share a stain normaliser or have none.
 
     Example:
       nucleate crossval recipes/unet-small-cryonuseg-improved.yaml --set data.root=data
@@ -58,12 +58,12 @@ def quantise(
     changes: ChangesOption = None,
     most: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Points of AJI that int8 may cost on held-out pictures."),
+        typer.Option(min=0, max=100, help="Points of AJI that int8 may cost on held-out images."),
     ] = 0.3,
 ) -> None:
     """Add the network in 8-bit integers to a run's model, if that costs little; extra 'train'.
 
-    Prints AJI and PQ on the pictures that the run has held out, and the seconds of the network
+    Prints AJI and PQ on the images that the run has held out, and the seconds of the network
     alone per 1024 × 1024 pixels on one thread, in f32, bf16 and int8.
 
     Example:
@@ -97,7 +97,7 @@ def compare(
         str, typer.Option("--metrics", help="Comma-separated names, as in metrics.json.")
     ] = "aji,pq,dice,count_error",
 ) -> None:
-    """Hold results on the same pictures against each other, picture by picture.
+    """Compare results on the same images, image by image.
 
     Example:
       nucleate compare runs/a-cv runs/b-cv
@@ -114,7 +114,7 @@ def compare(
         raise ConfigError("compare: name two results at least.")
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     if not names:
-        raise ConfigError("compare: --metrics is empty. Name some, or leave it away.")
+        raise ConfigError("compare: --metrics is empty. Name some, or remove it.")
     scores = [read_scores(folder) for folder in results]
     compared: list[dict[str, Any]] = []
     for other, folder in zip(scores[1:], results[1:], strict=True):

@@ -33,16 +33,16 @@ def export(
         typer.Option(
             "--out",
             "-o",
-            help="File to write; of several pictures coco and csv make one file, other forms one "
+            help="File to write; of several images coco and csv make one file, other forms one "
             "each: name a folder, as FOLDER/.",
         ),
     ],
     truth: Annotated[
         Path | None,
-        typer.Option(help="COCO file of the same pictures: write a list of results for it."),
+        typer.Option(help="COCO file of the same images: write a list of results for it."),
     ] = None,
 ) -> None:
-    """Write the nuclei of a result for another program; coco and csv have all pictures in one file.
+    """Write the nuclei of a result for another program; coco and csv have all images in one file.
 
     Examples:
       nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
@@ -57,9 +57,9 @@ def export(
     answer(file=out, **asdict(done))
     show(f"{done.nuclei} nuclei of {counted(done.pictures, 'picture')} written to {out}")
     if done.left_out:
-        say(f"{done.left_out} pictures are not in {truth} and were left out")
+        say(f"{done.left_out} images are not in {truth} and were left out")
     if truth is not None and done.without:
-        say(f"{done.without} pictures of {truth} are not in {result}")
+        say(f"{done.without} images of {truth} are not in {result}")
 
 
 def package(

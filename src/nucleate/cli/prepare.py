@@ -21,7 +21,7 @@ def prepare(
     options: OptionsOption = None,
     split: Annotated[
         Path | None,
-        typer.Option(help="Split file: a folder per part, fitted on training pictures only."),
+        typer.Option(help="Split file: a folder per part, fitted on training images only."),
     ] = None,
     stain: Annotated[
         str, typer.Option(help="none, histogram, macenko, reinhard, vahadane.")
@@ -29,18 +29,18 @@ def prepare(
     stain_file: Annotated[
         Path | None, typer.Option(help="Normaliser of 'stain fit' to take instead.")
     ] = None,
-    references: Annotated[int, typer.Option(min=1, help="Stain reference pictures.")] = 1,
+    references: Annotated[int, typer.Option(min=1, help="Stain reference images.")] = 1,
     pieces: Annotated[
         Literal["split", "largest", "keep"], typer.Option(help="What becomes of labels in pieces.")
     ] = "split",
     min_area: Annotated[int, typer.Option(min=0, help="Drop smaller labels, in pixels.")] = 10,
     fill_holes: Annotated[bool, typer.Option(help="Fill holes in labels.")] = True,
-    craft: Annotated[bool, typer.Option(help="Mend the labels at all.")] = True,
+    craft: Annotated[bool, typer.Option(help="Fix the labels at all.")] = True,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel to resample to.")] = None,
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT to resize to, instead of --mpp.")
     ] = None,
-    copies: Annotated[int, typer.Option(min=0, help="Augmented copies per training picture.")] = 0,
+    copies: Annotated[int, typer.Option(min=0, help="Augmented copies per training image.")] = 0,
     scale: Annotated[
         Literal["none", "unit", "zscore"], typer.Option(help="How pixels become numbers.")
     ] = "none",
@@ -49,7 +49,7 @@ def prepare(
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the copies.")] = 1,
 ) -> None:
-    """Normalise stain, mend labels, resample, augment and scale; write shards with a manifest.
+    """Normalise stain, fix labels, resample, augment and scale; write shards with a manifest.
 
     Example:
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
@@ -91,7 +91,7 @@ def prepare(
     parts = None if split is None else read_split(split)
     written = prepare_entries(entries, out, wanted, parts, say)
     answer(out=out, pictures=written)
-    show(f"{', '.join(f'{n} {part}' for part, n in written.items())} pictures written to {out}")
+    show(f"{', '.join(f'{n} {part}' for part, n in written.items())} images written to {out}")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

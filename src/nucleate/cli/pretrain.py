@@ -1,4 +1,4 @@
-"""Pretrain: from unlabelled pictures to an encoder, and the study of whether it helps."""
+"""Pretrain: from unlabelled images to an encoder, and the study of whether it helps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _RecipeFirst(TyperGroup):
 app = typer.Typer(
     cls=_RecipeFirst,
     no_args_is_help=True,
-    help="Learn from pictures without labels first. Example: nucleate pretrain "
+    help="Learn from images without labels first. Example: nucleate pretrain "
     "recipes/pretrain/relative-position-small.yaml; the word recipe may be left out.",
 )
 
@@ -74,7 +74,7 @@ def study(
         int, typer.Option(min=1, help="Trainings at a time; they are dealt out over the GPUs.")
     ] = 1,
     final: Annotated[
-        bool, typer.Option("--final", help="Also score the official test pictures, at the end.")
+        bool, typer.Option("--final", help="Also score the official test images, at the end.")
     ] = False,
     ledger: Annotated[
         Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
@@ -113,7 +113,7 @@ def _show_test(title: str, test: dict[str, Any]) -> None:
     """Print one row per share of the labels and start; SD is over seeds."""
     from rich.table import Table
 
-    table = Table(title=f"{title}, {test['pictures']} pictures")
+    table = Table(title=f"{title}, {test['pictures']} images")
     for column in ("labelled", "start", "AJI ± SD", "gain (95 % interval)"):
         table.add_column(column, justify="left" if column == "start" else "right", no_wrap=True)
     for share, rows in test["labelled"].items():

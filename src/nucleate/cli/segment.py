@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def segment(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, slides, folders, globs.")],
+    sources: Annotated[list[str], typer.Argument(help="Images, slides, folders, globs.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the results, or its URL.")],
     mpp: MppOption = None,
     override_mpp: Annotated[
@@ -49,7 +49,7 @@ def segment(
         str | None,
         typer.Option(
             help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
-            "ome-zarr, spatialdata, annotation-store. Default: the first four of a picture, none "
+            "ome-zarr, spatialdata, annotation-store. Default: the first four of an image, none "
             "of a slide."
         ),
     ] = None,
@@ -88,7 +88,7 @@ def segment(
         ),
     ] = False,
 ) -> None:
-    """Find all nuclei of pictures and slides; write tables, overlay, labels and GeoJSON.
+    """Find all nuclei of images and slides; write tables, overlay, labels and GeoJSON.
 
     Examples:
       nucleate segment tile.png --mpp 0.25 -o out/
@@ -104,14 +104,14 @@ def segment(
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
-        raise ConfigError("segment: --formats is empty. Name some, or leave it away.")
+        raise ConfigError("segment: --formats is empty. Name some, or remove it.")
     if override_mpp and mpp is None:
         raise ConfigError("segment: --override-mpp needs --mpp. Add it, or omit both.")
     if scheduler is not None and slurm is not None:
         raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
     if max_memory is not None and (scheduler is not None or slurm is not None):
         raise ConfigError(
-            "segment: --max-memory is about this machine. Give workers a limit of their own: dask "
+            "segment: --max-memory is about this machine. Give workers a separate limit: dask "
             "worker --memory-limit."
         )
     limit = None if max_memory is None else parse_bytes(max_memory)

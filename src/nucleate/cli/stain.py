@@ -16,9 +16,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-SourcesArgument = Annotated[list[str], typer.Argument(help="Pictures, folders, globs.")]
+SourcesArgument = Annotated[list[str], typer.Argument(help="Images, folders, globs.")]
 CountOption = Annotated[
-    int, typer.Option("--references", "-k", min=1, help="Number of reference pictures.")
+    int, typer.Option("--references", "-k", min=1, help="Number of reference images.")
 ]
 
 
@@ -36,10 +36,10 @@ def select(
         float, typer.Option(min=0, max=1, help="Largest share of clipped tissue.")
     ] = 0.05,
     drop_focus: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of least sharp pictures to drop.")
+        float, typer.Option(min=0, max=0.9, help="Share of least sharp images to drop.")
     ] = 0.1,
 ) -> None:
-    """Rank pictures as reference, with the reason for each rejection.
+    """Rank images as reference, with the reason for each rejection.
 
     Example:
       nucleate stain select training/images -o stain-reference/
@@ -74,7 +74,7 @@ def select(
         if candidate.chosen:
             show(f"{paths[candidate.name]}")
     rejected = sum(bool(c.rejected) for c in ranking)
-    say(f"{len(ranking)} pictures, {rejected} rejected; the reasons are in {out / 'ranking.csv'}")
+    say(f"{len(ranking)} images, {rejected} rejected; the reasons are in {out / 'ranking.csv'}")
 
 
 @app.command()
@@ -88,7 +88,7 @@ def fit(
     ] = "macenko",
     references: Annotated[
         int | None,
-        typer.Option("--references", "-k", min=1, help="Choose so many among the pictures."),
+        typer.Option("--references", "-k", min=1, help="Choose so many among the images."),
     ] = None,
     blend: Annotated[float, typer.Option(help="0: change nothing, 1: go all the way.")] = 1.0,
     space: Annotated[str, typer.Option(help="Of histogram: rgb, lab, stains.")] = "rgb",
@@ -96,7 +96,7 @@ def fit(
         bool, typer.Option("--as-published", help="Take glass for tissue.")
     ] = False,
 ) -> None:
-    """Fit a normaliser to reference pictures: to all that are named, or to the best k of them.
+    """Fit a normaliser to reference images: to all that are named, or to the best k of them.
 
     Example:
       nucleate stain fit reference.png --method macenko -o stain.json
@@ -121,10 +121,10 @@ def fit(
 @app.command()
 def apply(
     sources: SourcesArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures (PNG).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images (PNG).")],
     stain: Annotated[Path, typer.Option(help="File of 'stain fit'.")] = Path("stain.json"),
 ) -> None:
-    """Bring pictures to the colours of the reference; what is left as it is is said.
+    """Bring images to the colours of the reference; what is left as it is is said.
 
     Example:
       nucleate stain apply images/ --stain stain.json -o normalised/
@@ -153,7 +153,7 @@ def apply(
             say(f"{path}: {transform.note}")
     written = len(paths) - len(reasons)
     answer(out=out, pictures=written, failed=reasons)
-    show(f"{written} pictures written to {out}")
+    show(f"{written} images written to {out}")
     if reasons:
         raise typer.Exit(3)
 
@@ -161,15 +161,15 @@ def apply(
 @app.command()
 def preview(
     sources: SourcesArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write (PNG).")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Image to write (PNG).")] = Path(
         "stain-preview.png"
     ),
     reference: Annotated[
-        Path | None, typer.Option(help="Reference picture. Default: the best of the sources.")
+        Path | None, typer.Option(help="Reference image. Default: the best of the sources.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=32, help="Pictures to show.")] = 6,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Images to show.")] = 6,
 ) -> None:
-    """Show pictures beside what each method makes of them.
+    """Show images beside what each method makes of them.
 
     Example:
       nucleate stain preview images/ -o stain-preview.png
@@ -191,11 +191,11 @@ def preview(
     for note in notes:
         say(note)
     answer(file=out, pictures=list(images), reference=reference, notes=notes)
-    show(f"{out}: {len(images)} pictures, reference {reference}")
+    show(f"{out}: {len(images)} images, reference {reference}")
 
 
 def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
-    """Return the pictures of files, folders and globs, by the names of their results."""
+    """Return the images of files, folders and globs, by the names of their results."""
     from nucleate.datasets.test_sets import is_official_test
     from nucleate.slides.find_sources import expand_sources, result_stems
 
@@ -203,16 +203,16 @@ def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
     for path in paths.values():
         if for_fitting and is_official_test(path.stem):
             raise InputError(
-                f"{path}: is an official test picture, on which nothing is fitted or selected. "
-                "Name training pictures."
+                f"{path}: is an official test image, on which nothing is fitted or selected. "
+                "Name training images."
             )
     return paths
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401
-    """Read a picture."""
+    """Read an image."""
     from nucleate.readers.images import PICTURES, read_image
 
     if path.suffix.lower() not in PICTURES:
-        raise InputError(f"{path}: is no picture. Cut a tile from the slide, and name that.")
+        raise InputError(f"{path}: is no image. Cut a tile from the slide, and name that.")
     return read_image(path)[0]

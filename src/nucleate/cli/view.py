@@ -26,7 +26,7 @@ def view(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Pictures, slides, .nuclei.parquet files, folders of 'nucleate segment'."
+            help="Images, slides, .nuclei.parquet files, folders of 'nucleate segment'."
         ),
     ],
     truth: Annotated[
@@ -36,9 +36,9 @@ def view(
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:
-    """Look at pictures, slides and nuclei in the browser.
+    """Look at images, slides and nuclei in the browser.
 
-    Pictures and results of one name belong together; two results of one picture are shown side by
+    Images and results of one name belong together; two results of one image are shown side by
     side. Only what is named here can be reached, and only from this machine.
 
     Examples:
@@ -64,14 +64,14 @@ def serve(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
     megabytes: Annotated[int, typer.Option(min=1, help="Largest file that is taken.")] = 64,
-    megapixels: Annotated[int, typer.Option(min=1, help="Largest picture.")] = 100,
-    seconds: Annotated[float, typer.Option(min=1, help="Longest work on one picture.")] = 600.0,
+    megapixels: Annotated[int, typer.Option(min=1, help="Largest image.")] = 100,
+    seconds: Annotated[float, typer.Option(min=1, help="Longest work on one image.")] = 600.0,
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:
-    """Let pictures be dropped on the page; find their nuclei and show them.
+    """Let images be dropped on the page; find their nuclei and show them.
 
-    One picture at a time; the others wait. Nothing is kept: the last few pictures stay in memory
+    One image at a time; the others wait. Nothing is kept: the last few images stay in memory
     until the server stops.
 
     Example:

@@ -19,7 +19,7 @@ from nucleate.readers.images import ImageNote
 from nucleate.types import Bool, Sample, UInt8
 
 _HASH_SIDE = 12
-_ALIKE = 14  # differing bits of 143 up to which two pictures count as one
+_ALIKE = 14  # differing bits of 143 up to which two images count as one
 _SPECK_PX = 10
 _NAMED = 3  # images of one problem; all are in the JSON file
 
@@ -32,9 +32,9 @@ class CheckReport:
         pictures: that the data set lists.
         nuclei: annotated ones: outlines where outlines are given, else labels.
         part: published part that these counts are those of; empty if none is.
-        problems: sentences about what should be mended or known before training.
+        problems: sentences about what should be fixed or known before training.
         notes: sentences about what is merely worth knowing.
-        rows: one mapping per picture that could be read.
+        rows: one mapping per image that could be read.
     """
 
     pictures: int = 0
@@ -48,12 +48,12 @@ class CheckReport:
 def check(
     entries: list[Entry], card: DatasetCard, tell: Callable[[int, int], None] = lambda *_: None
 ) -> CheckReport:
-    """Read every picture of a data set and report what is wrong with it.
+    """Read every image of a data set and report what is wrong with it.
 
     Args:
         entries: of the data set.
         card: what was published about it.
-        tell: is given (pictures done, pictures in all).
+        tell: is given (images done, images in all).
     """
     report = CheckReport(pictures=len(entries))
     hashes: dict[str, Bool] = {}
@@ -64,7 +64,7 @@ def check(
         except InputError as error:
             report.problems.append(str(error))
             continue
-        if sample.image[::4, ::4].std() > 2:  # an empty picture looks like any other
+        if sample.image[::4, ::4].std() > 2:  # an empty image looks like any other
             hashes[entry.name] = picture_hash(sample.image)
         report.rows.append(_describe(sample, report))
         tell(done + 1, len(entries))
@@ -112,7 +112,7 @@ def _read(entry: Entry) -> tuple[Sample, list[str]]:
 def picture_hash(image: UInt8) -> Bool:
     """Return 143 bits that survive resizing, recompression and changes of brightness.
 
-    Each says whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
+    Each states whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
     mean) lies above their median.
 
     References:
@@ -131,7 +131,7 @@ def picture_hash(image: UInt8) -> Bool:
 
 
 def alike(hashes: dict[str, Bool]) -> list[tuple[str, str]]:
-    """Return the pairs of names whose pictures differ in at most 14 bits of their hash."""
+    """Return the pairs of names whose images differ in at most 14 bits of their hash."""
     names = sorted(hashes)
     if len(names) < 2:
         return []
@@ -150,7 +150,7 @@ def reasons_against(sample: Sample) -> list[str]:
 
 
 def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
-    """Return the facts of one picture; put what is wrong with it into the report."""
+    """Return the facts of one image; put what is wrong with it into the report."""
     height, width = sample.image.shape[:2]
     row: dict[str, Any] = {
         "name": sample.name, "group": sample.group, "organ": sample.organ, "height": height,
@@ -188,14 +188,14 @@ def _sizes(report: CheckReport, card: DatasetCard) -> None:
     wrong = sorted(size for size in sizes if card.size is not None and size != card.size)
     if wrong and card.size is not None:
         report.problems.append(
-            f"{sum(sizes[size] for size in wrong)} pictures are not {card.size[1]} × "
+            f"{sum(sizes[size] for size in wrong)} images are not {card.size[1]} × "
             f"{card.size[0]} pixels but, for example, {wrong[0][1]} × {wrong[0][0]}"
         )
     pieces = sum(row.get("in_pieces", 0) for row in report.rows)
     specks = sum(row.get("specks", 0) for row in report.rows)
     contested = sum(row.get("contested_px", 0) for row in report.rows)
     if pieces:
-        report.notes.append(f"{pieces} labels lie in several pieces (nucleate prepare splits them)")
+        report.notes.append(f"{pieces} labels are in several pieces (nucleate prepare splits them)")
     if specks:
         report.notes.append(f"{specks} pieces are smaller than {_SPECK_PX} pixels")
     if contested:
@@ -215,24 +215,23 @@ def _counts(report: CheckReport, card: DatasetCard) -> None:
         report.part = fits[0]
     elif card.parts:
         known = "; ".join(
-            f"{part}: {pictures} pictures" + (f", {nuclei} nuclei" if nuclei else "")
+            f"{part}: {pictures} images" + (f", {nuclei} nuclei" if nuclei else "")
             for part, (pictures, nuclei) in card.parts.items()
         )
         report.problems.append(
-            f"{report.pictures} pictures with {report.nuclei} nuclei are no published part "
-            f"({known})"
+            f"{report.pictures} images with {report.nuclei} nuclei are no published part ({known})"
         )
 
 
 def _shared(entries: list[Entry]) -> list[str]:
-    """Return a sentence for each group with pictures in several parts of the data set."""
+    """Return a sentence for each group with images in several parts of the data set."""
     homes: dict[str, set[str]] = {}
     for entry in entries:
         first = entry.name.split("/")[0].lower() if "/" in entry.name else ""
         part = "test" if entry.test_only or first.startswith("test") else first
         homes.setdefault(entry.group, set()).add(part)
     return [
-        f"group {group!r} has pictures in {' and '.join(sorted(p or 'the rest' for p in parts))}"
+        f"group {group!r} has images in {' and '.join(sorted(p or 'the rest' for p in parts))}"
         for group, parts in sorted(homes.items())
         if len(parts) > 1
     ]

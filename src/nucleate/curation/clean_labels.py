@@ -1,4 +1,4 @@
-"""Annotations are never quite clean: pieces, specks and holes, mended by rule and counted."""
+"""Annotations are never quite clean: pieces, specks and holes, fixed by rule and counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nucleate.types import Bool, Int16, Int32
 
 @dataclass(frozen=True, slots=True)
 class CraftOptions:
-    """What to mend.
+    """What to fix.
 
     Attributes:
         pieces: a label in several 4-connected pieces is `split` into as many nuclei, keeps its
@@ -42,7 +42,7 @@ class CraftReport:
     Attributes:
         before: labels.
         after: labels.
-        in_pieces: labels that lay in several pieces.
+        in_pieces: labels that was in several pieces.
         pieces_added: nuclei that their splitting added.
         pieces_dropped: pieces that were dropped because others of the label were larger.
         specks_dropped: labels or pieces below the smallest area.
@@ -67,14 +67,14 @@ class CraftReport:
 def craft_labels(
     labels: Int32, classes: Int16 | None = None, options: CraftOptions | None = None
 ) -> tuple[Int32, Int16 | None, CraftReport]:
-    """Mend the labels of one picture.
+    """Fix the labels of one image.
 
     Holes are filled before anything is dropped; a filled pixel is never taken from another label.
 
     Args:
         labels: int32 (H, W), 0 background; ids may have gaps.
         classes: int16 (n,) of the labels in ascending order; pieces inherit the class.
-        options: what to mend.
+        options: what to fix.
 
     Returns:
         Labels int32 (H, W), 1..n without gaps; their classes; the counts of changes.

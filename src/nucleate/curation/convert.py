@@ -29,7 +29,7 @@ class Tally:
     Attributes:
         pictures: written.
         nuclei: labels written.
-        contested_px: pixels that more than one annotation claimed; the data set's card says who
+        contested_px: pixels that more than one annotation claimed; the data set's card states who
             got them.
         hidden: annotations without any pixel left.
         problems: sentences about annotations that were left out or read with doubt.
@@ -43,7 +43,7 @@ class Tally:
 
 
 def convert(entries: list[Entry], out: Path, to: str) -> Tally:
-    """Write the pictures of a data set in another form.
+    """Write the images of a data set in another form.
 
     Args:
         entries: of the data set.
@@ -52,7 +52,7 @@ def convert(entries: list[Entry], out: Path, to: str) -> Tally:
 
     Raises:
         ConfigError: no such form.
-        InputError: a picture cannot be read, or two have one name.
+        InputError: an image cannot be read, or two have one name.
         OutputError: the folder is there already, or cannot be written.
     """
     write = pick(TARGETS, to, "form")
@@ -69,7 +69,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
         check_name(sample.name)
         flat = sample.name.replace("/", "_")
         if flat in seen:
-            raise InputError(f"Two pictures are named {flat!r}. Rename one of them.")
+            raise InputError(f"Two images are named {flat!r}. Rename one of them.")
         seen.add(flat)
         tally.pictures += 1
         tally.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
@@ -104,9 +104,9 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
     these give the same pixels where a pixel counts by its centre, as here and in pycocotools. What
     has a hole, which polygons cannot say, stays run lengths, and so do crowds.
 
-    Pictures are numbered in their order, annotations in that of their labels, so that ids with gaps
-    come back without; what is ignored becomes one crowd region per picture. Facts that COCO has no
-    place for (group, organ, species, centre, mpp) stand in the picture's record.
+    Images are numbered in their order, annotations in that of their labels, so that ids with gaps
+    come back without; what is ignored becomes one crowd region per image. Facts that COCO has no
+    place for (group, organ, species, centre, mpp) stand in the image's record.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -142,7 +142,7 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
 def _annotations(
     sample: Sample, picture: int, first: int, names: list[str], polygons: bool
 ) -> list[dict[str, Any]]:
-    """Return the annotations of one picture; `names` are those of the categories so far."""
+    """Return the annotations of one image; `names` are those of the categories so far."""
     if sample.labels is None:
         return []
     outlined = outlines(sample.labels) if polygons else {}

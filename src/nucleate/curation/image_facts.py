@@ -21,7 +21,7 @@ THUMB_PX = 360
 
 
 def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[Any]] | None]:
-    """Return the facts of one picture, and the features of its nuclei (None without labels)."""
+    """Return the facts of one image, and the features of its nuclei (None without labels)."""
     height, width = sample.image.shape[:2]
     about = examine(sample.name, sample.image)
     mask = tissue_mask(sample.image)
@@ -76,7 +76,7 @@ def touching(labels: Int32) -> NDArray[np.bool_]:
 
 
 def thumbnail(sample: Sample) -> bytes:
-    """Return a JPEG of a picture with the outlines of its labels; ignored areas are hatched."""
+    """Return a JPEG of an image with the outlines of its labels; ignored areas are hatched."""
     scale = THUMB_PX / max(sample.image.shape[:2])
     size = (
         max(1, round(sample.image.shape[1] * scale)), max(1, round(sample.image.shape[0] * scale)),
@@ -93,7 +93,7 @@ def thumbnail(sample: Sample) -> bytes:
 
 
 def _outline(image: UInt8, labels: Int32) -> None:
-    """Draw the outlines of labels into a smaller picture of them."""
+    """Draw the outlines of labels into a smaller image of them."""
     xy, offsets, _ = trace(largest_pieces(labels))
     scale = np.array([image.shape[1] / labels.shape[1], image.shape[0] / labels.shape[0]])
     points = np.rint((xy * scale - 0.5) * 16).astype(np.int32)  # in sixteenths of a pixel

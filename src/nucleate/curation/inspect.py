@@ -16,7 +16,7 @@ from nucleate.datasets.base import DatasetCard, Entry
 from nucleate.datasets.splits import Split, bare_name
 from nucleate.stain.tissue import tissue_mask
 
-METRICS = {  # per picture: name -> unit
+METRICS = {  # per image: name -> unit
     "red": "grey levels", "green": "grey levels", "blue": "grey levels",
     "haematoxylin": "optical density", "eosin": "optical density", "tissue": "share",
     "focus": "variance", "clipped": "share", "nuclei": "count", "nuclei_per_mm2": "per mm²",
@@ -35,16 +35,16 @@ class Inspection:
     Attributes:
         pictures: read.
         nuclei: labels in all of them.
-        rows: per picture, its facts and `METRICS`.
-        sizes: "width × height" -> pictures.
+        rows: per image, its facts and `METRICS`.
+        sizes: "width × height" -> images.
         conflicts: sentences about sizes, resolutions and annotations that do not fit together.
-        organs: organ -> mean of each metric, and the number of pictures.
+        organs: organ -> mean of each metric, and the number of images.
         classes: class -> nuclei.
         histograms: organ -> red, green, blue -> counts of the 256 levels on tissue.
         distributions: `area_um2`, `eccentricity` -> bin edges and counts over all nuclei.
-        outliers: picture, metric, value, robust z-score.
+        outliers: image, metric, value, robust z-score.
         bias: test of each metric between organs, centres, and parts of the split.
-        thumbs: picture -> JPEG of it with outlines; not in the JSON file.
+        thumbs: image -> JPEG of it with outlines; not in the JSON file.
     """
 
     pictures: int = 0
@@ -67,18 +67,18 @@ def inspect_entries(
     split: Split | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Inspection:
-    """Measure every picture of a data set.
+    """Measure every image of a data set.
 
-    Where a picture states no resolution, areas and densities are left out.
+    Where an image states no resolution, areas and densities are left out.
 
     Args:
         entries: of the data set.
         card: what was published about it.
         split: whose parts are compared with each other.
-        tell: is given (pictures done, pictures in all).
+        tell: is given (images done, images in all).
 
     Raises:
-        InputError: a picture cannot be read.
+        InputError: an image cannot be read.
     """
     found = Inspection()
     part_of = _parts(split)
@@ -124,7 +124,7 @@ def inspect_entries(
 
 
 def outliers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the pictures whose value of a metric lies far from the median of all pictures.
+    """Return the images whose value of a metric lies far from the median of all images.
 
     References:
         Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers: |0.6745 (x - median) / MAD|
@@ -163,8 +163,8 @@ def bias(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Test each metric for differences between organs, centres and parts of the split.
 
     Kruskal-Wallis tests with the effect size epsilon² (0 none, 1 complete), p-values corrected by
-    Holm over all tests of one grouping. Groups of one picture are left out. The balance of nucleus
-    classes is compared by Cramér's V alone: nuclei of one picture are not independent, and a
+    Holm over all tests of one grouping. Groups of one image are left out. The balance of nucleus
+    classes is compared by Cramér's V alone: nuclei of one image are not independent, and a
     chi-squared test would call any difference significant.
 
     References:
@@ -192,7 +192,7 @@ def bias(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _parts(split: Split | None) -> dict[str, str]:
-    """Return name of a picture -> its part, with and without the number of the set."""
+    """Return name of an image -> its part, with and without the number of the set."""
     found: dict[str, str] = {}
     for part, names in (split.parts if split else {}).items():
         for name in names:
@@ -203,17 +203,17 @@ def _parts(split: Split | None) -> dict[str, str]:
 def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
     said = []
     if len(found.sizes) > 1:
-        said.append(f"pictures of {len(found.sizes)} sizes: {_some(found.sizes)}")
+        said.append(f"images of {len(found.sizes)} sizes: {_some(found.sizes)}")
     if card.size is not None:
         size = f"{card.size[1]} × {card.size[0]}"
         other = sum(n for s, n in found.sizes.items() if s != size)
         if other:
-            said.append(f"{other} pictures are not {size}, as published")
+            said.append(f"{other} images are not {size}, as published")
     mpps = Counter(str(row["mpp"]) for row in found.rows)
     if len(mpps) > 1:
         said.append(f"resolutions differ: {_some(mpps)}")
     if "None" in mpps:
-        said.append(f"{mpps['None']} pictures state no resolution: areas are left out")
+        said.append(f"{mpps['None']} images state no resolution: areas are left out")
     contested = sum(row.get("contested_px", 0) for row in found.rows)
     hidden = sum(row.get("hidden", 0) for row in found.rows)
     if contested:
@@ -223,7 +223,7 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
         )
     empty = [row["name"] for row in found.rows if row["nuclei"] == 0]
     if empty:
-        said.append(f"{len(empty)} pictures have no nuclei: {', '.join(empty[:5])}")
+        said.append(f"{len(empty)} images have no nuclei: {', '.join(empty[:5])}")
     return said + implausible(found.rows)
 
 
@@ -259,7 +259,7 @@ def _distribution(parts: list[NDArray[Any]], percent: float) -> dict[str, list[f
 
 
 def _kruskal(rows: list[dict[str, Any]], grouping: str, metric: str) -> dict[str, Any] | None:
-    """Return the test of one metric between groups of at least two pictures; None if impossible."""
+    """Return the test of one metric between groups of at least two images; None if impossible."""
     from scipy import stats
 
     groups: dict[str, list[float]] = defaultdict(list)

@@ -16,7 +16,7 @@ from nucleate.datasets.base import DatasetCard
 from nucleate.files import write_text
 from nucleate.pages import INK, SOFT, figure, heading, page, plot, plots, quiet, table, text
 
-_SHEET = 24  # pictures on the contact sheet
+_SHEET = 24  # images on the contact sheet
 _CHANNELS = ("#c03a2b", "#3c8d40", "#3262b5")
 
 
@@ -43,7 +43,7 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
         _conflicts(found),
         heading("What it looks like"),
         quiet(
-            "Outlines as annotated, in yellow; hatched areas do not count. Pictures are spread "
+            "Outlines as annotated, in yellow; hatched areas do not count. Images are spread "
             "over the organs; the strongest outliers follow."
         ),
         _sheet(found),
@@ -60,7 +60,7 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
         _bias(found),
         heading("Outliers"),
         _outliers(found),
-        heading("Every picture"),
+        heading("Every image"),
         _rows(found),
     ]
     return page(f"{card.title}: inspection", blocks)
@@ -120,7 +120,7 @@ def _nuclei_plots(found: Inspection) -> list[str]:
     counts = [row["nuclei"] for row in found.rows if row["nuclei"] is not None]
     if counts:
         tags.append(
-            plot("Nuclei per picture", "nuclei", "pictures", lambda ax: ax.hist(
+            plot("Nuclei per image", "nuclei", "pictures", lambda ax: ax.hist(
                 counts, bins=min(30, max(5, len(counts) // 2)), color=INK))
         )  # fmt: skip
     for metric, title in (
@@ -165,7 +165,7 @@ def _colour_plots(found: Inspection) -> list[str]:
 
     return [
         plot("Intensities on tissue", "level", "share", levels),
-        plot("Mean stain of each picture", "haematoxylin (OD)", "eosin (OD)", stains),
+        plot("Mean stain of each image", "haematoxylin (OD)", "eosin (OD)", stains),
         *_by_organ(found, "haematoxylin", "Haematoxylin by organ", least=2),
         *_by_organ(found, "eosin", "Eosin by organ", least=2),
         *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre", least=2),
@@ -212,7 +212,7 @@ def _organs(found: Inspection) -> list[str]:
         [organ, row["pictures"], *(_number(row[metric]) for metric in METRICS)]
         for organ, row in found.organs.items()
     ]
-    return [heading("By organ"), quiet("Means over pictures.") + table(head, body)]
+    return [heading("By organ"), quiet("Means over images.") + table(head, body)]
 
 
 def _bias(found: Inspection) -> str:
@@ -223,7 +223,7 @@ def _bias(found: Inspection) -> str:
         "the parts of a split."
     )
     if not tests:
-        return said + "<p>There are no two groups of two pictures to compare.</p>"
+        return said + "<p>There are no two groups of two images to compare.</p>"
     body = [
         [f"{_plain(t['metric'])} between {t['grouping']}s", t["groups"], t["pictures"],
          f"{t['epsilon2']:.2f}", f"{t['p_holm']:.2g}"]
@@ -239,7 +239,7 @@ def _bias(found: Inspection) -> str:
 
 def _outliers(found: Inspection) -> str:
     if not found.outliers:
-        return "<p>No picture lies far from the others.</p>"
+        return "<p>No image lies far from the others.</p>"
     body = [
         [
             o["name"],

@@ -1,6 +1,6 @@
-"""A data set made ready: stain, mended labels, another resolution, augmented copies → shards.
+"""A data set made ready: stain, fixed labels, another resolution, augmented copies → shards.
 
-What is fitted (stain reference, mean and standard deviation) is fitted on training pictures only.
+What is fitted (stain reference, mean and standard deviation) is fitted on training images only.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from nucleate.types import Sample, UInt8
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """What to do to the pictures, in this order.
+    """What to do to the images, in this order.
 
     Attributes:
-        stain: normalisation; its reference is found among the training pictures.
-        craft: mending of the labels; None leaves them as they are.
-        mpp: micrometres per pixel to resample to; None keeps each picture's own.
+        stain: normalisation; its reference is found among the training images.
+        craft: fixing of the labels; None leaves them as they are.
+        mpp: micrometres per pixel to resample to; None keeps each image's own.
         size: (height, width) to resize to, whatever the resolution; not together with `mpp`.
-        copies: augmented copies of each training picture.
+        copies: augmented copies of each training image.
         augment: how they are varied.
         seed: of the copies.
         scale: how pixels become numbers: `none` (bytes), `unit` (0..1), `zscore`.
@@ -79,22 +79,22 @@ def prepare(
     split: Split | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
-    """Write the prepared pictures as shards.
+    """Write the prepared images as shards.
 
     Args:
         entries: of the data set.
         out: folder to make: the shards, or one folder of shards per part of the split; it appears
             when it is complete, or not at all.
         options: what to do.
-        split: parts; None takes every picture for training.
+        split: parts; None takes every image for training.
         tell: is given a line for whatever a user should know.
 
     Returns:
-        Part -> pictures written.
+        Part -> images written.
 
     Raises:
-        ConfigError: options that contradict each other, or a split of other pictures.
-        InputError: a picture cannot be read, or official test pictures would be trained on.
+        ConfigError: options that contradict each other, or a split of other images.
+        InputError: an image cannot be read, or official test images would be trained on.
         OutputError: the folder is there already, or cannot be written.
     """
     parts = _parts(entries, split)
@@ -128,7 +128,7 @@ def prepare(
                 _closing(samples, report, counts), target, scaling, about, options.maps
             )
             told = "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
-            tell(f"{part}: {written[part]} pictures; {told}")
+            tell(f"{part}: {written[part]} images; {told}")
     return written
 
 
@@ -151,7 +151,7 @@ def statistics(samples: Iterator[Sample]) -> Scaling:
     sd = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
     if (sd < 1e-6).any():
         raise InputError(
-            "The training pictures have a channel of one value only, so they cannot be z-scored. "
+            "The training images have a channel of one value only, so they cannot be z-scored. "
             "Check them, or use --scale unit."
         )
     return Scaling("zscore", tuple(mean.tolist()), tuple(sd.tolist()))
@@ -160,7 +160,7 @@ def statistics(samples: Iterator[Sample]) -> Scaling:
 def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[Sample]:
     """Yield every sample, followed by its augmented copies: squares of its shorter edge.
 
-    What lies outside of the picture after a rotation is mirrored and ignored. Copy k of a picture
+    What lies outside of the image after a rotation is mirrored and ignored. Copy k of an image
     depends on the seed, its name and k alone.
     """
     for sample in samples:
@@ -186,7 +186,7 @@ def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[
 
 
 def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
-    """Return part -> entries; official test pictures are never in a part that is fitted on."""
+    """Return part -> entries; official test images are never in a part that is fitted on."""
     if split is None:
         parts = {"train": entries}
     else:
@@ -202,7 +202,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
             said = split.groups[named[name]]
             if said != entry.group and not said.endswith(f":{entry.group}"):
                 raise InputError(
-                    f"The split says that {name!r} is of group {said!r}, the data say "
+                    f"The split states that {name!r} is of group {said!r}, the data say "
                     f"{entry.group!r}. Give the reader the same --option group."
                 )
         parts = {
@@ -215,7 +215,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
             split.mixes,
         )
     if not parts.get("train"):
-        raise ConfigError("The split has no pictures to train on. Make it again.")
+        raise ConfigError("The split has no images to train on. Make it again.")
     refuse_test_pictures([e for part, es in parts.items() if part != "test" for e in es])
     return parts
 
@@ -231,7 +231,7 @@ def _one(
     crafted: CraftReport,
     tell: Callable[[str], None],
 ) -> Sample:
-    """Read and prepare one picture."""
+    """Read and prepare one image."""
     sample = entry.read()
     if stain is not None:
         sample = restained(sample, stain, tell)

@@ -22,14 +22,14 @@ _ANNOTATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture of a data set, not read yet.
+    """One image of a data set, not read yet.
 
     Attributes:
         name: unique in its data set.
         group: patient or slide; a split never cuts a group.
-        read: reads the picture and its annotation.
-        organ: as the data set says, None if it does not.
-        test_only: an official test picture, on which nothing may be trained, tuned or selected.
+        read: reads the image and its annotation.
+        organ: as the data set states, None if it does not.
+        test_only: an official test image, on which nothing may be trained, tuned or selected.
     """
 
     name: str
@@ -50,11 +50,11 @@ class DatasetCard:
         citation: reference with DOI.
         where: how to get it.
         overlaps: who gets a pixel that two annotations claim.
-        mpp: micrometres per pixel of all pictures, None where it differs or is not stated.
-        size: (height, width) of all pictures, None where it differs.
+        mpp: micrometres per pixel of all images, None where it differs or is not stated.
+        size: (height, width) of all images, None where it differs.
         classes: names of the nucleus classes; `Sample.classes` are positions in it.
         organs: that the data set covers.
-        parts: name of a published part -> its pictures and annotated nuclei; None where the
+        parts: name of a published part -> its images and annotated nuclei; None where the
             publication does not say.
     """
 
@@ -88,7 +88,7 @@ def open_root(path: Path) -> PathLike:
             names = archive.namelist()
         bad = next((name for name in names if name.startswith("/") or "//" in name), None)
         if bad is not None:
-            raise InputError(f"{path}: holds the odd name {bad!r}. Pack it anew.")
+            raise InputError(f"{path}: contains the odd name {bad!r}. Pack it again.")
         return zipfile.Path(path)
     except zipfile.BadZipFile as error:
         raise InputError(
@@ -103,7 +103,7 @@ def pair(
     where: str,
     endings: tuple[str, ...] = (),
 ) -> list[tuple[str, PathLike, PathLike]]:
-    """Return (name, picture, annotation) of each name, sorted.
+    """Return (name, image, annotation) of each name, sorted.
 
     Names that differ in case or Unicode form alone are one, where no other name is like them.
 
@@ -115,10 +115,10 @@ def pair(
         endings: of annotations, to say what is looked for.
 
     Raises:
-        InputError: no pictures, a picture without annotation, or the reverse.
+        InputError: no images, an image without annotation, or the reverse.
     """
     if not pictures:
-        raise InputError(f"{root}: holds no picture of this data set. {where}")
+        raise InputError(f"{root}: contains no image of this data set. {where}")
     annotations = renamed(annotations, pictures)
     alone = sorted(pictures.keys() ^ annotations.keys())
     if alone:
@@ -154,16 +154,16 @@ def sample_doubts(sample: Sample) -> list[str]:
 
 
 def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
-    """Raise an `InputError` unless labels and picture have one size."""
+    """Raise an `InputError` unless labels and image have one size."""
     if labels.shape != image.shape[:2]:
         raise InputError(
             f"{annotation}: the labels are {labels.shape[1]} × {labels.shape[0]} pixels, the "
-            f"picture is {image.shape[1]} × {image.shape[0]}. Export them at the picture's size."
+            f"image is {image.shape[1]} × {image.shape[0]}. Export them at the image's size."
         )
 
 
 def check_name(name: str) -> None:
-    """Raise an `InputError` for a picture's name that would be written outside of its folder."""
+    """Raise an `InputError` for an image's name that would be written outside of its folder."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
         raise InputError(f"{name[:80]!r}: such a name cannot be a file in a folder. Rename it.")

@@ -1,4 +1,4 @@
-"""COCO JSON of instances with the pictures beside it: what most annotation tools export."""
+"""COCO JSON of instances with the images beside it: what most annotation tools export."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from nucleate.types import Sample
 
 CARD = DatasetCard(
     title="COCO JSON",
-    contents="Pictures and one JSON file of instances: polygons or run lengths, crowd regions as "
+    contents="Images and one JSON file of instances: polygons or run lengths, crowd regions as "
     "areas that do not count.",
     licence="yours",
     citation="Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48 (the format)",
-    where="Export COCO instances from your annotation tool; put the JSON file beside the pictures.",
+    where="Export COCO instances from your annotation tool; put the JSON file beside the images.",
     overlaps="the earlier annotation keeps it",
 )
 
@@ -51,25 +51,25 @@ def entries(
     override_mpp: bool = False,
     crowds: str = "auto",
 ) -> list[Entry]:
-    """Return the pictures of a COCO file.
+    """Return the images of a COCO file.
 
     Args:
         root: folder or zip file with one `.json` file, or with several of which `annotations`
-            names one; pictures lie beside it, in `images/` beside it, or in `../images/`.
+            names one; images are beside it, in `images/` beside it, or in `../images/`.
         annotations: path of the JSON file below `root`.
-        mpp: micrometres per pixel; None takes the record's `mpp`, else what the picture states.
+        mpp: micrometres per pixel; None takes the record's `mpp`, else what the image states.
         group: regular expression whose first group, searched in the name, is the patient; None
             takes the record's `group`, else the patient of a TCGA barcode or the source of
-            Roboflow's copies, else makes every picture its own group.
-        override_mpp: whether `mpp` counts although a record or a picture states another value.
+            Roboflow's copies, else makes every image its own group.
+        override_mpp: whether `mpp` counts although a record or an image states another value.
         crowds: ignore, where annotations with `iscrowd` are areas that do not count; nuclei, where
             they are nuclei; auto sees it from their masks.
 
     Returns:
-        One entry per picture, sorted by name: its file name without ending.
+        One entry per image, sorted by name: its file name without ending.
 
     Raises:
-        InputError: no JSON file, not COCO, or a picture is missing or listed twice.
+        InputError: no JSON file, not COCO, or an image is missing or listed twice.
         ConfigError: `group` is no regular expression with one group, or does not match a name;
             unknown `crowds`.
     """
@@ -82,7 +82,7 @@ def entries(
         names = [name for name in names if name == annotations]
     if not names:
         seen = endings_seen(list(files), (".json",))
-        raise InputError(f"{root}: holds no COCO file. {seen}{CARD.where}")
+        raise InputError(f"{root}: contains no COCO file. {seen}{CARD.where}")
     if len(names) > 1:
         kind = kind_of_json_bytes(read_bytes(files[names[0]]))
         if kind not in ("", "a COCO file"):
@@ -91,8 +91,8 @@ def entries(
                 "Convert them to one COCO file, or name one by the option annotations."
             )
         raise InputError(
-            f"{root}: holds {len(names)} files that may be COCO ({', '.join(names[:5])}). Name one "
-            "by the option annotations."
+            f"{root}: contains {len(names)} files that may be COCO ({', '.join(names[:5])}). Name "
+            "one by the option annotations."
         )
     content = read_coco(files[names[0]])
     drawing = _drawing(content, crowds)
@@ -105,7 +105,7 @@ def entries(
         file = _locate(files, folder, file_name, root)
         name = picture_name(file_name)
         if name in found:
-            raise InputError(f"{root}: two pictures are named {name!r}. Rename one of them.")
+            raise InputError(f"{root}: two images are named {name!r}. Rename one of them.")
         stated = picture.record.get("group")
         owner = find(name) if group is not None or not stated else str(stated)
         organ = picture.record.get("organ")
@@ -114,7 +114,7 @@ def entries(
             name, owner, read, None if organ is None else str(organ), is_official_test(name)
         )
     if not found:
-        raise InputError(f"{root}: the COCO file holds no picture. Export it again.")
+        raise InputError(f"{root}: the COCO file contains no image. Export it again.")
     return [found[name] for name in sorted(found)]
 
 
@@ -126,7 +126,7 @@ def _drawing(content: CocoFile, crowds: str) -> tuple[bool, str]:
 def _locate(
     files: dict[str, PathLike], folder: PurePosixPath, file_name: str, root: Path
 ) -> PathLike:
-    """Return the file of a picture; it must lie below the root.
+    """Return the file of an image; it must are below the root.
 
     The path counts as it is written; else the file whose path has the longest common end with it,
     in any case and Unicode form; at last without the prefix that Label Studio puts before a name.
@@ -144,13 +144,13 @@ def _locate(
         found = [name for name in files if folded(f"/{name}").endswith(folded(f"/{tail}"))]
         if len(found) > 1:
             raise InputError(
-                f"{root}: {len(found)} files may be the picture {file_name[:200]!r} of the COCO "
+                f"{root}: {len(found)} files may be the image {file_name[:200]!r} of the COCO "
                 f"file ({', '.join(found[:3])}). Write its path as it is beside the JSON file."
             )
         if found:
             return files[found[0]]
     raise InputError(
-        f"{root}: the picture {file_name[:200]!r} of the COCO file is not there. Put it beside the "
+        f"{root}: the image {file_name[:200]!r} of the COCO file is not there. Put it beside the "
         "JSON file, or into images/."
     )
 
@@ -170,7 +170,7 @@ def _reader(
         size = (int(record["height"]), int(record["width"]))
         if size != pixels.shape[:2]:
             raise InputError(
-                f"{file}: is {pixels.shape[1]} × {pixels.shape[0]} pixels, the COCO file says "
+                f"{file}: is {pixels.shape[1]} × {pixels.shape[0]} pixels, the COCO file states "
                 f"{size[1]} × {size[0]}. Export both together."
             )
         labels, classes, ignore, drawn = draw_coco(name, picture, content.position_of, crowds_count)

@@ -16,7 +16,7 @@ FOUR = ("other", "inflammatory", "epithelial", "spindle-shaped")
 
 CARD = DatasetCard(
     title="CoNSeP",
-    contents="41 pictures (27 training, 14 test) of 1000 × 1000 pixels at 40x (0.25 um/px) of 16 "
+    contents="41 images (27 training, 14 test) of 1000 × 1000 pixels at 40x (0.25 um/px) of 16 "
     "patients with colorectal adenocarcinoma, 24,319 nuclei of 7 types.",
     licence="for research, with citation; check with the authors before shipping what is derived",
     citation="Graham et al. 2019, HoVer-Net, Medical Image Analysis 58:101563, "
@@ -32,17 +32,17 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, types: int = 7, mpp: float = 0.25) -> list[Entry]:
-    """Return the pictures of one or both parts; which patient a picture is of is not published.
+    """Return the images of one or both parts; which patient an image is of is not published.
 
     Args:
-        root: folder or zip file that holds `Images/` and `Labels/`, at any depth.
+        root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
         types: 7 as published, or 4 where the types were merged (healthy and malignant epithelial;
             fibroblast, muscle and endothelial), as HoVer-Net trains on; the files do not say it.
-        mpp: micrometres per pixel; the pictures state none.
+        mpp: micrometres per pixel; the images state none.
 
     Raises:
         ConfigError: another number of types.
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
     if types not in (7, 4):
         raise ConfigError(f"types = {types}: CoNSeP comes with 7 types, or with 4 merged ones.")

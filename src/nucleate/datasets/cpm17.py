@@ -9,8 +9,8 @@ from nucleate.datasets.base import DatasetCard, Entry
 
 CARD = DatasetCard(
     title="CPM-17",
-    contents="64 pictures (32 training, 32 test) of 500 × 500 to 600 × 600 pixels from TCGA: "
-    "glioma, lung and head-and-neck cancer; 7,570 nuclei. 20x pictures were enlarged to 40x.",
+    contents="64 images (32 training, 32 test) of 500 × 500 to 600 × 600 pixels from TCGA: "
+    "glioma, lung and head-and-neck cancer; 7,570 nuclei. 20x images were enlarged to 40x.",
     licence="not stated by the publishers; for research",
     citation="Vu et al. 2019, Frontiers in Bioengineering and Biotechnology 7:53, "
     "doi:10.3389/fbioe.2019.00053",
@@ -23,13 +23,13 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the pictures; which patient a picture is of is not published.
+    """Return the images; which patient an image is of is not published.
 
     Args:
-        root: folder or zip file that holds `Images/` and `Labels/`, at any depth.
-        mpp: micrometres per pixel; the pictures state none.
+        root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
+        mpp: micrometres per pixel; the images state none.
 
     Raises:
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
     return hovernet.find(root, CARD, lambda name: (name, None), mpp, names=())

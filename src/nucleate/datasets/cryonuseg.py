@@ -42,19 +42,19 @@ _NAME = re.compile(r"Human_([A-Za-z]+)_(\d+)")
 
 
 def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> list[Entry]:
-    """Return the pictures with one of the three rounds of annotation.
+    """Return the images with one of the three rounds of annotation.
 
     Args:
-        root: folder or zip file that holds `tissue images/` and the annotators' folders.
+        root: folder or zip file that contains `tissue images/` and the annotators' folders.
         annotation: key of `ANNOTATIONS`.
-        mpp: micrometres per pixel; the pictures were all taken at 40x and state none.
+        mpp: micrometres per pixel; the images were all taken at 40x and state none.
 
     Returns:
-        One entry per picture, sorted by name; every picture is of another patient.
+        One entry per image, sorted by name; every image is of another patient.
 
     Raises:
         ConfigError: no such annotation.
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
     if annotation not in ANNOTATIONS:
         raise ConfigError(
@@ -72,7 +72,7 @@ def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> lis
             labels[path.stem] = file
     if images and not labels:
         raise InputError(
-            f"{root}: holds no folder {ANNOTATIONS[annotation]!r} with 'label masks modify'. "
+            f"{root}: contains no folder {ANNOTATIONS[annotation]!r} with 'label masks modify'. "
             "The binary masks alone merge touching nuclei: unpack the whole data set."
         )
     return [
@@ -82,7 +82,7 @@ def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> lis
 
 
 def organ_of(name: str) -> str | None:
-    """Return the organ that a picture's name states.
+    """Return the organ that an image's name states.
 
     Example:
         >>> organ_of("Human_AdrenalGland_01")

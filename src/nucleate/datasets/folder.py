@@ -1,7 +1,7 @@
-"""A user's own data: pictures below `images/`, label images of the same name below `labels/`.
+"""A user's own data: images below `images/`, label images of the same name below `labels/`.
 
-The two folders may lie at any depth and be nested at will: `a/images/b/x.png` belongs to
-`a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a number of its own.
+The two folders may are at any depth and be nested at will: `a/images/b/x.png` belongs to
+`a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a separate number.
 Masks below `ignore/` mark areas that count for nobody; images below `types/` say of each pixel of a
 nucleus which type it is, from 1 on. A `nucleate.json` beside the folders may state groups, organs,
 resolution and classes; `nucleate data convert --to folder` writes it. A CSV may state resolutions.
@@ -32,10 +32,10 @@ from nucleate.types import Int16, Int32, Sample
 
 CARD = DatasetCard(
     title="Your own folder",
-    contents="Pictures in images/ and label images (PNG, TIFF, NPY, MAT) in labels/ or masks/.",
+    contents="Images in images/ and label images (PNG, TIFF, NPY, MAT) in labels/ or masks/.",
     licence="yours",
     citation="yours",
-    where="Put pictures below images/ and label images of the same name below labels/.",
+    where="Put images below images/ and label images of the same name below labels/.",
 )
 
 _IMAGE_FOLDERS = ("images",)
@@ -54,28 +54,28 @@ def entries(
     classes: list[str] | None = None,
     channels: str = "rgb",
 ) -> list[Entry]:
-    """Return the pictures of a folder of images and labels.
+    """Return the images of a folder of images and labels.
 
     Args:
-        root: folder or zip file that holds `images/` and, unless there are no annotations at all,
-            `labels/` or `masks/`, at any depth.
-        mpp: micrometres per pixel of pictures that state none; None takes what each file states.
+        root: folder or zip file that contains `images/` and, unless there are no annotations at
+            all, `labels/` or `masks/`, at any depth.
+        mpp: micrometres per pixel of images that state none; None takes what each file states.
         group: regular expression whose first group, searched in the name, is the patient;
-            None takes the group in `nucleate.json`, else makes every picture its own group.
-        override_mpp: whether `mpp` counts although a picture states another value.
-        mpp_table: CSV file in the folder, with the columns `name` (of a picture, without ending)
+            None takes the group in `nucleate.json`, else makes every image its own group.
+        override_mpp: whether `mpp` counts although an image states another value.
+        mpp_table: CSV file in the folder, with the columns `name` (of an image, without ending)
             and `mpp` (or one that begins with it, such as `mpp_guess`), and perhaps `group`. What
-            it says of a picture counts against `mpp` and the picture itself.
-        only: values of the table's column `group`; other pictures are left out. None takes all.
+            it states of an image counts against `mpp` and the image itself.
+        only: values of the table's column `group`; other images are left out. None takes all.
         classes: names of the types 1, 2, … in the images below `types/`; None reads no types.
-        channels: rgb, or bgr for images whose files hold blue where red should be: nuclei that look
-            brown, red blood cells that look blue.
+        channels: rgb, or bgr for images whose files contain blue where red should be: nuclei that
+            look brown, red blood cells that look blue.
 
     Returns:
-        One entry per picture, sorted by name.
+        One entry per image, sorted by name.
 
     Raises:
-        InputError: no pictures, a picture without labels, labels without a picture, or a table
+        InputError: no images, an image without labels, labels without an image, or a table
             that is missing or wrong.
         ConfigError: `only` without a table or not in it; unknown `channels`; `group` is no regular
             expression with one group, or does not match a name.
@@ -121,7 +121,7 @@ def entries(
         elif table is labels:
             strange.append(name)
     if not images:
-        raise InputError(f"{root}: holds no picture below a folder images/. {CARD.where}")
+        raise InputError(f"{root}: contains no image below a folder images/. {CARD.where}")
     labels = renamed(labels, images)
     if strange and not labels:
         seen = endings_seen(strange, LABEL_IMAGES)
@@ -133,9 +133,9 @@ def entries(
         alone = sorted(images.keys() - labels.keys())
         orphan = sorted(labels.keys() - images.keys())
         said = (
-            f"picture {alone[0]!r} has no labels"
+            f"image {alone[0]!r} has no labels"
             if alone
-            else (f"label image {orphan[0]!r} has no picture")
+            else (f"label image {orphan[0]!r} has no image")
         )
         more = len(alone) + len(orphan) - 1
         raise InputError(
@@ -217,7 +217,7 @@ def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, I
     on = (numbers > 0) & (kinds > 0)
     if kinds.max(initial=0) > count:
         raise InputError(
-            f"{name}: holds the type {kinds.max()}, but classes names {count}. Name all of them."
+            f"{name}: contains the type {kinds.max()}, but classes names {count}. Name all of them."
         )
     votes = np.zeros((len(old) + 1, count + 1), np.int64)
     np.add.at(votes, (numbers[on], kinds[on]), 1)
@@ -233,33 +233,33 @@ def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, I
 def _read_table(
     root: Path, wanted: str, file: PathLike | None
 ) -> dict[str, tuple[float, str | None]]:
-    """Return name -> um/px and group of a table of pictures.
+    """Return name -> um/px and group of a table of images.
 
     Raises:
         InputError: there is no such file, a column is missing, or a value is no resolution.
     """
     if file is None:
-        raise InputError(f"{root}: holds no table {wanted!r}. Check the option mpp_table.")
+        raise InputError(f"{root}: contains no table {wanted!r}. Check the option mpp_table.")
     try:
         rows = list(csv.DictReader(read_bytes(file, 1 << 28).decode("utf-8-sig").splitlines()))
         column = next(c for c in (rows[0] if rows else {}) if str(c).startswith("mpp"))
         return {row["name"]: (check_mpp(float(row[column])), row.get("group")) for row in rows}
     except (ValueError, LookupError, StopIteration, TypeError, csv.Error) as error:
         raise InputError(
-            f"{file}: is no table with the columns name and mpp, a number in each row. Mend it, "
+            f"{file}: is no table with the columns name and mpp, a number in each row. Fix it, "
             "or omit mpp_table."
         ) from error
 
 
 def _row(rows: dict[str, tuple[float, str | None]], key: str) -> tuple[float, str | None] | None:
-    """Return what a table says of a picture, which it may name with or without its folders."""
+    """Return what a table states of an image, which it may name with or without its folders."""
     return rows.get(key, rows.get(PurePosixPath(key).name))
 
 
 def _chosen(
     root: Path, keys: list[str], rows: dict[str, tuple[float, str | None]], only: list[str]
 ) -> list[str]:
-    """Return the pictures whose group in the table is one of `only`.
+    """Return the images whose group in the table is one of `only`.
 
     Raises:
         ConfigError: the table has no such group.
@@ -297,6 +297,6 @@ def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
             RecursionError) as error:  # fmt: skip
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
         raise InputError(
-            f"{file}: not a description of pictures ({said}). Remove it, or convert the data again."
+            f"{file}: not a description of images ({said}). Remove it, or convert the data again."
         ) from error
     return pictures

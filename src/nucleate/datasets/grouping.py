@@ -1,4 +1,4 @@
-"""Which patient a picture is of, read from its name."""
+"""Which patient an image is of, read from its name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _patient(name: str) -> str:
 def grouping(pattern: str | None) -> Callable[[str], str]:
     """Return the function name -> group of a regular expression.
 
-    Without one, a TCGA barcode in the name says the patient; else the copies that Roboflow makes of
-    an image are one group; else the name is its own group.
+    Without one, a TCGA barcode in the name states the patient; else the copies that Roboflow makes
+    of an image are one group; else the name is its own group.
 
     Args:
         pattern: regular expression with one group in parentheses, searched in the name.

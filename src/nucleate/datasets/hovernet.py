@@ -30,19 +30,19 @@ def find(
     mpp: float,
     names: tuple[str, ...],
 ) -> list[Entry]:
-    """Return the pictures of a tree of `Images/` and `Labels/`.
+    """Return the images of a tree of `Images/` and `Labels/`.
 
-    What lies below a folder that begins with `test` is the official test part.
+    What is below a folder that begins with `test` is the official test part.
 
     Args:
-        root: folder or zip file; the two folders may lie at any depth, several times.
+        root: folder or zip file; the two folders may are at any depth, several times.
         card: of the data set.
-        describe: path of a picture below `root`, without its ending -> group and organ.
+        describe: path of an image below `root`, without its ending -> group and organ.
         mpp: micrometres per pixel.
-        names: of the classes that a label file may hold; none reads none.
+        names: of the classes that a label file may contain; none reads none.
 
     Raises:
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
@@ -99,7 +99,7 @@ def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
     length, each nucleus takes the commonest type of its pixels in `type_map`.
 
     Raises:
-        InputError: the file cannot be read, holds no `inst_map`, or a type that is not known.
+        InputError: the file cannot be read, contains no `inst_map`, or a type that is not known.
     """
     found = read_mat(path, ("inst_map",), ("inst_type", "type_map"))
     labels, old = compact(as_labels(path, found["inst_map"]))
@@ -112,8 +112,8 @@ def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
         kinds = _commonest(path, labels, found.get("type_map"), len(old))
     if kinds.dtype.kind not in "iu" or ((kinds < 1) | (kinds > types)).any():
         raise InputError(
-            f"{path}: holds nucleus types other than 1 to {types}. Check the option types, or get "
-            "the file again."
+            f"{path}: contains nucleus types other than 1 to {types}. Check the option types, or "
+            "get the file again."
         )
     return labels, (kinds - 1).astype(np.int16)
 

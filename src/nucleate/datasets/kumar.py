@@ -1,4 +1,4 @@
-"""Kumar: the 30 pictures that became MoNuSeg's training images, in HoVer-Net's layout."""
+"""Kumar: the 30 images that became MoNuSeg's training images, in HoVer-Net's layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nucleate.datasets.monuseg import ORGAN_OF
 
 CARD = DatasetCard(
     title="Kumar",
-    contents="30 pictures of 1000 × 1000 pixels at 40x (0.25 um/px) from TCGA, 7 organs: 16 for "
+    contents="30 images of 1000 × 1000 pixels at 40x (0.25 um/px) from TCGA, 7 organs: 16 for "
     "training, 8 for testing on the same organs, 6 on others. They are MoNuSeg's training images: "
     "never count them twice, never test a MoNuSeg model on them.",
     licence="CC-BY-NC-SA-4.0",
@@ -26,14 +26,14 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the pictures; group is the patient, 12 characters of the TCGA barcode.
+    """Return the images; group is the patient, 12 characters of the TCGA barcode.
 
     Args:
-        root: folder or zip file that holds `Images/` and `Labels/`, at any depth.
-        mpp: micrometres per pixel; the pictures state none.
+        root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
+        mpp: micrometres per pixel; the images state none.
 
     Raises:
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
 
     def describe(name: str) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Recipe → samples: which pictures are trained on, which are held out, read into memory."""
+"""Recipe → samples: which images are trained on, which are held out, read into memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nucleate.types import Sample
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """All pictures of a recipe, split; names are prefixed by the number of their set.
+    """All images of a recipe, split; names are prefixed by the number of their set.
 
     Attributes:
         entries: qualified name -> entry.
@@ -40,17 +40,15 @@ class Collection:
     def read(self, part: str, mpp: float) -> list[Sample]:
         """Return the samples of a part of the split, resampled to `mpp`.
 
-        Those that are trained on have the weight of their set, and nuclei grown as it says.
+        Those that are trained on have the weight of their set, and nuclei grown as it states.
 
         Raises:
-            InputError: a picture cannot be read, has no labels, or has no resolution.
+            InputError: an image cannot be read, has no labels, or has no resolution.
         """
         samples = [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
         for sample in samples:
             if sample.labels is None:
-                raise InputError(
-                    f"{sample.name}: has no labels. Add them, or leave the picture out."
-                )
+                raise InputError(f"{sample.name}: has no labels. Add them, or leave the image out.")
             for doubt in sample_doubts(sample):
                 warnings.warn(f"{sample.name}: {doubt}", stacklevel=2)
         if part != "train" or not self.sets:
@@ -63,15 +61,15 @@ class Collection:
 
 
 def collect(config: DataConfig, base: Path) -> Collection:
-    """List the pictures of a recipe and split them; nothing is read yet.
+    """List the images of a recipe and split them; nothing is read yet.
 
     Args:
         config: the recipe's data.
         base: folder that relative paths start from.
 
     Raises:
-        ConfigError: no such data set or option, or a split that names unknown pictures.
-        InputError: a folder is missing or wrong; an official test picture would be trained on; the
+        ConfigError: no such data set or option, or a split that names unknown images.
+        InputError: a folder is missing or wrong; an official test image would be trained on; the
             split has other groups than the data.
     """
     entries, may_validate, sources = list_recipe(config, base)
@@ -84,16 +82,16 @@ def collect(config: DataConfig, base: Path) -> Collection:
         split = _read_fitting(base / config.split, entries)
     for part in ("train", "validation"):
         if not split.parts.get(part):
-            raise ConfigError(f"The split has no pictures for {part}. Make it again.")
+            raise ConfigError(f"The split has no images for {part}. Make it again.")
     if config.labelled < 1:
         split = with_fewer(split, config.labelled, config.labelled_seed)
     return Collection(entries, split, sources, tuple(config.sets))
 
 
 def with_fewer(split: Split, share: float, seed: int) -> Split:
-    """Return the split with a share of its training pictures, rounded, one at the least.
+    """Return the split with a share of its training images, rounded, one at the least.
 
-    A larger share holds the pictures of a smaller one of the same seed.
+    A larger share contains the images of a smaller one of the same seed.
 
     Example:
         >>> four = Split({"train": ("a", "b", "c", "d")}, {n: n for n in "abcd"})
@@ -111,14 +109,14 @@ def with_fewer(split: Split, share: float, seed: int) -> Split:
 def list_recipe(
     config: DataConfig, base: Path
 ) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
-    """List the pictures of a recipe, as `list_sets` does."""
+    """List the images of a recipe, as `list_sets` does."""
     return list_sets(config.sets, base / config.root)
 
 
 def list_sets(
     sets: Sequence[SetConfig], root: Path
 ) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
-    """List the pictures of data sets.
+    """List the images of data sets.
 
     Returns:
         Qualified name -> entry; the entries that may be held out; one description per set.
@@ -175,7 +173,7 @@ def _published(config: DataConfig, entries: list[Entry]) -> Split:
 
 
 def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
-    """Read a split and hold it against the data: names, groups, official test pictures."""
+    """Read a split and compare it with the data: names, groups, official test images."""
     split = read_split(path)
     parts = {name: part for part, names in split.parts.items() for name in names}
     held = {split.groups[name] for name, part in parts.items() if part != "train"}
@@ -191,7 +189,7 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
     other = next((n for n in parts if split.groups[n] != entries[n].group), None)
     if other is not None:
         raise InputError(
-            f"{path}: says that {other!r} is of group {split.groups[other]!r}, the data say "
+            f"{path}: states that {other!r} is of group {split.groups[other]!r}, the data say "
             f"{entries[other].group!r}. Give the reader the same options, or make the split again."
         )
     refuse_test_pictures([entries[n] for n, part in parts.items() if part != "test"])

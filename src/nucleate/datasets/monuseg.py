@@ -51,8 +51,8 @@ _ORGANS = {
     "lung": "44-2665 69-7764",
     "brain": "FG-A4MU HT-8564",
 }
-# Taken at 20x among images at 40x, whatever their XML says: nuclei of half the diameter, and three
-# to five times as many as in the other kidney images.
+# Taken at 20x among images at 40x, whatever their XML states: nuclei of half the diameter, and
+# three to five times as many as in the other kidney images.
 AT_20X = frozenset({"TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130"})
 ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
 

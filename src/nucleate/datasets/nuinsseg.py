@@ -63,7 +63,7 @@ def entries(
     """Return the tiles.
 
     Args:
-        root: folder or zip file that holds one folder per organ, at any depth.
+        root: folder or zip file that contains one folder per organ, at any depth.
         mpp: micrometres per pixel; None leaves it open, as the data set does.
         outlines: draw the ImageJ regions in `Imagj_zips/` instead of reading
             `label masks modify/`.
@@ -74,7 +74,7 @@ def entries(
         One entry per tile, sorted by name; group is the organ's folder, which is one slide.
 
     Raises:
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
         ConfigError: an option is of the wrong type.
     """
     for option, value in (("outlines", outlines), ("vague", vague)):

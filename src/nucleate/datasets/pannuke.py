@@ -63,7 +63,7 @@ def entries(root: Path, mpp: float = 0.25, group: str = "fold") -> list[Entry]:
         raise ConfigError(f"group = {group!r}: PanNuke is grouped by 'fold' or by 'tile'.")
     if root.is_file():
         open_root(root)  # a broken zip file has its own message
-        raise InputError(f"{root}: holds no folder of arrays that can be mapped. {CARD.where}")
+        raise InputError(f"{root}: contains no folder of arrays that can be mapped. {CARD.where}")
     folds: dict[str, dict[str, Path]] = {}
     for name, file in walk(open_root(root)):
         path = PurePosixPath(name)
@@ -71,7 +71,7 @@ def entries(root: Path, mpp: float = 0.25, group: str = "fold") -> list[Entry]:
             fold = next((p for p in reversed(path.parts[:-1]) if p.lower().startswith("fold")), "")
             folds.setdefault(fold.lower().replace(" ", "") or "fold", {})[path.stem] = file
     if not folds:
-        raise InputError(f"{root}: holds no images.npy. {CARD.where}")
+        raise InputError(f"{root}: contains no images.npy. {CARD.where}")
     found = []
     for fold, files in sorted(folds.items()):
         missing = {"images", "masks", "types"} - files.keys()
@@ -101,7 +101,7 @@ def _map(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Map an array of a file into memory, and check its shape.
 
     Raises:
-        InputError: damaged, holds Python objects, or has another shape.
+        InputError: damaged, contains Python objects, or has another shape.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -136,7 +136,7 @@ def _reader(
                 and (values == np.rint(values)).all()
                 and values.min() >= 0
             ):
-                raise InputError(f"{path}: the {what} of tile {row} holds no whole numbers ≥ 0.")
+                raise InputError(f"{path}: the {what} of tile {row} contains no whole numbers ≥ 0.")
         if image.max() > 255:
             raise InputError(f"{path}: tile {row} has values above 255. Unpack the fold again.")
         labels, classes, drawn = merge_layers(layers[..., :5].astype(np.int64))

@@ -1,4 +1,4 @@
-"""QuPath: pictures with a GeoJSON file of the same name beside each."""
+"""QuPath: images with a GeoJSON file of the same name beside each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nucleate.types import Int16, Int64, Sample
 
 CARD = DatasetCard(
     title="QuPath GeoJSON",
-    contents="Pictures, and for each a .geojson (or .geojson.gz) of the same name with one polygon "
+    contents="Images, and for each a .geojson (or .geojson.gz) of the same name with one polygon "
     "per nucleus; classifications become classes.",
     licence="yours",
     citation="Bankhead et al. 2017, QuPath, doi:10.1038/s41598-017-17204-5 (the software)",
     where="In QuPath: File > Export objects as GeoJSON, as a FeatureCollection, under the name of "
-    "the picture.",
+    "the image.",
     overlaps="the earlier polygon keeps it",
 )
 
@@ -40,18 +40,18 @@ def entries(
     classes: list[str] | None = None,
     override_mpp: bool = False,
 ) -> list[Entry]:
-    """Return the pictures that have a GeoJSON file.
+    """Return the images that have a GeoJSON file.
 
     Args:
-        root: folder or zip file; picture and GeoJSON may lie in different folders.
-        mpp: micrometres per pixel; None takes what each picture states.
+        root: folder or zip file; image and GeoJSON may are in different folders.
+        mpp: micrometres per pixel; None takes what each image states.
         group: regular expression whose first group, searched in the name, is the patient; None
-            makes every picture its own group.
+            makes every image its own group.
         classes: names of QuPath's classes in the order that they are to have; None reads none.
-        override_mpp: whether `mpp` counts although a picture states another value.
+        override_mpp: whether `mpp` counts although an image states another value.
 
     Raises:
-        InputError: no pictures, a picture without GeoJSON, or the reverse.
+        InputError: no images, an image without GeoJSON, or the reverse.
         ConfigError: `group` is no regular expression with one group, or does not match a name.
     """
     if classes is not None and (

@@ -18,8 +18,8 @@ from nucleate.datasets.splits import (
 )
 from nucleate.errors import ConfigError, InputError, pick
 
-# The 6 validation pictures of the published CryoNuSeg notebook (Histology-NucleiSeg); of its 28
-# pictures the other 22 are trained on. Its copy of the data lacked the two below, which therefore
+# The 6 validation images of the published CryoNuSeg notebook (Histology-NucleiSeg); of its 28
+# images the other 22 are trained on. Its copy of the data lacked the two below, which therefore
 # are in neither part.
 _NOTEBOOK_VALIDATION = (
     "Human_Larynx_03", "Human_AdrenalGland_02", "Human_Pleura_02", "Human_Testes_01",
@@ -35,7 +35,7 @@ class SchemeOptions:
 
     Attributes:
         folds: number of folds of `kfold`.
-        validation: share of the pictures that are not tested on which is held out for validation.
+        validation: share of the images that are not tested on which is held out for validation.
         seed: of every draw.
     """
 
@@ -45,7 +45,7 @@ class SchemeOptions:
 
 
 def kfold(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return folds of whole groups, of about equal numbers of pictures, organs spread evenly."""
+    """Return folds of whole groups, of about equal numbers of images, organs spread evenly."""
     groups = _by_group(entries)
     if not 2 <= options.folds <= len(groups):
         raise ConfigError(
@@ -83,7 +83,7 @@ def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[st
         shared = next((g for b in organs if b > a for g in organs[a] & organs[b]), None)
         if shared is not None:
             raise InputError(
-                f"Group {shared!r} has pictures of several organs, so leaving one out would cut "
+                f"Group {shared!r} has images of several organs, so leaving one out would cut "
                 "it. Group by something else."
             )
     return _each(entries, organs, options)
@@ -100,7 +100,7 @@ def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[st
     missing = [name for name in _NOTEBOOK_VALIDATION if name not in names]
     if missing or len(entries) != 30:
         raise ConfigError(
-            "The scheme histology-nucleiseg is a split of CryoNuSeg's 30 pictures. Use another one."
+            "The scheme histology-nucleiseg is a split of CryoNuSeg's 30 images. Use another one."
         )
     rest = [e.name for n, e in names.items() if n not in (*_NOTEBOOK_VALIDATION, *_NOTEBOOK_ABSENT)]
     parts = {
@@ -115,7 +115,7 @@ def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[st
 
 
 def histology_nucleiseg_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the split `histology-nucleiseg` with its six pictures as test set.
+    """Return the split `histology-nucleiseg` with its six images as test set.
 
     Histology-NucleiSeg reports on the images that it validates on. Nothing may be tuned on those.
     """
@@ -146,7 +146,7 @@ def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
             [Entry(e.name, e.name, e.read, e.organ) for e in rest], options.validation, options.seed
         )
         parts = {**drawn.parts, "test": tuple(sorted(chosen))}
-        mixes = "published over tiles; tiles of one slide lie in training and in test"
+        mixes = "published over tiles; tiles of one slide are in training and in test"
         found[f"fold-{i + 1}"] = Split(parts, {e.name: e.group for e in entries}, mixes)
     return found
 
@@ -176,7 +176,7 @@ def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     test = {e.group for e in entries if homes[e.name] == "test" or e.test_only}
     if not test or len(test) == len(_by_group(entries)):
         raise ConfigError(
-            "These data have no official test part here. Give the folder that holds training and "
+            "These data have no official test part here. Give the folder with training and "
             "test together, or use another scheme."
         )
     return {"official": _test_on(entries, test, options)}
@@ -186,7 +186,7 @@ _MAY_TEST = (
     "official",
     "histology-nucleiseg",
     "histology-nucleiseg-tested",
-)  # schemes that know which pictures are for testing only
+)  # schemes that know which images are for testing only
 
 
 def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
@@ -194,7 +194,7 @@ def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[
 
     Raises:
         ConfigError: no such scheme, or one that does not suit the data.
-        InputError: official test pictures would be trained on.
+        InputError: official test images would be trained on.
     """
     make = pick(SCHEMES, scheme, "scheme")
     if scheme not in _MAY_TEST:

@@ -1,6 +1,6 @@
-"""Shards: prepared pictures as arrays in a few `.npz` files, with a manifest and hashes.
+"""Shards: prepared images as arrays in a few `.npz` files, with a manifest and hashes.
 
-`manifest.json` lists the pictures; picture i of a shard is stored under `i.image`, `i.labels`,
+`manifest.json` lists the images; image i of a shard is stored under `i.image`, `i.labels`,
 `i.classes`, `i.ignore`, and, where they were asked for, the target maps under `i.distance` and so
 on. A normalised image is float32 and is turned back into the very bytes that it was made of; other
 programs read the arrays with `numpy.load`.
@@ -32,7 +32,7 @@ from nucleate.types import Float32, Sample, UInt8
 
 CARD = DatasetCard(
     title="Shards",
-    contents="Prepared pictures as arrays: what nucleate prepare and nucleate data convert write.",
+    contents="Prepared images as arrays: what nucleate prepare and nucleate data convert write.",
     licence="that of the data they were made from",
     citation="that of the data they were made from",
     where="Make them with: nucleate prepare, or nucleate data convert --to shards",
@@ -87,10 +87,10 @@ class Scaling:
 
 
 def entries(root: Path) -> list[Entry]:
-    """Return the pictures of a folder of shards, sorted by name.
+    """Return the images of a folder of shards, sorted by name.
 
     Args:
-        root: folder or zip file that holds `manifest.json`.
+        root: folder or zip file that contains `manifest.json`.
 
     Raises:
         InputError: no manifest, or it is damaged or names files that are not there.
@@ -98,7 +98,7 @@ def entries(root: Path) -> list[Entry]:
     base = open_root(root)
     path = base / MANIFEST
     if not path.is_file():
-        raise InputError(f"{root}: holds no {MANIFEST}. {CARD.where}")
+        raise InputError(f"{root}: contains no {MANIFEST}. {CARD.where}")
     manifest = read_manifest(path)
     scaling = Scaling(**manifest["scaling"])
     found = []
@@ -206,20 +206,20 @@ def write_shards(
     about: dict[str, Any] | None = None,
     maps: tuple[str, ...] = (),
 ) -> int:
-    """Write pictures as shards into an existing, empty folder.
+    """Write images as shards into an existing, empty folder.
 
     Args:
         samples: read one by one; one shard of them is in memory at a time.
         out: the folder.
         scaling: of the images.
-        about: what was done to the pictures, for the manifest.
+        about: what was done to the images, for the manifest.
         maps: heads whose target maps are stored as well, for other programs.
 
     Returns:
-        The number of pictures.
+        The number of images.
 
     Raises:
-        InputError: two pictures have one name.
+        InputError: two images have one name.
         ConfigError: there is no such head.
     """
     how = scaling or Scaling()
@@ -245,7 +245,7 @@ def write_shards(
     counts = Counter(record["name"] for record in records)
     twice = next((name for name, count in counts.items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"Two pictures are named {twice!r}. Rename one of them.")
+        raise InputError(f"Two images are named {twice!r}. Rename one of them.")
     manifest = {
         "format": FORMAT, "scaling": asdict(how), "about": about or {}, "files": files,
         "pictures": records,

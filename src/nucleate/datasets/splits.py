@@ -18,7 +18,7 @@ PARTS = ("train", "validation", "test")
 
 
 def bare_name(name: str) -> str:
-    """Return a picture's name without the number of its set in a recipe.
+    """Return an image's name without the number of its set in a recipe.
 
     Example:
         >>> bare_name("0:Train/train_6"), bare_name("scan:2")
@@ -29,7 +29,7 @@ def bare_name(name: str) -> str:
 
 
 def file_names(pictures: Iterable[str]) -> dict[str, str]:
-    """Return picture -> name of its file; with the number of its set only where it is needed.
+    """Return image -> name of its file; with the number of its set only where it is needed.
 
     Raises:
         ConfigError: two files would have one name.
@@ -44,7 +44,7 @@ def file_names(pictures: Iterable[str]) -> dict[str, str]:
     files = [name.replace("/", "_").replace(":", "_") for name in shown]
     if len(set(files)) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
-        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the pictures.")
+        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the images.")
     return dict(zip(names, files, strict=True))
 
 
@@ -53,12 +53,12 @@ class Split:
     """Names per part, and the group of every name.
 
     Attributes:
-        parts: part name -> names of pictures.
-        groups: name of a picture -> its patient or slide.
-        mixes: why groups may lie in two parts; empty, unless a published split did so.
+        parts: part name -> names of images.
+        groups: name of an image -> its patient or slide.
+        mixes: why groups may are in two parts; empty, unless a published split did so.
 
     Raises:
-        InputError: a picture is in two parts, has no group, or a group is in two parts.
+        InputError: an image is in two parts, has no group, or a group is in two parts.
 
     Example:
         >>> Split({"train": ("a",), "validation": ("b",)}, {"a": "p1", "b": "p1"})
@@ -86,7 +86,7 @@ class Split:
                 if other != part and not self.mixes:
                     raise InputError(
                         f"The split puts group {self.groups[name]!r} into {other} and {part}. "
-                        "Pictures of one patient must stay together: make the split again."
+                        "Images of one patient must stay together: make the split again."
                     )
 
     def names(self) -> set[str]:
@@ -105,7 +105,7 @@ class Split:
 
 
 class Member(Protocol):
-    """What a split has to know of a picture."""
+    """What a split has to know of an image."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -121,18 +121,18 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
     """Hold out whole groups for validation, spread evenly over the organs.
 
     Args:
-        entries: all pictures that may be trained on.
-        validation: share of the pictures to hold out, 0 < share < 1.
+        entries: all images that may be trained on.
+        validation: share of the images to hold out, 0 < share < 1.
         seed: of the shuffle; the same seed and names give the same split on every machine.
 
     Returns:
-        A split into `train` and `validation`; both hold at least one group.
+        A split into `train` and `validation`; both contain at least one group.
 
     Raises:
         ConfigError: the share is out of range, or there are fewer than two groups.
     """
     if not 0 < validation < 1:
-        raise ConfigError(f"The share for validation must lie between 0 and 1, not {validation}.")
+        raise ConfigError(f"The share for validation must are between 0 and 1, not {validation}.")
     groups: dict[str, list[Member]] = defaultdict(list)
     for entry in sorted(entries, key=lambda item: item.name):
         groups[entry.group].append(entry)
@@ -175,11 +175,11 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
 
 
 def refuse_test_pictures(entries: Iterable[Member]) -> None:
-    """Raise an `InputError` if an official test picture is among pictures to train on."""
+    """Raise an `InputError` if an official test image is among images to train on."""
     found = next((entry.name for entry in entries if entry.test_only), None)
     if found is not None:
         raise InputError(
-            f"{found}: is an official test picture. Nothing is trained, tuned or selected on it: "
+            f"{found}: is an official test image. Nothing is trained, tuned or selected on it: "
             "take it out of the recipe, or use a split that tests on it (data split --scheme "
             "official)."
         )

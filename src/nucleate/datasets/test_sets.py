@@ -10,7 +10,7 @@ TEST_PATIENTS = frozenset(f"TCGA-{patient}" for patient in _TEST.split())
 
 
 def is_official_test(name: str) -> bool:
-    """Return whether a picture's name carries the barcode of an official test patient.
+    """Return whether an image's name carries the barcode of an official test patient.
 
     Example:
         >>> is_official_test("0:TCGA-2Z-A9J9-01A-01-TS1")

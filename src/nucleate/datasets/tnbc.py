@@ -39,13 +39,13 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
     Args:
         root: folder or zip file with `Slide_01/01_1.png` and `GT_01/01_1.png`, or with
             `images/01_1.*` and `labels/01_1.*`.
-        mpp: micrometres per pixel; the pictures were all taken at 40x and state none.
+        mpp: micrometres per pixel; the images were all taken at 40x and state none.
 
     Returns:
         One entry per field, sorted by name; group is the patient, the part before `_`.
 
     Raises:
-        InputError: no pictures, or a picture without labels, or the reverse.
+        InputError: no images, or an image without labels, or the reverse.
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
@@ -84,7 +84,7 @@ def _reader(name: str, image: PathLike, truth: PathLike, mpp: float) -> Callable
 
 
 def separate(labels: Int32) -> Int32:
-    """Return labels as they are, or the pieces of a mask that holds a single value besides 0.
+    """Return labels as they are, or the pieces of a mask that contains a single value besides 0.
 
     The published masks are binary; the annotators left gaps between touching nuclei, so that the
     4-connected pieces are the nuclei.

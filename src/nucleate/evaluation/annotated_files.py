@@ -76,7 +76,7 @@ def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
     labels = {file: _labels(file) for file, read in readers.items() if read is None}
     if not labels:
         raise InputError(
-            f"{truth}: both sides are outlines, so the size of the picture is unknown. "
+            f"{truth}: both sides are outlines, so the size of the image is unknown. "
             "Give one side as a label image."
         )
     height, width = next(iter(labels.values())).shape

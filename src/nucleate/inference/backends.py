@@ -17,7 +17,7 @@ Precision = Literal["f32", "bf16", "f16", "int8"]
 
 
 class Backend(Protocol):
-    """Runs a network on a batch of pictures."""
+    """Runs a network on a batch of images."""
 
     about: str
     """Engine, version, device and precision, for people and for summary.json."""
@@ -36,7 +36,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network that is ready to run, and what its card says of it."""
+    """A network that is ready to run, and what its card states of it."""
 
     card: ModelCard
     backend: Backend

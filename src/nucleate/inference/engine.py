@@ -206,7 +206,7 @@ def _with_seams(part: Part, tile: int) -> Instances:
 
 
 def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps:
-    """Return what the network says of a whole source in one tile: for tuning and validation.
+    """Return what the network states of a whole source in one tile: for tuning and validation.
 
     Maps may be larger than the source; the decoder cuts them.
     """
@@ -220,7 +220,7 @@ def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps
 
 
 def to_level0(nuclei: Instances, frame: Frame, scale: float) -> Instances:
-    """Return nuclei in level-0 pixels; what sticks out by rounding is clipped to the picture.
+    """Return nuclei in level-0 pixels; what sticks out by rounding is clipped to the image.
 
     Args:
         nuclei: in working pixels.

@@ -50,7 +50,7 @@ def frame_of(reader: Reader) -> Frame:
 def stain_transform(source: Source, card: ModelCard) -> Transform:
     """Return the change of colours that all tiles of a source share, as the model asks for it.
 
-    It is estimated on the whole picture, or on 64 windows spread evenly over a slide.
+    It is estimated on the whole image, or on 64 windows spread evenly over a slide.
     """
     if card.stain is None:
         return Transform(None)

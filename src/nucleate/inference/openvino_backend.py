@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU. Each thread has a request of its own; the engine does one after the other.
+    """ONNX on the CPU. Each thread has a separate request; the engine does one after the other.
 
-    In int8 the file says what is computed in integers; the rest is bf16, as far as the CPU has it.
+    In int8 the file states what is computed in integers; the rest is bf16, as far as the CPU has
+    it.
     """
 
     def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
@@ -54,7 +55,7 @@ class OpenVinoBackend:
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
         check_size(batch, self._align_px)
-        if self._detects:  # finds another number in each picture
+        if self._detects:  # finds another number in each image
             return _stacked([self._run(picture[None]) for picture in batch])
         return self._run(batch)
 
@@ -85,7 +86,7 @@ def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN
 
 
 def _stacked(found: list[Maps]) -> Maps:
-    """Return detections of single pictures as one batch, filled up with scores of 0."""
+    """Return detections of single images as one batch, filled up with scores of 0."""
     most = max(len(picture["scores"][0]) for picture in found)
     return {
         name: np.concatenate(

@@ -42,7 +42,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to tile, and how many hands work.
+    """How to tile, and how many threads and processes work.
 
     Attributes:
         tile_px: largest edge of what a tile reads, in working pixels.
@@ -60,7 +60,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one tile.
+    """The outcome of one tile.
 
     Attributes:
         tile: which one.
@@ -77,7 +77,7 @@ class Done:
 
 @contextmanager
 def workers(options: EngineOptions) -> Iterator[tuple[Executor, Executor]]:
-    """Give those who read and those who decode; whatever they have not begun is dropped at an end.
+    """Give the pools that read and decode; what they have not started is dropped at the end.
 
     Processes are started afresh (spawned): what a fork copies of a running engine may not work.
     """
@@ -148,7 +148,7 @@ class _Pixels:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the network says of a tile."""
+    """What the network states of a tile."""
 
     pixels: _Pixels
     maps: Maps | None

@@ -150,7 +150,7 @@ def segment(
 def _told(
     progress: bool | Callable[[int, int], None],
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Give what is told of the tiles: nothing, the caller's function, or a bar."""
+    """Give what is given of the tiles: nothing, the caller's function, or a bar."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress:
@@ -190,8 +190,8 @@ def find_nuclei(
 ) -> Found:
     """Find all nuclei of an open source; `progress` is given (tiles done, tiles in all).
 
-    Background, pen marks and folds are skipped if `tissue_mask` says so; None says so from 100
-    megapixels on.
+    Background, pen marks and folds are skipped if `tissue_mask` reports it; None reports it from
+    100 megapixels on.
 
     Raises:
         InputError: nothing of the source can be read, it states no mpp and none is given, or states

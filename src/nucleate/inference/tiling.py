@@ -1,11 +1,11 @@
-"""Which pixels a tile reads and which nuclei it owns: integers only, no pictures.
+"""Which pixels a tile reads and which nuclei it owns: integers only, no images.
 
-read ┌───────────────────┐        core: the tile's own ground; cores cover the picture
+read ┌───────────────────┐        core: the tile's own ground; cores cover the image
      │  halo             │        halo: context, read but not owned
      │   ┌───────────┐   │        align: all origins and sizes are multiples of it,
      │   │   core    │   │               so that strides and attention windows of the
      │   └───────────┘   │               network fall on the same pixels in all tiles
-     └───────────────────┘        at the picture's edge there is no halo
+     └───────────────────┘        at the image's edge there is no halo
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Tile:
 
     Attributes:
         core: the ground whose nuclei the tile emits.
-        read: what it reads; may reach past the right and lower edge of the picture.
+        read: what it reads; may reach past the right and lower edge of the image.
     """
 
     core: PixelBox
@@ -30,11 +30,11 @@ class Tile:
 
 
 def plan(width: int, height: int, tile_px: int, halo_px: int, align_px: int) -> list[Tile]:
-    """Return tiles whose cores cover a picture exactly once, row by row.
+    """Return tiles whose cores cover an image exactly once, row by row.
 
     Args:
-        width: of the picture, pixels, at least 1.
-        height: of the picture, pixels, at least 1.
+        width: of the image, pixels, at least 1.
+        height: of the image, pixels, at least 1.
         tile_px: largest edge of what a tile reads; rounded down to a multiple of `align_px`.
         halo_px: context on each side; rounded up to a multiple of `align_px`.
         align_px: what all origins and sizes are multiples of.

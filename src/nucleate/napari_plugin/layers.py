@@ -24,11 +24,11 @@ def label_layer(nuclei: Instances, name: str) -> LayerData:
     """Return the nuclei as a layer of labels, in micrometres, with their features.
 
     Args:
-        nuclei: in pixels of the picture.
-        name: of the picture.
+        nuclei: in pixels of the image.
+        name: of the image.
 
     Raises:
-        InputError: the picture is too large for a label image in memory.
+        InputError: the image is too large for a label image in memory.
     """
     frame = nuclei.frame
     if frame.width * frame.height > MOST_PIXELS:
@@ -83,7 +83,7 @@ def read_result(path: str | list[str]) -> list[LayerData]:
 
 
 def example() -> list[LayerData]:
-    """Return the bundled picture as a layer, in micrometres."""
+    """Return the bundled image as a layer, in micrometres."""
     image, mpp = read_image(EXAMPLE)
     return [(image, {"name": "CMU-1", "rgb": True, **_scale(mpp)}, "image")]
 

@@ -82,7 +82,7 @@ def find_nuclei(
         Layers, as napari makes them of: data, options, kind.
 
     Raises:
-        InputError: the layer is no RGB picture of 8 bits, or its resolution is unknown or another.
+        InputError: the layer is no RGB image of 8 bits, or its resolution is unknown or another.
         ModelError: there is no such model.
     """
     from nucleate.inference.segment import segment
@@ -117,7 +117,7 @@ def _pixels(image: Image) -> UInt8:
     data = image.data[0] if image.multiscale else image.data
     if not image.rgb or data.dtype != np.uint8:
         raise InputError(
-            f"{image.name}: is no RGB picture of 8 bits. Open it as such; the model reads the "
+            f"{image.name}: is no RGB image of 8 bits. Open it as such; the model reads the "
             "colours of H&E."
         )
     return np.asarray(data)[..., :3]

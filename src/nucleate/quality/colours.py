@@ -60,7 +60,7 @@ def exchange_facts(pictures: list[UInt8], inside: list[Bool], mpp: float) -> Flo
 
     Args:
         pictures: uint8 (h, w, 3), parts of one image.
-        inside: bool (h, w) of each, which pixels lie in nuclei.
+        inside: bool (h, w) of each, which pixels are in nuclei.
         mpp: micrometres per pixel.
 
     Returns:
@@ -132,7 +132,7 @@ def is_exchanged(
 
     Args:
         pictures: uint8 (h, w, 3), parts of one image.
-        inside: bool (h, w) of each, which pixels lie in nuclei.
+        inside: bool (h, w) of each, which pixels are in nuclei.
         mpp: micrometres per pixel.
         annotated: whether people have outlined the nuclei: then these alone decide. A model finds
             what is not there where colours are exchanged, so that the whole image counts as well.

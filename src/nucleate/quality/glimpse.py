@@ -32,7 +32,7 @@ class Window:
     pixels: UInt8
 
     def inside(self, nuclei: Instances) -> Bool:
-        """Return which of its pixels lie in nuclei."""
+        """Return which of its pixels are in nuclei."""
         high, wide = self.pixels.shape[:2]
         mask = np.zeros((high, wide), np.uint8)
         x0, y0, x1, y1 = nuclei.boxes_xyxy.T

@@ -97,14 +97,14 @@ EXCHANGED = (
 
 
 def _on_nothing(pictures: Iterable[UInt8], inside: Iterable[Bool]) -> str:
-    """Return what is wrong if most of what lies in nuclei is ink or glass; else an empty text."""
+    """Return what is wrong if most of what is in nuclei is ink or glass; else an empty text."""
     tissue = all_inside = 0
     for picture, mask in zip(pictures, inside, strict=True):
         tissue += int(tissue_mask(picture[mask]).sum())
         all_inside += int(mask.sum())
     if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:
         return ""
-    return "most of what was found lies on ink, glass or black, not on tissue"
+    return "most of what was found is on ink, glass or black, not on tissue"
 
 
 def _of_scale(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:

@@ -33,7 +33,7 @@ class Tissue:
     """Where nuclei are looked for.
 
     Attributes:
-        mask: bool (h, w), over the whole picture.
+        mask: bool (h, w), over the whole image.
         level0_per_px: level-0 pixels per pixel of the mask, in x and y.
     """
 
@@ -47,7 +47,7 @@ class Tissue:
         return cls(mask, (reader.source.width / wide, reader.source.height / high))
 
     def touches(self, box: PixelBox, level0_per_px: float) -> bool:
-        """Return whether any tissue lies in a box of pixels of another grid."""
+        """Return whether any tissue is in a box of pixels of another grid."""
         scale_x, scale_y = (level0_per_px / own for own in self.level0_per_px)
         x0, y0, x1, y1 = box
         rows = slice(max(0, int(y0 * scale_y)), int(np.ceil(y1 * scale_y)))
@@ -55,7 +55,7 @@ class Tissue:
         return bool(self.mask[rows, columns].any())
 
     def holds(self, xy: Float64) -> Bool:
-        """Return which points (n, 2) in level-0 pixels lie on tissue."""
+        """Return which points (n, 2) in level-0 pixels are on tissue."""
         high, wide = self.mask.shape
         columns = np.clip((xy[:, 0] / self.level0_per_px[0]).astype(int), 0, wide - 1)
         rows = np.clip((xy[:, 1] / self.level0_per_px[1]).astype(int), 0, high - 1)
@@ -84,10 +84,10 @@ class Survey:
 def survey(reader: Reader) -> Survey:
     """Return where the tissue of a slide is, at 8 um per pixel.
 
-    Glass, pen and the black outside of a scan are told by their colours (`stain.tissue`). A fold
+    Glass, pen and the black outside of a scan are given by their colours (`stain.tissue`). A fold
     is tissue where even the channel that absorbs least lets through less than a fifth, and that
     absorbs 1.8 times what the tissue of the slide does in the middle, with what is nearly as dense
-    around it: nuclei cannot be told apart there. Pieces below 4,000 um² are dust.
+    around it: nuclei cannot be given apart there. Pieces below 4,000 um² are dust.
 
     References:
         Kothari et al. 2013, doi:10.4103/2153-3539.117448 (folds by their density, against that of
@@ -127,7 +127,7 @@ def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
 
 
 def _shown(picture: Array) -> Array:
-    """Return a picture or mask no larger than it is shown: it is kept until the slide is done."""
+    """Return an image or mask no larger than it is shown: it is kept until the slide is done."""
     scale = _SHOWN_PX / max(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -137,7 +137,7 @@ def _shown(picture: Array) -> Array:
 
 
 def _pieces_with(mask: Bool, seeds: Bool) -> Bool:
-    """Return the 8-connected pieces of a mask that hold a seed."""
+    """Return the 8-connected pieces of a mask that contain a seed."""
     _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     chosen = np.unique(pieces[seeds])
     return np.asarray(mask & np.isin(pieces, chosen[chosen > 0]))

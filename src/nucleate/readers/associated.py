@@ -1,4 +1,4 @@
-"""What a slide holds besides its pixels: label, macro, what the scanner says, the colour profile.
+"""What a slide contains besides its pixels: label, macro, scanner facts, colour profile.
 
 It is kept apart: a label may name the patient, and a profile that is applied to the pixels makes
 others of them than the model has learnt from.
@@ -26,7 +26,7 @@ class Extras:
     Attributes:
         source: the slide itself.
         associated: name (label, macro, thumbnail, …) -> uint8 (H, W, 3).
-        metadata: what the scanner says, as it says it.
+        metadata: what the scanner states, as it states it.
         icc: the colour profile of the pixels, as it stands in the file; None without one.
     """
 
@@ -37,7 +37,7 @@ class Extras:
 
 
 def read_extras(path: Path) -> Extras:
-    """Return what a picture or slide holds besides its pixels.
+    """Return what an image or slide contains besides its pixels.
 
     Raises:
         InputError: it cannot be opened.

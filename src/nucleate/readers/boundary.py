@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from nucleate.errors import InputError, NucleateError, explain_os_error
 
-DAMAGED = "The file is damaged or is not what its ending says: export it again."
+DAMAGED = "The file is damaged or is not what its ending states: export it again."
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def decode_pillow(
         frames = int(getattr(file, "n_frames", 1))
         if frames > 1:
             raise InputError(
-                f"{path}: holds {frames} images, one after the other. Save the one that you "
+                f"{path}: contains {frames} images, one after the other. Save the one that you "
                 "want to segment."
             )
         notes = profile_notes(file.info.get("icc_profile"))
@@ -124,7 +124,7 @@ def _coloured(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
 
 
 def _has_colours(image: Any) -> bool:  # noqa: ANN401
-    """Return whether a palette holds colours: a grey palette may be a label image."""
+    """Return whether a palette contains colours: a grey palette may be a label image."""
     palette = np.asarray(image.getpalette() or [], np.uint8)
     triples = palette[: len(palette) // 3 * 3].reshape(-1, 3)
     return bool((triples != triples[:, :1]).any())
@@ -132,7 +132,7 @@ def _has_colours(image: Any) -> bool:  # noqa: ANN401
 
 def _orientation(image: Any) -> int:  # noqa: ANN401
     """Return how a PIL image is turned: 1 to 8, as EXIF has it; 1 where it does not say."""
-    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+    with contextlib.suppress(Exception):  # damaged EXIF states nothing
         found = int(image.getexif().get(_ORIENTATION, 1))
         return found if 1 <= found <= 8 else 1
     return 1
@@ -176,7 +176,7 @@ def decode_npy(path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS) -> ND
     with reading(path, "a NumPy array", remedy):
         found = np.load(io.BytesIO(data), allow_pickle=False)
     if not isinstance(found, np.ndarray):
-        raise InputError(f"{path}: holds several arrays. Save one, with numpy.save.")
+        raise InputError(f"{path}: contains several arrays. Save one, with numpy.save.")
     if found.size > 4 * most_pixels:
         raise InputError(f"{path}: {found.size:,} values are too many. Cut it into pieces.")
     return found

@@ -44,7 +44,7 @@ def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UIn
 
     Images are turned upright as EXIF and TIFF say, values of 10 to 16 bits are scaled to 8 bits,
     transparency is laid over white, palettes and YCbCr are resolved. Grey-scale images are refused:
-    the stains are in the colours. What a file is, its content says, not its ending.
+    the stains are in the colours. What a file is, its content states, not its ending.
 
     Args:
         path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
@@ -123,12 +123,12 @@ def _why_not(path: PathLike, head: bytes) -> str:
     if suffix in TIFF_ENDINGS:
         return (
             "cannot be read as TIFF (its first bytes are those of no image). The file is damaged "
-            "or is not what its ending says: export it again."
+            "or is not what its ending states: export it again."
         )
     if suffix in PICTURES:
         return (
             "cannot be read as an image (its first bytes are those of no image). The file is "
-            "damaged or is not what its ending says: export it again."
+            "damaged or is not what its ending states: export it again."
         )
     return (
         f"{suffix or 'a file without an ending'} is not an image format known here. "

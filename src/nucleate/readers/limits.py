@@ -46,7 +46,7 @@ def check_claim(owner: object, packed: int, unpacked: int) -> None:
 def check_rows(owner: object, packed: int, rows: int) -> None:
     """Check how many rows a table claims; call it before they are read.
 
-    Every nucleus has an outline and an id of its own, which do not pack into nothing.
+    Every nucleus has an outline and a separate id, which do not pack into nothing.
 
     Args:
         owner: what to name in an error message.

@@ -1,4 +1,4 @@
-"""OME-Zarr pictures of a local folder, versions 0.4 and 0.5."""
+"""OME-Zarr images of a local folder, versions 0.4 and 0.5."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ZarrSource:
             whole = more[0].get("scale", [1] * len(scale))
             mpp = [self._mpp(image["axes"], scale, whole, axis) for axis in "xy"]
             names = _channels(attributes.get("ome", attributes))
-        except Exception as error:  # a stranger's folder may hold anything
+        except Exception as error:  # a stranger's folder may contain anything
             raise InputError(
                 f"{path}: cannot be read as OME-Zarr ({' '.join(str(error).split())[:80]}). "
                 "Name the folder of an image, which has multiscales in its attributes."
@@ -48,7 +48,7 @@ class ZarrSource:
         shape = shapes[0]
         others = {axis: n for axis, n in shape.items() if axis not in "xyc" and n > 1}
         if others or "y" not in shape or shape.get("c") not in (3, 4) or kinds != {"uint8"}:
-            raise InputError(f"{path}: is no single picture of 8-bit RGB. Convert it to one.")
+            raise InputError(f"{path}: is no single image of 8-bit RGB. Convert it to one.")
         self._check_chunks()
         self.width, self.height = shape["x"], shape["y"]
         if names:  # of three grey channels; whether they are dark, the name tells

@@ -49,7 +49,7 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
             raise InputError(f"{path}: {named}")
     if suffix not in PICTURES + SLIDES:
         raise InputError(
-            f"{path}: {suffix or 'a file without an ending'} is neither a picture nor a slide "
+            f"{path}: {suffix or 'a file without an ending'} is neither an image nor a slide "
             f"format known here. Convert it to one of: {' '.join(PICTURES + SLIDES)}"
         )
     if suffix in SLIDES and kind not in ("PNG", "JPEG", "WEBP"):

@@ -22,7 +22,7 @@ _SYNTAXES = {  # of DICOM, that OpenSlide lacks
     "1.2.840.10008.1.2.5": "RLE", "1.2.840.10008.1.2.4.57": "lossless JPEG",
     "1.2.840.10008.1.2.4.70": "lossless JPEG",
 }  # fmt: skip
-_NO_SLIDES = {  # classes of DICOM objects that lie beside slides
+_NO_SLIDES = {  # classes of DICOM objects that are beside slides
     b"1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
     b"1.2.840.10008.5.1.4.1.1.66.7": "a label map",
     b"1.2.840.10008.5.1.4.1.1.91.1": "an object of annotations",
@@ -36,8 +36,8 @@ _CACHE_BYTES = 128 << 20  # of pieces that neighbouring tiles read again; severa
 class OpenSlideSource:
     """A whole slide in one of OpenSlide's formats.
 
-    Where the scanner states bounds (MRXS, some NDPI), the picture is what lies inside them, as in
-    QuPath, and `origin_xy` says where that is.
+    Where the scanner states bounds (MRXS, some NDPI), the image is what is inside them, as in
+    QuPath, and `origin_xy` states where that is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,7 +110,7 @@ def _why_not(path: Path, error: Exception) -> str:
 
 
 def _dicom_remedy(path: Path, said: str) -> str:
-    """Return what to do with a DICOM file, by the kind of object that it holds."""
+    """Return what to do with a DICOM file, by the kind of object that it contains."""
     with path.open("rb") as file:
         data = file.read(1 << 16)
     kind = next((name for uid, name in _NO_SLIDES.items() if uid in data), None)

@@ -85,7 +85,7 @@ def to_rgb(owner: object, stored: Stored) -> tuple[UInt8, tuple[str, ...]]:
 
 
 def _check(owner: object, pixels: NDArray[np.generic]) -> None:
-    """Raise an `InputError` that says why pixels cannot be colours."""
+    """Raise an `InputError` that states why pixels cannot be colours."""
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         raise InputError(
             f"{owner}: has the shape {pixels.shape}, with the channels first. Move them to the "

@@ -13,7 +13,11 @@ from nucleate.resolution import SAME_MPP, grid_ratio
 from nucleate.types import UInt8
 
 PixelBox = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
-UNREAD_RGB = (150, 90, 140)  # as tissue is: whoever looks for it finds out that it cannot be read
+UNREAD_RGB = (
+    150,
+    90,
+    140,
+)  # as tissue is, so that tiles there are tried
 _PIECE = 256  # edge of what is given up at once
 _BLOCK_PIXELS = 1 << 24  # of level 0, read at once for an overview
 
@@ -26,7 +30,7 @@ class Grid:
     the level of the file that they are made from; results are given in level-0 pixels.
 
     Attributes:
-        width: of the whole picture in asked pixels.
+        width: of the whole image in asked pixels.
         height: likewise.
         mpp: of an asked pixel; up to 5 % off what was asked for, so that nothing is resampled.
         asked_per_level0: asked pixels per level-0 pixel.
@@ -89,7 +93,7 @@ class Reader:
         )
 
     def read(self, region: PixelBox, mpp: float) -> UInt8:
-        """Return the pixels of a region, mirrored beyond the picture.
+        """Return the pixels of a region, mirrored beyond the image.
 
         The value of a pixel does not depend on the region that it is read with.
 
@@ -117,7 +121,7 @@ class Reader:
         return resample(pixels, (scale, scale), start, (x1 - x0, y1 - y0))
 
     def overview(self, mpp: float) -> UInt8:
-        """Return the whole picture at a coarse resolution, read block by block.
+        """Return the whole image at a coarse resolution, read block by block.
 
         What cannot be read has the colour `UNREAD_RGB`, as little of it as possible.
         """
@@ -161,11 +165,11 @@ class Reader:
             return out
 
     def _read_size(self, grid: Grid) -> tuple[int, int]:
-        """Return width and height of the picture in read pixels."""
+        """Return width and height of the image in read pixels."""
         return self.source.level_sizes[grid.level]
 
     def _mirrored(self, x0: int, y0: int, x1: int, y1: int, grid: Grid) -> UInt8:
-        """Return read pixels of a region that may reach beyond the picture, mirrored there."""
+        """Return read pixels of a region that may reach beyond the image, mirrored there."""
         width, height = self._read_size(grid)
         left, right = max(0, min(x0, 2 * width - x1)), min(width, max(x1, -x0))
         top, bottom = max(0, min(y0, 2 * height - y1)), min(height, max(y1, -y0))

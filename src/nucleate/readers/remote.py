@@ -87,7 +87,7 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
         if url_path(url) != url:  # signed, for instance: one file
             if not wanted(url_name(url)):
                 raise InputError(
-                    f"{url_path(url)}: the address has a query, but no name of a picture or slide "
+                    f"{url_path(url)}: the address has a query, but no name of an image or slide "
                     "before it. Download the file, or use an address that ends in its name."
                 )
             found = [path] if fs.exists(path) else []
@@ -99,7 +99,7 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
             found = [path] if fs.exists(path) else []
     mine = sorted(p for p in found if p == path or wanted(p.removeprefix(path).lstrip("/")))
     if not mine:
-        raise InputError(f"{url}: there is no picture or slide. Check the address.")
+        raise InputError(f"{url}: there is no image or slide. Check the address.")
     return [fs.unstrip_protocol(p) for p in mine]
 
 
@@ -203,7 +203,7 @@ class Mirror:
 
 @contextmanager
 def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None]:
-    """Say in one sentence what a service says in its own way."""
+    """Say in one sentence what a service states in its own way."""
     try:
         yield
     except InputError:

@@ -31,7 +31,7 @@ def whole_ratio(edge: int, level_edge: int) -> float:
 
 
 class Source(Protocol):
-    """Pixels of one picture at one or several resolutions (levels), on demand."""
+    """Pixels of one image at one or several resolutions (levels), on demand."""
 
     name: str
     width: int
@@ -39,7 +39,7 @@ class Source(Protocol):
     height: int
     mpp: float | None
     origin_xy: tuple[int, int]
-    """Where the corner of this picture lies in the file's level 0."""
+    """Where the corner of this image is in the file's level 0."""
     downsamples: tuple[float, ...]
     """Of each level: level-0 pixels per pixel; the first is 1."""
     level_sizes: tuple[tuple[int, int], ...]
@@ -48,7 +48,7 @@ class Source(Protocol):
     """What a user has to know about how it is read, a phrase each."""
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that lies inside a level, in its pixels.
+        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that is inside a level, in its pixels.
 
         Raises:
             RegionError: this region cannot be read.

@@ -38,7 +38,7 @@ def is_large(path: Path) -> bool:
             page = file.series[0].keyframe
             pixels = int(page.imagewidth) * int(page.imagelength)
             return pixels >= _LARGE_PIXELS and page.samplesperpixel <= MAX_SAMPLES
-    except Exception:  # whoever reads it whole says what is wrong
+    except Exception:  # anyone who reads it whole states what is wrong
         return False
 
 
@@ -133,7 +133,7 @@ class TiffSource:
         return out
 
     def _decode(self, level: int, index: int) -> UInt8 | None:
-        """Return one tile or strip, None where the file holds none."""
+        """Return one tile or strip, None where the file contains none."""
         page = self._pages[level]
         try:
             offset, size = page.dataoffsets[index], page.databytecounts[index]
@@ -162,11 +162,11 @@ class TiffSource:
 
 
 def _page_of(level: Any, planes: int, plane: int | None) -> Any:  # noqa: ANN401
-    """Return the page of a level that holds a plane; all pages have the tags of the first."""
+    """Return the page of a level that contains a plane; all pages have the tags of the first."""
     if planes == 1 or plane is None:
         return level.keyframe
     if len(level.pages) != planes:
-        raise InputError("its planes are no pages of their own. Save one as a file of its own.")
+        raise InputError("its planes are no separate pages. Save one as a separate file.")
     page = level.pages[plane - 1]
     return page if page is level.keyframe else page.aspage()
 

@@ -48,7 +48,7 @@ def decode_tiff(
         labels: give numbers, not colours: palettes stay indices, a resolution is not asked for.
 
     Raises:
-        InputError: it cannot be read, is too large, or holds something else than an image.
+        InputError: it cannot be read, is too large, or contains something else than an image.
     """
     import tifffile
 
@@ -143,11 +143,11 @@ def _check_colours(path: PathLike, page: Any) -> None:  # noqa: ANN401
     """Raise an `InputError` for colour spaces that are not turned into RGB."""
     if int(page.photometric) in (5, 8, 9, 10):  # inks, or Lab: decoded as they are, colours lie
         raise InputError(
-            f"{path}: the TIFF holds {page.photometric.name}, not RGB. Export it as RGB."
+            f"{path}: the TIFF contains {page.photometric.name}, not RGB. Export it as RGB."
         )
     if is_raw_ycbcr(page) and tuple(page.subsampling or (1, 1)) != (1, 1):
         raise InputError(
-            f"{path}: the TIFF holds YCbCr with subsampled colours that is not compressed as "
+            f"{path}: the TIFF contains YCbCr with subsampled colours that is not compressed as "
             "JPEG. Export it as RGB."
         )
 
@@ -236,7 +236,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 def plane_axes(series: Any) -> tuple[str, int]:  # noqa: ANN401
     """Return the axes of a TIFF series that count planes, and how many planes there are.
 
-    Three or four channels are colours, and more are left to whoever reads them.
+    Three or four channels are colours, and more are left to anyone who reads them.
     """
     axes = [
         (a, n) for a, n in zip(series.axes, series.shape, strict=False) if a not in "YXSC" and n > 1
@@ -250,8 +250,8 @@ def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> No
         raise InputError(f"{path}: has {planes} planes. Choose --plane 1 to {planes}.")
     if plane is None and planes > 1:
         raise InputError(
-            f"{path}: holds {planes} planes or time points (axes {axes}), not one image. Choose "
-            f"one with --plane 1 to {planes}, or save it as a file of its own."
+            f"{path}: contains {planes} planes or time points (axes {axes}), not one image. Choose "
+            f"one with --plane 1 to {planes}, or save it as a separate file."
         )
 
 
@@ -313,7 +313,7 @@ def check_grey_channels(path: object, pixels: NDArray[Any], names: tuple[str, ..
     remedy = "The model reads the colours of H&E: segment a brightfield image."
     if said and not usual:
         raise InputError(
-            f"{path}: holds {pixels.shape[2]} grey channels ({', '.join(names)[:80]}), not red, "
+            f"{path}: contains {pixels.shape[2]} grey channels ({', '.join(names)[:80]}), not red, "
             f"green and blue. {remedy}"
         )
     if {"r", "red"} & set(said) and {"g", "green"} & set(said):
@@ -322,7 +322,7 @@ def check_grey_channels(path: object, pixels: NDArray[Any], names: tuple[str, ..
     largest = max(int(some.max(initial=0)), 255)
     if pixels.shape[2] in (3, 4) and float(np.median(some)) < _DARK * largest:
         raise InputError(
-            f"{path}: holds {pixels.shape[2]} grey channels without names that are dark, as those "
+            f"{path}: contains {pixels.shape[2]} dark grey channels without names, as those "
             f"of fluorescence are. {remedy}"
         )
 
@@ -354,7 +354,7 @@ def ycbcr_tags(page: Any) -> tuple[tuple[float, float, float], tuple[float, ...]
 def _eight_bits(path: PathLike, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return pixels of YCbCr, or raise an `InputError` where they are not 8 bits."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] < 3:
-        raise InputError(f"{path}: the TIFF holds YCbCr that is not 3 × 8 bits. Export it as RGB.")
+        raise InputError(f"{path}: the TIFF is YCbCr, but not 3 × 8 bits. Export it as RGB.")
     return np.ascontiguousarray(pixels)
 
 

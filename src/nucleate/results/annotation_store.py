@@ -20,7 +20,7 @@ def write_annotation_store(path: Path, found: NucleiFile) -> None:
         OutputError: the file cannot be written.
     """
     with atomic(path) as temporary:
-        temporary.touch()  # where this fails the system says why, which SQLite does not
+        temporary.touch()  # where this fails the system states why, which SQLite does not
         base = sqlite3.connect(temporary, isolation_level="DEFERRED")
         try:
             _make_store(base)

@@ -34,9 +34,9 @@ class Exported:
 
     Attributes:
         pictures: with or without nuclei.
-        nuclei: of all pictures.
-        left_out: pictures of the result that the file of truth does not name.
-        without: pictures of the truth that the result does not have.
+        nuclei: of all images.
+        left_out: images of the result that the file of truth does not name.
+        without: images of the truth that the result does not have.
     """
 
     pictures: int
@@ -50,22 +50,22 @@ def export_results(result: Path, to: str, out: str | Path, truth: Path | None = 
 
     Args:
         result: folder that `nucleate segment` wrote, or one `.nuclei.parquet` of it.
-        to: `coco`, which has all pictures in one file, or a key of `EXPORTERS`.
-        out: file to write. Of several pictures, `csv` writes one table with a column `source`;
+        to: `coco`, which has all images in one file, or a key of `EXPORTERS`.
+        out: file to write. Of several images, `csv` writes one table with a column `source`;
             other forms need a folder: one that is there, or a name without an ending or with a
             slash at its end.
-        truth: for `coco`: a COCO file of the same pictures, see `write_coco`.
+        truth: for `coco`: a COCO file of the same images, see `write_coco`.
 
     Raises:
-        ConfigError: no such form; one file for several pictures in a form that has one picture.
-        InputError: no such result, or a damaged one; the truth is of other pictures.
+        ConfigError: no such form; one file for several images in a form that has one image.
+        InputError: no such result, or a damaged one; the truth is of other images.
         OutputError: the file cannot be written.
     """
     forms = ["coco", *(name for name, e in EXPORTERS.items() if not e.needs_source)]
     if to not in forms:
         raise ConfigError(f"There is no form named {to!r}. {nearest(to, forms)}")
     if to != "coco" and truth is not None:
-        raise ConfigError(f"--truth goes with --to coco, not with {to}. Leave it away.")
+        raise ConfigError(f"--truth goes with --to coco, not with {to}. Remove it.")
     files, path = _files(result), Path(out)
     keep_apart(path, result / SUMMARY, truth, *(found.path for found in files.values()))
     if to == "coco":
@@ -80,14 +80,14 @@ def export_results(result: Path, to: str, out: str | Path, truth: Path | None = 
         write_joint_csv({_source(name, found): found for name, found in files.items()}, path)
     else:
         raise ConfigError(
-            f"{path}: {to} has one picture per file, but {result} has {len(files)}. Export each "
+            f"{path}: {to} has one image per file, but {result} has {len(files)}. Export each "
             f".nuclei.parquet, or name a folder: -o {path.with_suffix('')}/"
         )
     return Exported(len(files), sum(found.count for found in files.values()))
 
 
 def _is_folder(out: str | Path, count: int) -> bool:
-    """Return whether `out` names a folder for one file per picture.
+    """Return whether `out` names a folder for one file per image.
 
     Example:
         >>> _is_folder("all.csv", 2), _is_folder("all.csv/", 2), _is_folder("all", 2)
@@ -106,7 +106,7 @@ def write_coco(
 ) -> Exported:
     """Write COCO JSON: boxes, run lengths, areas and scores, one nucleus after the other.
 
-    Beside a file of truth a list of results, numbered as its pictures and categories are (by their
+    Beside a file of truth a list of results, numbered as its images and categories are (by their
     names: files without ending, types in any case; a type that it lacks becomes its most frequent
     one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
     """
@@ -127,13 +127,13 @@ def write_coco(
         sizes = {identity(p.record["id"]): p.record for p in known.pictures}
     mine = {name: found for name, found in files.items() if name in pictures}
     if not mine:
-        raise InputError(f"{truth}: names none of the {len(files)} pictures of {result}. Check it.")
+        raise InputError(f"{truth}: names none of the {len(files)} images of {result}. Check it.")
     for name, found in mine.items() if truth is not None else ():
         record = sizes[pictures[name]]
         if (found.frame.height, found.frame.width) != (record["height"], record["width"]):
             raise InputError(
                 f"{truth}: {name} has another size there than in {result}. Segment the "
-                "pictures that the truth is of."
+                "images that the truth is of."
             )
     if truth is not None:
         lower = {
@@ -184,22 +184,22 @@ def _detections(found: NucleiFile, number: Id, kinds: dict[str, Id]) -> Iterator
 
 
 def _source(name: str, found: NucleiFile) -> str:
-    """Return the name of a picture's file, with the folder that its result is in."""
+    """Return the name of an image's file, with the folder that its result is in."""
     return (PurePosixPath(name).parent / str(found.facts.get("source"))).as_posix()
 
 
 def _files(result: Path) -> dict[str, NucleiFile]:
-    """Return name without ending -> nuclei, of every picture of a result."""
+    """Return name without ending -> nuclei, of every image of a result."""
     if result.is_file():
         return {result.name.removesuffix(PARQUET): open_nuclei(result)}
     return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
 
 
 def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id]:
-    """Return name without ending -> id of the pictures of a file of truth.
+    """Return name without ending -> id of the images of a file of truth.
 
     Args:
-        known: what it says.
+        known: what it states.
         truth: the file.
         files: names of the results; where one has folders, those below `images/` are part of the
             names.
@@ -212,7 +212,7 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
     names = [bare if bare in files and name not in files else name for name, bare in both]
     twice = next((stem for stem, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"{truth}: two pictures are named {twice!r}. Rename one of them.")
+        raise InputError(f"{truth}: two images are named {twice!r}. Rename one of them.")
     ids = [identity(picture.record["id"]) for picture in known.pictures]
     return renamed(dict(zip(names, ids, strict=True)), files)
 
@@ -220,9 +220,9 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
 def _sources(folder: Path) -> list[str]:
     """Return the names of the Parquet files of what was segmented, from summary.json."""
     if not (folder / SUMMARY).is_file():
-        raise InputError(f"{folder}: holds no summary.json. Name a folder of nucleate segment.")
+        raise InputError(f"{folder}: contains no summary.json. Name a folder of nucleate segment.")
     rows = read_summary(folder)["sources"]
     names: list[str] = [row["files"]["parquet"] for row in rows if row["status"] != "failed"]
     if not names:
-        raise InputError(f"{folder / SUMMARY}: no picture was segmented. Segment again.")
+        raise InputError(f"{folder / SUMMARY}: no image was segmented. Segment again.")
     return names

@@ -25,8 +25,8 @@ class Exporter:
     Attributes:
         suffix: what follows the stem of the source in the file's name.
         write: (nuclei, source or None, path) -> file.
-        usual: whether `segment` writes it of a picture when nothing else is asked for.
-        needs_source: whether it shows the picture too, and so has to have it in memory.
+        usual: whether `segment` writes it of an image when nothing else is asked for.
+        needs_source: whether it shows the image too, and so has to have it in memory.
         packages: of the extra `export` that it needs.
         large_suffix: the suffix for images of 25 megapixels and more, where it is another.
     """

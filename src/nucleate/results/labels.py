@@ -28,7 +28,7 @@ _ROWS = 256  # of a label image that are drawn at once
 
 
 def label_rows(found: NucleiFile) -> Iterator[Int32]:
-    """Yield the label image in bands of 256 rows; where nuclei overlap the surer has the pixel."""
+    """Yield the label image in bands of 256 rows; the higher score wins overlaps."""
     frame = found.frame
     spans = found.spans()
     group = lru_cache(maxsize=64)(found.group)

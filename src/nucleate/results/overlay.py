@@ -21,9 +21,7 @@ def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
     An image coarser than 0.35 um/px is enlarged twice, so that its nuclei can be seen.
     """
     if source is None:
-        raise InputError(
-            f"{path}: an overlay needs the picture. Segment it with --formats overlay."
-        )
+        raise InputError(f"{path}: an overlay needs the image. Segment it with --formats overlay.")
     image = Reader(source, 1.0).whole()
     write = write_jpeg if path.suffix == ".jpg" else write_png
     nuclei, coarse = found.read(), (found.frame.mpp or 0.0) > _COARSE_MPP

@@ -1,4 +1,4 @@
-"""Nuclei on disk: GeoParquet, one row per nucleus, row groups that lie together in the picture.
+"""Nuclei on disk: GeoParquet, one row per nucleus, row groups that lie together in the image.
 
 What is written carries in its metadata whatever is needed to read it without anything else: the
 pixel grid, the names of the classes, and how it was made.
@@ -24,7 +24,7 @@ from nucleate.types import Float32, Frame, Instances, Int64
 
 _FACTS = b"nucleate"
 _COORDINATES = (
-    "pixels of level 0, x to the right and y down from the corner of the picture; the picture "
+    "pixels of level 0, x to the right and y down from the corner of the image; the image "
     "begins at origin_xy of the file's level 0"
 )
 _LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
@@ -273,7 +273,7 @@ def open_nuclei(path: str | Path) -> NucleiFile:
         x, y = facts["origin_xy"]
         mpp = None if facts["mpp"] is None else float(facts["mpp"])
         if min(width, height) < 1 or max(width, height) > _LARGEST or most >= len(names):
-            raise ValueError("a picture of no size, or classes without a name")
+            raise ValueError("an image of no size, or classes without a name")
         if mpp is not None and not 0 < mpp < np.inf:
             raise ValueError("a resolution that is none")
         frame = Frame(width, height, mpp, (int(x), int(y)))

@@ -18,7 +18,7 @@ from nucleate.results.parquet import NucleiFile, open_nuclei, to_table, writer
 from nucleate.results.spatialdata import as_spatialdata
 from nucleate.types import Instances
 
-_ENDINGS = {  # the longest that fits a path says the format
+_ENDINGS = {  # the longest that fits a path states the format
     PARQUET: "parquet", ".parquet": "parquet", ".csv": "csv", ".geojson": "geojson",
     ".geojson.gz": "geojson.gz", ".tif": "labels", ".tiff": "labels", ".ome.zarr": "ome-zarr",
     ".spatialdata.zarr": "spatialdata", ".annotations.db": "annotation-store",
@@ -27,7 +27,7 @@ _ENDINGS = {  # the longest that fits a path says the format
 
 
 def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noqa: ANN401
-    """Write nuclei to a file whose ending says the format.
+    """Write nuclei to a file whose ending states the format.
 
     Args:
         nuclei: what to write.
@@ -43,7 +43,7 @@ def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noq
     fitting = [ending for ending in _ENDINGS if file.name.lower().endswith(ending)]
     if not fitting:
         raise InputError(
-            f"{file}: the ending says no format. {nearest(file.suffix, list(_ENDINGS))}"
+            f"{file}: the ending states no format. {nearest(file.suffix, list(_ENDINGS))}"
         )
     form = _ENDINGS[max(fitting, key=len)]
     if form == "overlay" and image is None:

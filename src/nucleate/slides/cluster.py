@@ -65,7 +65,7 @@ class ModelSpec:
     tta: bool = False
 
     def load(self, threads: int = 0) -> Model:
-        """Return the model, on `threads` where the spec says none."""
+        """Return the model, on `threads` where the spec states none."""
         model = load_model(
             self.name, self.device, self.backend, self.precision, self.threads or threads
         )
@@ -141,7 +141,7 @@ class Cluster:
     ) -> Iterator[tuple[int, Written | NucleateError]]:
         """Yield written units of runs as they come, or why a run cannot be finished.
 
-        The next run is begun when less than twice what the workers do at a time is waiting.
+        The next run is started when less than twice what the workers do at a time is waiting.
         """
         distributed: Any = optional("distributed", "cluster")
         done = distributed.as_completed(loop=self._client.loop)
@@ -266,7 +266,7 @@ def read_profile(path: Path) -> dict[str, Any]:
     try:
         found = load_yaml(read_text(path), yaml.SafeLoader, path)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML ({str(error).splitlines()[0]}). Mend it.") from error
+        raise ConfigError(f"{path}: is no YAML ({str(error).splitlines()[0]}). Fix it.") from error
     known = found if isinstance(found, dict) else {}
     lacking = [key for key in ("jobs", "cores", "memory") if key not in known]
     if lacking:
@@ -293,14 +293,14 @@ def start_slurm(profile: dict[str, Any], start: bool = True) -> Any:  # noqa: AN
     try:
         cluster = jobqueue.SLURMCluster(**wanted)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"The Slurm profile is not understood ({error}). Mend it.") from error
+        raise ConfigError(f"The Slurm profile is not understood ({error}). Fix it.") from error
     if start:
         cluster.scale(jobs=jobs)
     return cluster
 
 
 def _describe(spec: ModelSpec) -> tuple[ModelCard, str]:
-    """Return the card of a model and what its engine says of itself; runs on a worker."""
+    """Return the card of a model and what its engine states of itself; runs on a worker."""
     model = spec.load(_threads())
     return model.card, model.backend.about
 

@@ -19,13 +19,13 @@ from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
-    """Return the pictures and slides that files, folders and globs stand for, in sorted order.
+    """Return the images and slides that files, folders and globs stand for, in sorted order.
 
     Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders. Of the DICOM files
     of one slide the first stands for all.
 
     Raises:
-        InputError: something does not exist, or a folder or glob holds no picture or slide.
+        InputError: something does not exist, or a folder or glob contains no image or slide.
 
     Example:
         >>> find_sources(["no/such/file.png"])
@@ -38,7 +38,7 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         if path.is_dir() and not is_zarr(path):
             inside = sorted(Path(str(p)) for name, p in walk(path, (".zarr",)) if _is_source(name))
             if not inside:
-                raise InputError(f"{path}: the folder holds no picture or slide. Check the path.")
+                raise InputError(f"{path}: the folder contains no image or slide. Check the path.")
             found += inside
         elif path.exists():
             found.append(path)
@@ -73,7 +73,7 @@ def _one_of_a_series(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_source(name: str) -> bool:
-    """Return whether a file inside of a folder is a picture or slide, and none of our results.
+    """Return whether a file inside of a folder is an image or slide, and none of our results.
 
     Example:
         >>> _is_source("b/a.svs"), _is_source(".a.units/tissue.png"), _is_source("a.overview.png")
@@ -91,14 +91,14 @@ def _is_source(name: str) -> bool:
 def expand_sources(
     patterns: Sequence[str | Path], out: Path | str | None = None
 ) -> list[Path | str]:
-    """Return the pictures and slides to segment, as `find_sources` finds them, and URLs.
+    """Return the images and slides to segment, as `find_sources` finds them, and URLs.
 
     Args:
         patterns: files, folders, globs, and URLs of them.
         out: folder of the results, or its URL; a result must not replace a source.
 
     Raises:
-        InputError: something does not exist, a folder or glob holds nothing to segment, or two
+        InputError: something does not exist, a folder or glob contains nothing to segment, or two
             sources would write the same files.
     """
     found: list[Path | str] = []

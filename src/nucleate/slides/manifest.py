@@ -71,7 +71,7 @@ def _digest(path: Path) -> str:
         size = part.stat().st_size
         told.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
         if len(parts) > 1000:
-            continue  # a picture in thousands of chunks: names and sizes
+            continue  # an image in thousands of chunks: names and sizes
         pieces = range(_PIECES) if size > _PIECES * _PIECE else range(-(-size // _PIECE))
         step = (size - _PIECE) / (_PIECES - 1) if size > _PIECES * _PIECE else _PIECE
         with open(part, "rb") as file:
@@ -87,7 +87,7 @@ def job_digest(job: dict[str, Any]) -> str:
 
 
 def is_begun(folder: Path) -> bool:
-    """Return whether a job was begun in a folder."""
+    """Return whether a job was started in a folder."""
     return (folder / _JOB).is_file()
 
 
@@ -97,7 +97,7 @@ def check_job(folder: Path, job: dict[str, Any]) -> None:
 
 
 def write_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
-    """Make the folder of a job anew.
+    """Make the folder of a job again.
 
     Raises:
         OutputError: it cannot be written.
@@ -113,7 +113,7 @@ def write_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
 
 
 def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
-    """Return where to look on a slide, as the job of a folder says; None for everywhere."""
+    """Return where to look on a slide, as the job of a folder states; None for everywhere."""
     path = folder / TISSUE
     if not path.is_file():
         return None
@@ -124,12 +124,12 @@ def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
 def check_same(before: object, now: dict[str, Any], owner: Path) -> None:
     """Raise a `ConfigError` that names how a job differs from the one before."""
     if not isinstance(before, dict):
-        raise InputError(f"{owner}: does not say how it was made. Start anew without --resume.")
+        raise InputError(f"{owner}: does not say how it was made. Start again without --resume.")
     key = next((k for k in now if before.get(k) != now[k]), None)
     if key is not None:
         raise ConfigError(
-            f"{owner}: was begun with another {key.replace('_', ' ')} ({before.get(key)!r}, now "
-            f"{now[key]!r}), so the results would not fit together. Go on with that, or start anew "
+            f"{owner}: was started with another {key.replace('_', ' ')} ({before.get(key)!r}, now "
+            f"{now[key]!r}), so the results would not fit together. Use that again, or start again "
             "without --resume."
         )
 
@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_text(path))
     except ValueError as error:
-        raise InputError(f"{path}: is damaged. Start anew without --resume.") from error
+        raise InputError(f"{path}: is damaged. Start again without --resume.") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path}: is damaged. Start anew without --resume.")
+        raise InputError(f"{path}: is damaged. Start again without --resume.")
     return found

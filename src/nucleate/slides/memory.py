@@ -53,7 +53,7 @@ def give_back() -> None:
 
 
 def estimate(model: Model, options: EngineOptions) -> int:
-    """Return the bytes that a run will hold at most: an estimate, which a probe is run for.
+    """Return the bytes that a run will contain at most: an estimate, which a probe is run for.
 
     What the network takes per pixel is measured on a blank tile of about 512 × 512 pixels; whatever
     else a tile needs on its way is counted. It does not depend on the slide.

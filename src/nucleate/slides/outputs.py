@@ -47,7 +47,7 @@ class Outputs:
         out: folder of all results, and where it is copied to.
         stem: what the names of its files begin with, with the folder below `out` if any.
         formats: as asked for.
-        is_slide: whether it is too large for files that hold every pixel.
+        is_slide: whether it is too large for files that contain every pixel.
         is_large: whether its overlay is a JPEG.
     """
 

@@ -1,4 +1,4 @@
-"""What a slide holds, on one picture: tissue, what was left out, and how dense the nuclei lie."""
+"""What a slide contains, on one image: tissue, what was left out, and how dense the nuclei lie."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nucleate.resolution import check_mpp
 from nucleate.types import Float64, Frame, Instances, UInt8
 
 CELL_UM = 64.0  # edge of a cell of the heat map
-_PANEL_PX = 900  # longer edge of each of the two pictures
+_PANEL_PX = 900  # longer edge of each of the two images
 _TISSUE_RGB, _PEN_RGB, _FOLD_RGB = (0, 158, 115), (230, 159, 0), (204, 121, 167)
 _LOST_RGB, _NOTHING_RGB = (0, 0, 0), (236, 236, 236)
 
@@ -81,7 +81,7 @@ def draw_overview(
 
 
 def _framed(left: UInt8, right: UInt8, title: str, top: float) -> UInt8:
-    """Put two pictures side by side, with a line above and a scale of colours below."""
+    """Put two images side by side, with a line above and a scale of colours below."""
     high, wide = left.shape[:2]
     gap, above, below = 16, 44, 60
     total = max(2 * wide + 3 * gap, 640)

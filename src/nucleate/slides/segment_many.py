@@ -237,7 +237,7 @@ class _Batch:
 
 @contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """Raise what the system says about one source as a `NucleateError`: the others go on."""
+    """Raise what the system states about one source as a `NucleateError`: the others go on."""
     try:
         yield
     except OSError as error:

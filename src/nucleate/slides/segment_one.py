@@ -336,7 +336,7 @@ def _draw(found: NucleiFile, run: Run, path: Path) -> None:
 
 
 def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
-    """Return what the summary says about a source."""
+    """Return what the summary states about a source."""
     frame, reader, lost = found.frame, run.reader, found.facts["lost"]
     square_mm = frame.width * frame.height * reader.mpp**2 / 1e6
     row: dict[str, Any] = {

@@ -67,8 +67,8 @@ def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
 def merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return a summary with the rows of an earlier one whose sources it does not have itself.
 
-    A row that was made with another model, engine, tile size or version than the last call says so
-    in `made_with`.
+    A row that was made with another model, engine, tile size or version than the last call reports
+    it in `made_with`.
 
     Example:
         >>> old = {"engine": "a", "sources": [{"source": s, "status": "done"} for s in "xy"]}

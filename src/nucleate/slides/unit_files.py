@@ -1,6 +1,6 @@
 """Units on disk: a segmented unit is a file at once, so that a slide that is stopped resumes.
 
-The nuclei on seams stand in a row group of their own, so that seams are resolved without reading
+The nuclei on seams are in a separate row group, so that seams are resolved without reading
 the rest (`inference.merge`).
 """
 

@@ -3,7 +3,7 @@
 async function answer(response) {
   if (response.ok) return response;
   let words = `${response.status}`;
-  try { words = (await response.json()).error || words; } catch { /* no JSON: the status says it */ }
+  try { words = (await response.json()).error || words; } catch { /* no JSON: the status states it */ }
   throw new Error(words);
 }
 

@@ -1,4 +1,4 @@
-// Colours that are told apart with any colour vision: cividis for numbers, Okabe and Ito for names.
+// Colours that can be distinguished with any colour vision: cividis for numbers, Okabe and Ito for names.
 
 const CIVIDIS = [
   [0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115],

@@ -1,10 +1,10 @@
-// Pictures that are dropped on the page: sent one after the other, and waited for.
+// Images that are dropped on the page: sent one after the other, and waited for.
 
 import * as api from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-// `say` tells the person; `show` is given what the server tells of a picture that is done.
+// `say` tells the person; `show` is given what the server reports about an image that is done.
 export function takeDrops(mostBytes, say, show) {
   let sending = Promise.resolve();
   const sendAll = (files) => { // also behind those of an earlier drop

@@ -4,7 +4,7 @@ import { ramp } from "./colours.js";
 
 const [HIGH, WIDE] = [90, 280];
 
-// `words` says a number as text; `named`: the column has names, its bins no colours of the scale.
+// `words` formats a number as text; `named`: the column has names, its bins no colours of the scale.
 export function draw(canvas, { edges, counts }, named, words) {
   const ctx = canvas.getContext("2d");
   const most = Math.max(...counts, 1);

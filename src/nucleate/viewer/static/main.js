@@ -1,4 +1,4 @@
-// The page: one picture, one or two panes, and the panel beside them.
+// The page: one image, one or two panes, and the panel beside them.
 
 import * as api from "./api.js";
 import { named, ramp, scale } from "./colours.js";
@@ -17,11 +17,11 @@ const KEYS = [
   ["V", "take the view as region"], ["Esc", "whole picture"],
 ];
 
-let item = null; // what the server told of the picture
+let item = null; // what the server told of the image
 let panes = []; // {viewer, overlay}
 let layer = 0; // that is counted
 let filters = []; // [column, low, high]; an end that is null lets everything through
-let region = null; // corners, or null for the whole picture
+let region = null; // corners, or null for the whole image
 let drawing = null; // corners while a region is drawn
 let spans = new Map(); // "layer/column" -> {span, low, high}
 let chosen = -1; // row of the nucleus that N and P go on from
@@ -44,7 +44,7 @@ async function spanOf(which, column) {
   return spans.get(key);
 }
 
-// ---- the picture ---------------------------------------------------------------------------
+// ---- the image ---------------------------------------------------------------------------
 
 function closePanes() {
   for (const pane of panes) { pane.overlay.close(); pane.tracker.destroy(); pane.viewer.destroy(); pane.element.remove(); }
@@ -57,7 +57,7 @@ async function show(about, place = {}) {
   closePanes();
   [item, region, drawing, layer, told, chosen] = [about, null, null, 0, { row: -1 }, -1];
   asking++;
-  choosing++; // an answer about the picture before comes too late
+  choosing++; // an answer about the image before comes too late
   $("draw").setAttribute("aria-pressed", "false");
   say("");
   filters = (Array.isArray(place.filters) ? place.filters : []).filter((f) => Array.isArray(f) && sortable().includes(f[0]));
@@ -207,7 +207,7 @@ async function restyle() {
     const span = known && !names ? (await spanOf(which, known)).span : null;
     scales.set(which, scale(known, names, span));
   }
-  if (mine !== styling) return; // chosen anew meanwhile
+  if (mine !== styling) return; // chosen again meanwhile
   for (const pane of panes) Object.assign(pane.overlay, { filtersOf, column, scales });
   await Promise.all([legend(column), ...panes.map((pane) => pane.overlay.fetch(true))]);
   for (const pane of panes) pane.overlay.ring = ringShown();
@@ -411,7 +411,7 @@ function startRegion() {
   if (drawing) { setRegion(null); return; }
   setRegion(null); // what is counted and saved is what is shown
   $("draw").setAttribute("aria-pressed", "true");
-  panes[0].viewer.canvas.focus(); // keys are for the picture now, not for the button
+  panes[0].viewer.canvas.focus(); // keys are for the image now, not for the button
   say("Click corners, or move the cross with the arrows and press Space; Enter or a double click closes the region, Esc leaves it.");
   setCorners([]);
 }
@@ -484,7 +484,7 @@ function placeSaid() {
   return found;
 }
 
-// ---- pictures that are dropped -------------------------------------------------------------
+// ---- images that are dropped -------------------------------------------------------------
 
 async function showDropped(about) {
   $("item").append(option(about.id, about.name));

@@ -1,5 +1,5 @@
-// Nuclei over a picture. What a region holds is fetched and drawn once, a little more than is seen;
-// while the picture moves, that drawing moves along, and is made anew when it no longer fits.
+// Nuclei over an image. What is in a region is fetched and drawn once, a little more than is seen;
+// while the image moves, that drawing moves along, and is made again when it no longer fits.
 
 import * as api from "./api.js";
 import { ramp } from "./colours.js";
@@ -82,7 +82,7 @@ export class Overlay {
     const groups = colours.map(() => []);
     for (let i = 0; i < view.rows.length; i++) groups[of(view.values[i] ?? 0)].push(i);
     const fine = Math.min(Math.max(6 * scale, 0.6), 1.6); // thin where nuclei are small
-    ctx.lineWidth = (place ? 2 * fine : fine) / scale; // the second of two lies under the first
+    ctx.lineWidth = (place ? 2 * fine : fine) / scale; // the second of two is under the first
     const filled = Boolean(this.columnOf(layer)) && !place;
     ctx.globalCompositeOperation = place ? "destination-over" : "source-over";
     groups.forEach((group, k) => {
@@ -149,7 +149,7 @@ export class Overlay {
       within(view.coords_xy[2 * view.offsets[i]], view.coords_xy[2 * view.offsets[i] + 1])));
   }
 
-  // -> {layer, row} under a place of the picture, or null
+  // -> {layer, row} under a place of the image, or null
   at(x, y) {
     const { scale } = this.seen();
     for (const layer of this.layers) {
