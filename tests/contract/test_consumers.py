@@ -93,7 +93,7 @@ def test_ome_zarr_reads_the_labels(tmp_path, result):
     assert ((levels[0] > 0) == (labels > 0)).all()
     drawn = set(np.unique(levels[0])) - {0}
     assert drawn <= set(open_nuclei(path).read().ids)
-    assert len(drawn) >= open_nuclei(path).count - 2  # one may are inside of another
+    assert len(drawn) >= open_nuclei(path).count - 2  # one may be inside of another
     np.testing.assert_array_equal(levels[1], levels[0][::2, ::2])
     scale = node.metadata["coordinateTransformations"][1][0]["scale"]
     assert scale == [0.5, 0.5]

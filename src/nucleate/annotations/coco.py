@@ -293,7 +293,7 @@ def run_lengths(labels: Int32) -> dict[int, list[int]]:
     """Return the uncompressed COCO run lengths of every label of an image, in one pass.
 
     Args:
-        labels: int32 (H, W); a label may are in several pieces.
+        labels: int32 (H, W); a label may be in several pieces.
 
     Returns:
         Label -> lengths of its runs along the columns, background first.

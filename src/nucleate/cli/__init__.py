@@ -80,7 +80,7 @@ def root_options(
 
 
 def _terminated(*_: object) -> None:
-    """Let a job that is given to end put its things in order, and end what it has started."""
+    """Exit cleanly on SIGTERM, and stop the processes that were started."""
     raise KeyboardInterrupt
 
 

@@ -42,7 +42,7 @@ class CraftReport:
     Attributes:
         before: labels.
         after: labels.
-        in_pieces: labels that was in several pieces.
+        in_pieces: labels that were in several pieces.
         pieces_added: nuclei that their splitting added.
         pieces_dropped: pieces that were dropped because others of the label were larger.
         specks_dropped: labels or pieces below the smallest area.

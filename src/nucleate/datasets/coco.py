@@ -126,7 +126,7 @@ def _drawing(content: CocoFile, crowds: str) -> tuple[bool, str]:
 def _locate(
     files: dict[str, PathLike], folder: PurePosixPath, file_name: str, root: Path
 ) -> PathLike:
-    """Return the file of an image; it must are below the root.
+    """Return the file of an image; it must be below the root.
 
     The path counts as it is written; else the file whose path has the longest common end with it,
     in any case and Unicode form; at last without the prefix that Label Studio puts before a name.

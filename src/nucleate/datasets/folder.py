@@ -1,6 +1,6 @@
 """A user's own data: images below `images/`, label images of the same name below `labels/`.
 
-The two folders may are at any depth and be nested at will: `a/images/b/x.png` belongs to
+The two folders may be at any depth and be nested at will: `a/images/b/x.png` belongs to
 `a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a separate number.
 Masks below `ignore/` mark areas that count for nobody; images below `types/` say of each pixel of a
 nucleus which type it is, from 1 on. A `nucleate.json` beside the folders may state groups, organs,

@@ -35,7 +35,7 @@ def find(
     What is below a folder that begins with `test` is the official test part.
 
     Args:
-        root: folder or zip file; the two folders may are at any depth, several times.
+        root: folder or zip file; the two folders may be at any depth, several times.
         card: of the data set.
         describe: path of an image below `root`, without its ending -> group and organ.
         mpp: micrometres per pixel.

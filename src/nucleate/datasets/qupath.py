@@ -43,7 +43,7 @@ def entries(
     """Return the images that have a GeoJSON file.
 
     Args:
-        root: folder or zip file; image and GeoJSON may are in different folders.
+        root: folder or zip file; image and GeoJSON may be in different folders.
         mpp: micrometres per pixel; None takes what each image states.
         group: regular expression whose first group, searched in the name, is the patient; None
             makes every image its own group.

@@ -55,7 +55,7 @@ class Split:
     Attributes:
         parts: part name -> names of images.
         groups: name of an image -> its patient or slide.
-        mixes: why groups may are in two parts; empty, unless a published split did so.
+        mixes: why groups may be in two parts; empty, unless a published split did so.
 
     Raises:
         InputError: an image is in two parts, has no group, or a group is in two parts.
@@ -132,7 +132,7 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
         ConfigError: the share is out of range, or there are fewer than two groups.
     """
     if not 0 < validation < 1:
-        raise ConfigError(f"The share for validation must are between 0 and 1, not {validation}.")
+        raise ConfigError(f"The share for validation must be between 0 and 1, not {validation}.")
     groups: dict[str, list[Member]] = defaultdict(list)
     for entry in sorted(entries, key=lambda item: item.name):
         groups[entry.group].append(entry)

@@ -129,7 +129,7 @@ class Normaliser:
     def __post_init__(self) -> None:
         pick(METHODS, self.method, "stain normaliser")
         if isinstance(self.blend, bool) or not 0 <= self.blend <= 1:
-            raise ConfigError(f"blend = {self.blend}: must are between 0 and 1. Change it.")
+            raise ConfigError(f"blend = {self.blend}: must be between 0 and 1. Change it.")
 
     def adapt(self, pixels: UInt8) -> Transform:
         """Return the change of colours for the image or slide that pixels were taken from.
