@@ -30,7 +30,7 @@ def sharpness(pictures: list[UInt8], mpp: float) -> float | None:
 
     Example:
         >>> noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-        >>> blurred = cv2.GaussianBlur(noise, (0, 0), 6)
+        >>> blurred = cv2.GaussianBlur(noise, (0, 0), 4)
         >>> sharpness([noise], 0.25) > sharpness([blurred], 0.25)
         True
     """
