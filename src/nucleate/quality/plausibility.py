@@ -18,7 +18,7 @@ from nucleate.types import Bool, Instances, Int32, UInt8
 KINDS = ("scale", "exchanged", "stain", "focus", "nothing")
 _ROOM_MM2 = 0.05  # of tissue that nobody has seen without five nuclei
 _ON_TISSUE = 0.5  # share of the pixels in nuclei that are tissue
-_FOUND_PX = 200  # pixels in nuclei from which that is judged
+_EVERY, _FOUND_PX = 4, 12  # rows and columns, of which one is looked at; pixels that suffice
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,9 @@ def _on_nothing(pictures: Iterable[UInt8], inside: Iterable[Bool]) -> str:
     """Return what is wrong if most of what is in nuclei is ink or glass; else an empty text."""
     tissue = all_inside = 0
     for picture, mask in zip(pictures, inside, strict=True):
-        tissue += int(tissue_mask(picture[mask]).sum())
-        all_inside += int(mask.sum())
+        pixels = picture[::_EVERY, ::_EVERY][mask[::_EVERY, ::_EVERY]]
+        tissue += int(tissue_mask(pixels).sum())
+        all_inside += len(pixels)
     if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:
         return ""
     return "most of what was found is on ink, glass or black, not on tissue"
@@ -118,10 +119,12 @@ def _of_scale(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) 
             f"median look like {mpp / 2**off:.2g} um/px. See segment --suggest-mpp"
         )
         return [Doubt("scale", reason)]
+    if len(nuclei) >= FEWEST:
+        return []
     stained = sum(int(tissue_mask(window.pixels).sum()) for window in windows)
     pixels = sum(window.pixels.shape[0] * window.pixels.shape[1] for window in windows)
     tissue_mm2 = mm2 * stained / max(1, pixels)
-    if len(nuclei) < FEWEST and tissue_mm2 > _ROOM_MM2:
+    if tissue_mm2 > _ROOM_MM2:
         reason = (
             f"{len(nuclei)} nuclei in {tissue_mm2:.2g} mm² of tissue: {mpp:.3g} um/px may be "
             "wrong. See segment --suggest-mpp"
