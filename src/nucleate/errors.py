@@ -35,6 +35,10 @@ class TrainingError(NucleateError):
     """Training cannot start or cannot go on."""
 
 
+class DoubtfulImage(UserWarning):
+    """An image cannot be what it is said to be: wrong mpp, channels, stain, or out of focus."""
+
+
 class OutputError(NucleateError):
     """A result cannot be written."""
 

@@ -567,14 +567,14 @@ def test_folder_description_is_checked(tmp_path):
     path = tmp_path / "nucleate.json"
     for bad in (
         "{", "[]", '{"format": "x"}', '{"format": "nucleate-folder-1", "pictures": [1]}',
-        '{"format": "nucleate-folder-1", "images": {"p0_0": {"organ": 3}}}',
-        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": ["x"]}}}',
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"organ": 3}}}',
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": ["x"]}}}',
     ):  # fmt: skip
         path.write_text(bad)
         with pytest.raises(InputError, match=r"nucleate\.json"):
             list_entries("folder", tmp_path, {})
     path.write_text(
-        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": [0], '
+        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": [0], '
         '"class_names": ["a"]}}}'
     )
     with pytest.raises(InputError, match=says("1 classes")):

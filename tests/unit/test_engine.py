@@ -232,6 +232,7 @@ def test_what_is_no_image(oracle, given, said):
 
 def test_an_image_in_memory_is_taken_as_from_a_file(oracle, tmp_path):
     image = painted(tissue(60, 80, 9)[1])
+    image[-1, -1] = 255  # so that 16 bits are used to the full
     opaque = np.concatenate([image, np.full((60, 80, 1), 255, np.uint8)], axis=2)
     clear = np.concatenate([image, np.full((60, 80, 1), 7, np.uint8)], axis=2)
     expected = segment(image, oracle, mpp=0.25)

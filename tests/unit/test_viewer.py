@@ -537,7 +537,7 @@ def test_pictures_that_cannot_be(oracle, make_queue):
     tells = {
         queue.add("grey.tif", shallow.getvalue(), 0.25): "1500 × 1500 values",
         queue.add("piece.tif", piece.getvalue(), 0.25): "in pieces of 2048 × 2048 × 3",
-        queue.add("several.npy", several.getvalue(), 0.25): "contains several arrays",
+        queue.add("several.npy", several.getvalue(), 0.25): "zip archive",
         queue.add("bomb.png", bomb, 0.25): "2000 × 2000 pixels are too many",
         queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as an image",
         queue.add(

@@ -146,7 +146,7 @@ def doubtful_labels(labels: Int32) -> list[str]:
     Example:
         >>> mask = np.kron(np.array([[1, 0, 1, 0, 1]], np.int32), np.ones((4, 4), np.int32))
         >>> doubtful_labels(mask)
-        ['one label in 3 pieces: a mask, not nuclei. Give each nucleus a number of its own']
+        ['one label in 3 pieces: a mask, not nuclei. Give each nucleus a separate number']
     """
     numbers, old = compact(labels)
     if not len(old):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from numpy.typing import NDArray
 
-from nucleate.errors import InputError
+from nucleate.errors import DoubtfulImage, InputError
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.engine import InMemory, run
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
@@ -141,8 +141,10 @@ def segment(
     source, options = _opened(image, plane), EngineOptions(tile_px)
     with _told(progress) as tell:
         found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
+    doubts = {doubt.reason for doubt in found.doubts}
     for note in found.notes():
-        warnings.warn(f"{source.name}: {note}", stacklevel=2)
+        kind = DoubtfulImage if note in doubts else UserWarning
+        warnings.warn(f"{source.name}: {note}", kind, stacklevel=2)
     return found.nuclei
 
 

@@ -44,7 +44,7 @@ def other_stain(pictures: list[UInt8]) -> str:
     if float((pixels.max(axis=1) < _DARK_BYTE).mean()) > _DARK_SHARE:
         return "most of the image is black, as in fluorescence: it shows no haematoxylin or eosin"
     density = OD_OF_BYTE[pixels]
-    total = density.sum(axis=1)
+    total = density @ np.ones(3, np.float32)
     seen = (total > _STAINED) & (density.min(axis=1) < _OPAQUE)
     if int(seen.sum()) < _FEWEST:
         return ""
@@ -85,8 +85,9 @@ def exchange_facts(pictures: list[UInt8], inside: list[Bool], mpp: float) -> Flo
     for picture, mask in zip(pictures, inside, strict=True):
         density = cv2.blur(OD_OF_BYTE[picture], (3, 3))
         mask = np.ascontiguousarray(mask)
-        total = density.sum(axis=2)
-        seen = (total > _STAINED) & (density.min(axis=2) < _OPAQUE)
+        red, green, blue = cv2.split(density)  # numpy sums over the last axis ten times slower
+        total = red + green + blue
+        seen = (total > _STAINED) & (cv2.min(cv2.min(red, green), blue) < _OPAQUE)
         size = [max(1, round(edge * min(1.0, mpp / 2))) for edge in density.shape[1::-1]]
         small = cv2.resize(density, size, interpolation=cv2.INTER_AREA)
         smooth = cv2.GaussianBlur(small, (0, 0), 5.0 / max(mpp, 2.0))
@@ -150,7 +151,7 @@ def is_exchanged(
         False
     """
     if not annotated:  # the cost counts: `segment` looks at every image
-        pictures, inside = _some(pictures), _some(inside)
+        pictures, inside = some(pictures), some(inside)
     facts = exchange_facts(pictures, inside, mpp)
     if facts is None:
         return False
@@ -159,11 +160,11 @@ def is_exchanged(
     return CALIBRATION.exchange(facts) > CALIBRATION.exchange_least
 
 
-def _some(parts: list[Array]) -> list[Array]:
+def some(parts: list[Array]) -> list[Array]:
     """Return the middle of at most three parts of an image.
 
     Example:
-        >>> [part.shape for part in _some([np.zeros((300, 9), np.uint8)] * 9)]
+        >>> [part.shape for part in some([np.zeros((300, 9), np.uint8)] * 9)]
         [(192, 9), (192, 9), (192, 9)]
     """
     chosen = parts[:: max(1, -(-len(parts) // _PARTS))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nucleate.quality.calibration import CALIBRATION
-from nucleate.quality.colours import is_exchanged, other_stain
+from nucleate.quality.colours import is_exchanged, other_stain, some
 from nucleate.quality.focus import is_blurred
 from nucleate.quality.glimpse import Window, whole
 from nucleate.quality.scale import FEWEST, octaves_off
@@ -83,7 +83,7 @@ def _of_pixels(
         found.append(Doubt("stain", stain))
     if not found and is_exchanged(pictures, inside, mpp or 0.25, annotated):
         found.append(Doubt("exchanged", EXCHANGED))
-    if mpp is not None and is_blurred(pictures, mpp):
+    if mpp is not None and is_blurred(pictures if annotated else some(pictures), mpp):
         found.append(
             Doubt("focus", "out of focus, or coarser than its mpp: nothing finer than 1 um is seen")
         )
