@@ -45,7 +45,7 @@ ENDINGS = (".md", ".py", ".yaml", ".yml", ".ipynb", ".js", ".html", ".css", ".to
 _WORD = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
 _ALLOWED = re.compile(rf"\b({'|'.join(ALLOWED)})\b", re.IGNORECASE)
 _CODE = re.compile(
-    r"\{[^{}]*\}|"
+    r"\{[^{}]*\}|\"\w+\"(?=:)|"
     r"^\s*\w+(?=:)|`[^`\n]*`|https?://\S+|\]\([^)]*\)|[\w./-]*/[\w./-]+|\w+\.\w{2,4}\b|--[\w-]+"
 )
 
