@@ -68,12 +68,12 @@ class Watched:
 
     def __init__(self, root):
         self.out, self.home, self.log = root / "out", root / "home", root / "log"
-        for name in ("out", "home", "cwd", "tmp", "spy"):
+        for name in ("out", "home", "cwd", "t", "spy"):
             (root / name).mkdir()
         (root / "spy" / "sitecustomize.py").write_text(SPY)
         compiled = Path(package.__file__).parent / "__pycache__"
         kernels = compiled.parent / "geometry" / "__pycache__"
-        allowed = [self.out, root / "tmp", self.log, compiled, kernels, "/dev"]
+        allowed = [self.out, root / "t", self.log, compiled, kernels, "/dev"]
         source = Path(package.__file__).parents[1]
         kept = {k: v for k, v in os.environ.items() if k not in UNSET}
         self.options = {
@@ -83,7 +83,7 @@ class Watched:
                 "PYTHONPATH": os.pathsep.join(map(str, (root / "spy", source))),
                 "SPY_LOG": str(self.log), "SPY_ALLOWED": os.pathsep.join(map(str, allowed)),
                 "HOME": str(self.home), "USERPROFILE": str(self.home),
-                "TMPDIR": str(root / "tmp"), "PYTHONDONTWRITEBYTECODE": "1",
+                "TMPDIR": str(root / "t"), "PYTHONDONTWRITEBYTECODE": "1",
             },
         }  # fmt: skip
 
@@ -167,7 +167,7 @@ if __name__ == "__main__":
 """
 
 
-def test_train_and_quantise_are_quiet(watched):
+def test_training_is_quiet(watched):
     folder.make(watched.out / "data", 4)
     (watched.out / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     script = watched.out / "script.py"

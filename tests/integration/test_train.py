@@ -696,3 +696,15 @@ def test_heads_that_do_not_fit_the_family_are_refused(tree, tmp_path, changes, s
     with pytest.raises(ConfigError, match=said):
         train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_refused(monkeypatch, tmp_path):
+    """Workers would drop what they make, and training would wait for ever."""
+    from nucleate.training.loop import check_temporary_folder
+
+    monkeypatch.setattr("tempfile.tempdir", "/t" + "x" * 90)
+    with pytest.raises(ConfigError, match=says("temporary folder", "TMPDIR")):
+        check_temporary_folder(1)
+    check_temporary_folder(0)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")  # noqa: S108
+    check_temporary_folder(4)

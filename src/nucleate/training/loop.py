@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ from nucleate.config import FitConfig, Strict
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.training.run_folder import RunFolder
 
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -220,8 +222,10 @@ def fit(
 
     Raises:
         TrainingError: interrupted, a checkpoint is damaged, or there is not enough memory.
+        ConfigError: workers cannot send what they make, see `check_temporary_folder`.
     """
     config = learner.config
+    check_temporary_folder(config.workers)
     last = run.checkpoint("last")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -271,6 +275,20 @@ def fit(
         raise TrainingError(
             f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
             "last checkpoint. Go on with the same command and --resume."
+        )
+
+
+def check_temporary_folder(workers: int) -> None:
+    """Raise a `ConfigError` if workers cannot send examples: training would wait for ever.
+
+    They send through a socket in the temporary folder, and the system limits the length of its
+    path; beyond it, the worker's thread drops the examples and goes on.
+    """
+    path = f"{tempfile.gettempdir()}/pymp-12345678/listener-12345678"
+    if workers and sys.platform != "win32" and len(path.encode()) > _LONGEST_SOCKET:
+        raise ConfigError(
+            f"{tempfile.gettempdir()}: the path of the temporary folder is too long for the "
+            "sockets of train.workers. Set TMPDIR to a shorter one, or set train.workers to 0."
         )
 
 
