@@ -93,7 +93,7 @@ BAD = {
     "empty file": ("a.png", lambda p: p.write_bytes(b""), "empty"),
     "text named .png": ("a.png", lambda p: p.write_text("hello"), "cannot be read as an image"),
     "truncated TIFF": ("a.tif", _truncated, "truncated"),
-    "truncated PNG": ("a.png", lambda p: p.write_bytes(_png(p).read_bytes()[:900]), "truncated"),
+    "cut PNG": ("a.png", lambda p: p.write_bytes(_png(p).read_bytes()[:900]), "cannot be read"),
     "grey-scale": ("a.png", lambda p: Image.fromarray(IMAGE[..., 0]).save(p), "grey-scale"),
     "corrupt slide": ("a.svs", lambda p: p.write_bytes(b"II*\x00" + b"\x00" * 99), "slide"),
     "folder without images": ("a", lambda p: p.mkdir(), "no image or slide"),
@@ -748,7 +748,7 @@ def test_without_pytorch_the_extra_to_install_is_named(words, tmp_path):
         "from nucleate.cli import main\n"
         "main()\n"
     )
-    (tmp_path / "r.yaml").write_text("name: x\n")
+    shutil.copy(Path(__file__).parents[2] / "recipes/laptop.yaml", tmp_path / "r.yaml")
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -363,7 +363,7 @@ def test_a_study_is_resumed_and_may_grow(study):
     victim = out / "runs" / "random-50-1" / "model" / "card.json"
     before = victim.read_text()
     victim.unlink()
-    (out / "tests" / "held-out-pictures" / "random-50-1" / "metrics.json").unlink()
+    (out / "tests" / "held-out-images" / "random-50-1" / "metrics.json").unlink()
     untouched = out / "runs" / "random-100-1" / "model" / "card.json"
     stamp = untouched.stat().st_mtime_ns
     words = [f"root={root}"]

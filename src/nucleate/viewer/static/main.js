@@ -10,11 +10,11 @@ import { Overlay } from "./overlay.js";
 const $ = (id) => document.getElementById(id);
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==";
 const KEYS = [
-  ["arrows", "move"], ["+ −", "zoom"], ["0", "whole picture"], ["1", "one pixel per pixel"],
+  ["arrows", "move"], ["+ −", "zoom"], ["0", "whole image"], ["1", "one pixel per pixel"],
   ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
   ["R", "draw a region: click, or"], ["Space", "a corner in the middle of the view"],
   ["Backspace", "takes the last corner back"], ["Enter", "closes the region"],
-  ["V", "take the view as region"], ["Esc", "whole picture"],
+  ["V", "take the view as region"], ["Esc", "whole image"],
 ];
 
 let item = null; // what the server told of the image
@@ -139,7 +139,7 @@ function makePane(layers, titled) {
       getTileUrl: (level, x, y) => item.pixels ? `api/items/${item.id}/tiles/${top - level}/${x}_${y}.jpg` : BLANK,
     },
   });
-  viewer.canvas.setAttribute("aria-label", `Picture ${item.name}: move with the arrow keys, zoom with + and −`);
+  viewer.canvas.setAttribute("aria-label", `Image ${item.name}: move with the arrow keys, zoom with + and −`);
   const overlay = new Overlay(viewer, element, item, layers);
   overlay.onerror = (error) => say(error.message);
   const bar = element.appendChild(document.createElement("div"));
@@ -255,7 +255,7 @@ async function count() {
     $("count").textContent = told.count.toLocaleString("en");
     $("count").title = `of ${told.of.toLocaleString("en")}`;
     const area = told.mm2 === undefined ? "" : `, ${number(told.mm2)} mm², ${number(told.count / told.mm2)} per mm²`;
-    $("region").textContent = `${region ? "Region" : "Whole picture"}: ${told.count.toLocaleString("en")} of ` +
+    $("region").textContent = `${region ? "Region" : "Whole image"}: ${told.count.toLocaleString("en")} of ` +
       `${told.of.toLocaleString("en")} nuclei${area}`;
     $("clear").disabled = !region;
     $("histogram").parentElement.hidden = !told.histogram;
@@ -559,7 +559,7 @@ async function start() {
   const said = placeSaid();
   const first = listed.items.find((one) => one.id === said.item) ?? listed.items[0];
   if (first) { $("item").value = first.id; await show(await api.item(first.id), said); await listFilters(); }
-  else { $("nuclei-controls").hidden = true; say("Drop a picture to find its nuclei."); }
+  else { $("nuclei-controls").hidden = true; say("Drop an image to find its nuclei."); }
   document.body.dataset.ready = "yes";
 }
 
