@@ -63,7 +63,7 @@ def decode_pillow(
             )
         notes = profile_notes(file.info.get("icc_profile"))
         bits = _significant_bits(data) if file.format == "PNG" else None
-        orientation = _orientation(file)
+        orientation = _orientation(file) if _may_be_turned(file, data) else 1
         pixels = _decoded(file, data)
         if pixels is None:
             file.load()
@@ -136,6 +136,12 @@ def _orientation(image: Any) -> int:  # noqa: ANN401
         found = int(image.getexif().get(_ORIENTATION, 1))
         return found if 1 <= found <= 8 else 1
     return 1
+
+
+def _may_be_turned(image: Any, data: bytes) -> bool:  # noqa: ANN401
+    """Return whether a file may have an orientation; to find out, Pillow decodes all of a PNG."""
+    marks = (b"eXIf", b"exif", b"Orientation")
+    return image.format != "PNG" or any(mark in data for mark in marks)
 
 
 def of_pillow(image: Any) -> Stored:  # noqa: ANN401
