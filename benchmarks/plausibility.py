@@ -46,7 +46,7 @@ SETS = {
     "monusac": ("MoNuSAC61", "folder", {"mpp": 0.25, "channels": "bgr"}),
     "dsb2018": ("DSB2018-tissue", "folder", {"mpp_table": "groups.csv"}),
 }
-AT_20X = ("TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130")  # their files say 0.25
+AT_20X = ("TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130")  # always among the suggested
 FIELD_UM = 128.0  # edge of what a scale is calibrated on
 OCTAVES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 RIDGE, SHARE = 30.0, 0.985  # of images at their resolution that must not warn
@@ -57,9 +57,7 @@ def images(data: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, float
     for title, (path, reader, options) in SETS.items():
         for entry in list_entries(reader, data / path, options):
             sample = entry.read()
-            is_20x = any(name in entry.name for name in AT_20X)
-            mpp = 0.5 if is_20x else sample.mpp or 0.25
-            yield title, entry.name, sample.image, sample.labels, mpp
+            yield title, entry.name, sample.image, sample.labels, sample.mpp or 0.25
 
 
 def found_in(image: np.ndarray, model: Model, mpp: float) -> Any:

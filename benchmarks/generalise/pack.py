@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.generalise.areas import write_slides  # noqa: E402
 from benchmarks.generalise.sets import PACKED, SETS, published, write_set  # noqa: E402
-from benchmarks.gpu.pack import LIMIT_MIB, PACK, carried, fetch_wheels  # noqa: E402
+from benchmarks.gpu.pack import PACK, check_size, fetch_wheels  # noqa: E402
 
 WHEELS = (
     "annotated-types", "defusedxml", "lapx", "pydantic", "pydantic-core",
@@ -51,13 +51,7 @@ def main() -> None:
     pack(options.data, PACKED, options.quality)
     if options.wheels:
         fetch_wheels(PACK / "wheels", options.python, WHEELS)
-    sizes = carried()
-    for name, size in sizes.items():
-        print(f"{size:7.2f} MiB  {name}")
-    total = sum(sizes.values())
-    print(f"{total:7.2f} MiB  in all")
-    if total > LIMIT_MIB:
-        raise SystemExit(f"{total:.1f} MiB are more than {LIMIT_MIB}. Remove files from .gpu/.")
+    check_size()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from nucleate.config import Recipe, load_recipe, parse_recipe
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "recipes" / "generalise-small.yaml"
-FALLBACK = ROOT / "recipes" / "mtl-small.yaml"  # until the base recipe exists
 STEPS = 1500
 
 
@@ -132,8 +131,7 @@ def recipe_of(
     Raises:
         ConfigError: the recipe does not know a key of the idea.
     """  # fmt: skip
-    base = BASE if BASE.exists() else FALLBACK
-    changed = load_recipe(base, [f"train.steps={STEPS}", f"train.validate_every={STEPS}",
+    changed = load_recipe(BASE, [f"train.steps={STEPS}", f"train.validate_every={STEPS}",
                                  *_every(idea)])  # fmt: skip
     tree: dict[str, Any] = changed.model_dump(mode="json")
     names = [name for name in SETS if name != left_out]

@@ -231,13 +231,9 @@ def status(results: Path) -> None:
         if not folds:
             print(f"{idea.name:14s} 0/{wanted}")
             continue
-        sets = store.by_set(folds)
-        grid = next(iter(folds.values()))["grid"]
-        best = scoring.best_setting(sets, len(grid))
-        at_best = scoring.verdict(sets, areas, best)
-        fixed = scoring.verdict(sets, areas, grid.index(scoring.FIXED))
-        setting = f"{grid[best]['foreground']}/{grid[best]['marker']}"
-        each = [f"{at_best.sets[n]['aji'][0]:.4f}" if n in sets else "–" for n in SETS]
+        best, at_best, fixed = scoring.standing(store.by_set(folds), areas)
+        setting = f"{best['foreground']}/{best['marker']}"
+        each = [f"{at_best.sets[n]['aji'][0]:.4f}" if n in at_best.sets else "–" for n in SETS]
         print(f"{idea.name:14s} {len(folds)}/{wanted}    {setting:12s}  {at_best.g:.4f} "
               f"({at_best.g_low:.4f}–{at_best.g_high:.4f})  {fixed.g:.4f}   "
               f"{at_best.f:5.1f}  {at_best.f_tissue:6.1f}  "

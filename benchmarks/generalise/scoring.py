@@ -224,6 +224,16 @@ def best_setting(folds: dict[str, list[dict[str, Any]]], settings: int) -> int:
     return int(np.argmax(means))
 
 
+def standing(
+    folds: dict[str, list[dict[str, Any]]], areas: list[Area]
+) -> tuple[dict[str, float], Verdict, Verdict]:
+    """Return the best common setting of an idea, its verdict there, and at the fixed setting."""
+    grid = next(iter(folds.values()))[0]["grid"]
+    best = best_setting(folds, len(grid))
+    at_best, fixed = (verdict(folds, areas, number) for number in (best, grid.index(FIXED)))
+    return grid[best], at_best, fixed
+
+
 def verdict(folds: dict[str, list[dict[str, Any]]], areas: list[Area], setting: int) -> Verdict:
     """Return G, F and the table of the sets at a setting.
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 PACKED = ROOT / ".gpu" / "generalise"
 MPP = 0.25
 LEAST_PX = 128  # crops whose shorter side is below are neither trained nor tested on
-AT_20X = ("TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130")  # MoNuSeg's images at 0.5 um/px
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,10 @@ class DataSet:
     Attributes:
         title: for people.
         parts: that count as one set.
-        swapped: whether the files contain blue where red should be, and red where blue should be.
     """
 
     title: str
     parts: tuple[Part, ...]
-    swapped: bool = False
 
 
 SETS = {
@@ -65,7 +62,9 @@ SETS = {
     ),
     "tnbc": DataSet("TNBC", (Part("folder", "TNBC", {"mpp": 0.25, "group": "^([0-9]+)_"}),)),
     "cryonuseg": DataSet("CryoNuSeg", (Part("cryonuseg", "CryoNuSeg"),)),
-    "monusac": DataSet("MoNuSAC61", (Part("folder", "MoNuSAC61", {"mpp": 0.25}),), swapped=True),
+    "monusac": DataSet(
+        "MoNuSAC61", (Part("folder", "MoNuSAC61", {"mpp": 0.25, "channels": "bgr"}),)
+    ),
     "consep": DataSet("CoNSeP", (Part("consep", "CoNSeP/Train"),)),
 }
 
@@ -81,13 +80,8 @@ def published(name: str, data: Path) -> list[Sample]:
             if entry.test_only:
                 continue
             sample = entry.read()
-            if min(sample.image.shape[:2]) < LEAST_PX:
-                continue
-            if SETS[name].swapped:
-                sample = replace(sample, image=np.ascontiguousarray(sample.image[..., ::-1]))
-            if sample.name.startswith(AT_20X):
-                sample = replace(sample, mpp=0.5)
-            found.append(sample)
+            if min(sample.image.shape[:2]) >= LEAST_PX:
+                found.append(sample)
     return found
 
 
@@ -128,8 +122,7 @@ def read_training(data: DataConfig, packed: Path) -> list[Sample]:
     entries, _, sources = list_sets(data.sets, packed)
     names = tuple(entries)
     split = Split({"train": names}, {name: entry.group for name, entry in entries.items()})
-    told = {"sets": tuple(data.sets)} if "sets" in Collection.__dataclass_fields__ else {}
-    return Collection(entries, split, sources, **told).read("train", data.mpp)
+    return Collection(entries, split, sources, tuple(data.sets)).read("train", data.mpp)
 
 
 def read_test(name: str, packed: Path) -> list[Sample]:

@@ -131,6 +131,17 @@ def carried() -> dict[str, float]:
     return sizes
 
 
+def check_size() -> None:
+    """Print what would travel, file by file; fail if all of it is too large."""
+    sizes = carried()
+    for name, size in sizes.items():
+        print(f"{size:7.2f} MiB  {name}")
+    total = sum(sizes.values())
+    print(f"{total:7.2f} MiB  in all")
+    if total > LIMIT_MIB:
+        raise SystemExit(f"{total:.1f} MiB are more than {LIMIT_MIB}. Remove files from .gpu/.")
+
+
 def main() -> None:
     """Pack, and say what there is."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -142,13 +153,7 @@ def main() -> None:
         pack_recipe(options.train, options.data, PACK)
     fetch_wheels(PACK / "wheels", options.python)
     write_images(PACK / "images", options.data)
-    sizes = carried()
-    for name, size in sizes.items():
-        print(f"{size:7.2f} MiB  {name}")
-    total = sum(sizes.values())
-    print(f"{total:7.2f} MiB  in all")
-    if total > LIMIT_MIB:
-        raise SystemExit(f"{total:.1f} MiB are more than {LIMIT_MIB}. Remove files from .gpu/.")
+    check_size()
 
 
 if __name__ == "__main__":

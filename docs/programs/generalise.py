@@ -45,14 +45,10 @@ def ideas() -> list[str]:
                 f"| {idea.name} | {len(folds)} of {wanted} | not run {'|' * (5 + len(SETS))}"
             )
             continue
-        sets = store.by_set(folds)
-        grid = next(iter(folds.values()))["grid"]
-        best = scoring.best_setting(sets, len(grid))
-        found = scoring.verdict(sets, areas, best)
-        fixed = scoring.verdict(sets, areas, grid.index(scoring.FIXED))
+        best, found, fixed = scoring.standing(store.by_set(folds), areas)
         each = " | ".join(f"{found.sets[name]['aji'][0]:.3f}" for name in SETS)
         lines.append(
-            f"| {idea.name} | {len(folds)} | {grid[best]['foreground']}, {grid[best]['marker']} | "
+            f"| {idea.name} | {len(folds)} | {best['foreground']}, {best['marker']} | "
             f"{found.g:.3f} ({found.g_low:.3f} to {found.g_high:.3f}) | {fixed.g:.3f} | "
             f"{found.f:.1f} | {found.f_tissue:.1f} | {each} |"
         )

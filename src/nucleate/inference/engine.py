@@ -194,14 +194,11 @@ def unmerged(frame: Frame, class_names: tuple[str, ...]) -> Instances:
 
 def _with_seams(part: Part, tile: int) -> Instances:
     """Return the nuclei of a tile with the columns that `merge` needs."""
-    columns = dict(
-        zip(
-            SEAM_COLUMNS,
-            (np.full(len(part.depth), tile), part.depth, part.reaches, part.cut),
-            strict=True,
-        )
-    )
-    seams = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    values = np.full(len(part.depth), tile), part.depth, part.reaches, part.cut
+    seams = {
+        name: np.asarray(column, np.float32)
+        for name, column in zip(SEAM_COLUMNS, values, strict=True)
+    }
     return replace(part.nuclei, features={**part.nuclei.features, **seams})
 
 

@@ -72,16 +72,16 @@ def merge(
         class_names: of the nuclei.
     """
     gone: dict[Key, set[int]] = defaultdict(set)
-    earlier, current = _Row({}), _Row({})
+    earlier, current = _Row(), _Row()
     first = 1
-    for following in chain(_rows(segmented), [_Row({})]):
+    for following in chain(_rows(segmented), [_Row()]):
         _drop_second_views(current, following, frame, gone)
         centres = {
             key: _kept(views.centres, gone[key])
             for row in (earlier, current, following)
-            for key, views in row.units.items()
+            for key, views in row.items()
         }
-        for key, views in current.units.items():
+        for key, views in current.items():
             joined = Instances.concatenate(
                 [_kept_nuclei(views.seams, gone[key]), views.of.inside()], frame
             )
@@ -101,23 +101,19 @@ class _Views:
     centres: Float64
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of units, from left to right."""
-
-    units: dict[Key, _Views]
+_Row = dict[Key, _Views]  # of units, from left to right
 
 
 def _rows(segmented: Iterable[Segmented]) -> Iterator[_Row]:
     """Yield units row by row, their seams read."""
-    row = _Row({})
+    row = _Row()
     for one in segmented:
-        if row.units and next(iter(row.units))[0] != one.unit.row:
+        if row and next(iter(row))[0] != one.unit.row:
             yield row
-            row = _Row({})
+            row = _Row()
         seams = one.seams()
-        row.units[one.unit.key] = _Views(one, seams, centroids_xy(seams.coords_xy, seams.offsets))
-    if row.units:
+        row[one.unit.key] = _Views(one, seams, centroids_xy(seams.coords_xy, seams.offsets))
+    if row:
         yield row
 
 
@@ -125,11 +121,11 @@ def _drop_second_views(
     current: _Row, following: _Row, frame: Frame, gone: dict[Key, set[int]]
 ) -> None:
     """Drop all but one view of each nucleus in a new row, and between it and the row before."""
-    new = [views.seams.boxes_xyxy[:, 1] for views in following.units.values() if len(views.seams)]
+    new = [views.seams.boxes_xyxy[:, 1] for views in following.values() if len(views.seams)]
     top = min(float(edges.min()) for edges in new) if new else np.inf
     tables, owners, views = list[Instances](), list[Int64](), list[View]()
     for row in (current, following):
-        for key, one in row.units.items():
+        for key, one in row.items():
             near = np.flatnonzero(one.seams.boxes_xyxy[:, 3] > top)
             tables.append(one.seams.take(near))
             tiles = one.seams.features["seam_tile"][near] if len(near) else np.zeros(0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines
+from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines, enlarge
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
@@ -16,7 +16,7 @@ from nucleate.quality.scale import most_plausible, octaves_off
 from nucleate.readers.array import ArraySource
 from nucleate.readers.source import RegionError, Source
 from nucleate.stain.tissue import tissue_mask
-from nucleate.types import Frame, Instances, UInt8
+from nucleate.types import Instances, UInt8
 
 TRIED_MPP = (0.125, 0.177, 0.25, 0.354, 0.5, 0.707, 1.0)  # half an octave apart: 80x to 10x
 _TILE_PX = 512
@@ -72,7 +72,7 @@ def suggest_mpp(source: Source, model: Model) -> Suggestion:
 
 
 def contact_sheet(suggestion: Suggestion) -> UInt8:
-    """Return the outlines at all resolutions side by side; the most plausible has a green frame."""
+    """Return the outlines at all resolutions side by side; the most plausible is framed."""
     best = suggestion.found[0][0] if suggestion.found else 0.0
     nearest = min(TRIED_MPP, key=lambda mpp: abs(np.log2(mpp / best))) if best else 0.0
     cells = []
@@ -148,12 +148,7 @@ def _middle(tile: UInt8, edge: int) -> UInt8:
 
 def _panel(tile: UInt8, nuclei: Instances) -> UInt8:
     """Return the middle of a tile with its outlines, enlarged first so that lines stay thin."""
-    high, wide = tile.shape[:2]
-    scale = _PANEL_PX / _SHOWN_PX
-    size = (round(wide * scale), round(high * scale))
-    large = cv2.resize(tile, size, interpolation=cv2.INTER_CUBIC)
-    grown = replace(nuclei, coords_xy=nuclei.coords_xy * np.float32(scale), frame=Frame(*size))
-    shown = _middle(draw_outlines(large, grown), _PANEL_PX)
+    shown = _middle(draw_outlines(*enlarge(tile, nuclei, _PANEL_PX // _SHOWN_PX)), _PANEL_PX)
     panel = np.full((_PANEL_PX, _PANEL_PX, 3), 255, np.uint8)
     panel[: shown.shape[0], : shown.shape[1]] = shown
     return panel

@@ -60,8 +60,8 @@ class TiffSource:
             with tifffile.TiffFile(path) as file:
                 levels = file.series[0].levels
                 axes, planes = plane_axes(levels[0])
-                check_plane(path, axes, planes, plane)
-                self._pages = [_page_of(level, planes, plane) for level in levels]
+                wanted = check_plane(path, axes, planes, plane)
+                self._pages = [_page_of(level, planes, wanted) for level in levels]
                 for page in self._pages:
                     _ = page.decode, page.jpegtables  # made from tags that are in the file
                 self._luma = [
@@ -161,13 +161,13 @@ class TiffSource:
             ) from error
 
 
-def _page_of(level: Any, planes: int, plane: int | None) -> Any:  # noqa: ANN401
+def _page_of(level: Any, planes: int, plane: int) -> Any:  # noqa: ANN401
     """Return the page of a level that contains a plane; all pages have the tags of the first."""
-    if planes == 1 or plane is None:
+    if planes == 1:
         return level.keyframe
     if len(level.pages) != planes:
         raise InputError("its planes are no separate pages. Save one as a separate file.")
-    page = level.pages[plane - 1]
+    page = level.pages[plane]
     return page if page is level.keyframe else page.aspage()
 
 

@@ -244,8 +244,8 @@ def plane_axes(series: Any) -> tuple[str, int]:  # noqa: ANN401
     return "".join(a for a, _ in axes), math.prod(n for _, n in axes)
 
 
-def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> None:
-    """Raise an `InputError` unless it is clear which plane is meant."""
+def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> int:
+    """Return which plane is meant, from 0 on; raise an `InputError` unless that is clear."""
     if plane is not None and not 1 <= plane <= planes:
         raise InputError(f"{path}: has {planes} planes. Choose --plane 1 to {planes}.")
     if plane is None and planes > 1:
@@ -253,15 +253,15 @@ def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> No
             f"{path}: contains {planes} planes or time points (axes {axes}), not one image. Choose "
             f"one with --plane 1 to {planes}, or save it as a separate file."
         )
+    return 0 if plane is None else plane - 1
 
 
 def _plane(path: PathLike, series: Any, plane: int | None) -> tuple[NDArray[Any], str]:  # noqa: ANN401
     """Return the pixels of one plane, and their axes."""
     axes, planes = plane_axes(series)
-    check_plane(path, axes, planes, plane)
+    wanted = check_plane(path, axes, planes, plane)
     if planes == 1:
         return series.asarray(), series.axes
-    assert plane is not None  # noqa: S101
     shape = dict(zip(series.axes, series.shape, strict=True))
     if (
         series.axes.endswith(("YX", "YXS"))
@@ -269,13 +269,13 @@ def _plane(path: PathLike, series: Any, plane: int | None) -> tuple[NDArray[Any]
         and "C" not in axes
         and shape.get("C", 1) == 1
     ):
-        page = series.pages[plane - 1]
+        page = series.pages[wanted]
         return page.asarray(), page.axes
     pixels = series.asarray()
     where = [series.axes.index(a) for a in axes]
     pixels = np.moveaxis(pixels, where, range(len(where)))
     rest = "".join(a for a in series.axes if a not in axes)
-    return np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[len(where) :])[plane - 1]), rest
+    return np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[len(where) :])[wanted]), rest
 
 
 def _palette(colormap: NDArray[Any], pixels: NDArray[Any]) -> NDArray[np.uint8]:

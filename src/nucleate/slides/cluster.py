@@ -10,7 +10,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_one import Run
 from nucleate.slides.unit_files import UnitFiles, Written, unit_file
 from nucleate.stain.normalise import Transform
-from nucleate.types import Instances, Maps, UInt8
+from nucleate.types import Maps, UInt8
 
 _RESOURCE = "GPU"
 _LOCK = threading.Lock()
@@ -315,13 +315,15 @@ def run_on_worker(work: Work, key: tuple[int, int]) -> Written:
     with _LOCK:  # a worker of several threads loads and opens once
         model = _model(work.model, job["model_card"], _threads())
         reader, tissue, units, colours = _opened(work)
-    check_same(job, job_facts(slide_file(work), reader, model, work.options, job["tissue_mask"]),
-               Path(work.source))  # fmt: skip
+    now = job_facts(
+        slide_file(work), reader, model, work.options, job["tissue_mask"], job.get("plane")
+    )
+    check_same(job, now, Path(work.source))
     with tempfile.TemporaryDirectory(prefix="nucleate-") as scratch:
         folder = Path(scratch) if is_url(work.store) else Path(work.store)
         written: list[Written] = []
-        like = replace(Instances.empty(frame_of(reader)), class_names=tuple(model.card.classes))
-        sink = UnitFiles(folder, job_digest(job), like, written.append)
+        classes = tuple(model.card.classes)
+        sink = UnitFiles(folder, job_digest(job), frame_of(reader), classes, written.append)
         engine.run(reader, model, work.options, sink, [units[key]], tissue, colours)
         if is_url(work.store):
             Mirror(folder, work.store).push(unit_file(units[key]))

@@ -27,7 +27,12 @@ _PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
 
 
 def job_facts(
-    path: Path, reader: Reader, model: Model, options: EngineOptions, tissue: bool
+    path: Path,
+    reader: Reader,
+    model: Model,
+    options: EngineOptions,
+    tissue: bool,
+    plane: int | None = None,
 ) -> dict[str, Any]:
     """Return everything that the result depends on."""
     card = model.card
@@ -45,6 +50,7 @@ def job_facts(
         "tile_px": options.tile_px,
         "batch": options.batch,
         "tissue_mask": tissue,
+        **({} if plane is None else {"plane": plane}),
     }
 
 

@@ -136,9 +136,7 @@ def start(
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
         seen = survey(Reader(open_source(path, options.plane), reader.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
-    job = job_facts(path, reader, model, options.engine, tissue is not None)
-    if options.plane is not None:
-        job["plane"] = options.plane
+    job = job_facts(path, reader, model, options.engine, tissue is not None, options.plane)
     digest = job_digest(job)
     colours = stain_transform(source, model.card)
     memory = None if is_slide or spread else InMemory()
@@ -190,7 +188,9 @@ def segment_here(
         run.add(unit.seconds)
         outputs.out.push(f"{outputs.units_name}/{unit_file(unit.unit)}")
 
-    sink: Sink = run.memory or UnitFiles(outputs.units, run.digest, _like(run, model.card), written)
+    sink: Sink = run.memory or UnitFiles(
+        outputs.units, run.digest, frame_of(run.reader), tuple(model.card.classes), written
+    )
     engine.run(run.reader, model, options, sink, run.left, run.tissue, run.colours, tell)
 
 
@@ -243,7 +243,8 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
         InputError: nothing of the source could be read.
         OutputError: it cannot be written.
     """
-    outputs, like, begun = run.outputs, _like(run, card), time.perf_counter()
+    outputs, begun = run.outputs, time.perf_counter()
+    frame, classes = frame_of(run.reader), tuple(card.classes)
     facts: dict[str, Any] = {"source": run.path.name, "job": run.job}
     if run.memory is None:
         outputs.out.pull(outputs.units_name)  # what other machines have written
@@ -254,12 +255,11 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
         raise InputError(f"Nothing of it could be read: {lost[0]['reason']}")
     facts["lost"] = lost
     if run.memory is None:
-        cut = write_merged(
-            unit_files(outputs.units, run.units, run.digest), outputs.unfinished, like, facts
-        )
+        units = unit_files(outputs.units, run.units, run.digest)
+        cut = write_merged(units, outputs.unfinished, frame, classes, facts)
         found = open_nuclei(outputs.unfinished)
     else:
-        nuclei, cut = run.memory.nuclei(like.frame, like.class_names)
+        nuclei, cut = run.memory.nuclei(frame, classes)
         with writer(outputs.unfinished, nuclei, facts) as file:
             file.write(nuclei)
         found = replace(open_nuclei(outputs.unfinished), kept=nuclei)
@@ -267,11 +267,6 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
             run.add((*one.seconds, 0.0))
     run.spent[STAGES.index("write")] += time.perf_counter() - begun
     return found, cut
-
-
-def _like(run: Run, card: ModelCard) -> Instances:
-    """Return a table of no nuclei: frame, classes."""
-    return replace(Instances.empty(frame_of(run.reader)), class_names=tuple(card.classes))
 
 
 def abandon(run: Run) -> None:

@@ -18,7 +18,7 @@ from nucleate.inference.engine import UnitNuclei, unmerged
 from nucleate.inference.merge import Segmented, merge
 from nucleate.inference.units import Unit
 from nucleate.results.parquet import NucleiFile, open_nuclei, writer
-from nucleate.types import Instances
+from nucleate.types import Frame, Instances
 
 _SEAMS, _INSIDE = 0, 1  # row groups
 T = TypeVar("T")
@@ -47,7 +47,8 @@ class UnitFiles:
     Args:
         folder: for the files.
         digest: of the job, written into every file: units of two jobs are never mixed.
-        like: a table of no nuclei: frame, classes.
+        frame: level 0.
+        class_names: of the nuclei.
         written: is given each unit when its file is there.
     """
 
@@ -55,11 +56,12 @@ class UnitFiles:
         self,
         folder: Path,
         digest: str,
-        like: Instances,
+        frame: Frame,
+        class_names: tuple[str, ...],
         written: Callable[[Written], None] = lambda _: None,
     ) -> None:
         self._folder, self._digest, self._written = folder, digest, written
-        self._like = unmerged(like.frame, like.class_names)
+        self._like = unmerged(frame, class_names)
 
     def put(self, segmented: UnitNuclei) -> None:
         """Write the file of a unit.
@@ -145,22 +147,27 @@ def lost_in(folder: Path, units: list[Unit], digest: str) -> list[dict[str, Any]
 
 
 def write_merged(
-    segmented: Iterable[Segmented], out: Path, like: Instances, facts: dict[str, Any]
+    segmented: Iterable[Segmented],
+    out: Path,
+    frame: Frame,
+    class_names: tuple[str, ...],
+    facts: dict[str, Any],
 ) -> int:
     """Write the file of all nuclei of units, each once; return how many a tile did not see whole.
 
     Args:
         segmented: the units, in their order.
         out: file to write.
-        like: a table of no nuclei: frame, classes.
+        frame: level 0.
+        class_names: of the nuclei.
         facts: for the metadata of the file.
 
     Raises:
         OutputError: the file cannot be written.
     """
     cut = 0
-    with writer(out, no_nuclei(like.frame, like.class_names), facts) as file:
-        for merged in merge(segmented, like.frame, like.class_names):
+    with writer(out, no_nuclei(frame, class_names), facts) as file:
+        for merged in merge(segmented, frame, class_names):
             file.write(merged.nuclei)
             cut += merged.cut
     return cut
