@@ -25,8 +25,8 @@ from nucleate.geometry.labels import largest_pieces
 from nucleate.inference.backends import Model
 
 LONGEST = (
-    "test_pages.py", "test_train.py", "test_pretrain.py", "test_crossval.py", "test_recipes.py",
-    "test_regions.py",
+    "test_pages.py", "test_train.py", "test_cli.py", "test_recipes.py", "test_slides.py",
+    "test_one_engine.py", "test_pretrain.py", "test_crossval.py", "test_offline.py",
 )  # fmt: skip
 
 

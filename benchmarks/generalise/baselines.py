@@ -20,13 +20,13 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.generalise import scoring  # noqa: E402
 from benchmarks.generalise.fold import Packed, judge  # noqa: E402
+from benchmarks.generalise.plan import UNSEEN  # noqa: E402
 from benchmarks.generalise.sets import PACKED  # noqa: E402
 from benchmarks.generalise.store import RESULTS  # noqa: E402
 
 from nucleate import load_model  # noqa: E402
 from nucleate.environment import git_commit  # noqa: E402
 
-UNSEEN = ("cryonuseg", "monusac", "consep")  # by the bundled models
 OUT = RESULTS / "baselines.json"
 
 

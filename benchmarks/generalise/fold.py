@@ -26,6 +26,7 @@ from nucleate.inference.torch_backend import TorchBackend
 from nucleate.postprocess import DECODERS
 from nucleate.readers.array import ArraySource
 from nucleate.training.crops import CropDataset
+from nucleate.training.initial_weights import start
 from nucleate.training.loop import choose_device, fit
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.task import Task, provisional_card
@@ -142,6 +143,8 @@ def train(recipe: Recipe, samples: list[Sample], folder: Path) -> Task:
     folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.seed, verbose=False)
     task = FoldTask(recipe, samples[:1])
+    if run.checkpoint("last") is None:
+        start(task.network, recipe)
     averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []
     fit(task, CropDataset(samples, recipe), samples[:1], recipe, run, device, averaged)
     last = run.checkpoint("last")

@@ -227,7 +227,7 @@ def status(results: Path) -> None:
           + "  ".join(f"{name:9s}" for name in SETS))  # fmt: skip
     for idea in plan.IDEAS:
         folds = store.folds_of(results, idea)
-        wanted = len(idea.seeds) * len(SETS)
+        wanted = len(idea.seeds) * len(idea.left_out)
         if not folds:
             print(f"{idea.name:14s} 0/{wanted}")
             continue

@@ -36,7 +36,7 @@ def jobs(results: Path, ideas: tuple[Idea, ...] = IDEAS) -> list[Job]:
         job
         for idea in ideas
         for seed in idea.seeds
-        for left_out in SETS
+        for left_out in idea.left_out
         if (job := Job(idea, left_out, seed)).name not in folds_of(results, idea)
     ]
 

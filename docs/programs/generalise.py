@@ -39,20 +39,25 @@ def ideas() -> list[str]:
     for idea in plan.IDEAS:
         folds = store.folds_of(RESULTS, idea)
         told.append(f"- **{idea.name}**: {idea.hypothesis}. Prediction: {idea.prediction}.")
-        wanted = len(idea.seeds) * len(SETS)
+        wanted = len(idea.seeds) * len(idea.left_out)
         if len(folds) < wanted:
             lines.append(
                 f"| {idea.name} | {len(folds)} of {wanted} | not run {'|' * (5 + len(SETS))}"
             )
             continue
         best, found, fixed = scoring.standing(store.by_set(folds), areas)
-        each = " | ".join(f"{found.sets[name]['aji'][0]:.3f}" for name in SETS)
+        each = " | ".join(_aji(found, name) for name in SETS)
         lines.append(
             f"| {idea.name} | {len(folds)} | {best['foreground']}, {best['marker']} | "
             f"{found.g:.3f} ({found.g_low:.3f} to {found.g_high:.3f}) | {fixed.g:.3f} | "
             f"{found.f:.1f} | {found.f_tissue:.1f} | {each} |"
         )
     return [*lines, "", *told]
+
+
+def _aji(found: Any, name: str) -> str:
+    """Return the AJI of a set, a dash where it was not left out."""
+    return f"{found.sets[name]['aji'][0]:.3f}" if name in found.sets else "–"
 
 
 def baselines() -> list[str]:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 MINE = {"name": "my data", "licence": "yours", "citation": "yours"}
 
 
-@pytest.mark.parametrize("name", ["mtl-small", "mtl-base"])
+@pytest.mark.parametrize("name", ["mtl-small", pytest.param("mtl-base", marks=pytest.mark.slow)])
 def test_the_library_accepts_and_runs_it(name, tmp_path, nucleate):
     from bioimageio.core import test_model as run_tests
     from bioimageio.spec import load_description

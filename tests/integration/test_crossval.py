@@ -205,6 +205,7 @@ def test_refusals(tree, done, tmp_path):
         cross_validate(_recipe(tree), tree[0], tmp_path / "full", CrossvalOptions())
 
 
+@pytest.mark.slow
 def test_resumed_under_another_spelling_and_after_a_kill_at_the_very_start(tree, done, tmp_path):
     out = tmp_path / "cv"
     shutil.copytree(done[0], out)

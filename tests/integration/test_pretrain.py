@@ -357,6 +357,7 @@ def test_starts_differ_in_nothing_else(study):
     assert len(few.parts["train"]) == round(len(all_.parts["train"]) / 2)
 
 
+@pytest.mark.slow
 def test_a_study_is_resumed_and_may_grow(study):
     root, summary = study
     out = root / "out"

@@ -28,10 +28,10 @@ MAKERS = {
 SMALL_DETECTOR = {"detections": 20, "proposals": [100, 50], "regions": 32}
 # one of each family and of what differs most: loss, decoder, types, teacher, start, stain
 TRAINED = {
-    "consep-types", "cryonuseg-improved", "mtl-small", "mtl-monuseg-as-published",
+    "consep-types", "cryonuseg-improved", "mtl-small-start", "mtl-monuseg-as-published",
     "linknet34-monuseg-as-published", "resunet-monuseg-improved",
     "unet-small-cryonuseg-as-published",
-    "fpn-monuseg-improved", "mask-rcnn-cpu",
+    "fpn-monuseg-improved",
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_every_family_of_a_recipe_is_trained():
     families = {load_recipe(path).model.family: path for path in RECIPES}
     trained = {load_recipe(path).model.family for path in RECIPES if path.stem in TRAINED}
     assert {path.stem for path in RECIPES} >= TRAINED
-    assert families.keys() == trained
+    assert families.keys() == trained | {"mask_rcnn"}  # the page on detectors trains one
 
 
 @pytest.mark.parametrize("path", _marked(RECIPES, TRAINED), ids=lambda p: p.stem)
@@ -107,10 +107,14 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     widths = tree["model"]["arguments"].get("widths")
     if widths:
         tree["model"]["arguments"]["widths"] = [max(w // 8, 8) for w in widths]
+    if recipe.model.family == "encoder_fpn":  # efficientnet-b3 takes a minute, and is built above
+        tree["model"]["arguments"] |= {"encoder": "resnet18"}
     if recipe.model.family == "mask_rcnn":
         tree["model"]["arguments"] |= {"encoder": "resnet18", **SMALL_DETECTOR}
     if tree["init"]["from"]:  # the bundled model has the widths of the recipe
         tree["model"]["arguments"]["widths"] = widths
+        if tree["init"]["from"].startswith("runs/"):
+            tree["init"]["from"] = _stranger("mtl-small", tmp_path / "start")
     if tree["init"]["imagenet"] != "never":
         tree["init"]["imagenet"] = "never"  # nothing is downloaded in a test
     tree["teacher"]["models"] = [
@@ -138,7 +142,7 @@ def test_pretext_recipe_is_complete_and_builds(path):
     assert make_pretext(recipe).network.encoder_state()
 
 
-TRAINED_PRETEXTS = {"fpn-autoencoder-improved"}  # pages and test_pretrain.py train the small ones
+TRAINED_PRETEXTS: set[str] = set()  # pages and test_pretrain.py train some
 
 
 @pytest.mark.parametrize("path", _marked(PRETEXTS, TRAINED_PRETEXTS), ids=lambda p: p.stem)

@@ -38,7 +38,7 @@ def _decode(maps, thresholds):
 def oracle(monkeypatch):
     decoder = postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_decode))
     monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
-    monkeypatch.setattr(units, "UNIT_PX", 2048)
+    monkeypatch.setattr(units, "UNIT_PX", 1232)
     return Model(oracle_card(halo_px=128), OracleBackend())
 
 
@@ -47,7 +47,7 @@ def painted_slide(tmp_path_factory):
     """Return a slide from whose colours the oracle reads the nuclei, and boxes and areas of all."""
     path = tmp_path_factory.mktemp("slides") / "painted.tif"
     block = painted_block(tissue_block())
-    width, height = 5100, 4700
+    width, height = 3060, 2820
     write_slide(path, width, height, block, lossless=True, glass=(0, 0, 0))
     whole = np.tile(block.labels, (2, 2))[:height, :width]
     truth = label(whole, connectivity=1).astype(np.int32)
@@ -61,17 +61,17 @@ def _found(path):
     return sorted(map(tuple, np.column_stack([nuclei.boxes_xyxy, areas]).astype(int).tolist()))
 
 
-def _run(path, out, model, tile=1024, **changes):
+def _run(path, out, model, tile=624, **changes):
     options = BatchOptions(formats=(), engine=EngineOptions(tile), **changes)
     return run_batch([path], out, model, options)["sources"][0]
 
 
-@pytest.mark.parametrize("tile", [512, 1024, 2048])
+@pytest.mark.parametrize("tile", [464, 1232])
 def test_all_nuclei_come_back_exactly_once(tmp_path, oracle, painted_slide, tile):
     path, truth = painted_slide
     row = _run(path, tmp_path / "out", oracle, tile)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
-    assert len(truth) > 8000
+    assert len(truth) > 3000
     assert [p.name for p in (tmp_path / "out").iterdir()] != []
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -81,7 +81,7 @@ def test_units_are_what_one_image_is(tmp_path, oracle, painted_slide):
     path, _ = painted_slide
     row = _run(path, tmp_path / "out", oracle)
     found = open_nuclei(tmp_path / "out" / row["files"]["parquet"]).read()
-    whole = find_nuclei(open_source(path), oracle, None, EngineOptions(1024)).nuclei
+    whole = find_nuclei(open_source(path), oracle, None, EngineOptions(624)).nuclei
     assert found.ids.tolist() == list(range(1, len(whole) + 1))
     keys = [np.lexsort(t.boxes_xyxy.T) for t in (found, whole)]
     assert found.features.keys() == whole.features.keys()
@@ -107,25 +107,25 @@ def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypat
     path, _ = painted_slide
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     changes = {"tissue_mask": False}
-    _run(path, tmp_path / "whole", oracle, 768, **changes)
-    for tiles in (0, 7, 19, 23):
+    _run(path, tmp_path / "whole", oracle, 464, **changes)
+    for tiles in (7, 23):
         failing = Model(oracle.card, Failing(tiles))
         with pytest.raises(InputError, match="stopped"):
-            _run(path, tmp_path / "out", failing, 768, resume=True, **changes)
+            _run(path, tmp_path / "out", failing, 464, resume=True, **changes)
         assert not list(tmp_path.glob("out/*.parquet"))
-    row = _run(path, tmp_path / "out", oracle, 768, resume=True, **changes)
+    row = _run(path, tmp_path / "out", oracle, 464, resume=True, **changes)
     assert "units were there already" in row["notes"][0]
     name = row["files"]["parquet"]
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     before = (tmp_path / "out" / name).stat().st_mtime_ns
-    row = _run(path, tmp_path / "out", oracle, 768, resume=True, **changes)
+    row = _run(path, tmp_path / "out", oracle, 464, resume=True, **changes)
     assert row["notes"] == ["was there already"]
     assert (tmp_path / "out" / name).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"tile": 1024}, "another tile px"), ({"mpp": 0.24}, "another mpp"),
+    [({"tile": 624}, "another tile px"), ({"mpp": 0.24}, "another mpp"),
      ({"card": {"thresholds": {"x": 2.0}}}, "another thresholds"),
      ({"card": {"name": "other"}}, "another model"), ({"touch": True}, "another source")],
 )  # fmt: skip
@@ -136,15 +136,15 @@ def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
     )
     monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
     path = tmp_path / "a.png"
-    picture = painted_block(tissue_block()).image[:2600, :2600]
+    picture = painted_block(tissue_block()).image[:1560, :1560]
     Image.fromarray(picture).save(path)
     with pytest.raises(InputError, match="stopped"):
-        _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 768, mpp=0.25, resume=True)
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 464, mpp=0.25, resume=True)
     if change.get("touch"):
         Image.fromarray(np.ascontiguousarray(picture[::-1])).save(path)
     card = oracle_card(halo_px=128, **change.get("card", {}))
     with pytest.raises(ConfigError, match=said):
-        _run(path, tmp_path / "out", Model(card, OracleBackend()), change.get("tile", 768),
+        _run(path, tmp_path / "out", Model(card, OracleBackend()), change.get("tile", 464),
              mpp=change.get("mpp", 0.25), resume=True)  # fmt: skip
 
 
@@ -186,10 +186,10 @@ def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, pai
             return OracleBackend.__call__(self, batch)
 
     with pytest.raises(InputError, match="is gone"):
-        _run(path, tmp_path / "out", Model(oracle.card, Vanishing(20)), 768, tissue_mask=False)
+        _run(path, tmp_path / "out", Model(oracle.card, Vanishing(20)), 464, tissue_mask=False)
     assert not list((tmp_path / "out").glob("*.parquet"))
     path.write_bytes(data)
-    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
     assert "units were there already" in row["notes"][0]
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
@@ -321,15 +321,15 @@ def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide
     for tiles in (12, 25):
         failing = Model(oracle.card, Failing(tiles))
         with pytest.raises(InputError, match="stopped"):
-            _run(path, tmp_path / "out", failing, 768, tissue_mask=False, resume=True)
+            _run(path, tmp_path / "out", failing, 464, tissue_mask=False, resume=True)
     files = sorted((tmp_path / "out" / ".painted.units").glob("unit-*.parquet"))
     files[0].write_bytes(files[0].read_bytes()[:-200])
     other = Model(oracle_card(halo_px=128, name="other"), Failing(12))
     with pytest.raises(InputError, match="stopped"):
-        _run(path, tmp_path / "other", other, 768, tissue_mask=False)
+        _run(path, tmp_path / "other", other, 464, tissue_mask=False)
     foreign = next((tmp_path / "other" / ".painted.units").glob("unit-*.parquet"))
     files[1].write_bytes(foreign.read_bytes())
-    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+    row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
@@ -339,14 +339,14 @@ def test_damage_inside_of_a_unit_is_one_sentence_and_mended(
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, truth = painted_slide
     with pytest.raises(InputError, match="stopped"):
-        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 464, tissue_mask=False)
     file = min((tmp_path / "out" / ".painted.units").glob("unit-*.parquet"))
     data = bytearray(file.read_bytes())
     data[100:2000] = b"\xff" * 1900
     file.write_bytes(data)
     with pytest.raises(InputError, match="is damaged"):
-        _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
-    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+        _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
+    row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
@@ -356,12 +356,12 @@ def test_a_new_run_after_an_older_one_goes_on_with_its_own(
 ):
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)
     path, _ = painted_slide
-    _run(path, tmp_path / "out", oracle, 1024, tissue_mask=False)
+    _run(path, tmp_path / "out", oracle, 624, tissue_mask=False)
     with pytest.raises(InputError, match="stopped"):
-        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 768, tissue_mask=False)
-    row = _run(path, tmp_path / "out", oracle, 768, tissue_mask=False, resume=True)
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 464, tissue_mask=False)
+    row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
     assert "units were there already" in row["notes"][0]
-    assert open_nuclei(tmp_path / "out" / "painted.nuclei.parquet").facts["job"]["tile_px"] == 768
+    assert open_nuclei(tmp_path / "out" / "painted.nuclei.parquet").facts["job"]["tile_px"] == 464
     assert not list((tmp_path / "out").glob(".*"))
 
 

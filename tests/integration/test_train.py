@@ -197,6 +197,7 @@ def test_loss_that_is_not_finite_stops_with_its_parts(tree, tmp_path, monkeypatc
         train_recipe(load_recipe(tree / "tiny.yaml"), tree, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_every_setting_of_training_matters(tree, run, tmp_path):
     """A seed, a rate, an average: each changes the weights (a parameter that does nothing lies)."""
     base = load_file(run / "model" / "model.safetensors")
@@ -582,6 +583,7 @@ def test_int8_is_kept_where_it_costs_little(run, tree, tmp_path, monkeypatch, nu
         quantise.quantise(own, [data, "data.split_seed=2"], most=1)
 
 
+@pytest.mark.slow
 def test_chance_inside_the_network_survives_a_kill(tree, tmp_path):
     """EfficientNet drops connections at random."""
     words = ["model={family: encoder_unet, arguments: {encoder: efficientnet-b0}}",
