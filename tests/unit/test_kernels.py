@@ -20,7 +20,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 def _areas(cache, first=""):
     done = subprocess.run(
         [sys.executable, "-c", first + LABELS],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+        # bytecode cut off at 64 bytes would stay in the environment and fail every later import
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
     )
