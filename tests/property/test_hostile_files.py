@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nucleate.annotations.aperio_xml import read_aperio_xml
-from nucleate.annotations.coco import compress, draw_coco, read_coco
+from nucleate.annotations.coco import draw_coco, read_coco
+from nucleate.annotations.coco_masks import recorded
 from nucleate.annotations.drawing import draw_counted
 from nucleate.annotations.geojson import read_geojson
 from nucleate.annotations.imagej import read_imagej_rois
@@ -64,7 +65,7 @@ def _coco():
                  "segmentation": [o.reshape(-1).tolist()]} for i, o in enumerate(OUTLINES)
             ] + [
                 {"id": 90, "image_id": 1, "category_id": 1,
-                 "segmentation": {"size": [48, 48], "counts": compress([9, 3, 40, 7, 2245])}},
+                 "segmentation": recorded([9, 3, 40, 7, 2245], (48, 48))["segmentation"]},
                 {"id": 91, "image_id": 1, "category_id": 1,
                  "segmentation": {"size": [48, 48], "counts": [5, 7, 2292]}},
             ],
