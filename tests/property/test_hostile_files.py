@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -210,6 +211,19 @@ def test_bombs_are_refused(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < PEAK_BYTES, name
+
+
+@pytest.mark.parametrize("claim", ["data", "name"])
+def test_what_a_matlab_element_claims_is_not_set_aside(tmp_path, claim):
+    """SciPy alone sets 3 GiB aside for these 18 KiB."""
+    data = bytearray(_mat())
+    at = (
+        data.find(b"inst_map")
+        if claim == "name"
+        else data.find(struct.pack("<II", 9, 8 * 48**2)) + 8
+    )
+    data[at - 4 : at] = struct.pack("<I", 3 << 30)
+    read_it("a.mat", bytes(data), tmp_path)
 
 
 def _cell_bomb():
