@@ -20,10 +20,11 @@ from nucleate.annotations.coco_masks import MAX_PIXELS, pixels_of, rings_of
 from nucleate.annotations.doubts import are_boxes, misplaced, shared
 from nucleate.annotations.drawing import ragged
 from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_told
+from nucleate.drawn import Drawn
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
 from nucleate.geometry.labels import compact
-from nucleate.types import Bool, Drawn, Float64, Int16, Int32
+from nucleate.types import Bool, Float64, Int16, Int32
 
 _MAX_BYTES = 2 << 30
 _TRIED = 200  # masks of a file that are decoded to see what its crowd regions are
