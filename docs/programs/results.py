@@ -121,6 +121,7 @@ def page(results: dict[str, dict]) -> str:
     ]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
+    parts.append(kernels())
     ledger = RESULTS / "test-uses.csv"
     if ledger.exists():
         parts.append("\n## Every use of the 14 official test images\n")
@@ -289,6 +290,32 @@ def stages() -> str:
         "| stage | ms | share of network (f32) + decode + trace + measure |\n|---|---|---|\n"
         + "\n".join(rows)
         + "\n"
+    )
+
+
+def kernels() -> str:
+    """Return the section about the compiled loops and libraries that do the same."""
+    found = read("kernels.json")
+    if found is None:
+        return "\n## Compiled loops and libraries\n\nnot run\n"
+    rows = [
+        f"| {loop} | {way} | {m['ms']:.0f} | {m['ratio']:.1f} | {m['same']:.3f} |"
+        for loop, ways in found["loops"].items()
+        for way, m in ways.items()
+    ]
+    start, size = found["start_seconds"], found["installed_mb"]
+    return (
+        f"\n## Compiled loops and libraries\n\n`{found['command']}` on {found['machine']}: "
+        f"{found['tiles']} images of {found['megapixels']} megapixels together, with "
+        f"{found['nuclei']:,} nuclei; the best of {found['rounds']} rounds. Read the ratios: the "
+        "machine is shared. The last column is the share of pixels with the label that the "
+        "definition gives, and for outlines their area as a share of that of the pixels.\n\n"
+        "| loop | by | ms | times as long | same |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\nA new process has run the loops after {start['first']:.0f} s the first time, after "
+        f"{start['later']:.0f} s later; it has imported the libraries after "
+        f"{start['libraries']:.0f} s. numba takes {size['numba']} MB, SciPy {size['SciPy']} MB, "
+        f"scikit-image {size['scikit-image']} MB more.\n"
     )
 
 

@@ -31,10 +31,15 @@ T = TypeVar("T")
 def as_path(path: str | PathLike) -> PathLike:
     """Return a path as an object, whichever way it is written.
 
+    Raises:
+        InputError: it is no path.
+
     Example:
         >>> as_path("a/b.png").name
         'b.png'
     """
+    if not isinstance(path, str | Path | zipfile.Path):
+        raise InputError(f"{type(path).__name__} is not a path. Pass the path of a file.")
     return Path(path) if isinstance(path, str) else path
 
 

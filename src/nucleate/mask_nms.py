@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from nucleate.geometry.labels import largest_pieces
-from nucleate.types import Bool, Float32, Int32, Layer, Maps
+from nucleate.types import Bool, Float32, Int16, Int32, Maps
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Decoded nuclei that do not overlap; those that do are in different layers.
+
+    Attributes:
+        labels: int32 (H, W), 0 background, 1..n without gaps, each nucleus one 4-connected piece.
+        scores: float32 (n,), 0 to 1.
+        classes: int16 (n,).
+    """
+
+    labels: Int32
+    scores: Float32
+    classes: Int16
 
 
 def mask_nms(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:

@@ -11,8 +11,8 @@ import numpy as np
 from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, nearest, pick
 from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
-from nucleate.mask_nms import mask_nms
-from nucleate.types import Float32, Int16, Int32, Layer, Maps
+from nucleate.mask_nms import Layer, mask_nms
+from nucleate.types import Float32, Int16, Int32, Maps
 
 
 @dataclass(frozen=True, slots=True)

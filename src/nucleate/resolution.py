@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from nucleate.errors import InputError
 
 SAME_MPP = 0.05  # within 5 % nothing is resampled
@@ -17,10 +19,10 @@ def check_mpp(mpp: object) -> float:
         >>> check_mpp(0.25)
         0.25
     """
-    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.02 <= mpp <= 20:
+    if isinstance(mpp, bool) or not isinstance(mpp, Real) or not 0.02 <= float(mpp) <= 20:
         raise InputError(
-            f"mpp = {mpp}: a microscope has 0.02 to 20 um/px. Give that of the scan: 0.25 for 40x, "
-            "0.5 for 20x."
+            f"mpp = {mpp!r}: a microscope has 0.02 to 20 um/px. Give the number of the scan: 0.25 "
+            "for 40x, 0.5 for 20x."
         )
     return float(mpp)
 

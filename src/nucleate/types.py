@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.errors import InputError, nearest, optional
+from nucleate.drawn import Drawn
+from nucleate.errors import InputError, nearest
 
 UInt8 = NDArray[np.uint8]
 Int8 = NDArray[np.int8]
@@ -21,31 +21,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a detector DETECTED
-_SHOWN = 2_000  # nuclei that a notebook draws
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The outcome of outlines, or of layers, when they were drawn into one label image.
-
-    Attributes:
-        outlines: that the annotation contains.
-        contested_px: pixels that more than one of them claimed; the data set's card states who got
-            them.
-        hidden: outlines inside of the image without any pixel.
-        outside: outlines that are wholly outside of the image.
-        no_mask: annotations that have a box or a point, but neither outline nor mask.
-        problems: sentences about what changes the numbers, without the name of the image.
-        notes: sentences that change no numbers.
-    """
-
-    outlines: int
-    contested_px: int
-    hidden: int
-    outside: int = 0
-    no_mask: int = 0
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +129,8 @@ class Instances:
     class_names: tuple[str, ...] = ("nucleus",)
 
     def __post_init__(self) -> None:
-        n = self.ids.shape[0]
-        _check("Instances", "ids", self.ids, np.int64, (n,))
+        _check("Instances", "ids", self.ids, np.int64, (None,))
+        n = len(self.ids)
         _check("Instances", "coords_xy", self.coords_xy, np.float32, (None, 2))
         _check("Instances", "offsets", self.offsets, np.int64, (n + 1,))
         _check("Instances", "boxes_xyxy", self.boxes_xyxy, np.float32, (n, 4))
@@ -324,11 +299,11 @@ class Instances:
             class_names=parts[0].class_names,
         )
 
-    def plot(self, image: UInt8 | None = None, column: str | None = None, axes: Any = None) -> Any:  # noqa: ANN401
+    def plot(self, image: Any = None, column: str | None = None, axes: Any = None) -> Any:  # noqa: ANN401
         """Draw all outlines with matplotlib (extra `data`).
 
         Args:
-            image: uint8 (H, W, 3) of the size of `frame`, drawn below; None leaves it blank.
+            image: of the size of `frame`, as `segment` takes it in memory; None leaves it blank.
             column: feature, or `score`, that outlines are coloured by; None gives all one colour.
             axes: of matplotlib; None makes a new figure.
 
@@ -336,84 +311,32 @@ class Instances:
             The axes.
 
         Raises:
-            InputError: there is no such feature.
+            InputError: there is no such feature; an image of another size, or none at all.
             NucleateError: matplotlib is not installed.
 
         Example:
             >>> Instances.empty(Frame(10, 10)).plot().get_xlim()
             (np.float64(0.0), np.float64(10.0))
         """
-        plt = optional("matplotlib.pyplot", "data")
-        collections = optional("matplotlib.collections", "data")
-        values = {"score": self.scores, **self.features}
-        if column is not None and column not in values:
-            raise InputError(f"There is no feature {column!r}. {nearest(column, list(values))}")
-        if axes is None:
-            axes = plt.subplots(layout="constrained")[1]
-        if image is not None:
-            axes.imshow(image, extent=(0, self.frame.width, self.frame.height, 0))
-        rings = np.split(self.coords_xy, self.offsets[1:-1]) if len(self) else []
-        colour = {"edgecolors": "#00a080"} if column is None else {}  # none: that of the column
-        drawn = collections.PolyCollection(rings, facecolors="none", linewidths=1.0, **colour)
-        if column is not None:
-            drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
-            axes.figure.colorbar(drawn, ax=axes, label=column.replace("_", " "))
-        axes.add_collection(drawn)
-        axes.set(xlim=(0, self.frame.width), ylim=(self.frame.height, 0), aspect="equal")
-        return axes
+        from nucleate.results.figures import plot
+
+        return plot(self, image, column, axes)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the outlines, and a table of the features."""
-        shown = self.take(np.arange(0, len(self), max(1, -(-len(self) // _SHOWN))))
-        rings = np.split(shown.coords_xy, shown.offsets[1:-1]) if len(shown) else []
-        path = " ".join("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in r) + "Z" for r in rings)
-        frame, some = (
-            self.frame,
-            f" ({len(shown):,} of them drawn)" if len(shown) < len(self) else "",
-        )
-        unit = "resolution unknown" if frame.mpp is None else f"{frame.mpp:g} µm per pixel"
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td>"
-            + "".join(f"<td>{q:.4g}</td>" for q in _quartiles(values))
-            + "</tr>"
-            for name, values in {**self.features, "score": self.scores}.items()
-        )
-        return (
-            f"<p><b>{len(self):,} nuclei</b>{some} on {frame.width:,} × {frame.height:,} pixels, "
-            f"{unit}</p><svg width='360' viewBox='0 0 {frame.width} {frame.height}' "
-            f"style='max-height:360px;border:1px solid #aaa'><path d='{path}' fill='none' "
-            f"stroke='#00a080' stroke-width='1.5' vector-effect='non-scaling-stroke'/></svg>"
-            "<details><summary>features</summary><table><tr><th></th><th>25 %</th><th>median</th>"
-            f"<th>75 %</th></tr>{rows}</table></details>"
-        )
+        from nucleate.results.figures import as_html
 
-
-def _quartiles(values: NDArray[Any]) -> list[float]:
-    """Return the quartiles of what is finite; NaN where nothing is."""
-    known = np.asarray(values, np.float64)
-    known = known[np.isfinite(known)]
-    return np.quantile(known, (0.25, 0.5, 0.75)).tolist() if len(known) else [np.nan] * 3
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Decoded nuclei that do not overlap; those that do are in different layers.
-
-    Attributes:
-        labels: int32 (H, W), 0 background, 1..n without gaps, each nucleus one 4-connected piece.
-        scores: float32 (n,), 0 to 1.
-        classes: int16 (n,).
-    """
-
-    labels: Int32
-    scores: Float32
-    classes: Int16
+        return as_html(self)
 
 
 def _check(
     owner: str, what: str, array: NDArray[Any], dtype: type, shape: tuple[int | None, ...]
 ) -> None:
     """Raise an `InputError` unless `array` has this dtype and shape (None: any length)."""
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"{owner}: {what} must be an array, not {type(array).__name__}. Convert it first."
+        )
     fits = array.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nucleate.annotations.aperio_xml import read_aperio_xml
-from nucleate.annotations.coco import compress, draw_coco, read_coco
+from nucleate.annotations.coco import draw_coco, read_coco
+from nucleate.annotations.coco_masks import recorded
 from nucleate.annotations.drawing import draw_counted
 from nucleate.annotations.geojson import read_geojson
 from nucleate.annotations.imagej import read_imagej_rois
@@ -64,7 +66,7 @@ def _coco():
                  "segmentation": [o.reshape(-1).tolist()]} for i, o in enumerate(OUTLINES)
             ] + [
                 {"id": 90, "image_id": 1, "category_id": 1,
-                 "segmentation": {"size": [48, 48], "counts": compress([9, 3, 40, 7, 2245])}},
+                 "segmentation": recorded([9, 3, 40, 7, 2245], (48, 48))["segmentation"]},
                 {"id": 91, "image_id": 1, "category_id": 1,
                  "segmentation": {"size": [48, 48], "counts": [5, 7, 2292]}},
             ],
@@ -209,6 +211,19 @@ def test_bombs_are_refused(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < PEAK_BYTES, name
+
+
+@pytest.mark.parametrize("claim", ["data", "name"])
+def test_what_a_matlab_element_claims_is_not_set_aside(tmp_path, claim):
+    """SciPy alone sets 3 GiB aside for these 18 KiB."""
+    data = bytearray(_mat())
+    at = (
+        data.find(b"inst_map")
+        if claim == "name"
+        else data.find(struct.pack("<II", 9, 8 * 48**2)) + 8
+    )
+    data[at - 4 : at] = struct.pack("<I", 3 << 30)
+    read_it("a.mat", bytes(data), tmp_path)
 
 
 def _cell_bomb():

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from nucleate.annotations.coco import outline_counts, run_lengths
+from nucleate.annotations.coco_masks import outline_counts, pixels_of, recorded, run_lengths
 from nucleate.evaluation.metrics.coco import LIMITS, Records, average_precision
 from nucleate.geometry.outlines import rasterise, trace
 from nucleate.types import Frame, Instances
@@ -118,3 +118,23 @@ def test_run_lengths_of_an_outline_are_those_of_its_pixels():
         assert outline_counts(outline, *labels.shape) == every[row + 1]
     outside = np.array([[100, 100], [101, 100], [101, 101]], np.float32)
     assert outline_counts(outside, 9, 9) == [81]
+
+
+def test_masks_are_those_of_pycocotools():
+    from pycocotools import mask as coco_mask
+
+    _, labels = tissue(90, 70, 25, 5)
+    for label, counts in run_lengths(labels).items():
+        mine = recorded(counts, labels.shape)
+        theirs = coco_mask.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+        assert mine["segmentation"]["counts"] == theirs["counts"].decode()
+        assert mine["bbox"] == coco_mask.toBbox(theirs).tolist()
+        assert mine["area"] == coco_mask.area(theirs)
+        at = np.flatnonzero((labels == label).T)
+        np.testing.assert_array_equal(pixels_of(mine["segmentation"], *labels.shape), at)
+
+
+@pytest.mark.parametrize("text", ["", "1", "13o", "o" * 40, "1N", "17", "13" * 1000, "\0", "é"])
+def test_text_that_no_mask_has_is_refused(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        pixels_of({"size": [2, 2], "counts": text}, 2, 2)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nucleate.annotations.aperio_xml import read_aperio_regions
-from nucleate.annotations.coco import compress, run_lengths
+from nucleate.annotations.coco_masks import recorded, run_lengths
 from nucleate.annotations.doubts import doubtful_labels
 from nucleate.annotations.geojson import read_objects
 from nucleate.annotations.label_images import read_labels
@@ -187,8 +187,8 @@ def _run_lengths(annotation):
     labels = np.zeros((SIZE, SIZE), np.int32)
     x, y = annotation["bbox"][:2]
     labels[y : y + 8, x : x + 8] = 1
-    counts = compress(run_lengths(labels)[1])
-    annotation |= {"segmentation": {"size": [SIZE, SIZE], "counts": counts}, "iscrowd": 1}
+    mask = recorded(run_lengths(labels)[1], labels.shape)["segmentation"]
+    annotation |= {"segmentation": mask, "iscrowd": 1}
 
 
 def _all_crowd(content):
@@ -209,11 +209,8 @@ def _zero_as_text(content):
 def _one_crowd(content):
     labels = np.zeros((SIZE, SIZE), np.int32)
     labels[:, 32:40], labels[:, 50:60] = 1, 1
-    counts = compress(run_lengths(labels)[1])
-    content["annotations"][0] |= {
-        "segmentation": {"size": [64, 64], "counts": counts},
-        "iscrowd": 1,
-    }
+    mask = recorded(run_lengths(labels)[1], labels.shape)["segmentation"]
+    content["annotations"][0] |= {"segmentation": mask, "iscrowd": 1}
 
 
 def _via(content):

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 import nucleate
-from nucleate.errors import ConfigError, InputError
+from nucleate.errors import ConfigError, InputError, NucleateError
 from tests.conftest import painted
 from tests.errors import says
 from tests.synthetic import tissue
@@ -135,3 +135,68 @@ def test_glass_is_skipped_if_asked_for(oracle):
         image, oracle, mpp=0.25, tile_px=512, tissue_mask=True, progress=lambda *t: told.append(t)
     )
     assert told == []
+
+
+WRONG = {  # what people type -> a call, and what the one sentence has to name
+    "floating-point image": (lambda: nucleate.segment(IMAGE / 255, mpp=0.25), ("float64", "uint8")),
+    "channels first": (lambda: nucleate.segment(IMAGE.transpose(2, 0, 1), mpp=0.25), ("moveaxis",)),
+    "a batch": (lambda: nucleate.segment(IMAGE[None], mpp=0.25), ("shape", "three colour")),
+    "a list": (lambda: nucleate.segment(IMAGE.tolist(), mpp=0.25), ("list", "one image")),
+    "a grey image": (lambda: nucleate.segment(IMAGE[..., 0], mpp=0.25), ("grey-scale", "RGB")),
+    "no resolution": (lambda: nucleate.segment(IMAGE), ("mpp=…", "0.25")),
+    "text for mpp": (lambda: nucleate.segment(IMAGE, mpp="0.25"), ("'0.25'", "number")),
+    "mpp for model": (lambda: nucleate.segment(IMAGE, 0.25), ("float", "mpp=0.25")),
+    "a device": (lambda: nucleate.segment(IMAGE, mpp=0.25, device="gpu"), ("'gpu'", "cuda")),
+    "a precision": (lambda: nucleate.segment(IMAGE, mpp=0.25, precision="fp16"), ("fp16", "f16")),
+    "a threshold": (lambda: nucleate.segment(IMAGE, mpp=0.25, thresholds=0.5), ("dict",)),
+    "floating-point labels": (lambda: nucleate.evaluate(LABELS / 1, LABELS), ("pred", "float64")),
+    "labels in a list": (lambda: nucleate.evaluate(LABELS, LABELS.tolist()), ("truth", "asarray")),
+    "PIL labels": (lambda: nucleate.evaluate(Image.fromarray(LABELS), LABELS), ("pred", "asarray")),
+    "a mask": (lambda: nucleate.evaluate(LABELS > 0, LABELS), ("mask", "components")),
+    "a path of labels": (lambda: nucleate.score_labels("a.png", LABELS), ("str", "read_labels")),
+    "an array to read": (lambda: nucleate.read_image(IMAGE), ("ndarray", "path")),
+    "labels to read": (lambda: nucleate.read_labels(LABELS), ("ndarray", "path")),
+    "a dict to train": (lambda: nucleate.train({"name": "a"}), ("dict", "load_recipe")),
+    "a list as sample": (lambda: nucleate.Sample([[1]], None, "a", "a"), ("image", "list")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", WRONG)
+def test_a_slip_gets_one_sentence(slip):
+    call, words = WRONG[slip]
+    with pytest.raises(NucleateError, match=says(*words)):
+        call()
+
+
+def test_other_forms_of_one_image_give_the_same(oracle, nuclei):
+    opaque = np.dstack([IMAGE, np.full(LABELS.shape, 255, np.uint8)])
+    for image in (
+        Image.fromarray(IMAGE),
+        opaque,
+        np.asfortranarray(IMAGE),
+        IMAGE[::-1][::-1],
+    ):
+        found = nucleate.segment(image, oracle, mpp=np.float32(0.25))
+        np.testing.assert_array_equal(found.coords_xy, nuclei.coords_xy)
+    for labels in (LABELS.astype(np.uint16), LABELS.astype(np.int64), LABELS[None]):
+        assert nucleate.evaluate(labels, LABELS).means()["aji"]["mean"] == 1
+
+
+def test_plot_takes_what_segment_takes_and_refuses_the_same(nuclei):
+    nuclei.plot(Image.fromarray(IMAGE))
+    nuclei.plot(IMAGE.astype(np.uint16) * 257, column="area_um2")
+    for image, words in (
+        ("tile.png", ("path", "read_image")),
+        (np.moveaxis(IMAGE, -1, 0), ("moveaxis",)),
+        (IMAGE / 255, ("float64",)),
+        (IMAGE[:50], ("150 × 50", "150 × 120")),
+    ):
+        with pytest.raises(InputError, match=says(*words)):
+            nuclei.plot(image)
+
+
+def test_one_format_may_be_a_word(oracle, tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    rows = nucleate.segment_files(tmp_path / "a.png", tmp_path / "out", oracle, 0.25, formats="csv")
+    assert rows[0]["status"] == "done"
+    assert (tmp_path / "out" / "a.nuclei.csv").is_file()

@@ -1,13 +1,12 @@
-"""COCO JSON: images, categories, and masks as polygons or run lengths ⇄ label images.
+"""COCO JSON: images, categories, and masks as polygons or run lengths → label images.
 
-Run lengths count along columns, as COCO has it; they are exact for any mask. Polygons are drawn by
-the pixel-centre rule, as everywhere in nucleate.
+Run lengths are exact for any mask. Polygons are drawn by the pixel-centre rule, as everywhere in
+nucleate.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,17 +16,17 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 
+from nucleate.annotations.coco_masks import MAX_PIXELS, pixels_of, rings_of
 from nucleate.annotations.doubts import are_boxes, misplaced, shared
 from nucleate.annotations.drawing import ragged
 from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_told
+from nucleate.drawn import Drawn
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
-from nucleate.geometry.labels import boxes_areas, compact
-from nucleate.geometry.outlines import rasterise, trace
-from nucleate.types import Bool, Drawn, Float32, Float64, Int16, Int32, Int64
+from nucleate.geometry.labels import compact
+from nucleate.types import Bool, Float64, Int16, Int32
 
 _MAX_BYTES = 2 << 30
-_MAX_PIXELS = 1 << 28
 _TRIED = 200  # masks of a file that are decoded to see what its crowd regions are
 
 Id = int | str
@@ -98,7 +97,7 @@ def read_coco(path: PathLike) -> CocoFile:
         pictures: dict[Id, CocoPicture] = {}
         for record in content["images"]:
             height, width = int(record["height"]), int(record["width"])
-            if min(height, width) < 1 or height * width > _MAX_PIXELS:
+            if min(height, width) < 1 or height * width > MAX_PIXELS:
                 raise ValueError(f"an image of {width} × {height} pixels")
             if identity(record["id"]) in pictures:
                 raise ValueError(f"two images with the id {record['id']}")
@@ -206,7 +205,7 @@ def _pieces_area(picture: CocoPicture, annotation: dict[str, Any]) -> tuple[int,
     """Return in how many pieces a mask lies, and its area; (0, 0) where it is damaged or empty."""
     height, width = int(picture.record["height"]), int(picture.record["width"])
     try:
-        inside = _pixels(annotation.get("segmentation"), height, width)
+        inside = pixels_of(annotation.get("segmentation"), height, width)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
         return 0, 0
     if not len(inside):
@@ -254,10 +253,10 @@ def draw_coco(
             mask = annotation.get("segmentation")
             count += not crowded
             if not isinstance(mask, dict):
-                parts = _rings(mask)
+                parts = rings_of(mask)
                 bare += not parts and not crowded
                 rings += [np.concatenate(parts)] if parts and not crowded else []
-            inside = _pixels(mask, height, width)
+            inside = pixels_of(mask, height, width)
             if crowded:
                 ignore[inside] = True
                 continue
@@ -287,219 +286,3 @@ def draw_coco(
             f"all {len(rings)} outlines are upright rectangles: boxes, not the outlines of nuclei"
         )
     return labels, classes, crowd, Drawn(count, contested, hidden, outside, bare, tuple(problems))
-
-
-def run_lengths(labels: Int32) -> dict[int, list[int]]:
-    """Return the uncompressed COCO run lengths of every label of an image, in one pass.
-
-    Args:
-        labels: int32 (H, W); a label may be in several pieces.
-
-    Returns:
-        Label -> lengths of its runs along the columns, background first.
-
-    Example:
-        >>> run_lengths(np.array([[0, 7], [7, 7]], np.int32))
-        {7: [1, 3]}
-    """
-    flat = labels.T.reshape(-1)
-    starts = np.flatnonzero(np.diff(flat, prepend=-1))
-    lengths = np.diff(starts, append=len(flat))
-    values = flat[starts]
-    found: dict[int, list[int]] = {}
-    ends: dict[int, int] = {}
-    inside = values > 0
-    runs = zip(
-        values[inside].tolist(), starts[inside].tolist(), lengths[inside].tolist(), strict=True
-    )
-    for value, start, length in runs:
-        found.setdefault(value, []).extend((start - ends.get(value, 0), length))
-        ends[value] = start + length
-    for value, end in ends.items():
-        if end < len(flat):
-            found[value].append(len(flat) - end)
-    return dict(sorted(found.items()))
-
-
-def outlines(labels: Int32) -> dict[int, list[list[float]]]:
-    """Return of every label without holes its COCO polygons, one per 4-connected piece.
-
-    Example:
-        >>> outlines(np.array([[0, 7]], np.int32))
-        {7: [[1.5, 0.0, 2.0, 0.5, 1.5, 1.0, 1.0, 0.5]]}
-    """
-    found: dict[int, list[list[float]]] = {}
-    compacted, old = compact(labels)
-    boxes, _ = boxes_areas(compacted, len(old))
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
-        mask = compacted[y0:y1, x0:x1] == i + 1
-        _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-        xy, offsets, _ = trace(pieces.astype(np.int32))
-        if (rasterise(xy, offsets, mask.shape)[0] > 0).sum() == mask.sum():  # else: a hole
-            rings = np.split(xy + np.array([x0, y0], np.float32), offsets[1:-1])
-            found[int(old[i])] = [ring.ravel().tolist() for ring in rings]
-    return found
-
-
-def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
-    """Return the run lengths of the inside of one outline in an image of `height` × `width`.
-
-    Example:
-        >>> outline_counts(np.array([[1, 0], [2, 0], [2, 2], [1, 2]], np.float32), 2, 2)
-        [2, 2]
-    """
-    inside = _pixels([outline_xy.ravel().tolist()], height, width)
-    if not len(inside):
-        return [height * width]
-    breaks = np.flatnonzero(np.diff(inside) > 1)
-    starts = inside[np.concatenate([[0], breaks + 1])]
-    ends = inside[np.concatenate([breaks, [len(inside) - 1]])] + 1
-    edges = np.stack([starts, ends], 1).ravel()
-    counts = np.diff(edges, prepend=0).tolist()
-    rest = height * width - int(ends[-1])
-    return [*counts, rest] if rest else counts
-
-
-def detection(
-    outline_xy: Float32, score: float, picture: Id, category: Id, shape: tuple[int, int]
-) -> dict[str, Any]:
-    """Return one COCO result: box, run lengths and area of the inside of an outline, and its score.
-
-    Args:
-        outline_xy: float32 (k, 2), in pixels of the image.
-        score: 0 to 1.
-        picture: its id.
-        category: its id.
-        shape: (H, W) of the image.
-    """
-    counts = outline_counts(outline_xy, *shape)
-    box, area = box_of(counts, shape[0])
-    return {
-        "image_id": picture, "category_id": category, "score": round(float(score), 6), "bbox": box,
-        "area": area, "segmentation": mask_of(counts, shape),
-    }  # fmt: skip
-
-
-def mask_of(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the COCO mask of run lengths in an image of `shape` (H, W).
-
-    Example:
-        >>> mask_of([1, 3], (2, 2))
-        {'size': [2, 2], 'counts': '13'}
-    """
-    return {"size": list(shape), "counts": compress(counts)}
-
-
-def compress(counts: list[int]) -> str:
-    """Return run lengths in COCO's text form: differences to the one before last, 5 bits a letter.
-
-    Example:
-        >>> compress([1, 3])
-        '13'
-    """
-    letters = []
-    for i, count in enumerate(counts):
-        rest = count - counts[i - 2] if i > 2 else count
-        more = True
-        while more:
-            bits = rest & 31
-            rest >>= 5
-            more = rest != (-1 if bits & 16 else 0)
-            letters.append(chr((bits | 32 if more else bits) + 48))
-    return "".join(letters)
-
-
-def decompress(text: str) -> list[int]:
-    """Return the run lengths of COCO's text form: the inverse of `compress`.
-
-    Raises:
-        ValueError: a letter that does not belong there, or an end in the middle of a number.
-
-    Example:
-        >>> decompress("13")
-        [1, 3]
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError(f"the letter {letter!r} in run lengths")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise ValueError("run lengths that end in the middle of a number")
-    return counts
-
-
-def _pixels(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN401
-    """Return the positions of a mask's pixels, counted along the columns, in ascending order."""
-    if isinstance(segmentation, dict):
-        size = [int(n) for n in segmentation["size"]]
-        if size != [height, width]:
-            raise ValueError(f"a mask of {size}, not [{height}, {width}]")
-        counts = segmentation["counts"]
-        if isinstance(counts, str):
-            counts = decompress(counts)
-        lengths = np.array(counts, np.int64).reshape(-1)
-        if (lengths < 0).any() or int(lengths.sum()) != height * width:
-            raise ValueError("run lengths that do not fill the image")
-        ends = np.cumsum(lengths)
-        begins, long = (ends - lengths)[1::2], lengths[1::2]
-        first = np.concatenate([[0], np.cumsum(long)[:-1]]) if len(long) else np.zeros(0, int)
-        return np.asarray(np.repeat(begins - first, long) + np.arange(int(long.sum())), np.int64)
-    outlines = _rings(segmentation)
-    if not outlines:
-        return np.zeros(0, np.int64)
-    every = np.concatenate(outlines)
-    if not np.isfinite(every).all() or np.abs(every).max() > 1e7:
-        raise ValueError("coordinates that no image has")
-    low = np.clip(np.floor(every.min(axis=0)), 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(every.max(axis=0)) + 1, 0, (width, height)).astype(int)
-    if (high <= low).any():
-        return np.zeros(0, np.int64)
-    if int((high - low).prod()) > _MAX_PIXELS:
-        raise ValueError(f"an outline around {high[0] - low[0]} × {high[1] - low[1]} pixels")
-    offsets = np.concatenate([[0], np.cumsum([len(o) for o in outlines])]).astype(np.int64)
-    ones = np.ones(len(outlines), np.int64)
-    shape = (int(high[1] - low[1]), int(high[0] - low[0]))
-    window, _ = rasterise(every - low, offsets, shape, ones)
-    columns, rows = np.nonzero(window.T)
-    return np.asarray((columns + low[0]) * height + rows + low[1], np.int64)
-
-
-def _rings(segmentation: Any) -> list[Float64]:  # noqa: ANN401
-    """Return the outlines of a mask of polygons; VIA 2 writes one as a flat list of numbers."""
-    parts = segmentation or []
-    if isinstance(parts, list) and not isinstance(parts[0] if parts else [], list | dict):
-        parts = [parts]
-    outlines = [np.array(part, np.float64).reshape(-1, 2) for part in parts]
-    return [outline for outline in outlines if len(outline) >= 3]
-
-
-def box_of(counts: list[int], height: int) -> tuple[list[int], int]:
-    """Return COCO's box [x, y, width, height] and the area of run lengths, in pixels.
-
-    Example:
-        >>> box_of([1, 3], 2)
-        ([0, 0, 2, 2], 3)
-    """
-    x0 = y0 = math.inf
-    x1 = y1 = at = area = 0
-    for i, length in enumerate(counts):
-        if i % 2 and length:
-            last = at + length - 1
-            x0, x1 = min(x0, at // height), max(x1, last // height)
-            whole = at // height != last // height  # runs on into the next column: full height
-            y0 = 0 if whole else min(y0, at % height)
-            y1 = height - 1 if whole else max(y1, last % height)
-            area += length
-        at += length
-    if not area:
-        return [0, 0, 0, 0], 0
-    return [int(x0), int(y0), int(x1 - x0 + 1), int(y1 - y0 + 1)], area

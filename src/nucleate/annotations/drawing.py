@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from nucleate.annotations.doubts import misplaced, shared
+from nucleate.drawn import Drawn
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 from nucleate.geometry.labels import compact
 from nucleate.geometry.outlines import rasterise
-from nucleate.types import Drawn, Float64, Int32, Int64
+from nucleate.types import Float64, Int32, Int64
 
 MAX_BYTES = 1 << 30
 

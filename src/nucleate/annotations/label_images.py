@@ -96,6 +96,11 @@ def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:
         >>> as_labels("x", np.array([[0, 300]], np.uint16)).dtype
         dtype('int32')
     """
+    if not isinstance(pixels, np.ndarray):
+        raise InputError(
+            f"{owner}: {type(pixels).__name__} is not a label image. Pass an array of integers "
+            "(H, W): np.asarray(…) of a list or PIL image, read_labels(…) of a file."
+        )
     pixels = np.squeeze(pixels) if pixels.ndim > 2 else pixels
     if pixels.ndim != 2:
         raise InputError(

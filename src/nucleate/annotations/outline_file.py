@@ -10,8 +10,9 @@ import numpy as np
 
 from nucleate.annotations.doubts import are_boxes, surround
 from nucleate.annotations.drawing import draw_counted, ragged
+from nucleate.drawn import Drawn
 from nucleate.errors import InputError
-from nucleate.types import Drawn, Float64, Int32, Int64
+from nucleate.types import Float64, Int32, Int64
 
 HOPELESS = 3  # outlines, all of them outside of the image: the file is of another frame
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nucleate.annotations.coco import OURS, box_of, mask_of, outlines, run_lengths
+from nucleate.annotations.coco import OURS
+from nucleate.annotations.coco_masks import outlines, recorded, run_lengths
 from nucleate.datasets.base import Entry, check_name, sample_doubts
 from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
@@ -146,24 +147,23 @@ def _annotations(
     if sample.labels is None:
         return []
     outlined = outlines(sample.labels) if polygons else {}
-    height, width = sample.image.shape[:2]
     masks = [(value, counts, 0) for value, counts in run_lengths(sample.labels).items()]
     if sample.ignore is not None and sample.ignore.any():
         masks.append((0, run_lengths(sample.ignore.astype(np.int32))[1], 1))
     found = []
     for i, (value, counts, crowd) in enumerate(masks):
-        box, area = box_of(counts, height)
         kind = 0
         if sample.classes is not None and not crowd:
             kind = names.index(sample.class_names[sample.classes[value - 1]])
         elif not crowd:
             kind = names.index("nucleus")
-        mask: Any = mask_of(counts, (height, width))
+        about = recorded(counts, sample.labels.shape)
+        if value in outlined and not crowd:
+            about["segmentation"] = outlined[value]
         found.append(
             {
                 "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,
-                "area": area, "bbox": box,
-                "segmentation": mask if crowd else outlined.get(value, mask),
+                **about,
             }
         )  # fmt: skip
     return found

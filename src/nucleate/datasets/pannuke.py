@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.datasets.base import DatasetCard, Entry, open_root
+from nucleate.drawn import Drawn
 from nucleate.errors import ConfigError, InputError
 from nucleate.files import walk
 from nucleate.geometry.labels import compact
-from nucleate.types import Drawn, Int16, Int32, Sample
+from nucleate.types import Int16, Int32, Sample
 
 CARD = DatasetCard(
     title="PanNuke",

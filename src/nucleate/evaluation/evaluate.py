@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleate.annotations.doubts import doubtful_labels
+from nucleate.annotations.label_images import as_labels
 from nucleate.cards import MIN_SCORE, detects
 from nucleate.datasets.base import Entry, sample_doubts
 from nucleate.errors import InputError
@@ -75,7 +76,7 @@ def evaluate(
     doubts = [
         f"{side}: {doubt}"
         for side, labels in (("pred", pred), ("truth", truth))
-        for doubt in doubtful_labels(labels)
+        for doubt in doubtful_labels(as_labels(side, labels))
     ]
     return Report([score], {"warnings": doubts} if doubts else {})
 

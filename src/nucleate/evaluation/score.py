@@ -105,13 +105,12 @@ def score_labels(
 
 def _labels(side: str, given: Int32) -> Int32:
     """Return a label image as int32, or say why the array is none."""
-    array = np.asarray(given)
-    if array.dtype == bool:
+    if isinstance(given, np.ndarray) and given.dtype == bool:
         raise InputError(
             f"{side}: is a mask, in which nuclei that touch are one. Label its connected "
             "components first, for instance by scipy.ndimage.label."
         )
-    return as_labels(side, array)
+    return as_labels(side, given)
 
 
 def ratios(c: dict[str, float]) -> dict[str, float]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from nucleate.errors import ConfigError, ModelError, optional
+from nucleate.errors import ConfigError, ModelError, nearest, optional
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.ensembles import ensemble
 from nucleate.inference.openvino_backend import OpenVinoBackend
@@ -22,12 +22,18 @@ from nucleate.models.card import (
 from nucleate.postprocess import complete_thresholds, missing_head
 
 Device = Literal["auto", "cpu", "cuda"]
+Engine = Literal["auto", "openvino", "torch"]
+_WORDS = {
+    "device": list(get_args(Device)),
+    "backend": list(get_args(Engine)),
+    "precision": ["auto", *get_args(Precision)],
+}
 
 
 def load_model(
     name: str | Path = DEFAULT_MODEL,
     device: Device = "auto",
-    backend: Literal["auto", "openvino", "torch"] = "auto",
+    backend: Engine = "auto",
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
 ) -> Model:
@@ -43,8 +49,10 @@ def load_model(
         threads: of the CPU; 0 takes all cores.
 
     Raises:
+        ConfigError: `name` is neither name nor path; an unknown device, backend or precision.
         ModelError: no such model, a damaged file, or an engine that cannot run here.
     """
+    _check_words(name, device=device, backend=backend, precision=precision)
     folds = fold_models(name)
     if folds:
         each = [load_model(fold, device, backend, precision, threads) for fold in folds]
@@ -76,6 +84,18 @@ def load_model(
         )
     file = trusted_file(folder, card, INT8 if precision == "int8" else ONNX)
     return Model(card, OpenVinoBackend(file, card, precision, threads))
+
+
+def _check_words(name: object, **chosen: str) -> None:
+    """Raise a `ConfigError` unless a model can be looked for and each word is known."""
+    if not isinstance(name, str | Path):
+        raise ConfigError(
+            f"model: {type(name).__name__} is not a model. Pass a name, a folder or a loaded "
+            "model, and other arguments by their names, as mpp=0.25."
+        )
+    for what, word in chosen.items():
+        if word not in _WORDS[what]:
+            raise ConfigError(f"There is no {what} {word!r}. {nearest(str(word), _WORDS[what])}")
 
 
 def ready_model(

@@ -30,11 +30,12 @@ from nucleate.geometry.outlines import trace
 from nucleate.inference.backends import Model
 from nucleate.inference.ownership import MARGIN_PX, Part, depth, reaches_out
 from nucleate.inference.tiling import Tile
+from nucleate.mask_nms import Layer
 from nucleate.postprocess import DECODERS, complete_thresholds
 from nucleate.readers.reader import Grid, Reader
 from nucleate.readers.source import RegionError
 from nucleate.stain.normalise import Transform
-from nucleate.types import Frame, Instances, Layer, Maps, UInt8
+from nucleate.types import Frame, Instances, Maps, UInt8
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from numpy.typing import NDArray
 
-from nucleate.errors import DoubtfulImage, InputError
+from nucleate.errors import ConfigError, DoubtfulImage, InputError
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.engine import InMemory, run
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
@@ -136,6 +136,8 @@ def segment(
     ready = ready_model(model, device, precision, threads)
     if thresholds is not None:
         card = ready.card
+        if not isinstance(thresholds, dict):
+            raise ConfigError("segment: thresholds is a dict, as {'foreground': 0.4}.")
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
         ready = Model(replace(card, thresholds=chosen), ready.backend)
     source, options = _opened(image, plane), EngineOptions(tile_px)

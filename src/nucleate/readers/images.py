@@ -171,6 +171,8 @@ def image_in_memory(owner: object, given: object) -> ImageFile:
     else:
         from PIL import Image
 
+        if isinstance(given, str | Path):
+            raise InputError(f"{owner}: a path is not an image. Read it: read_image(path)[0].")
         if not isinstance(given, Image.Image):
             raise InputError(
                 f"{owner}: {type(given).__name__} is not an image. Pass a path, a uint8 or uint16 "

@@ -14,11 +14,11 @@ from typing import Any
 from nucleate.annotations.coco import (
     CocoFile,
     Id,
-    detection,
     identity,
     picture_name,
     read_coco,
 )
+from nucleate.annotations.coco_masks import detection
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.files import atomic, keep_apart, renamed
 from nucleate.results.csv import write_joint_csv

@@ -67,7 +67,7 @@ def segment_files(
     patterns = [sources] if isinstance(sources, str | Path) else list(sources)
     found = expand_sources(patterns, out)
     ready = ready_model(model, device, precision, threads)
-    chosen = None if formats is None else tuple(formats)
+    chosen = (formats,) if isinstance(formats, str) else tuple(formats or ()) or None
     engine = EngineOptions(tile_px)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
     rows: list[dict[str, Any]] = run_batch(found, out, ready, options, tell)["sources"]

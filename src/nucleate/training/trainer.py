@@ -56,6 +56,11 @@ def train_recipe(
     """
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(
+            f"train: {type(recipe).__name__} is not a recipe. Pass the path of one, or what "
+            "load_recipe returns."
+        )
     base, out = Path(base), Path("runs") / recipe.name if out is None else Path(out)
     check_recipe(recipe)
     data = collect(recipe.data, base)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
 
-Scope = dict[str, Any]
-Asgi = Any  # an ASGI application: async (scope, receive, send)
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' "
@@ -24,7 +24,6 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 BODY_SECONDS = 60.0  # for the body of a request to arrive
 BODY_BYTES = 1 << 20  # of anything but an image
 
@@ -42,7 +41,7 @@ class Guard:
 
     def __init__(
         self,
-        app: Asgi,
+        app: ASGIApp,
         token: str,
         port: int,
         picture_bytes: int = 0,
@@ -53,40 +52,40 @@ class Guard:
         self._hosts = {f"127.0.0.1{end}", f"localhost{end}"}
         self._picture_bytes, self._seconds = picture_bytes, body_seconds
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse: 400 foreign Host, 403 foreign page, 404 no token, 413, 408."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             return
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        refused = self._refuse(scope, headers)
+        refused = self._refuse(scope, Headers(scope=scope))
         if refused is not None:
-            await _say(send, *refused)
+            await _no(*refused)(scope, receive, send)
             return
         if scope["path"] == f"/{self._token}":  # addresses on the page are relative to the slash
-            await _say(send, 307, "", (b"location", f"/{self._token}/".encode()))
+            await RedirectResponse(f"/{self._token}/", 307, HEADERS)(scope, receive, send)
             return
         body = await self._body(receive, self._most(scope["path"]))
         if isinstance(body, int):
-            await _say(send, body, "The request is too large, or came too slowly.")
+            words = "The request is too large, or came too slowly."
+            await _no(body, words)(scope, receive, send)
             return
-        whole = [{"type": "http.request", "body": body, "more_body": False}]
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def given() -> dict[str, Any]:
+        async def given() -> Message:
             return whole.pop() if whole else await receive()
 
-        async def sent(message: dict[str, Any]) -> None:
+        async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         inner = {**scope, "path": scope["path"].removeprefix(f"/{self._token}") or "/"}
         inner["raw_path"] = inner["path"].encode()
         await self._app(inner, given, sent)
 
-    def _refuse(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refuse(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if headers.get("host", "") not in self._hosts:
             return 400, "This server answers to its own name only."
         origin = headers.get("origin")
@@ -110,7 +109,7 @@ class Guard:
     def _most(self, path: str) -> int:
         return self._picture_bytes if path.endswith("/pictures") else BODY_BYTES
 
-    async def _body(self, receive: Any, most: int) -> bytes | int:  # noqa: ANN401
+    async def _body(self, receive: Receive, most: int) -> bytes | int:
         """Return the body of a request, or the status that refuses it."""
         parts: list[bytes] = []
         size = 0
@@ -130,9 +129,6 @@ class Guard:
             return 408
 
 
-async def _say(send: Any, status: int, words: str, *more: tuple[bytes, bytes]) -> None:  # noqa: ANN401
-    plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [*plain, *more, *_HEADERS]}
-    )
-    await send({"type": "http.response.body", "body": words.encode()})
+def _no(status: int, words: str) -> PlainTextResponse:
+    """Return the answer to a request that is refused."""
+    return PlainTextResponse(words, status, {**HEADERS, "connection": "close"})

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.annotations.coco import box_of, detection, mask_of, run_lengths
+from nucleate.annotations.coco_masks import detection, recorded, run_lengths
 from nucleate.types import Bool, Instances, Int32
 
 LIMITS = (100, 1000)  # most detections of an image that count: COCO's own, and enough for nuclei
@@ -39,11 +39,10 @@ class Records:
         if ignore is not None and ignore.any():
             masks.append((run_lengths(ignore.astype(np.int32))[1], 1))
         for counts, crowd in masks:
-            box, area = box_of(counts, height)
             self.truth.append(
                 {
-                    "id": len(self.truth) + 1, "image_id": number, "category_id": 1, "bbox": box,
-                    "area": area, "iscrowd": crowd, "segmentation": mask_of(counts, truth.shape),
+                    "id": len(self.truth) + 1, "image_id": number, "category_id": 1,
+                    "iscrowd": crowd, **recorded(counts, truth.shape),
                 }
             )  # fmt: skip
         for row in range(len(nuclei)):
@@ -92,12 +91,15 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
         return {str(limit): dict.fromkeys(_NAMES, float("nan")) for limit in LIMITS}
     true = COCO(content)
     # a list of no results is refused: one that is worse than any states the same
+    shape = (records.images[0]["height"], records.images[0]["width"])
     nothing = {
-        "image_id": 1, "category_id": 1, "score": 0.0, "bbox": [0, 0, 0, 0],
-        "segmentation": mask_of([records.images[0]["height"] * records.images[0]["width"]],
-                              (records.images[0]["height"], records.images[0]["width"])),
-    }  # fmt: skip
-    del nothing[other]
+        "image_id": 1,
+        "category_id": 1,
+        "score": 0.0,
+        **recorded([shape[0] * shape[1]], shape),
+    }
+    for key in drop:
+        del nothing[key]
     run = COCOeval_faster(true, true.loadRes(results or [nothing]), kind)
     run.params.maxDets = list(LIMITS)
     run.evaluate()
