@@ -122,8 +122,8 @@ def main() -> None:
         print(f"{name}: {row['thresholds']} AJI {row['aji']:.4f} precision {row['precision']:.3f} "
               f"recall {row['recall']:.3f} F {row['f']:.1f}/mm²")  # fmt: skip
     found = {
-        "idea": idea.name, "start": options.start, "commit": git_commit(), "data": data.digest, "given_up": GIVEN_UP,
-        "chosen": chosen, "rows": rows,
+        "idea": idea.name, "start": options.start, "commit": git_commit(), "data": data.digest,
+        "given_up": GIVEN_UP, "chosen": chosen, "rows": rows,
     }  # fmt: skip
     options.out.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
@@ -36,6 +36,7 @@ class ModelCard:
         recipe: the resolved recipe of the run.
         notes: what a user has to know.
         stain: the fitted stain normaliser that images pass first, None for none.
+        sensitivity: low and high -> thresholds that take the place of those above.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ModelCard:
     recipe: dict[str, Any]
     notes: str = ""
     stain: dict[str, Any] | None = None
+    sensitivity: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
     def field_names(cls) -> list[str]:

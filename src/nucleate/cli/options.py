@@ -47,6 +47,10 @@ ThreadsOption = Annotated[
     int, typer.Option(min=0, max=1024, help="Threads of the CPU; 0: all cores.")
 ]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
+SensitivityOption = Annotated[
+    Literal["low", "normal", "high"],
+    typer.Option(help="low: fewer false nuclei; high: more of the pale ones."),
+]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")
 ]

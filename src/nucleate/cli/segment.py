@@ -14,6 +14,7 @@ from nucleate.cli.options import (
     ModelOption,
     MppOption,
     PrecisionOption,
+    SensitivityOption,
     ThreadsOption,
     TileOption,
     TtaOption,
@@ -79,6 +80,7 @@ def segment(
         Path | None, typer.Option(help="Profile of Slurm jobs, which do it; a YAML file.")
     ] = None,
     tta: TtaOption = False,
+    sensitivity: SensitivityOption = "normal",
     suggest_mpp: Annotated[
         bool,
         typer.Option(
@@ -118,7 +120,7 @@ def segment(
     engine = EngineOptions(tile_px, batch, readers, decoders)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
     found = expand_sources(sources, out)
-    spec = ModelSpec(model, device, backend, precision, threads, tta)
+    spec = ModelSpec(model, device, backend, precision, threads, tta, sensitivity)
     if suggest_mpp:
         if mpp is not None or scheduler is not None or slurm is not None:
             raise ConfigError(

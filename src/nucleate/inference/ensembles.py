@@ -81,6 +81,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
         halo_px=max(m.card.halo_px for m in models),
         training_data=[entry for m in models for entry in m.card.training_data],
         metrics={},
+        sensitivity={},
         files={
             f"{i + 1}/{k}": digest
             for i, m in enumerate(models)

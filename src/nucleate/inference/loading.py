@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from nucleate.errors import ConfigError, ModelError, nearest, optional
+from nucleate.errors import ConfigError, ModelError, nearest, optional, pick
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.ensembles import ensemble
 from nucleate.inference.openvino_backend import OpenVinoBackend
@@ -23,6 +24,7 @@ from nucleate.postprocess import complete_thresholds, missing_head
 
 Device = Literal["auto", "cpu", "cuda"]
 Engine = Literal["auto", "openvino", "torch"]
+Sensitivity = Literal["low", "normal", "high"]
 _WORDS = {
     "device": list(get_args(Device)),
     "backend": list(get_args(Engine)),
@@ -96,6 +98,33 @@ def _check_words(name: object, **chosen: str) -> None:
     for what, word in chosen.items():
         if word not in _WORDS[what]:
             raise ConfigError(f"There is no {what} {word!r}. {nearest(str(word), _WORDS[what])}")
+
+
+def at_sensitivity(model: Model, sensitivity: Sensitivity) -> Model:
+    """Return a model that finds fewer false nuclei, or more of the pale ones.
+
+    Args:
+        model: a loaded model.
+        sensitivity: low prefers precision, high prefers recall; normal is the model as it is.
+
+    Raises:
+        ConfigError: an unknown sensitivity, or one that was not measured for this model.
+
+    Example:
+        >>> at_sensitivity(load_model("mtl-small", device="cpu"), "normal").card.name
+        'mtl-small'
+    """
+    pick(dict.fromkeys(get_args(Sensitivity)), sensitivity, "sensitivity")
+    if sensitivity == "normal":
+        return model
+    card, chosen = model.card, model.card.sensitivity.get(sensitivity)
+    if chosen is None:
+        raise ConfigError(
+            f"{card.name}: no thresholds were measured for {sensitivity} sensitivity. Omit it, or "
+            "pass thresholds."
+        )
+    thresholds = complete_thresholds(card.decoder, {**card.thresholds, **chosen})
+    return Model(replace(card, thresholds=thresholds), model.backend)
 
 
 def ready_model(

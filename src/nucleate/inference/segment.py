@@ -15,7 +15,7 @@ from nucleate.errors import ConfigError, DoubtfulImage, InputError
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.engine import InMemory, run
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
-from nucleate.inference.loading import Device, ready_model
+from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, ready_model
 from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.units import plan_units
 from nucleate.postprocess import complete_thresholds
@@ -86,6 +86,7 @@ def segment(
     device: Device = "auto",
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
+    sensitivity: Sensitivity = "normal",
     thresholds: dict[str, float] | None = None,
     tissue_mask: bool | None = None,
     tile_px: int = 2048,
@@ -103,6 +104,7 @@ def segment(
         device: where a model that is not loaded yet runs, see `load_model`.
         precision: likewise.
         threads: likewise.
+        sensitivity: low finds fewer false nuclei, high more of the pale ones.
         thresholds: of the decoder, in place of those of the model's card; others stay.
         tissue_mask: whether to skip background, pen marks and folds; None skips them from 100
             megapixels on, as the command does.
@@ -133,7 +135,7 @@ def segment(
         >>> len(segment(blank, mpp=0.25))
         0
     """
-    ready = ready_model(model, device, precision, threads)
+    ready = at_sensitivity(ready_model(model, device, precision, threads), sensitivity)
     if thresholds is not None:
         card = ready.card
         if not isinstance(thresholds, dict):

@@ -137,7 +137,7 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / CARD
     content = _read_json(path)
     known = ModelCard.field_names()
-    needed = set(known) - {"notes", "stain"}
+    needed = set(known) - {"notes", "stain", "sensitivity"}
     if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
         raise ModelError(
             f"{path}: not a model card of this version of nucleate. "
@@ -162,6 +162,8 @@ def _demands(card: ModelCard) -> dict[str, bool]:
         "heads": isinstance(card.heads, list) and all(isinstance(h, str) for h in card.heads),
         "arguments": isinstance(card.arguments, dict),
         "thresholds": isinstance(card.thresholds, dict),
+        "sensitivity": isinstance(card.sensitivity, dict)
+        and all(isinstance(values, dict) for values in card.sensitivity.values()),
         "files": isinstance(card.files, dict),
         "training_data": _names_data(card.training_data),
     }

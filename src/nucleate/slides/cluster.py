@@ -25,7 +25,7 @@ from nucleate.inference import engine
 from nucleate.inference.backends import Backend, Model, Precision
 from nucleate.inference.ensembles import with_tta
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
-from nucleate.inference.loading import Device, load_model
+from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import Tissue
@@ -55,6 +55,7 @@ class ModelSpec:
         precision: likewise.
         threads: likewise; 0 takes those that the worker was started with.
         tta: whether eight views are averaged.
+        sensitivity: as of `at_sensitivity`.
     """
 
     name: str
@@ -63,12 +64,14 @@ class ModelSpec:
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
     tta: bool = False
+    sensitivity: Sensitivity = "normal"
 
     def load(self, threads: int = 0) -> Model:
         """Return the model, on `threads` where the spec states none."""
         model = load_model(
             self.name, self.device, self.backend, self.precision, self.threads or threads
         )
+        model = at_sensitivity(model, self.sensitivity)
         return with_tta(model) if self.tta else model
 
 

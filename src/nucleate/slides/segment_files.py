@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nucleate.inference.backends import Model, Precision
-from nucleate.inference.loading import Device, ready_model
+from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, ready_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.models.card import DEFAULT_MODEL
 from nucleate.slides.find_sources import expand_sources
@@ -27,6 +27,7 @@ def segment_files(
     device: Device = "auto",
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
+    sensitivity: Sensitivity = "normal",
     tile_px: int = 2048,
     override_mpp: bool = False,
     plane: int | None = None,
@@ -45,6 +46,7 @@ def segment_files(
         device: where a model that is not loaded yet runs, see `load_model`.
         precision: likewise.
         threads: likewise.
+        sensitivity: low finds fewer false nuclei, high more of the pale ones.
         tile_px: largest edge of a tile, in pixels at the model's resolution.
         override_mpp: whether `mpp` counts although a file states another value.
         plane: which of several focal planes or time points of a TIFF, from 1 on.
@@ -66,7 +68,7 @@ def segment_files(
     """
     patterns = [sources] if isinstance(sources, str | Path) else list(sources)
     found = expand_sources(patterns, out)
-    ready = ready_model(model, device, precision, threads)
+    ready = at_sensitivity(ready_model(model, device, precision, threads), sensitivity)
     chosen = (formats,) if isinstance(formats, str) else tuple(formats or ()) or None
     engine = EngineOptions(tile_px)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
