@@ -343,6 +343,8 @@ class Instances:
             >>> Instances.empty(Frame(10, 10)).plot().get_xlim()
             (np.float64(0.0), np.float64(10.0))
         """
+        from nucleate.geometry import draw
+
         plt = optional("matplotlib.pyplot", "data")
         collections = optional("matplotlib.collections", "data")
         values = {"score": self.scores, **self.features}
@@ -353,7 +355,8 @@ class Instances:
         if image is not None:
             axes.imshow(image, extent=(0, self.frame.width, self.frame.height, 0))
         rings = np.split(self.coords_xy, self.offsets[1:-1]) if len(self) else []
-        colour = {"edgecolors": "#00a080"} if column is None else {}  # none: that of the column
+        rgb = draw.OUTLINE_ON_WHITE_RGB if image is None else draw.OUTLINE_RGB
+        colour = {} if column else {"edgecolors": draw.web_colour(rgb)}  # {}: that of the column
         drawn = collections.PolyCollection(rings, facecolors="none", linewidths=1.0, **colour)
         if column is not None:
             drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
@@ -364,6 +367,8 @@ class Instances:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the outlines, and a table of the features."""
+        from nucleate.geometry.draw import OUTLINE_ON_WHITE_RGB, web_colour
+
         shown = self.take(np.arange(0, len(self), max(1, -(-len(self) // _SHOWN))))
         rings = np.split(shown.coords_xy, shown.offsets[1:-1]) if len(shown) else []
         path = " ".join("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in r) + "Z" for r in rings)
@@ -382,7 +387,8 @@ class Instances:
             f"<p><b>{len(self):,} nuclei</b>{some} on {frame.width:,} × {frame.height:,} pixels, "
             f"{unit}</p><svg width='360' viewBox='0 0 {frame.width} {frame.height}' "
             f"style='max-height:360px;border:1px solid #aaa'><path d='{path}' fill='none' "
-            f"stroke='#00a080' stroke-width='1.5' vector-effect='non-scaling-stroke'/></svg>"
+            f"stroke='{web_colour(OUTLINE_ON_WHITE_RGB)}' stroke-width='1.5' "
+            "vector-effect='non-scaling-stroke'/></svg>"
             "<details><summary>features</summary><table><tr><th></th><th>25 %</th><th>median</th>"
             f"<th>75 %</th></tr>{rows}</table></details>"
         )
