@@ -26,7 +26,7 @@ from nucleate.models.fingerprints import seen_as
 from nucleate.postprocess import complete_thresholds
 from nucleate.readers.array import ArraySource
 from nucleate.readers.source import Source
-from nucleate.resolution import SAME_MPP, check_mpp
+from nucleate.resolution import HOW_TO_STATE_MPP, SAME_MPP, check_mpp
 from nucleate.types import Instances, Int32, Sample
 
 
@@ -131,7 +131,7 @@ def evaluate_files(
         _tell(tell, score)
     if unknown:
         omitted = ", ".join(NEED_MPP)
-        why = "no file states the resolution. Give it by --mpp"
+        why = f"no file states the resolution. {HOW_TO_STATE_MPP}"
         tell(f"{omitted}: omitted for {len(unknown)} of {len(true)} images, since {why}.")
         about["omitted"] = {"metrics": list(NEED_MPP), "images": unknown, "why": why}
     if warnings:
