@@ -8,6 +8,11 @@ import numpy as np
 from nucleate.geometry.labels import largest_pieces
 from nucleate.types import Bool, Float32, Int32, Layer, Maps
 
+INSTANCES = "instances"  # the head that gives OUTPUTS in place of a map
+OUTPUTS = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m)
+MIN_SCORE = 0.01  # below which a network gives nothing, where its recipe states nothing
+MOST_TILE_PX = 1536  # a limited number of nuclei is found in each tile
+
 
 def mask_nms(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:
     """Draw what a detector found, most certain first; leave out what is there already.

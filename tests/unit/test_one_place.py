@@ -27,6 +27,7 @@ PLACES = {  # idea -> what only its place contains, and the place
         "files.py",
     ),
     "descriptions of data sets": (r'"reader": .*\s*"part": ', "datasets/loading.py"),
+    "what gives boxes in place of maps": (r"isinstance\(.*MaskRCNN|\bdetects\(|family == ", None),
     "test patients": (r"\b44-2665[ \"].*\bHC-7209\b", "datasets/test_sets.py"),
 }
 
@@ -39,7 +40,7 @@ def test_an_idea_has_one_place(idea):
         for path in FILES
         if re.search(pattern, path.read_text(encoding="utf-8"), re.IGNORECASE)
     }
-    assert found == {place}
+    assert found == ({place} if place else set())
 
 
 def test_the_page_takes_its_colours_from_the_palette():

@@ -72,8 +72,8 @@ def draw_rings(
     Example:
         >>> canvas = np.zeros((5, 5, 3), np.uint8)
         >>> draw_rings(canvas, [np.array([[0.5, 0.5], [4.5, 0.5], [4.5, 4.5], [0.5, 4.5]])], SKY)
-        >>> canvas[2, 2].tolist(), canvas[2, 4].tolist()
-        ([0, 0, 0], [86, 180, 233])
+        >>> canvas[2, 2].any().item(), canvas[2, 4].any().item()
+        (False, True)
     """
     fine = [np.rint((ring - 0.5) * 16).astype(np.int32) for ring in rings_xy]  # 4 bits below it
     if fill:
