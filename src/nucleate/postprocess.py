@@ -165,7 +165,7 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
         >>> mean_score(np.array([[1, 1]], np.int32), np.array([[0.5, 1.0]], np.float32)).tolist()
         [0.75]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import nuclei as _kernels
 
     areas, sums = _kernels.sums(labels, foreground, int(labels.max(initial=0))).T
     return np.asarray(sums / np.maximum(areas, 1), np.float32)
