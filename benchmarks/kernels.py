@@ -43,7 +43,7 @@ TRAINING = "MoNuSeg/MoNuSeg 2018 Training Data.zip"
 IMAGES, ROUNDS, STARTS = 4, 9, 3
 START = """
 import time
-begun = time.perf_counter()
+start = time.perf_counter()
 import numpy as np
 from nucleate.features import nucleus_features
 from nucleate.geometry.labels import flood, largest_pieces
@@ -53,14 +53,14 @@ labels = largest_pieces(flood(np.zeros(mask.shape, np.uint8), mask.astype(np.int
 xy, offsets, _ = trace(labels)
 rasterise(xy, offsets, labels.shape)
 nucleus_features(labels, np.full((*mask.shape, 3), 99, np.uint8), xy, offsets, 0.25)
-print(time.perf_counter() - begun)
+print(time.perf_counter() - start)
 """
 LIBRARIES = """
 import time
-begun = time.perf_counter()
+start = time.perf_counter()
 import scipy.ndimage, shapely, skimage.draw, skimage.measure, skimage.segmentation
 skimage.draw.polygon, skimage.measure.find_contours, skimage.segmentation.watershed
-print(time.perf_counter() - begun)
+print(time.perf_counter() - start)
 """
 
 
@@ -225,9 +225,9 @@ def measure(loop: str, found: list[Case]) -> dict[str, dict[str, float]]:
     for _ in range(ROUNDS):
         for i, case in enumerate(found):
             for way, run in WAYS[loop].items():
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 run(case)
-                best[way][i] = min(best[way][i], time.perf_counter() - begun)
+                best[way][i] = min(best[way][i], time.perf_counter() - start)
     numba = best["numba"].sum()
     return {
         way: {

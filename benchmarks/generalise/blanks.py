@@ -51,7 +51,7 @@ def plain(model: Model) -> dict[str, list[int]]:
 
 
 def keratin(model: Model) -> dict[str, int]:
-    """Return how many nuclei lie inside and outside of the keratin."""
+    """Return how many nuclei are inside and outside of the keratin."""
     image, mpp = read_image(ROOT / "tests" / "data" / "keratin.tif")
     polygon = np.array(KERATIN, np.float32)
     nuclei = segment(image, model, mpp=mpp)

@@ -82,7 +82,7 @@ IDEAS = (
     Idea("mild-long", "strong changes need steps: half of them, three times as many crops",
          "G is 0.01 above plain-long, F half of it", MILD + LONG, workers=1),
     Idea("further", "the bundled small model has a teacher and 6,000 steps behind it: two more "
-         "sets, mild changes and artefacts on top cost a sixth of starting anew",
+         "sets, mild changes and artefacts on top cost a sixth of a new start",
          "G of the three unseen sets rises by 0.02 over the bundled model, F falls by half",
          FURTHER, workers=1, left_out=UNSEEN),
     Idea("artefacts", "ink, dust, folds and keratin are never seen in training", "F falls by half "

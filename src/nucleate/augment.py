@@ -15,7 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nucleate.artefacts import with_artefacts
+from nucleate.artefacts.table import with_artefacts
 from nucleate.config import AugmentConfig
 from nucleate.geometry.labels import compact
 from nucleate.stain.deconvolution import restained
@@ -67,7 +67,7 @@ def random_crop(
         uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
         loss nor a metric counts (outside of the image, or ignored by the annotation).
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import labels as _kernels
 
     if looks is not None and rng.random() < config.zoom_small:
         config = _zoomed_small(config, looks, sample.mpp, rng)

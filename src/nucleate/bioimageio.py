@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from nucleate._version import __version__
-from nucleate.cards import INSTANCES, ModelCard
+from nucleate.cards import ModelCard
 from nucleate.config import Recipe
 from nucleate.errors import ConfigError, ModelError
 from nucleate.files import atomic
@@ -39,6 +39,7 @@ from nucleate.models.card import (
     read_card,
     trusted_file,
 )
+from nucleate.postprocess import require_maps
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
 from nucleate.types import UInt8
@@ -76,17 +77,16 @@ def write_package(model: str | Path, out: Path, origin: Origin | None = None) ->
         The names of the files inside.
 
     Raises:
-        ModelError: no such model, a detector (its outputs are no maps), or an ensemble.
+        ModelError: no such model, one that gives no maps, or an ensemble.
         ConfigError: authors, references or licence are unknown, or contradict what is known.
         OutputError: the file cannot be written.
     """
     folder = find_model(model)
     card = read_card(folder)
-    if card.heads == [INSTANCES] or ONNX not in card.files:
-        raise ModelError(
-            f"{card.name}: bioimage.io takes networks that draw maps, as ONNX. Name a model with "
-            "heads such as foreground and distance."
-        )
+    other = "Name a model with heads such as foreground and distance."
+    require_maps(card.decoder, card.name, "packaged for bioimage.io", other)
+    if ONNX not in card.files:
+        raise ModelError(f"{card.name}: bioimage.io takes one network as ONNX. Name its folder.")
     origin = _complete(card, origin or Origin(), bundled=folder.parent == BUNDLED)
     picture = _example(card)
     ready = load_model(folder, device="cpu", backend="openvino", precision="f32")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-DETECTED = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m): the head `instances`
-MIN_SCORE = 0.01  # of a detector's nuclei, where its recipe states nothing
-INSTANCES = "instances"  # the head of detectors; all others are maps
 TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
 
 
@@ -101,23 +98,3 @@ class EncoderCard:
     package_version: str
     recipe: dict[str, Any]
     notes: str = ""
-
-
-def detects(heads: list[str]) -> bool:
-    """Return whether a network with these heads gives boxes, scores and masks instead of maps.
-
-    Example:
-        >>> detects(["foreground"]), detects(["instances"])
-        (False, True)
-    """
-    return heads == [INSTANCES]
-
-
-def output_names(heads: list[str]) -> list[str]:
-    """Return the names of what a network with these heads gives.
-
-    Example:
-        >>> output_names(["foreground"]), output_names(["instances"])
-        (['foreground'], ['boxes', 'scores', 'masks'])
-    """
-    return list(DETECTED) if detects(heads) else heads

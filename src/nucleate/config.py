@@ -15,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from nucleate.errors import ConfigError, nearest
 from nucleate.files import read_text
+from nucleate.resolution import HIGHEST_MPP, LOWEST_MPP
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Mpp = Annotated[float, Field(ge=LOWEST_MPP, le=HIGHEST_MPP)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 _YAML_VALUES = 100_000  # of a text, written out without aliases
@@ -60,7 +62,7 @@ class DataConfig(Strict):
     root: str = "."
     """Folder that the paths of the sets are relative to; itself relative to where you work."""
     sets: Annotated[list[SetConfig], Field(min_length=1)]
-    mpp: Annotated[float, Field(gt=0.02, lt=20)] = 0.25
+    mpp: Mpp = 0.25
     """Micrometres per pixel that the network works at; images are resampled to it."""
     split: str | None = None
     """Split file; without one, a split is made and written to the run."""

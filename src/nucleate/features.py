@@ -55,7 +55,7 @@ def nucleus_features(
         >>> float(table["area_um2"][0]), float(table["eccentricity"][0])
         (2.25, 0.0)
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import nuclei as _kernels
 
     n = len(offsets) - 1
     sums, counts = _kernels.nucleus_sums(
@@ -102,7 +102,7 @@ def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDAr
         >>> near["neighbours_50um"].tolist(), near["nearest_um"].tolist()
         ([1, 1, 0], [25.0, 25.0, nan])
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import nuclei as _kernels
 
     radius = RADIUS_UM / mpp
     if not len(others_xy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -393,6 +394,26 @@ def read_text(path: Path, limit: int = 64 << 20) -> str:
         return read_bytes(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 text file. Is this the right file?") from error
+
+
+def digest_of(content: object) -> str:
+    """Return the SHA-256 of what JSON can write, whatever the order of its keys: 64 digits.
+
+    Example:
+        >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def short(digest: str) -> str:
+    """Return as much of a SHA-256 as names of files and sentences need: 16 digits.
+
+    Example:
+        >>> short(digest_of([]))
+        '4f53cda18c2baa0c'
+    """
+    return digest[:16]
 
 
 def sha256(path: Path) -> str:

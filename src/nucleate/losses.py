@@ -168,8 +168,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-# of the head `instances`; the network computes them itself, on the boxes that it draws
-DETECTOR_LOSSES = ("objectness", "proposal", "classifier", "box", "mask")
+# head -> losses that the network computes itself: here, on the boxes that it draws
+OWN_LOSSES = {"instances": ("objectness", "proposal", "classifier", "box", "mask")}
 
 
 class Uncertainty(nn.Module):

@@ -10,6 +10,11 @@ import numpy as np
 from nucleate.geometry.labels import largest_pieces
 from nucleate.types import Bool, Float32, Int16, Int32, Maps
 
+INSTANCES = "instances"  # the head that gives OUTPUTS in place of a map
+OUTPUTS = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m)
+MIN_SCORE = 0.01  # below which a network gives nothing, where its recipe states nothing
+MOST_TILE_PX = 1536  # a limited number of nuclei is found in each tile
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

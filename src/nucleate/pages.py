@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-INK, SOFT = "#2f5d8a", "#c9d6e3"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+from nucleate.geometry.draw import BLUE, CLASS_RGB, YELLOW, web_colour
+
+INK, SOFT = web_colour(BLUE), "#c9d6e3"  # of bars and boxes
+SERIES = tuple(web_colour(rgb) for rgb in CLASS_RGB if rgb != YELLOW)  # yellow is faint on white
 _STYLE = """
 :root { color-scheme: light dark; --line: #d4d9de; --soft: #f3f5f7; --ink: #1c2733; }
 @media (prefers-color-scheme: dark) { :root { --line: #3b434c; --soft: #20262c; --ink: #e3e8ec; } }

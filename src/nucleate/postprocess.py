@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from nucleate.cards import TYPE
-from nucleate.errors import ConfigError, nearest, pick
+from nucleate.errors import ConfigError, ModelError, nearest, pick
 from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
-from nucleate.mask_nms import Layer, mask_nms
+from nucleate.mask_nms import INSTANCES, MIN_SCORE, MOST_TILE_PX, OUTPUTS, Layer, mask_nms
 from nucleate.types import Float32, Int16, Int32, Maps
 
 
@@ -20,16 +20,27 @@ class Decoder:
     """A way from what a network states to nuclei.
 
     Attributes:
-        heads: names of the maps it needs.
+        heads: names of the heads it needs.
         defaults: name of a threshold -> value before tuning.
         grid: name of a threshold -> values that tuning tries.
         decode: maps, thresholds and the image's (H, W) -> nuclei; maps may be larger.
+        outputs: names of what the network gives in place of one map per head; empty for maps.
+        most_tile_px: edge of the largest tile that it decodes well.
+        candidates: name of the threshold below which what is found is a candidate still, for
+            average precision; None where all is decided before a nucleus has a score.
+        score: what the score of a nucleus is.
+        min_score: below which the network gives nothing, where its arguments state no `min_score`.
     """
 
     heads: tuple[str, ...]
     defaults: dict[str, float]
     grid: dict[str, tuple[float, ...]]
     decode: Callable[[Maps, dict[str, float], tuple[int, int]], list[Layer]]
+    outputs: tuple[str, ...] = ()
+    most_tile_px: int = 1 << 16
+    candidates: str | None = None
+    score: str = "mean foreground of the nuclei that users get"
+    min_score: float = 0.0
 
 
 def one_layer(
@@ -154,7 +165,7 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
         >>> mean_score(np.array([[1, 1]], np.int32), np.array([[0.5, 1.0]], np.float32)).tolist()
         [0.75]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import nuclei as _kernels
 
     areas, sums = _kernels.sums(labels, foreground, int(labels.max(initial=0))).T
     return np.asarray(sums / np.maximum(areas, 1), np.float32)
@@ -190,7 +201,7 @@ DECODERS: dict[str, Decoder] = {
         decode=one_layer(components),
     ),
     "mask_nms": Decoder(
-        heads=("instances",),
+        heads=(INSTANCES,),
         defaults={"score": 0.5, "mask": 0.5, "overlap": 0.5, "min_area": 30.0},
         grid={
             "score": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -199,6 +210,11 @@ DECODERS: dict[str, Decoder] = {
             "min_area": (20.0, 30.0, 45.0, 60.0),
         },
         decode=mask_nms,
+        outputs=OUTPUTS,
+        most_tile_px=MOST_TILE_PX,
+        candidates="score",
+        score="of the box",
+        min_score=MIN_SCORE,
     ),
 }
 
@@ -218,14 +234,33 @@ def missing_head(decoder: str, heads: list[str]) -> str | None:
 
 
 def needed(decoder: str, heads: list[str]) -> list[str]:
-    """Return those of `heads` that a decoder looks at; the others are learned from only.
+    """Return the names of what a decoder looks at, of a network with `heads`.
+
+    These are some of its maps, the others are learned from only; or what it gives in their place.
 
     Example:
         >>> needed("watershed", ["foreground", "distance", "boundary", "type_1"])
         ['foreground', 'distance', 'type_1']
+        >>> needed("mask_nms", ["instances"])
+        ['boxes', 'scores', 'masks']
     """
-    own = pick(DECODERS, decoder, "decoder").heads
-    return [head for head in heads if head in own or head.startswith(TYPE)]
+    own = pick(DECODERS, decoder, "decoder")
+    return list(own.outputs) or [h for h in heads if h in own.heads or h.startswith(TYPE)]
+
+
+def require_maps(decoder: str, owner: object, done: str, remedy: str) -> None:
+    """Raise a `ModelError` unless a decoder looks at maps.
+
+    Args:
+        decoder: key of `DECODERS`.
+        owner: what to name in the message.
+        done: what is done to maps and cannot be done to boxes.
+        remedy: what to do instead, a sentence.
+    """
+    if pick(DECODERS, decoder, "decoder").outputs:
+        raise ModelError(
+            f"{owner}: finds boxes and masks, which cannot be {done} as maps can. {remedy}"
+        )
 
 
 def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, float]:

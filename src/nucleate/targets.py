@@ -76,7 +76,7 @@ def distance(labels: Int32) -> Float32:
 
 def _distances(labels: Int32) -> tuple[Float32, Int32, Float32]:
     """Return distances to each nucleus' outside, the labels as 1..n, and the peaks (n,)."""
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import labels as _kernels
 
     numbers, old = compact(labels)
     far, peaks = _kernels.distances(numbers, len(old))

@@ -20,7 +20,7 @@ Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Maps = dict[str, Float32]  # the network's output: head name -> (H, W); of a detector DETECTED
+Maps = dict[str, Float32]  # the network's output: head name -> (H, W), or what its decoder takes
 
 
 @dataclass(frozen=True, slots=True)

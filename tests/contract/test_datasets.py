@@ -583,7 +583,7 @@ def test_folder_description_is_checked(tmp_path):
 
 def test_official_test_parts_are_known_in_every_layout(tmp_path):
     from nucleate.config import DataConfig as Config
-    from nucleate.datasets.loading import list_recipe
+    from nucleate.datasets.loading import list_sets
     from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
@@ -593,7 +593,7 @@ def test_official_test_parts_are_known_in_every_layout(tmp_path):
     config = Config.model_validate(sets)
     with pytest.raises(InputError, match=says("official test")):
         collect(config, tmp_path)
-    entries = list(list_recipe(config, tmp_path)[0].values())
+    entries = list(list_sets(config.sets, tmp_path / config.root)[0].values())
     with pytest.raises(InputError, match=says("official test")):
         split_by("kfold", entries, SchemeOptions(folds=2))
     made = split_by("official", entries, SchemeOptions())["official"]

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from nucleate.cards import DETECTED
 from nucleate.errors import ConfigError
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.geometry.labels import largest_pieces
-from nucleate.losses import DETECTOR_LOSSES
-from nucleate.mask_nms import mask_nms
+from nucleate.losses import OWN_LOSSES
+from nucleate.mask_nms import OUTPUTS, mask_nms
 from nucleate.models import mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
 from nucleate.models.families import build, flops_per_pixel
@@ -40,7 +39,7 @@ def test_any_size(size, arguments):
     with torch.no_grad():
         found = _network(**arguments).maps(torch.zeros(2, 3, *size))
     count = found["scores"].shape[1]
-    assert list(found) == list(DETECTED)
+    assert list(found) == list(OUTPUTS)
     assert found["boxes"].shape == (2, count, 4)
     assert found["masks"].shape == (2, count, 28, 28)
     if count:
@@ -52,14 +51,14 @@ def test_any_size(size, arguments):
 def test_nothing_found_is_legal():
     with torch.no_grad():
         found = _network(min_score=0.999).maps(torch.zeros(2, 3, 64, 64))
-    assert [tuple(found[name].shape) for name in DETECTED] == [(2, 0, 4), (2, 0), (2, 0, 28, 28)]
+    assert [tuple(found[name].shape) for name in OUTPUTS] == [(2, 0, 4), (2, 0), (2, 0, 28, 28)]
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_every_weight_learns(norm):
     network = _network(norm=norm).train()
     losses = network.losses(*_batch())
-    assert losses.keys() == set(DETECTOR_LOSSES)
+    assert losses.keys() == set(OWN_LOSSES["instances"])
     torch.stack(list(losses.values())).sum().backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
@@ -82,7 +81,7 @@ def test_losses_are_finite_also_in_half_precision_and_without_nuclei(half):
 def test_losses_are_there_in_evaluation_and_change_nothing():
     network = _network()
     with torch.no_grad():
-        assert set(network.losses(*_batch())) == set(DETECTOR_LOSSES)
+        assert set(network.losses(*_batch())) == set(OWN_LOSSES["instances"])
     assert not any(part.training for part in network.modules())
 
 
@@ -210,20 +209,21 @@ def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
 
     network = _network(**changes)
     path = tmp_path / "m.onnx"
-    export_onnx(network, ["instances"], network.align_px, path)
+    export_onnx(network, list(OUTPUTS), network.align_px, path)
     a = network.align_px
     pictures = [tissue(2 * a, 3 * a, 30, seed)[0] for seed in range(2)]
     pictures.append(np.full((2 * a, 3 * a, 3), 255, np.uint8))
     session = onnxruntime.InferenceSession(str(path))
-    openvino = OpenVinoBackend(path, oracle_card(heads=["instances"]), "f32", 1)
+    card = oracle_card(heads=["instances"], decoder="mask_nms")
+    openvino = OpenVinoBackend(path, card, "f32", 1)
     batch = openvino(np.stack(pictures))
-    deployed = Deploy(network, ["instances"])
+    deployed = Deploy(network, list(OUTPUTS))
     for i, picture in enumerate(pictures):
         with torch.no_grad():
             expected = [m.numpy() for m in deployed(torch.from_numpy(picture[None]))]
-        results = session.run(list(DETECTED), {"image": picture[None]})
+        results = session.run(list(OUTPUTS), {"image": picture[None]})
         count = expected[1].shape[1]
-        for k, name in enumerate(DETECTED):
+        for k, name in enumerate(OUTPUTS):
             for other in (results[k], batch[name][i : i + 1, :count]):
                 np.testing.assert_allclose(other, expected[k], atol=2e-3)
         assert not batch["scores"][i, count:].any()

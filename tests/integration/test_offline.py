@@ -72,7 +72,7 @@ class Watched:
             (root / name).mkdir()
         (root / "spy" / "sitecustomize.py").write_text(SPY)
         compiled = Path(package.__file__).parent / "__pycache__"
-        kernels = compiled.parent / "geometry" / "__pycache__"
+        kernels = compiled.parent / "geometry" / "kernels" / "__pycache__"
         allowed = [self.out, root / "t", self.log, compiled, kernels, "/dev"]
         source = Path(package.__file__).parents[1]
         kept = {k: v for k, v in os.environ.items() if k not in UNSET}

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.cards import output_names
 from nucleate.config import load_recipe, load_tree, parse_recipe, parse_tree
 from nucleate.models.card import find_model, read_card, read_encoder_card, write_card
 from nucleate.models.families import build
+from nucleate.postprocess import DECODERS
 from nucleate.pretraining.pretrainer import make_pretext, pretrain_recipe
 from nucleate.pretraining.recipe import PretrainRecipe, StudyRecipe
 from nucleate.training.trainer import check_recipe, train_recipe
@@ -76,7 +76,7 @@ def test_recipe_builds_its_network(path):
     network = build(recipe.model.family, list(recipe.maps), arguments).eval()
     with torch.no_grad():
         maps = network(torch.zeros(1, 3, 64, 64))
-    assert sorted(maps) == sorted(output_names(list(recipe.maps)))
+    assert sorted(maps) == sorted(DECODERS[recipe.decode.decoder].outputs or recipe.maps)
 
 
 def test_every_family_of_a_recipe_is_trained():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nucleate.artefacts import ARTEFACTS, settled, with_artefacts
+from nucleate.artefacts.table import ARTEFACTS, settled, with_artefacts
 from tests.synthetic import tissue
 
 IMAGE, LABELS = tissue(160, 160, 50)

@@ -25,7 +25,7 @@ class Leaning:
 
 
 def test_detectors_are_not_averaged():
-    model = Model(oracle_card(heads=["instances"]), OracleBackend())
+    model = Model(oracle_card(heads=["instances"], decoder="mask_nms"), OracleBackend())
     with pytest.raises(ModelError, match=says("--tta", "averaged")):
         with_tta(model)
     with pytest.raises(ModelError, match=says("folds", "averaged")):
@@ -52,8 +52,8 @@ def test_the_bundled_model_agrees_with_itself_when_turned():
     assert "mean of 8 views" in model.backend.about
 
 
-def test_models_that_differ_are_not_averaged():
-    one = Model(oracle_card(), OracleBackend())
+def test_models_that_differ_are_not_averaged(oracle):
+    one = oracle
     other = Model(replace(one.card, name="other", mpp=0.5), OracleBackend())
     with pytest.raises(ModelError, match=says("both", "mpp", "oracle, other")):
         ensemble([one, other], "both")

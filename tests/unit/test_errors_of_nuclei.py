@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nucleate.evaluation.error_overlays import COLOURS, outlined
+from nucleate.evaluation.error_overlays import outlined
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.nucleus_errors import fates
 from nucleate.evaluation.score import score_labels
+from nucleate.geometry.draw import OUTCOME_RGB
 from tests.synthetic import tissue
 
 LABELS = arrays(np.int32, (7, 9), elements=st.integers(0, 4))
@@ -60,12 +61,12 @@ def test_outlines_take_the_colour_of_their_fate():
     assert not np.array_equal(drawn, image)
 
     def has(name, where):
-        close = np.abs(drawn[where].astype(int) - COLOURS[name]).max(-1) < 40
+        close = np.abs(drawn[where].astype(int) - OUTCOME_RGB[name]).max(-1) < 40
         return bool(close.any())
 
     assert has("missed", truth == 2)
     assert has("matched", truth == 1)
     assert not has("missed", truth == 1)
     ignored = outlined(image, truth, pred, truth == 2)
-    near = np.abs(ignored[truth == 2].astype(int) - COLOURS["missed"]).max(-1)
+    near = np.abs(ignored[truth == 2].astype(int) - OUTCOME_RGB["missed"]).max(-1)
     assert near.min() > 40

@@ -4,7 +4,7 @@ import pytest
 from skimage.measure import find_contours, label
 from skimage.segmentation import watershed
 
-from nucleate.geometry import kernels as _kernels
+from nucleate.geometry.kernels import labels as _kernels
 from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
 from nucleate.geometry.outlines import centroids_xy, rasterise, trace
 from tests.synthetic import scattered, tissue

@@ -1,4 +1,4 @@
-"""Low and high sensitivity put the card's measured thresholds in place of its own."""
+"""Low and high sensitivity put the card's measured thresholds in their place."""
 
 from dataclasses import replace
 

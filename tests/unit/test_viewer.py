@@ -34,8 +34,9 @@ pytest.importorskip("httpx")
 
 from fastapi.testclient import TestClient
 
-from nucleate.viewer.app import make_app, pack
+from nucleate.viewer.app import make_app
 from nucleate.viewer.guard import Guard
+from nucleate.viewer.messages import pack
 from nucleate.viewer.queue import KEPT, WAITING, Limits, Queue
 
 PORT = 8123
@@ -253,7 +254,13 @@ def test_the_page_and_what_it_needs(guarded):
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert page.headers["referrer-policy"] == "no-referrer"
-    for file in ("main.js", "overlay.js", "style.css", "openseadragon/openseadragon.min.js"):
+    for file in (
+        "main.js",
+        "palette.js",
+        "overlay.js",
+        "style.css",
+        "openseadragon/openseadragon.min.js",
+    ):
         assert guarded.get(f"/{TOKEN}/static/{file}").status_code == 200
     listed = guarded.get(f"/{TOKEN}/api/items").json()
     assert listed["items"][0]["layers"][0]["count"] == 50

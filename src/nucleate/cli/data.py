@@ -191,7 +191,7 @@ def split(
       nucleate data split recipes/laptop.yaml --scheme kfold -o splits/ --set data.root=data
     """
     from nucleate.config import load_recipe
-    from nucleate.datasets.loading import collect, list_recipe
+    from nucleate.datasets.loading import collect, list_sets
     from nucleate.datasets.schemes import SchemeOptions, split_by
     from nucleate.datasets.splits import write_split
 
@@ -201,7 +201,7 @@ def split(
     if scheme is None:
         made = {out: collect(wanted.data, Path()).split}
     else:
-        entries, _, _ = list_recipe(wanted.data, Path())
+        entries, _, _ = list_sets(wanted.data.sets, Path(wanted.data.root))
         how = SchemeOptions(
             5 if folds is None else folds, wanted.data.validation, wanted.data.split_seed
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.features import nucleus_features
+from nucleate.geometry.draw import OUTLINE_RGB, draw_rings
 from nucleate.geometry.labels import largest_pieces
 from nucleate.geometry.outlines import trace
 from nucleate.stain.deconvolution import to_stains
@@ -96,6 +97,5 @@ def _outline(image: UInt8, labels: Int32) -> None:
     """Draw the outlines of labels into a smaller image of them."""
     xy, offsets, _ = trace(largest_pieces(labels))
     scale = np.array([image.shape[1] / labels.shape[1], image.shape[0] / labels.shape[0]])
-    points = np.rint((xy * scale - 0.5) * 16).astype(np.int32)  # in sixteenths of a pixel
-    outlines = [points[a:b, None] for a, b in pairwise(offsets)]
-    cv2.polylines(image, outlines, True, (255, 235, 0), 1, cv2.LINE_AA, shift=4)
+    smaller = xy * scale
+    draw_rings(image, [smaller[a:b] for a, b in pairwise(offsets)], OUTLINE_RGB)

@@ -14,10 +14,11 @@ import numpy as np
 from nucleate.curation.inspect import METRICS, Inspection
 from nucleate.datasets.base import DatasetCard
 from nucleate.files import write_text
+from nucleate.geometry.draw import BLUE, GREEN, VERMILION, web_colour
 from nucleate.pages import INK, SOFT, figure, heading, page, plot, plots, quiet, table, text
 
 _SHEET = 24  # images on the contact sheet
-_CHANNELS = ("#c03a2b", "#3c8d40", "#3262b5")
+_CHANNELS = tuple(web_colour(rgb) for rgb in (VERMILION, GREEN, BLUE))  # red, green, blue
 
 
 def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> None:

@@ -26,8 +26,7 @@ from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError
 from nucleate.files import PathLike, folded, read_bytes, walk
 from nucleate.readers.images import read_image
-from nucleate.readers.metadata import plausible_mpp
-from nucleate.resolution import resolve_mpp
+from nucleate.resolution import plausible_mpp, resolve_mpp
 from nucleate.types import Sample
 
 CARD = DatasetCard(

@@ -26,8 +26,7 @@ from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.files import PathLike, read_bytes, renamed, walk
 from nucleate.geometry.labels import compact
 from nucleate.readers.images import PICTURES, read_image
-from nucleate.readers.metadata import plausible_mpp
-from nucleate.resolution import check_mpp, resolve_mpp
+from nucleate.resolution import check_mpp, plausible_mpp, resolve_mpp
 from nucleate.types import Int16, Int32, Sample
 
 CARD = DatasetCard(

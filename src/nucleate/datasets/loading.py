@@ -17,7 +17,7 @@ from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
 from nucleate.errors import ConfigError, InputError, nearest, pick
 from nucleate.geometry.labels import grown
-from nucleate.resolution import check_mpp, grid_ratio
+from nucleate.resolution import HOW_TO_STATE_MPP, check_mpp, grid_ratio, no_mpp
 from nucleate.types import Sample
 
 
@@ -72,7 +72,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
         InputError: a folder is missing or wrong; an official test image would be trained on; the
             split has other groups than the data.
     """
-    entries, may_validate, sources = list_recipe(config, base)
+    entries, may_validate, sources = list_sets(config.sets, base / config.root)
     if config.scheme is not None:
         split = _published(config, list(entries.values()))
     elif config.split is None:
@@ -106,13 +106,6 @@ def with_fewer(split: Split, share: float, seed: int) -> Split:
     return Split(parts, {n: g for n, g in split.groups.items() if n in named}, split.mixes)
 
 
-def list_recipe(
-    config: DataConfig, base: Path
-) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
-    """List the images of a recipe, as `list_sets` does."""
-    return list_sets(config.sets, base / config.root)
-
-
 def list_sets(
     sets: Sequence[SetConfig], root: Path
 ) -> tuple[dict[str, Entry], list[Entry], list[dict[str, Any]]]:
@@ -139,17 +132,24 @@ def list_sets(
             entries[qualified.name] = qualified
             if wanted.validate_on:
                 may_validate.append(qualified)
-        sources.append(
-            {
-                "name": title,
-                "reader": wanted.name,
-                "part": Path(wanted.path).name,
-                "images": len(found),
-                "licence": wanted.licence or dataset.card.licence,
-                "citation": wanted.citation or dataset.card.citation,
-            }
-        )
+        licence = wanted.licence or dataset.card.licence
+        citation = wanted.citation or dataset.card.citation
+        sources.append(describe_set(title, wanted.name, wanted.path, len(found), licence, citation))
     return entries, may_validate, sources
+
+
+def describe_set(
+    title: str, reader: str, path: str, images: int, licence: str, citation: str
+) -> dict[str, Any]:
+    """Return what the card of a model states of a data set that it learned from."""
+    return {
+        "name": title,
+        "reader": reader,
+        "part": Path(path).name,
+        "images": images,
+        "licence": licence,
+        "citation": citation,
+    }
 
 
 def _published(config: DataConfig, entries: list[Entry]) -> Split:
@@ -249,10 +249,8 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
         InputError: the sample has no resolution.
     """
     if sample.mpp is None:
-        raise InputError(
-            f"{sample.name}: the file carries no resolution (mpp). Set the option mpp of its data "
-            "set, in the recipe or by --option mpp=… (0.25 for a 40x scan, 0.5 for 20x)."
-        )
+        more = ", or in a recipe mpp among the options of its data set"
+        raise no_mpp(sample.name, remedy=HOW_TO_STATE_MPP + more)
     ratio = grid_ratio(sample.mpp, mpp)
     if ratio == 1.0:
         return sample

@@ -26,7 +26,7 @@ from nucleate.datasets.base import DatasetCard, Entry, check_name, open_root
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes, sha256, write_text
-from nucleate.readers.metadata import plausible_mpp
+from nucleate.resolution import plausible_mpp
 from nucleate.targets import encode
 from nucleate.types import Float32, Sample, UInt8
 

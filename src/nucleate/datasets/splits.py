@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections import defaultdict
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import read_text, write_text
+from nucleate.files import digest_of, read_text, write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -101,7 +100,7 @@ class Split:
             "parts": {part: sorted(names) for part, names in sorted(self.parts.items())},
             "groups": dict(sorted(self.groups.items())),
         } | ({"mixes": self.mixes} if self.mixes else {})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digest_of(content)
 
 
 class Member(Protocol):

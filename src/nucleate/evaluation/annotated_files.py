@@ -16,8 +16,8 @@ from nucleate.annotations.outline_file import OutlineFile, draw_file, kind_of_js
 from nucleate.datasets.base import endings_seen
 from nucleate.errors import InputError
 from nucleate.files import read_bytes, walk
-from nucleate.readers.metadata import plausible_mpp, stated_tiff_mpp
-from nucleate.resolution import SAME_MPP, check_mpp
+from nucleate.readers.metadata import stated_tiff_mpp
+from nucleate.resolution import SAME_MPP, check_mpp, plausible_mpp
 from nucleate.results.labels import label_rows
 from nucleate.results.names import LABELS, OWN_IMAGES, PARQUET
 from nucleate.results.parquet import open_nuclei

@@ -7,20 +7,10 @@ import numpy as np
 
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.geometry.draw import OUTCOME_RGB, Rgb, draw_rings
 from nucleate.geometry.labels import compact
 from nucleate.geometry.outlines import trace
 from nucleate.types import Bool, Instances, Int32, UInt8
-
-# The palette of Okabe and Ito, told apart with any colour vision, on pink and purple.
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "matched": (240, 228, 66),
-    "merged": (0, 158, 115),
-    "split": (86, 180, 233),
-    "inaccurate": (255, 255, 255),
-    "missed": (213, 94, 0),
-    "spurious": (0, 0, 0),
-}
-
 
 Window = tuple[slice, slice]  # rows and columns
 _WHOLE: Window = (slice(None), slice(None))
@@ -59,9 +49,9 @@ def outlined(
         canvas = cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
     spurious = PRED_FATES.index("spurious")
     grey = (190, 190, 190)
-    thin = [COLOURS["spurious"] if f == spurious else grey for f in found.pred]
+    thin = [OUTCOME_RGB["spurious"] if f == spurious else grey for f in found.pred]
     _draw(canvas, pred[window], thin, times, 1)
-    _draw(canvas, truth[window], [COLOURS[TRUTH_FATES[f]] for f in found.truth], times, times)
+    _draw(canvas, truth[window], [OUTCOME_RGB[TRUTH_FATES[f]] for f in found.truth], times, times)
     return canvas
 
 
@@ -86,11 +76,11 @@ def coloured(image: UInt8, nuclei: Instances) -> UInt8:
         x0, y0 = np.clip(np.floor(box[:2]), 0, size - 1).astype(int).tolist()
         x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), size).astype(int).tolist()
         window = canvas[y0:y1, x0:x1]
-        ring = np.rint((nuclei.outline(row) - (x0, y0) - 0.5) * 16).astype(np.int32)
+        ring = nuclei.outline(row) - np.array([x0, y0], np.float32)
         tint = window.copy()
-        cv2.fillPoly(tint, [ring], colour, cv2.LINE_AA, shift=4)
+        draw_rings(tint, [ring], colour, fill=True)
         window[:] = cv2.addWeighted(window, 0.6, tint, 0.4, 0)
-        cv2.polylines(window, [ring], True, colour, 1, cv2.LINE_AA, shift=4)
+        draw_rings(window, [ring], colour)
         cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, 1)
     return canvas
 
@@ -98,15 +88,13 @@ def coloured(image: UInt8, nuclei: Instances) -> UInt8:
 def _draw(
     canvas: UInt8,
     labels: Int32,
-    colours: list[tuple[int, int, int]],
+    colours: list[Rgb],
     times: int,
     thickness: int,
 ) -> None:
     """Outline every label in its colour, on a canvas `times` as large as the labels."""
     shown, ids = compact(np.ascontiguousarray(labels))
     coords, offsets, _ = trace(shown)
-    fine = np.rint((coords * times - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
     for row, number in enumerate(ids):
-        ring = fine[offsets[row] : offsets[row + 1]]
-        colour = colours[int(number) - 1]
-        cv2.polylines(canvas, [ring], True, colour, thickness, cv2.LINE_AA, shift=4)
+        ring = coords[offsets[row] : offsets[row + 1]] * np.float32(times)
+        draw_rings(canvas, [ring], colours[int(number) - 1], thickness)

@@ -9,9 +9,8 @@ from typing import Any
 
 from nucleate.annotations.doubts import doubtful_labels
 from nucleate.annotations.label_images import as_labels
-from nucleate.cards import MIN_SCORE, detects
 from nucleate.datasets.base import Entry, sample_doubts
-from nucleate.errors import InputError
+from nucleate.errors import InputError, pick
 from nucleate.evaluation.annotated_files import annotation_files, common_mpp, read_pair
 from nucleate.evaluation.leakage import seen_in_file
 from nucleate.evaluation.metrics.classes import Typed, compare_classes
@@ -24,10 +23,10 @@ from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.models.fingerprints import seen_as
-from nucleate.postprocess import complete_thresholds
+from nucleate.postprocess import DECODERS, complete_thresholds
 from nucleate.readers.array import ArraySource
 from nucleate.readers.source import Source
-from nucleate.resolution import SAME_MPP, check_mpp
+from nucleate.resolution import HOW_TO_STATE_MPP, SAME_MPP, check_mpp
 from nucleate.types import Instances, Int32, Sample
 
 
@@ -132,7 +131,7 @@ def evaluate_files(
         _tell(tell, score)
     if unknown:
         omitted = ", ".join(NEED_MPP)
-        why = "no file states the resolution. Give it by --mpp"
+        why = f"no file states the resolution. {HOW_TO_STATE_MPP}"
         tell(f"{omitted}: omitted for {len(unknown)} of {len(true)} images, since {why}.")
         about["omitted"] = {"metrics": list(NEED_MPP), "images": unknown, "why": why}
     if warnings:
@@ -197,19 +196,20 @@ def predictions(
 
 
 def _found(source: Source, model: Model, options: EngineOptions) -> tuple[Instances, Instances]:
-    """Return what users get, and all candidates: of a detector also those of low score.
+    """Return what users get, and all candidates: where a decoder has a score, low ones too.
 
     The sure ones do not depend on those that are less sure than they are, save where two tiles
     see one nucleus and the deeper view is unsure.
     """
     card = model.card
-    if not detects(card.heads):
+    name = pick(DECODERS, card.decoder, "decoder").candidates
+    if name is None:
         nuclei = find_nuclei(source, model, None, options).nuclei
         return nuclei, nuclei
     thresholds = complete_thresholds(card.decoder, card.thresholds)
-    lower = Model(replace(card, thresholds={**thresholds, "score": 0.0}), model.backend)
+    lower = Model(replace(card, thresholds={**thresholds, name: 0.0}), model.backend)
     candidates = find_nuclei(source, lower, None, options).nuclei
-    sure = candidates.take(candidates.scores > thresholds["score"])
+    sure = candidates.take(candidates.scores > thresholds[name])
     return Instances.concatenate([sure], sure.frame), candidates
 
 
@@ -242,12 +242,10 @@ def evaluate_model(
 
 def model_facts(model: Model) -> dict[str, Any]:
     """Return what a report states about the model behind it."""
-    detector = detects(model.card.heads)
-    lowest = float(model.card.arguments.get("min_score", MIN_SCORE)) if detector else 0.0
+    decoder = pick(DECODERS, model.card.decoder, "decoder")
+    lowest = float(model.card.arguments.get("min_score", decoder.min_score))
     return {
-        "average_precision": {"score_above": lowest, "score": "of the box"}
-        if detector
-        else {"score_above": lowest, "score": "mean foreground of the nuclei that users get"},
+        "average_precision": {"score_above": lowest, "score": decoder.score},
         "model": model.card.name,
         "model_files": model.card.files,
         "thresholds": model.card.thresholds,

@@ -1,25 +1,91 @@
-"""Outlines drawn on images, and the palette for it."""
+"""Outlines drawn on images, and the palette: every colour that stands for something."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from nucleate.types import Instances, UInt8
 
-OUTLINE_RGB = (255, 225, 0)  # yellow: the opposite of purple, with any colour vision
-CLASS_RGB = (  # Okabe and Ito: told apart with any colour vision
-    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
-    (240, 228, 66),
+Rgb = tuple[int, int, int]
+
+# Okabe and Ito: told apart with any colour vision, on pink and purple too
+BLACK: Rgb = (0, 0, 0)
+ORANGE: Rgb = (230, 159, 0)
+SKY: Rgb = (86, 180, 233)
+GREEN: Rgb = (0, 158, 115)
+YELLOW: Rgb = (240, 228, 66)
+BLUE: Rgb = (0, 114, 178)
+VERMILION: Rgb = (213, 94, 0)
+PINK: Rgb = (204, 121, 167)
+
+OUTLINE_RGB: Rgb = (255, 225, 0)  # on tissue: the opposite of purple, with any colour vision
+OUTLINE_ON_WHITE_RGB = GREEN  # where there is no image below
+CLASS_RGB = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, YELLOW)
+OUTCOME_RGB: dict[str, Rgb] = {  # of true nuclei and predictions, see `metrics.nucleus_errors`
+    "matched": YELLOW,
+    "merged": GREEN,
+    "split": SKY,
+    "inaccurate": (255, 255, 255),
+    "missed": VERMILION,
+    "part": SKY,
+    "spurious": BLACK,
+}
+# numbers from low to high: cividis, doi:10.1371/journal.pone.0199239
+SCALE_RGB: tuple[Rgb, ...] = (
+    (0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120),
+    (165, 156, 116), (195, 179, 105), (225, 204, 85), (253, 231, 55),
 )  # fmt: skip
+
+
+def web_colour(rgb: Rgb) -> str:
+    """Return a colour as web pages, matplotlib and napari write it.
+
+    Example:
+        >>> web_colour(BLUE)
+        '#0072b2'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def draw_rings(
+    canvas: UInt8,
+    rings_xy: Sequence[NDArray[np.floating[Any]]],
+    colour: Rgb,
+    thickness: int = 1,
+    fill: bool = False,
+) -> None:
+    """Draw closed outlines into an image, at a sixteenth of a pixel.
+
+    Args:
+        canvas: uint8 (H, W, 3), changed.
+        rings_xy: of each outline its corners (n, 2), corner origin.
+        colour: of all of them.
+        thickness: of a line, in pixels.
+        fill: paint the inside instead of the line.
+
+    Example:
+        >>> canvas = np.zeros((5, 5, 3), np.uint8)
+        >>> draw_rings(canvas, [np.array([[0.5, 0.5], [4.5, 0.5], [4.5, 4.5], [0.5, 4.5]])], SKY)
+        >>> canvas[2, 2].any().item(), canvas[2, 4].any().item()
+        (False, True)
+    """
+    fine = [np.rint((ring - 0.5) * 16).astype(np.int32) for ring in rings_xy]  # 4 bits below it
+    if fill:
+        cv2.fillPoly(canvas, fine, colour, cv2.LINE_AA, shift=4)
+    else:
+        cv2.polylines(canvas, fine, True, colour, thickness, cv2.LINE_AA, shift=4)
 
 
 def draw_outlines(
     image: UInt8,
     nuclei: Instances,
-    colour: tuple[int, int, int] | None = None,
+    colour: Rgb | None = None,
     thickness: int = 1,
 ) -> UInt8:
     """Return a copy of the image with all outlines drawn on it.
@@ -32,12 +98,10 @@ def draw_outlines(
     """
     canvas = image.copy()
     if len(nuclei):
-        fine = np.rint((nuclei.coords_xy - 0.5) * 16).astype(np.int32)  # 4 bits below the pixel
-        rings = np.split(fine, nuclei.offsets[1:-1])
+        rings = np.split(nuclei.coords_xy, nuclei.offsets[1:-1])
         for kind in range(len(nuclei.class_names)):
             mine = [rings[row] for row in np.flatnonzero(nuclei.classes == kind)]
-            chosen = colour or class_colour(nuclei, kind)
-            cv2.polylines(canvas, mine, True, chosen, thickness, cv2.LINE_AA, shift=4)
+            draw_rings(canvas, mine, colour or class_colour(nuclei, kind), thickness)
     return canvas
 
 
@@ -53,6 +117,6 @@ def enlarge(image: UInt8, nuclei: Instances, factor: int) -> tuple[UInt8, Instan
     return large, replace(nuclei, coords_xy=nuclei.coords_xy * np.float32(factor))
 
 
-def class_colour(nuclei: Instances, kind: int) -> tuple[int, int, int]:
+def class_colour(nuclei: Instances, kind: int) -> Rgb:
     """Return the colour of a class; yellow where there is only one."""
     return OUTLINE_RGB if len(nuclei.class_names) == 1 else CLASS_RGB[kind % len(CLASS_RGB)]

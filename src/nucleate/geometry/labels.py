@@ -26,7 +26,7 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
         return labels, np.zeros(0, np.int64)
     largest = int(labels.max(initial=0))
     if largest <= 4 * labels.size + 1024:  # a table of all ids is smaller than a sort
-        from nucleate.geometry import kernels as _kernels
+        from nucleate.geometry.kernels import labels as _kernels
 
         return _kernels.renumber(np.ascontiguousarray(labels), largest)  # type: ignore[no-any-return]
     values = np.unique(labels)
@@ -51,7 +51,7 @@ def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
         >>> boxes.tolist(), areas.tolist()
         ([[1, 0, 2, 2]], [2])
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import labels as _kernels
 
     return _kernels.boxes_areas(labels, count)  # type: ignore[no-any-return]
 
@@ -70,7 +70,7 @@ def largest_pieces(labels: Int32) -> Int32:
         >>> largest_pieces(np.array([[1, 0, 1, 1]], np.int32)).tolist()
         [[0, 0, 1, 1]]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import labels as _kernels
 
     compacted, old = compact(labels)
     boxes, _ = boxes_areas(compacted, len(old))
@@ -112,7 +112,7 @@ def flood(levels: UInt8, markers: Int32, mask: Bool) -> Int32:
         >>> flood(levels, np.array([[1, 0, 0, 0, 2]], np.int32), levels < 9).tolist()
         [[1, 1, 1, 2, 2]]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import labels as _kernels
 
     count, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     return _kernels.flood(levels, markers, pieces, count - 1)  # type: ignore[no-any-return]

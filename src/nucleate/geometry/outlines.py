@@ -27,7 +27,7 @@ def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
         >>> xy.tolist()
         [[0.5, 0.0], [1.5, 0.0], [2.0, 0.5], [1.5, 1.0], [0.5, 1.0], [0.0, 0.5]]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import outlines as _kernels
 
     count = int(labels.max(initial=0))
     boxes, _ = boxes_areas(labels, count)
@@ -59,7 +59,7 @@ def rasterise(
         >>> rasterise(square, np.array([0, 4]), (2, 3))[0].tolist()
         [[1, 1, 0], [0, 0, 0]]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import outlines as _kernels
 
     labels = np.zeros(shape, np.int32)
     contested = 0

@@ -25,8 +25,8 @@ class Backend(Protocol):
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3).
 
-        Of a detector: name -> float32 (B, n, …), see `nucleate.cards.DETECTED`. Any number of
-        threads may call at the same time.
+        Where the decoder takes something else than maps: name -> float32 (B, n, …), see
+        `nucleate.postprocess.Decoder.outputs`. Any number of threads may call at the same time.
 
         Raises:
             InputError: H or W is no multiple of the network's stride, see `check_size`.

@@ -8,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
-from nucleate.cards import detects
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Backend, Model
+from nucleate.postprocess import require_maps
 from nucleate.types import Maps, UInt8
 
 
@@ -51,7 +51,7 @@ def with_tta(model: Model) -> Model:
     """Return a model that averages over eight views of every tile: eight times the work.
 
     Raises:
-        ModelError: it is a detector, whose nuclei cannot be averaged.
+        ModelError: it gives no maps, which alone can be averaged.
     """
     _check_maps(model, "--tta")
     return Model(model.card, EightViews(model.backend))
@@ -61,7 +61,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
     """Return the mean of several models, with the median of their thresholds.
 
     Raises:
-        ModelError: they differ in heads, decoder, resolution, classes or stain, or are detectors.
+        ModelError: they differ in heads, decoder, resolution, classes or stain, or give no maps.
     """
     for model in models:
         _check_maps(model, name)
@@ -93,8 +93,5 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
 
 
 def _check_maps(model: Model, owner: str) -> None:
-    if detects(model.card.heads):
-        raise ModelError(
-            f"{owner}: {model.card.name} finds boxes and masks, which cannot be averaged as maps "
-            "can. Use it by itself."
-        )
+    card = model.card
+    require_maps(card.decoder, f"{owner}: {card.name}", "averaged", "Use it by itself.")

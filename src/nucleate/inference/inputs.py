@@ -8,7 +8,7 @@ from nucleate.cards import ModelCard
 from nucleate.errors import InputError
 from nucleate.readers.reader import Reader
 from nucleate.readers.source import RegionError, Source, notes_of
-from nucleate.resolution import check_mpp, resolve_mpp
+from nucleate.resolution import check_mpp, no_mpp, resolve_mpp
 from nucleate.stain.normalise import Normaliser, Transform
 from nucleate.types import Frame
 
@@ -28,11 +28,7 @@ def as_reader(
     resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
     if resolution is None:
         why = "".join(f" ({note})" for note in notes_of(source) if "resolution" in note)
-        raise InputError(
-            f"{source.name}: the file carries no resolution (mpp){why}, and model {card.name!r} "
-            f"works at {card.mpp:g} um/px. Pass mpp=… (0.25 for a 40x scan, 0.5 for 20x), or "
-            "--mpp on the command line."
-        )
+        raise no_mpp(source.name, f"{why}, and model {card.name!r} works at {card.mpp:g} um/px")
     if source.width * source.height > _MOST_PIXELS:
         raise InputError(
             f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nucleate.cards import ModelCard, detects, output_names
+from nucleate.cards import ModelCard
 from nucleate.errors import ModelError
 from nucleate.inference.backends import Precision, check_size
+from nucleate.postprocess import needed
 from nucleate.readers.limits import check_layer
 from nucleate.types import Maps, UInt8
 
@@ -44,18 +45,19 @@ class OpenVinoBackend:
                 f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
                 "Run 'nucleate doctor', and fetch the model again."
             ) from error
-        self._align_px, self._detects = card.align_px, detects(card.heads)
+        self._align_px = card.align_px
         self._own = threading.local()
         there = set().union(*(out.names for out in self._compiled.outputs))
-        # a head that is only learned from is not in the file
-        self._names = [name for name in output_names(card.heads) if name in there]
+        self._names = [name for name in needed(card.decoder, card.heads) if name in there]
+        count = self._compiled.input(0).partial_shape[0]
+        self._one_by_one = count.is_static and count.get_length() == 1
         version = openvino.__version__.split("-")[0]
         self.about = f"OpenVINO {version} on CPU, {precision}"
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
         check_size(batch, self._align_px)
-        if self._detects:  # finds another number in each image
+        if self._one_by_one:
             return _stacked([self._run(picture[None]) for picture in batch])
         return self._run(batch)
 
@@ -86,14 +88,14 @@ def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN
 
 
 def _stacked(found: list[Maps]) -> Maps:
-    """Return detections of single images as one batch, filled up with scores of 0."""
-    most = max(len(picture["scores"][0]) for picture in found)
-    return {
-        name: np.concatenate(
+    """Return the outputs of single images as one batch; shorter ones are filled up with 0."""
+    stacked = {}
+    for name in found[0]:
+        most = max(one[name].shape[1] for one in found)
+        stacked[name] = np.concatenate(
             [
                 np.pad(m, [(0, 0), (0, most - m.shape[1])] + [(0, 0)] * (m.ndim - 2))
-                for m in (picture[name] for picture in found)
+                for m in (one[name] for one in found)
             ]
         )
-        for name in found[0]
-    }
+    return stacked

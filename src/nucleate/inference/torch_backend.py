@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nucleate.cards import EncoderCard, ModelCard, detects
+from nucleate.cards import EncoderCard, ModelCard
 from nucleate.errors import ModelError, optional
 from nucleate.inference.backends import Precision, check_size
 from nucleate.models.card import WEIGHTS, trusted_file
@@ -66,8 +66,7 @@ class TorchBackend:
                 f"{folder}: the weights do not fit the network of the card. Fetch the model again."
             ) from error
         network.to(torch.device(device)).to(memory_format=torch.channels_last)
-        maps = None if detects(card.heads) else needed(card.decoder, card.heads)
-        return cls(network, device, precision, maps)
+        return cls(network, device, precision, needed(card.decoder, card.heads))
 
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nucleate.cards import ModelCard, detects
+from nucleate.cards import ModelCard
+from nucleate.errors import pick
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import Tile, plan
+from nucleate.postprocess import DECODERS
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.reader import Reader
 
 UNIT_PX = 6144  # edge of a unit, about, in working pixels
-_DETECTOR_PX = 1536  # largest tile of a detector, which finds a limited number of nuclei in each
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def plan_units(
         tissue: where; None for everywhere.
     """
     grid = reader.grid(card.mpp)
-    tile_px = min(options.tile_px, _DETECTOR_PX) if detects(card.heads) else options.tile_px
+    tile_px = min(options.tile_px, pick(DECODERS, card.decoder, "decoder").most_tile_px)
     tiles = plan(grid.width, grid.height, tile_px, card.halo_px, card.align_px)
     across = max(1, UNIT_PX // tile_px)
     lefts = {x: i // across for i, x in enumerate(sorted({t.core[0] for t in tiles}))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from nucleate.cards import EncoderCard, ModelCard
 from nucleate.errors import ModelError, nearest
-from nucleate.files import read_text, sha256, write_text
+from nucleate.files import digest_of, read_text, sha256, write_text
 from nucleate.models.fingerprints import is_fingerprints
+from nucleate.resolution import is_plausible
 from nucleate.stain.normalise import Normaliser
 
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -88,7 +88,7 @@ def read_encoder_card(folder: Path) -> EncoderCard:
     good = {
         "arguments": isinstance(card.arguments, dict),
         "files": isinstance(card.files, dict) and ENCODER in card.files,
-        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "mpp": is_plausible(card.mpp),
         "recipe": isinstance(card.recipe, dict) and isinstance(card.recipe.get("pretext"), dict),
         "metrics": isinstance(card.metrics, dict),
         "training_data": _names_data(card.training_data),
@@ -156,7 +156,7 @@ def _demands(card: ModelCard) -> dict[str, bool]:
     """Return for each field of a card that the engine relies on whether it can be used."""
     integers = isinstance(card.align_px, int) and isinstance(card.halo_px, int)
     return {
-        "mpp": isinstance(card.mpp, int | float) and 0.02 <= card.mpp <= 20,
+        "mpp": is_plausible(card.mpp),
         "align_px": integers and 1 <= card.align_px <= 4096,
         "halo_px": integers and 0 <= card.halo_px <= 1 << 16,
         "heads": isinstance(card.heads, list) and all(isinstance(h, str) for h in card.heads),
@@ -174,7 +174,7 @@ def weights_digest(card: ModelCard) -> str:
     networks = {name: digest for name, digest in card.files.items() if name.endswith(ONNX)}
     if len(networks) == 1:
         return next(iter(networks.values()))
-    return hashlib.sha256(json.dumps(networks, sort_keys=True).encode()).hexdigest()
+    return digest_of(networks)
 
 
 def write_card(folder: Path, card: ModelCard | EncoderCard) -> None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from nucleate.cards import detects, output_names
 from nucleate.files import atomic
 from nucleate.models.card import OPSET
 from nucleate.models.network import Network
@@ -27,9 +26,9 @@ from nucleate.models.network import Network
 class Deploy(nn.Module):
     """Wrap a network: uint8 (B, H, W, 3) -> one float32 array per output, as a backend gives it."""
 
-    def __init__(self, network: Network, heads: list[str]) -> None:
+    def __init__(self, network: Network, names: list[str]) -> None:
         super().__init__()
-        self.network, self.names = network, output_names(heads)
+        self.network, self.names = network, names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs in the order of `names`; H and W are multiples of `align_px`."""
@@ -65,15 +64,13 @@ def _short(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def export_onnx(
-    network: Network, heads: list[str], align_px: int, path: Path, fold: bool = False
+    network: Network, names: list[str], align_px: int, path: Path, fold: bool = False
 ) -> None:
-    """Write a network as ONNX with free height and width, and free batch size where it draws maps.
-
-    A detector takes one image at a time: as many nuclei as it finds come out.
+    """Write a network as ONNX with free height and width, and what else `free_axes` names.
 
     Args:
         network: in evaluation mode, on the CPU, float32.
-        heads: of the network.
+        names: of the outputs to write, see `nucleate.postprocess.needed`.
         align_px: what height and width will be multiples of.
         path: file to write; weights are inside, in 16 bits where that loses nothing.
         fold: multiply norms into the convolutions before them, as quantising needs; the weights are
@@ -87,12 +84,9 @@ def export_onnx(
 
     edge = max(2 * align_px, 64)
     edge += -edge % align_px
-    chance = torch.Generator().manual_seed(0)  # a detector is traced along what it finds
+    chance = torch.Generator().manual_seed(0)  # traced along what is found in it
     example = torch.randint(0, 256, (1, edge, edge, 3), dtype=torch.uint8, generator=chance)
-    deployed = Deploy(network, heads).eval()
-    detector = detects(heads)
-    free = {1: "height", 2: "width"} if detector else {0: "batch", 1: "height", 2: "width"}
-    out = {1: "nuclei"} if detector else free
+    deployed = Deploy(network, names).eval()
     with atomic(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every constant that it folds
@@ -101,8 +95,8 @@ def export_onnx(
                 (example,),
                 str(temporary),
                 input_names=["image"],
-                output_names=deployed.names,
-                dynamic_axes={"image": free, **dict.fromkeys(deployed.names, out)},
+                output_names=names,
+                dynamic_axes=network.free_axes(names),
                 opset_version=OPSET,
                 dynamo=False,
                 training=TrainingMode.EVAL if fold else TrainingMode.PRESERVE,

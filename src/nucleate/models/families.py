@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from nucleate.cards import INSTANCES
 from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, pick
 from nucleate.models.encoder_fpn import EncoderFPN
@@ -43,8 +42,10 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
     """
     make: Callable[..., Network] = pick(MODELS, family, "model family")
     check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
-    if INSTANCES in heads and make is not MaskRCNN:
-        raise ConfigError(f"The head 'instances' is that of mask_rcnn; {family} draws maps.")
+    owner = next((name for name in MODELS for h in heads if h in _own_heads(name)), family)
+    if owner != family:
+        own = ", ".join(_own_heads(owner))
+        raise ConfigError(f"The head {own!r} is that of {owner}; {family} draws maps.")
     try:
         return make(heads, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -54,7 +55,12 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
 
 def some_heads(family: str) -> list[str]:
     """Return heads that a network of a family can have, for when its encoder alone counts."""
-    return [INSTANCES if family == "mask_rcnn" else "foreground"]
+    return _own_heads(family) or ["foreground"]
+
+
+def _own_heads(family: str) -> list[str]:
+    """Return the heads that a family alone has; empty for one that draws maps."""
+    return list(getattr(MODELS.get(family), "only_heads", ()))
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -62,20 +68,21 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
+def flops_per_pixel(network: Network, edge: int = 512) -> float:
     """Return the floating-point operations of a forward pass per pixel; a multiply-add is two.
 
-    Counted on an image of `edge` × `edge` pixels: convolutions, matrix products, attention. Of a
-    detector, whose masks cost by the nucleus, on an image in which it finds none.
+    Counted on an image of `edge` × `edge` pixels: convolutions, matrix products, attention. What
+    costs by the nucleus is not counted.
 
     Example:
         >>> from nucleate.models.stem_head import Leave
-        >>> class One(nn.Module):  # one 1 × 1 convolution of 3 channels to 1: 3 multiply-adds
+        >>> class One(Network):  # one 1 × 1 convolution of 3 channels to 1: 3 multiply-adds
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.leave = Leave(3, ["foreground"])
         ...     def forward(self, image):
         ...         return self.leave.maps(image, image)
+        ...     encode = forward
         >>> flops_per_pixel(One(), 8)
         6.0
     """
@@ -85,8 +92,5 @@ def flops_per_pixel(network: nn.Module, edge: int = 512) -> float:
     counter = FlopCounterMode(display=False)
     blank = torch.zeros(1, 3, edge, edge)
     with counter, torch.no_grad():
-        if isinstance(network, MaskRCNN):
-            network.eval().without_masks(blank)
-        else:
-            network.eval()(blank)
+        network.eval().probe(blank)
     return counter.get_total_flops() / edge**2

@@ -30,9 +30,11 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
-from nucleate.cards import DETECTED, INSTANCES, MIN_SCORE
+from nucleate.config import HeadConfig
 from nucleate.errors import ConfigError
 from nucleate.geometry.labels import boxes_areas, compact
+from nucleate.losses import Uncertainty
+from nucleate.mask_nms import INSTANCES, MIN_SCORE, OUTPUTS
 from nucleate.models.imagenet import MEAN, SD
 from nucleate.models.network import Network
 from nucleate.models.stem_head import Enter
@@ -73,6 +75,7 @@ class MaskRCNN(Network):
     """
 
     encoder_parts = ("body",)
+    only_heads = (INSTANCES,)
     decoder_arguments = (
         "enlarge", "anchors_px", "ratios", "classes", "proposals", "regions", "detections",
         "min_score", "box_overlap",
@@ -140,8 +143,8 @@ class MaskRCNN(Network):
         found, _ = self.second(features, boxes, sizes, None)
         return _stacked([self._nuclei(picture) for picture in found])
 
-    def without_masks(self, image: Tensor) -> None:
-        """Do all the work that does not depend on what is found."""
+    def probe(self, image: Tensor) -> None:
+        """Do all the work but the masks."""
         was, self.second.score_thresh = self.second.score_thresh, 1.0
         try:
             self(image)
@@ -152,8 +155,26 @@ class MaskRCNN(Network):
         """Return the same: scores and masks are probabilities already."""
         return {name: found.float() for name, found in self(image).items()}
 
+    def free_axes(self, names: list[str]) -> dict[str, dict[int, str]]:
+        """Return free axes: one image at a time goes in, as many nuclei as are found come out."""
+        return {"image": {1: "height", 2: "width"}, **{name: {1: "nuclei"} for name in names}}
+
+    def learn(
+        self,
+        image: Tensor,
+        targets: dict[str, Tensor],
+        ignore: Tensor,
+        heads: dict[str, HeadConfig],
+        weighing: Uncertainty | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """Return no logits, the loss of a batch, and each weighted term by itself."""
+        found = self.losses(image, targets[INSTANCES], ignore)
+        weights = heads[INSTANCES].loss
+        parts = {f"{INSTANCES}/{name}": weight * found[name] for name, weight in weights.items()}
+        return {}, torch.stack(list(parts.values())).sum(), parts
+
     def losses(self, image: Tensor, nuclei: Tensor, ignore: Tensor) -> dict[str, Tensor]:
-        """Return the five losses of a batch: keys of `nucleate.losses.DETECTOR_LOSSES`.
+        """Return the five losses of a batch: see `nucleate.losses.OWN_LOSSES`.
 
         Args:
             image: (B, 3, H, W), 0..255.
@@ -224,7 +245,7 @@ def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
                 for picture in found
             ]
         )
-        for name in DETECTED
+        for name in OUTPUTS
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
+from nucleate.geometry.draw import OUTLINE_RGB, web_colour
 from nucleate.geometry.outlines import paint
 from nucleate.models.card import EXAMPLE
 from nucleate.readers.images import read_image
@@ -57,7 +58,7 @@ def outline_layer(nuclei: Instances, name: str) -> LayerData:
         "name": f"{name} outlines",
         "shape_type": "polygon",
         "face_color": "transparent",
-        "edge_color": "#00c0a0",
+        "edge_color": web_colour(OUTLINE_RGB),
         "edge_width": 1.0,
     }
     return polygons, {**more, **_common(nuclei)}, "shapes"

@@ -9,7 +9,7 @@ import numpy as np
 from nucleate.errors import InputError, NucleateError, optional
 from nucleate.models.card import DEFAULT_MODEL, bundled_models
 from nucleate.napari_plugin.layers import LayerData, label_layer, outline_layer
-from nucleate.resolution import resolve_mpp
+from nucleate.resolution import HIGHEST_MPP, no_mpp, resolve_mpp
 from nucleate.types import UInt8
 
 Image = Any  # napari.layers.Image, which has no types
@@ -45,7 +45,7 @@ def find_nuclei_widget() -> Any:  # noqa: ANN401
         mpp={
             "label": "µm per pixel",
             "min": 0.0,
-            "max": 20.0,
+            "max": HIGHEST_MPP,
             "step": 0.05,
             "value": 0.0,
             "tooltip": "0.25 for a 40x scan, 0.5 for 20x; 0: the scale of the layer",
@@ -89,10 +89,8 @@ def find_nuclei(
 
     resolution = resolve_mpp(image.name, _layer_mpp(image), mpp or None)
     if resolution is None:
-        raise InputError(
-            f"{image.name}: the layer's scale is in pixels, so its resolution is unknown. Set µm "
-            "per pixel: 0.25 for a 40x scan, 0.5 for 20x."
-        )
+        why = ": its scale is in pixels"
+        raise no_mpp(image.name, why, "Set µm per pixel", owner="the layer")
     nuclei = segment(_pixels(image), model, resolution)
     makers = {
         "labels": [label_layer],

@@ -18,7 +18,7 @@ import numpy as np
 
 from nucleate.datasets.base import Entry
 from nucleate.datasets.grouping import grouping
-from nucleate.datasets.loading import at_mpp, list_sets
+from nucleate.datasets.loading import at_mpp, describe_set, list_sets
 from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
@@ -26,7 +26,7 @@ from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
 from nucleate.readers.array import ArraySource
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
-from nucleate.resolution import resolve_mpp
+from nucleate.resolution import no_mpp, resolve_mpp
 from nucleate.slides.find_sources import find_sources
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Int32, UInt8
@@ -161,16 +161,8 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
         prefix = f"{len(config.sets) + number}:"
         found = list(_folder(folder, config, base / config.root, prefix))
         origins += found
-        sources.append(
-            {
-                "name": folder.title,
-                "reader": "folder of images and slides",
-                "part": Path(folder.path).name,
-                "images": len(found),
-                "licence": folder.licence,
-                "citation": folder.citation,
-            }
-        )
+        kind, about = "folder of images and slides", (folder.licence, folder.citation)
+        sources.append(describe_set(folder.title, kind, folder.path, len(found), *about))
     known = sorted({origin.group for origin in origins})
     for group in config.exclude:
         if group not in known:
@@ -208,10 +200,7 @@ def _tiles_of_file(path: Path, folder: FolderConfig, config: CorpusConfig) -> li
     source = open_source(path)
     mpp = resolve_mpp(str(path), source.mpp, folder.mpp, folder.override_mpp)
     if mpp is None:
-        raise InputError(
-            f"{path}: the file carries no resolution (mpp). Set the option mpp of its folder in "
-            "the recipe (0.25 for a 40x scan, 0.5 for 20x), or remove the file."
-        )
+        raise no_mpp(path, remedy="Remove it, or set mpp of its folder in the recipe")
     return _tiles(Reader(source, mpp), config)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nucleate.files import atomic
 from nucleate.models.network import Network
+from nucleate.pages import SERIES
 from nucleate.pretraining.corpus import TissueTile, draw_window, shares_of
 from nucleate.pretraining.pretext import Pretext, pooled
 from nucleate.training.run_folder import RunFolder
@@ -30,12 +31,12 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
     figure = Figure(figsize=(4.5 * len(pretext.chance), 3.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(pretext.chance)))
     for axes, (name, chance) in zip(panels, pretext.chance.items(), strict=True):
-        for part, colour in (("val", "#0072b2"), ("train", "#999999")):
+        for part, colour in (("val", SERIES[0]), ("train", "grey")):
             points = [(r["step"], r[f"{part}_{name}"]) for r in rows if f"{part}_{name}" in r]
             if points:
                 label = "held-out images" if part == "val" else "training images"
                 axes.plot(*zip(*points, strict=True), color=colour, label=label)
-        axes.axhline(chance, color="#d55e00", linestyle="--", label=f"chance {chance:g}")
+        axes.axhline(chance, color=SERIES[1], linestyle="--", label=f"chance {chance:g}")
         axes.set(xlabel="step", title=name.replace("_", " "))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

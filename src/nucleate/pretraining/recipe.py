@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nucleate.config import FitConfig, Imagenet, ModelConfig, SetConfig, Share, Strict
-
-Mpp = Annotated[float, Field(gt=0.02, lt=20)]
+from nucleate.config import FitConfig, Imagenet, ModelConfig, Mpp, SetConfig, Share, Strict
 
 
 class FolderConfig(Strict):

@@ -12,7 +12,9 @@ from nucleate.evaluation.compare import paired_over_seeds
 from nucleate.evaluation.score import METRICS
 from nucleate.evaluation.scores import read_scores
 from nucleate.files import atomic
+from nucleate.geometry.draw import BLACK, web_colour
 from nucleate.models.card import read_encoder_card
+from nucleate.pages import SERIES
 from nucleate.pretraining.study_plan import Plan, has_encoder, run_name, slug
 from nucleate.training.run_folder import RunFolder
 
@@ -105,7 +107,7 @@ def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
     tests = summary["tests"]
     figure = Figure(figsize=(4.4 * len(tests), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(tests)))
-    colours = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+    colours = (web_colour(BLACK), *SERIES)
     markers = "osD^vPX"
     for axes, (title, test) in zip(panels, tests.items(), strict=True):
         for i, start in enumerate(summary["starts"]):
@@ -117,7 +119,7 @@ def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
             if points:
                 x, y, spread = zip(*points, strict=True)
                 moved = np.array(x) * 1.03 ** (i - len(summary["starts"]) / 2)  # bars side by side
-                look = {"color": colours[i % 7], "marker": markers[i % 7]}
+                look = {"color": colours[i % len(colours)], "marker": markers[i % len(markers)]}
                 axes.errorbar(moved, y, spread, capsize=2, label=start, **look)
         shares = sorted({float(share) for share in test["labelled"]})
         axes.set(xscale="log", xlabel="labelled images, %", ylabel="AJI")

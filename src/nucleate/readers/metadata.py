@@ -10,9 +10,9 @@ from typing import Any
 
 from nucleate.errors import InputError
 from nucleate.readers.boundary import first_line, reading
-from nucleate.resolution import SAME_MPP
+from nucleate.resolution import SAME_MPP, plausible_mpp
 
-__all__ = ["channel_names", "first_line", "plausible_mpp", "significant_bits", "square_mpp",
+__all__ = ["channel_names", "first_line", "significant_bits", "square_mpp",
            "stated_tiff_mpp", "tiff_mpp", "tiff_resolution", "unit_um"]  # fmt: skip
 
 _UNITS_UM = {  # both letters mu become one by NFKC
@@ -221,19 +221,3 @@ def stated_tiff_mpp(path: Path) -> float | None:
 
     with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
         return tiff_mpp(file, path)
-
-
-def plausible_mpp(value: object) -> float | None:
-    """Return `value` as micrometres per pixel if a microscope can have it (0.02 to 20), or None.
-
-    Printers' and screens' resolutions (72 or 300 dots per inch) are 85 to 353 um and fall out.
-
-    Example:
-        >>> plausible_mpp("0.499"), plausible_mpp(25400 / 72)
-        (0.499, None)
-    """
-    with contextlib.suppress(TypeError, ValueError):
-        mpp = float(value)  # type: ignore[arg-type]
-        if 0.02 <= mpp <= 20:
-            return mpp
-    return None

@@ -10,9 +10,10 @@ import numpy as np
 
 from nucleate.errors import InputError, optional
 from nucleate.readers.limits import PIECE_BYTES
-from nucleate.readers.metadata import plausible_mpp, square_mpp, unit_um
+from nucleate.readers.metadata import square_mpp, unit_um
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.readers.tiff_image import check_grey_channels
+from nucleate.resolution import plausible_mpp
 from nucleate.types import UInt8
 
 _CHUNK_BYTES = 2 * PIECE_BYTES

@@ -10,8 +10,9 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.readers.contents import foreign, format_of, not_read
-from nucleate.readers.metadata import plausible_mpp, square_mpp
+from nucleate.readers.metadata import square_mpp
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
+from nucleate.resolution import plausible_mpp
 from nucleate.types import UInt8
 
 _SYNTAXES = {  # of DICOM, that OpenSlide lacks

@@ -6,7 +6,6 @@ folder, and what is finished is copied to where it belongs.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from nucleate.errors import InputError, NucleateError, OutputError, optional
+from nucleate.files import digest_of, short
 
 _SEVERAL = (".mrxs", ".dcm", ".vms", ".vmu", ".zarr")
 _WEB = ("http://", "https://")
@@ -117,7 +117,7 @@ def fetch(url: str, folder: Path) -> Path:
     with _reaching(url):
         facts = fs.info(path)
         state = [str(facts.get(key)) for key in ("size", "ETag", "etag", "LastModified", "mtime")]
-        own = hashlib.sha256("\n".join([url, *state]).encode()).hexdigest()[:16]
+        own = short(digest_of([url, *state]))
         target = folder / own / url_name(url)
         if target.is_file():
             return target

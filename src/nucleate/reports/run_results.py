@@ -15,7 +15,7 @@ import numpy as np
 from nucleate.cards import ModelCard
 from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.base import Entry
-from nucleate.datasets.loading import list_recipe
+from nucleate.datasets.loading import list_sets
 from nucleate.datasets.splits import Split, read_split
 from nucleate.errors import InputError
 from nucleate.evaluation.error_overlays import outlined
@@ -100,7 +100,7 @@ def gather(
     recipe = load_recipe(path / "recipe.yaml", [] if root is None else [f"data.root={root}"])
     folds = sorted((path / "splits").glob("*.json"))
     runs = {fold.stem: path / fold.stem for fold in folds} or {"": path}
-    entries = list_recipe(recipe.data, base)[0]
+    entries = list_sets(recipe.data.sets, base / recipe.data.root)[0]
     found: list[PictureResult] = []
     seconds = pixels = 0.0
     parts: set[str] = set()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nucleate.datasets.splits import bare_name
-from nucleate.evaluation.error_overlays import COLOURS
 from nucleate.evaluation.metrics.nucleus_errors import TRUTH_FATES
+from nucleate.geometry.draw import OUTCOME_RGB
 from nucleate.pages import SERIES, figure, heading, plot, plots, quiet, table, text
 from nucleate.reports.run_results import PictureResult, RunResult
 
@@ -73,7 +73,8 @@ def errors_section(runs: Sequence[RunResult]) -> str:
         true = max(1, sum(found[f] for f in TRUTH_FATES))
         body.append([run.name, true, *(f"{n} ({n / true:.1%})" for n in found.values())])
     key = "".join(
-        f'<span class="key" style="background: rgb{COLOURS[fate]}"></span>{fate}: {_MEANING[fate]}'
+        f'<span class="key" style="background: rgb{OUTCOME_RGB[fate]}"></span>{fate}: '
+        f"{_MEANING[fate]}"
         for fate in _FATES
     )
     said = quiet(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError, nearest, optional
+from nucleate.geometry.draw import OUTLINE_ON_WHITE_RGB, OUTLINE_RGB, web_colour
 from nucleate.readers.images import image_in_memory
 from nucleate.types import Instances
 
@@ -34,7 +35,8 @@ def plot(nuclei: Instances, image: Any, column: str | None, axes: Any) -> Any:  
     if pixels is not None:
         axes.imshow(pixels, extent=(0, width, height, 0))
     rings = np.split(nuclei.coords_xy, nuclei.offsets[1:-1]) if len(nuclei) else []
-    colour = {"edgecolors": "#00a080"} if column is None else {}  # none: that of the column
+    rgb = OUTLINE_ON_WHITE_RGB if pixels is None else OUTLINE_RGB
+    colour = {"edgecolors": web_colour(rgb)} if column is None else {}  # none: that of the column
     drawn = collections.PolyCollection(rings, facecolors="none", linewidths=1.0, **colour)
     if column is not None:
         drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
@@ -62,7 +64,8 @@ def as_html(nuclei: Instances) -> str:
         f"<p><b>{len(nuclei):,} nuclei</b>{some} on {frame.width:,} × {frame.height:,} pixels, "
         f"{unit}</p><svg width='360' viewBox='0 0 {frame.width} {frame.height}' "
         f"style='max-height:360px;border:1px solid #aaa'><path d='{path}' fill='none' "
-        f"stroke='#00a080' stroke-width='1.5' vector-effect='non-scaling-stroke'/></svg>"
+        f"stroke='{web_colour(OUTLINE_ON_WHITE_RGB)}' stroke-width='1.5' "
+        "vector-effect='non-scaling-stroke'/></svg>"
         "<details><summary>features</summary><table><tr><th></th><th>25 %</th><th>median</th>"
         f"<th>75 %</th></tr>{rows}</table></details>"
     )

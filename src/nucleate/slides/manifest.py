@@ -13,7 +13,7 @@ import numpy as np
 
 from nucleate._version import __version__
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
-from nucleate.files import read_text, write_text
+from nucleate.files import digest_of, read_text, short, write_text
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.quality.tissue import Tissue
@@ -45,7 +45,7 @@ def job_facts(
         "model": card.name,
         "model_files": card.files,
         "thresholds": card.thresholds,
-        "model_card": hashlib.sha256(json.dumps(asdict(card)).encode()).hexdigest()[:16],
+        "model_card": short(digest_of(asdict(card))),
         "engine": model.backend.about,
         "tile_px": options.tile_px,
         "batch": options.batch,
@@ -84,12 +84,12 @@ def _digest(path: Path) -> str:
             for i in pieces:
                 file.seek(int(i * step))
                 told.update(file.read(_PIECE))
-    return told.hexdigest()[:16]
+    return short(told.hexdigest())
 
 
 def job_digest(job: dict[str, Any]) -> str:
     """Return what stands for a job in the files of its units."""
-    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
+    return short(digest_of(job))
 
 
 def is_begun(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from nucleate.geometry.draw import BLACK, GREEN, ORANGE, PINK
 from nucleate.geometry.outlines import centroids_xy
 from nucleate.quality.tissue import Survey
 from nucleate.resolution import check_mpp
@@ -12,8 +13,8 @@ from nucleate.types import Float64, Frame, Instances, UInt8
 
 CELL_UM = 64.0  # edge of a cell of the heat map
 _PANEL_PX = 900  # longer edge of each of the two images
-_TISSUE_RGB, _PEN_RGB, _FOLD_RGB = (0, 158, 115), (230, 159, 0), (204, 121, 167)
-_LOST_RGB, _NOTHING_RGB = (0, 0, 0), (236, 236, 236)
+_TISSUE_RGB, _PEN_RGB, _FOLD_RGB, _LOST_RGB = GREEN, ORANGE, PINK, BLACK
+_NOTHING_RGB = (236, 236, 236)
 
 
 class Heat:

@@ -70,7 +70,7 @@ def restained(image: UInt8, factor: Float32, shift: Float32) -> UInt8:
         >>> restained(image, np.ones(3, np.float32), np.zeros(3, np.float32)).tolist()
         [[[120, 60, 150]]]
     """
-    from nucleate.geometry import kernels as _kernels
+    from nucleate.geometry.kernels import colours as _kernels
 
     matrix = (OD_TO_STAINS * factor) @ STAINS_TO_OD
     return _kernels.mix(  # type: ignore[no-any-return]

@@ -99,7 +99,7 @@ class Transform:
         """
         if self.table is None:
             return image
-        from nucleate.geometry import kernels as _kernels
+        from nucleate.geometry.kernels import colours as _kernels
 
         return _kernels.look_up(np.ascontiguousarray(image), self.table)  # type: ignore[no-any-return]
 

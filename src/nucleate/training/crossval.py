@@ -24,7 +24,7 @@ import numpy as np
 
 from nucleate.config import Recipe, dump_recipe, load_recipe
 from nucleate.datasets.base import Entry
-from nucleate.datasets.loading import list_recipe
+from nucleate.datasets.loading import list_sets
 from nucleate.datasets.schemes import SchemeOptions, split_by
 from nucleate.datasets.splits import Split, file_names, read_split, write_split
 from nucleate.environment import git_commit
@@ -125,7 +125,7 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     Only sets with `validate_on` are split; the others are trained on in every fold, except
     patients of theirs that are held out by it.
     """
-    entries, split_up, _ = list_recipe(recipe.data, base)
+    entries, split_up, _ = list_sets(recipe.data.sets, base / recipe.data.root)
     wanted = recipe.crossval
     if wanted.folds is not None and wanted.scheme != "kfold":
         raise ConfigError(

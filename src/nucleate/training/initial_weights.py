@@ -11,7 +11,7 @@ from nucleate.cards import EncoderCard, ModelCard
 from nucleate.config import Recipe
 from nucleate.datasets.loading import Collection
 from nucleate.errors import ConfigError, ModelError
-from nucleate.files import sha256
+from nucleate.files import sha256, short
 from nucleate.inference.torch_backend import read_weights
 from nucleate.models.card import (
     ENCODER,
@@ -141,7 +141,7 @@ def imagenet_start(network: Network, imagenet: str) -> str:
         if imagenet != "if-reachable":
             raise
         return f"Starts from random weights: {error}"
-    which = f" ({file.name}, sha256 {sha256(file)[:12]})" if file else ""
+    which = f" ({file.name}, sha256 {short(sha256(file))})" if file else ""
     return f"The encoder {network.encoder_name} starts from ImageNet weights{which}."
 
 
@@ -150,7 +150,7 @@ def _from_model(network: Network, name: str) -> tuple[str, list[Any]]:
     card = read_card(folder)
     weights = read_weights(folder, card)
     network.load_state_dict(weights)
-    digest = card.files[WEIGHTS][:12]
+    digest = short(card.files[WEIGHTS])
     trained = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
     said = (
         f"All {len(weights)} arrays start from {card.name} (sha256 {digest}), which was trained on "
@@ -168,7 +168,7 @@ def _from_encoder(network: Network, folder: Path) -> tuple[str, list[Any]]:
     looked_at = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
     said = (
         f"{len(weights)} arrays ({_counted(weights)}) start from {card.name} (sha256 "
-        f"{card.files[ENCODER][:12]}), pretrained by {card.task} without labels on {looked_at}; "
+        f"{short(card.files[ENCODER])}), pretrained by {card.task} without labels on {looked_at}; "
         f"{len(fresh)} ({_counted(fresh)}) start at random."
     )
     return said, _through(card)

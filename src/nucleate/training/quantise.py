@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.cards import ModelCard, detects
+from nucleate.cards import ModelCard
 from nucleate.config import load_recipe
 from nucleate.datasets.loading import collect
 from nucleate.datasets.splits import read_split
@@ -37,7 +37,7 @@ from nucleate.inference.torch_backend import read_weights
 from nucleate.models.card import INT8, ONNX, read_card, trusted_file, write_card
 from nucleate.models.export import export_onnx
 from nucleate.models.families import build
-from nucleate.postprocess import needed
+from nucleate.postprocess import needed, require_maps
 from nucleate.stain.fitting import restain
 from nucleate.stain.normalise import Normaliser
 from nucleate.training.crops import CropDataset
@@ -77,15 +77,15 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
         What f32, bf16 and int8 do, and whether int8 was kept.
 
     Raises:
-        ConfigError: a detector, whose number of outputs is free; or other data than the run's.
+        ModelError: the network gives no maps, but any number of outputs.
+        ConfigError: other data than the run's.
         TrainingError: the run has no model yet.
     """
     run = RunFolder(path)
     if not run.is_finished():
         raise TrainingError(f"{path}: contains no finished run. Train it first, or check the path.")
     card = read_card(run.model)
-    if detects(card.heads):
-        raise ConfigError(f"{path}: a detector cannot be quantised. Use bf16 instead.")
+    require_maps(card.decoder, path, "quantised", "Use bf16 instead.")
     recipe = load_recipe(path / "recipe.yaml", changes)
     data = collect(recipe.data, Path())
     if data.split.digest != read_split(path / "split.json").digest:

@@ -21,9 +21,8 @@ from nucleate.inference.backends import Model, Precision
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.inference.torch_backend import TorchBackend
-from nucleate.losses import Uncertainty, total_loss
+from nucleate.losses import Uncertainty
 from nucleate.models.families import build
-from nucleate.models.mask_rcnn import MaskRCNN
 from nucleate.postprocess import complete_thresholds
 from nucleate.readers.array import ArraySource
 from nucleate.training.crops import Crop, middle_crop
@@ -142,14 +141,8 @@ class Task(Learner):
 
     def _losses(self, batch: Crop) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         images, targets, ignore = batch
-        if isinstance(self.network, MaskRCNN):
-            weights = self.recipe.heads["instances"].loss
-            found = self.network.losses(images.permute(0, 3, 1, 2), targets["instances"], ignore)
-            parts = {f"instances/{name}": weight * found[name] for name, weight in weights.items()}
-            return {}, torch.stack(list(parts.values())).sum(), parts
-        logits = self.network(images.permute(0, 3, 1, 2))
-        loss, parts = total_loss(logits, targets, ignore, self.recipe.maps, self.weighing)
-        return logits, loss, parts
+        images = images.permute(0, 3, 1, 2)
+        return self.network.learn(images, targets, ignore, self.recipe.maps, self.weighing)
 
 
 def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:

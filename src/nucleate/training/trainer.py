@@ -9,16 +9,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from nucleate.cards import INSTANCES
 from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.loading import collect
 from nucleate.datasets.splits import file_names
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
-from nucleate.losses import DETECTOR_LOSSES, LOSSES
+from nucleate.losses import LOSSES, OWN_LOSSES
 from nucleate.models.families import build, parameter_count
-from nucleate.models.mask_rcnn import MaskRCNN
 from nucleate.postprocess import complete_thresholds, missing_head
 from nucleate.stain.fitting import fit_stain, restain
 from nucleate.targets import HEADS
@@ -106,7 +104,8 @@ def check_recipe(recipe: Recipe) -> None:
     """
     for name, head in recipe.heads.items():
         pick({**HEADS, "types": None}, name, "head")
-        known = dict.fromkeys(DETECTOR_LOSSES) if name == INSTANCES else LOSSES
+        own = name in OWN_LOSSES
+        known = dict.fromkeys(OWN_LOSSES[name] if own else LOSSES)
         for loss in head.loss:
             pick(known, loss, "loss")
         if "lovasz" in head.loss and head.edge_px > 0:
@@ -119,10 +118,10 @@ def check_recipe(recipe: Recipe) -> None:
             )
         if head.edge_px > 0 and name != "foreground":
             raise ConfigError(f"heads.{name}: edge_px is of foreground alone. Set it to 0.")
-        if name == INSTANCES and (head.background != 1 or recipe.train.weighting != "fixed"):
+        if own and (head.background != 1 or recipe.train.weighting != "fixed"):
             raise ConfigError(
-                "heads.instances: its losses know no weight of the background, and are not "
-                "weighed by learning. Set background to 1 and train.weighting to fixed."
+                f"heads.{name}: its losses have no weight of the background, and are not weighed "
+                "by learning. Set background to 1 and train.weighting to fixed."
             )
     complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
     missing = missing_head(recipe.decode.decoder, list(recipe.heads))
@@ -151,13 +150,12 @@ def _try_network(recipe: Recipe) -> None:
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments).train()
     half = train.precision != "fp32"
     try:
-        crops = torch.zeros(min(train.batch, 2), 3, train.crop_px, train.crop_px, dtype=torch.uint8)
+        count, edge = min(train.batch, 2), train.crop_px
+        crops = torch.zeros(count, 3, edge, edge, dtype=torch.uint8)
+        nothing = torch.zeros(count, edge, edge)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            if isinstance(network, MaskRCNN):
-                nothing = torch.zeros(crops.shape[0], *crops.shape[2:])
-                network.losses(crops, nothing, nothing > 0)
-            else:
-                network(crops)
+            targets = dict.fromkeys(recipe.maps, nothing)
+            network.learn(crops, targets, nothing > 0, recipe.maps)
     except (RuntimeError, ValueError, AssertionError) as error:
         said = " ".join(str(error).split())[:160]
         raise ConfigError(

@@ -17,6 +17,7 @@ from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import PICTURES, read_image
+from nucleate.resolution import no_mpp
 from nucleate.results.names import PARQUET
 from nucleate.viewer.contents import Content, keep
 from nucleate.viewer.pixels import Pyramid
@@ -179,10 +180,7 @@ class Queue:
                 raise InputError(str(error).replace(str(path), job.name)) from error
         source = ArraySource(image, stated, job.name)
         if mpp is None and stated is None:
-            raise InputError(
-                f"{job.name}: the file does not say how large a pixel is. Fill in µm per pixel: "
-                "0.25 for a 40x scan, 0.5 for 20x."
-            )
+            raise no_mpp(job.name, remedy="Fill in µm per pixel")
 
         def progress(done: int, tiles: int) -> None:
             job.done, job.tiles = done, tiles

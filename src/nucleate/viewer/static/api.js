@@ -41,7 +41,7 @@ export async function send(file, mpp) {
   return (await (await answer(response)).json()).number;
 }
 
-// Head length, head as JSON, then the arrays: see `pack` in app.py.
+// Head length, head as JSON, then the arrays: see `pack` in messages.py.
 function unpack(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));

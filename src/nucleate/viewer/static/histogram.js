@@ -1,6 +1,7 @@
 // The histogram of a column of what is selected.
 
 import { ramp } from "./colours.js";
+import { NAMED } from "./palette.js";
 
 const [HIGH, WIDE] = [90, 280];
 
@@ -11,7 +12,7 @@ export function draw(canvas, { edges, counts }, named, words) {
   ctx.clearRect(0, 0, canvas.width, canvas.height);
   counts.forEach((n, i) => {
     const high = (n / most) * HIGH;
-    ctx.fillStyle = named ? "#56b4e9" : ramp(i / (counts.length - 1));
+    ctx.fillStyle = named ? NAMED : ramp(i / (counts.length - 1));
     ctx.fillRect((i * WIDE) / counts.length, HIGH + 2 - high, WIDE / counts.length - 0.6, high);
   });
   ctx.fillStyle = getComputedStyle(document.body).color;

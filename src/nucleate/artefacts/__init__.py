@@ -1,0 +1,1 @@
+"""What is no nucleus, drawn on crops: each artefact, and the table of them."""

@@ -1,0 +1,91 @@
+"""What the page and its server send each other: boxes, regions, filters; packed views, colours."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+
+from nucleate.errors import InputError
+from nucleate.geometry import draw
+from nucleate.types import Float64
+from nucleate.viewer.table import Filters, MapBox, View, parse_filters
+
+_RING_MOST = 20_000  # corners of a region
+
+
+def palette_script() -> str:
+    """Return the palette as a module of JavaScript, for `colours.js` and `histogram.js`."""
+    web = draw.web_colour
+    colours = {
+        "PLAIN": web(draw.OUTLINE_RGB),
+        "NAMED": web(draw.SKY),
+        "UNKNOWN": "#888888",
+        "CLASSES": [web(rgb) for rgb in draw.CLASS_RGB],
+        "OUTCOMES": {name: web(rgb) for name, rgb in draw.OUTCOME_RGB.items()},
+        "SCALE": draw.SCALE_RGB,
+    }
+    return "".join(f"export const {name} = {json.dumps(v)};\n" for name, v in colours.items())
+
+
+def pack(view: View) -> bytes:
+    """Return a view as bytes: length of the head, head as JSON, then the arrays one by one.
+
+    Every array begins at a multiple of four bytes; the head states name, kind and length of each.
+    """
+    kinds = {"f": "float32", "u": "uint32"}
+    arrays = {name: np.ascontiguousarray(values) for name, values in view.arrays.items()}
+    head = json.dumps(
+        {
+            "kind": view.kind,
+            "count": view.count,
+            "bins": view.bins_xy,
+            "arrays": [[n, kinds[a.dtype.kind], int(a.size)] for n, a in arrays.items()],
+        }
+    ).encode()
+    head += b" " * (-len(head) % 4)
+    out = io.BytesIO()
+    out.write(struct.pack("<I", len(head)))
+    out.write(head)
+    for array in arrays.values():
+        out.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return out.getvalue()
+
+
+def parse_box(text: Any) -> MapBox:  # noqa: ANN401
+    """Return a box as level-0 pixels: x0, y0, x1, y1."""
+    parts = text.split(",") if isinstance(text, str) else text
+    try:
+        x0, y0, x1, y1 = (float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise InputError("A box is four numbers: x0, y0, x1, y1.") from error
+    if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
+        raise InputError("A box runs from its left upper to its right lower corner.")
+    return x0, y0, x1, y1
+
+
+def parse_ring(found: Any) -> Float64 | None:  # noqa: ANN401
+    """Return the corners of a region, float64 (n, 2); None for the whole image."""
+    if found is None:
+        return None
+    try:
+        ring = np.array(found, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("A region is a list of corners, x and y each.") from error
+    if ring.ndim != 2 or ring.shape[1] != 2 or not 3 <= len(ring) <= _RING_MOST:
+        raise InputError("A region is a list of three corners or more, x and y each.")
+    if not np.isfinite(ring).all():
+        raise InputError("A region has a corner that is no number.")
+    return ring
+
+
+def parse_filter_text(text: str) -> Filters:
+    """Return the filters that a list in JSON states."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError("Filters are a list in JSON.") from error
+    return parse_filters(found)
