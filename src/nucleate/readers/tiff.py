@@ -12,13 +12,14 @@ import numpy as np
 from nucleate.errors import InputError, explain_os_error
 from nucleate.readers.limits import MAX_SAMPLES, PIECE_BYTES
 from nucleate.readers.metadata import tiff_resolution
+from nucleate.readers.pieces import check_piece
 from nucleate.readers.pixels import from_ycbcr, upright
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.readers.tiff_image import (
-    check_piece,
     check_plane,
     is_raw_ycbcr,
     orientation_of,
+    page_notes,
     plane_axes,
     ycbcr_tags,
 )
@@ -69,7 +70,7 @@ class TiffSource:
                 ]
                 self._orientation = orientation_of(self._pages[0])
                 self.mpp, unused = tiff_resolution(file, path)
-                self.notes: tuple[str, ...] = (unused,) if unused else ()
+                self.notes = page_notes(self._pages[0], unused)
         except InputError:
             raise
         except OSError as error:
