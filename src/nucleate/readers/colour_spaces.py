@@ -79,7 +79,7 @@ def from_lab(owner: object, pixels: NDArray[Any], signed: bool) -> tuple[UInt8, 
         TIFF revision 6.0, section 23, and Adobe's PageMaker 6 notes; IEC 61966-2-1 (sRGB).
 
     Example:
-        >>> from_lab("a", np.array([[[255, 0, 0], [136, 81, 70]]], np.uint8), True)[0].tolist()
+        >>> from_lab("a", np.array([[[255, 0, 0], [138, 81, 70]]], np.uint8), True)[0].tolist()
         [[[255, 255, 255], [255, 0, 0]]]
     """
     _check(owner, pixels, 3, "Lab")
