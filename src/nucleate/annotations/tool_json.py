@@ -35,9 +35,7 @@ _CIRCLE = 64  # vertices of what is round
 _POLYGON = ("polygon", "", "None")  # as labelme writes it, new and old
 
 Shape = tuple[str, list[float]]  # class, and the flat outline; [] where nothing encloses anything
-Found = list[
-    tuple[dict[str, Any], list[Shape], list[str]]
-]  # record, shapes, problems
+Found = list[tuple[dict[str, Any], list[Shape], list[str]]]  # record, shapes, problems
 
 
 def read_annotations(path: PathLike) -> CocoFile:

@@ -9,11 +9,11 @@ from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from nucleate.errors import InputError
-from nucleate.files import walk
+from nucleate.files import folded, walk
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
-from nucleate.readers.remote import find_remote, is_url, url_name, url_path
+from nucleate.readers.remote import find_remote, is_url, shown, url_name, url_path
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
 
@@ -128,7 +128,8 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
     """Return source -> what the names of its results begin with, below the folder of results.
 
     That is its name without ending. Where two sources share a name, all of them are put into
-    folders, as they are below the folder that they have in common.
+    folders, as they are below the folder that they have in common. Names that differ in case or
+    Unicode form alone are one: some file systems do not tell them apart.
 
     Raises:
         InputError: two sources would write the same files nevertheless.
@@ -140,7 +141,7 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
         {'p1/HE.tif': 'p1/HE', 'p2/HE.tif': 'p2/HE'}
     """
     stems = {source: PurePath(url_name(source)).stem for source in sources}
-    if len(set(stems.values())) < len(stems):
+    if len({folded(stem) for stem in stems.values()}) < len(stems):
         folders = {source: _folder(source) for source in stems}
         columns = zip(*folders.values(), strict=False)
         shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns))
@@ -148,10 +149,12 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
             stems = {s: "/".join((*folders[s][shared:], stem)) for s, stem in stems.items()}
     first: dict[str, Path | str] = {}
     for source, stem in stems.items():
-        other = first.setdefault(stem, source)
+        other = first.setdefault(folded(stem), source)
         if other != source:
+            alike = "" if stems[other] == stem else ", where case and Unicode form do not count"
             raise InputError(
-                f"{source}: would write the same files as {other}. Rename one, or use two outputs."
+                f"{shown(source)}: would write the same files as {shown(other)}{alike}. Rename "
+                "one, or use two outputs."
             )
     return stems
 
