@@ -461,3 +461,49 @@ def test_notes_reach_python(tmp_path):
         warnings.simplefilter("always")
         read_image(tmp_path / "a.tif")
     assert [w.category for w in caught] == [ImageNote]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_that_ends_early_is_refused(tmp_path, mode, progressive):
+    thumb = Image.fromarray(IMAGE[:16, :16])
+    exif = io.BytesIO()
+    thumb.save(exif, "JPEG")  # has an end too, in the head
+    image = Image.fromarray(IMAGE).convert(mode)
+    options = {"quality": 95, "progressive": progressive, "exif": b"Exif\0\0" + exif.getvalue()}
+    image.save(tmp_path / "a.jpg", **options)
+    assert load_image(tmp_path / "a.jpg").pixels.shape == IMAGE.shape
+    data = (tmp_path / "a.jpg").read_bytes()
+    for left in (len(data) - 2, len(data) // 2 + len(exif.getvalue()) // 2):
+        (tmp_path / "b.jpg").write_bytes(data[:left])
+        with pytest.raises(InputError, match="cannot be read as an image"):
+            load_image(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").write_bytes(data + bytes(100))  # what follows the end is no matter
+    assert load_image(tmp_path / "c.jpg").pixels.shape == IMAGE.shape
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("reduced", [0, 1])
+def test_a_thumbnail_that_comes_first_is_not_taken_for_the_image(tmp_path, reduced, large):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(IMAGE[::4, ::4], photometric="rgb", subfiletype=reduced, resolution=(10, 10))
+        file.write(
+            IMAGE, photometric="rgb", tile=(16, 16), resolution=(20_000, 20_000),
+            resolutionunit="CENTIMETER",
+        )  # fmt: skip
+    source = TiffSource(path) if large else open_source(path)
+    np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
+    assert source.mpp == pytest.approx(0.5)
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_several_images_in_a_tiff_the_largest_is_read_and_noted(tmp_path, large):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(IMAGE[:, :20], photometric="rgb", tile=(16, 16))
+        file.write(IMAGE, photometric="rgb", tile=(16, 16))
+    source = TiffSource(path) if large else open_source(path)
+    np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
+    assert source.notes == ("contains 2 images: the largest, of 56 × 40 pixels, is read",)

@@ -97,11 +97,31 @@ def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
         return None
     if file.format == "PNG" and "transparency" in file.info:
         return None  # one colour is transparent
+    if file.format == "JPEG" and not jpeg_is_whole(data):
+        raise ValueError("the file ends before its pixels do")
     found: NDArray[Any] = getattr(imagecodecs, _DIRECT[file.format])(data)
     fits = found.ndim == 3 and found.shape[:2] == (file.height, file.width)
     if not fits or found.shape[2] not in (3, 4) or found.dtype not in (np.uint8, np.uint16):
         return None
     return found
+
+
+def jpeg_is_whole(data: bytes) -> bool:
+    """Return whether a JPEG stream has its end: decoders fill in grey what is missing.
+
+    Thumbnails in its head have ends too, so that the head is passed over.
+
+    Example:
+        >>> whole = bytes.fromhex("ffd8 ffe00004ffd9 ffda0002 00 ffd9")
+        >>> jpeg_is_whole(whole), jpeg_is_whole(whole[:-2])
+        (True, False)
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        alone = data[at + 1] == 0xFF or data[at + 1] == 1 or 0xD0 <= data[at + 1] <= 0xD8
+        fill = 1 if data[at + 1] == 0xFF else 2
+        at += fill if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) >= 0
 
 
 def pillow_pixels(image: Any, indices: bool = False) -> NDArray[np.generic]:  # noqa: ANN401

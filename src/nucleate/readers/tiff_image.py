@@ -17,7 +17,12 @@ from nucleate.files import PathLike
 from nucleate.readers.boundary import reading
 from nucleate.readers.colour_spaces import from_inks, from_lab, profile_notes
 from nucleate.readers.limits import MAX_PIXELS, MAX_SAMPLES, check_claim
-from nucleate.readers.metadata import channel_names, significant_bits, tiff_resolution
+from nucleate.readers.metadata import (
+    channel_names,
+    main_series,
+    significant_bits,
+    tiff_resolution,
+)
 from nucleate.readers.pieces import check_pieces
 from nucleate.readers.pixels import Stored, from_ycbcr
 
@@ -61,13 +66,13 @@ def decode_tiff(
     ):
         _check_samples(path, file.pages[0])
         size = Path(str(path)).stat().st_size if data is None else len(data)
-        series = file.series[0]
+        series, others = main_series(file)
         page: Any = series.keyframe
         _check_size(path, series, size, most_pixels, plane is not None)
         _check_whole(path, series, size)
         check_pieces(path, file, series, page)
         _check_colours(path, page)
-        mpp, unused = (None, "") if labels else tiff_resolution(file, path)
+        mpp, unused = (None, "") if labels else tiff_resolution(file, path, page)
         pixels, axes = _plane(path, series, plane)
         if int(page.photometric) == 3 and page.colormap is not None and not labels:
             pixels, axes = _palette(page.colormap, pixels), axes + "S"
@@ -80,7 +85,7 @@ def decode_tiff(
                     "RGB."
                 )
             check_grey_channels(path, pixels, channel_names(file))
-        notes = () if labels else page_notes(page, unused)
+        notes = () if labels else page_notes(page, unused, others)
         if int(page.photometric) == 5:
             pixels, said = from_inks(path, pixels, _profile(page))
             notes = (*notes, *said)
@@ -307,13 +312,13 @@ def _opacity(page: Any) -> int:  # noqa: ANN401
     return next((int(extra) for extra in page.extrasamples if int(extra) in (1, 2)), 0)
 
 
-def page_notes(page: Any, unused: str) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what has to be said about a page, and a sentence about its resolution if there is one.
+def page_notes(page: Any, *said: str) -> tuple[str, ...]:  # noqa: ANN401
+    """Return what has to be said about a page, with sentences that are not empty.
 
     TIFF keeps its pixels, whatever its size: slides are TIFF, and programs for slides do so.
     """
-    said = (unused,) if unused else ()
-    return said if int(page.photometric) == 5 else (*said, *profile_notes(_profile(page)))
+    known = tuple(sentence for sentence in said if sentence)
+    return known if int(page.photometric) == 5 else (*known, *profile_notes(_profile(page)))
 
 
 def _profile(page: Any) -> object:  # noqa: ANN401
