@@ -507,3 +507,30 @@ def test_of_several_images_in_a_tiff_the_largest_is_read_and_noted(tmp_path, lar
     source = TiffSource(path) if large else open_source(path)
     np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
     assert source.notes == ("contains 2 images: the largest, of 56 × 40 pixels, is read",)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_png_is_refused_in_every_depth(tmp_path, channels, dtype):
+    pixels = np.dstack([IMAGE[..., 0].astype(dtype)] * channels)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.squeeze(pixels)))
+    with pytest.raises(InputError, match="grey-scale"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "\u00b5m"},
+     {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "\u00b5m"},
+     {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}],
+)  # fmt: skip
+def test_one_edge_of_a_pixel_suffices(tmp_path, meta):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, IMAGE, photometric="rgb", ome=True, metadata={"axes": "YXS", **meta})
+    assert open_source(path).mpp == pytest.approx(0.5)
+
+
+def test_a_decimal_comma_of_aperio_is_read(tmp_path):
+    text = "Aperio Image Library v12|AppMag = 20|MPP = 0,4990"
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", description=text)
+    assert open_source(tmp_path / "a.tif").mpp == pytest.approx(0.499)

@@ -93,6 +93,12 @@ def test_rows_of_a_signed_source_have_no_signature(tmp_path):
     }  # fmt: skip
 
 
+def test_slides_of_other_programs_in_a_folder_are_not_skipped_silently(tmp_path):
+    _touch(tmp_path / "a.png", tmp_path / "b.czi", tmp_path / "c" / "d.VSI", tmp_path / "e.pdf")
+    with pytest.warns(UserWarning, match=r"2 files .* are skipped \(b.czi, c/d.VSI\)"):
+        assert [path.name for path in find_sources([tmp_path])] == ["a.png"]
+
+
 def test_links_in_a_circle_are_a_source_that_fails(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
     (tmp_path / "b.png").symlink_to(tmp_path / "a.png")

@@ -73,6 +73,8 @@ def decode_pillow(
                 profile = None
             else:
                 pixels = pillow_pixels(file, indices)
+        if file.format == "PNG" and data[25] in (0, 4) and pixels.shape[2:] in ((3,), (4,)):
+            pixels = pixels[..., 0]  # grey of 16 bits with opacity, which Pillow gives as colours
         if indices:
             profile, notes = None, ()
         return Stored(pixels, None, orientation, bits, False, notes, profile=profile)

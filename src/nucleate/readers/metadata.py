@@ -64,7 +64,7 @@ def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
         InputError: both are stated and differ by more than 5 %.
 
     Example:
-        >>> square_mpp("a", 0.25, 0.251), square_mpp("a", 0.25, None)
+        >>> square_mpp("a", 0.25, 0.251), square_mpp("a", None, 0.25)
         (0.25, 0.25)
     """
     if x is not None and y is not None and abs(x / y - 1) > SAME_MPP:
@@ -72,7 +72,7 @@ def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
             f"{owner}: its pixels are not square ({x:.4g} µm wide, {y:.4g} µm high), so that areas "
             "and shapes would be wrong. Resample it to square pixels, or correct its resolution."
         )
-    return x
+    return y if x is None else x
 
 
 def tiff_mpp(file: Any, owner: object = "") -> float | None:  # noqa: ANN401
@@ -101,12 +101,12 @@ def tiff_resolution(
     """
     page = file.pages[0] if page is None else page
     text = page.description or ""
-    found = re.search(r"\bMPP\s*=\s*([0-9.]+)", text)  # Aperio
+    found = re.search(r"\bMPP\s*=\s*([0-9.,]+)", text)  # Aperio
     if found:
-        return plausible_mpp(found.group(1)), ""
+        return plausible_mpp(found.group(1).replace(",", ".")), ""
     if file.is_ome:
         pixels = _ome_pixels(file)
-        if pixels.get("PhysicalSizeX") is not None:
+        if {"PhysicalSizeX", "PhysicalSizeY"} & pixels.keys():
             return _ome_mpp(pixels, owner)
     return _tags_mpp(page, text, owner), ""
 
@@ -130,7 +130,7 @@ def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         factor = unit_um(unit)
-        if factor is None and axis == "X":
+        if factor is None and size is not None:
             if unit in _NO_LENGTHS:
                 return None, ""
             return None, (

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from nucleate.errors import InputError
 from nucleate.files import folded, walk
+from nucleate.readers.contents import foreign
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
 from nucleate.readers.remote import find_remote, is_url, shown, url_name, url_path
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
+
+_BESIDE = (".pdf", ".gif", ".psd", ".h5", ".hdf5", ".dzi", ".ets")  # no sources in a folder
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
@@ -36,7 +40,9 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir() and not is_zarr(path):
-            inside = sorted(Path(str(p)) for name, p in walk(path, (".zarr",)) if _is_source(name))
+            every = walk(path, (".zarr",))
+            inside = sorted(Path(str(p)) for name, p in every if _is_source(name))
+            _warn_of_foreign(path, [name for name, _ in every])
             if not inside:
                 raise InputError(f"{path}: the folder contains no image or slide. Check the path.")
             found += inside
@@ -50,6 +56,18 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
     return _one_of_a_series(dict.fromkeys(found))
+
+
+def _warn_of_foreign(folder: Path, names: list[str]) -> None:
+    """Warn of images and slides in a folder that are of other programs: they are not segmented."""
+    found = [n for n in names if not n.lower().endswith(_BESIDE) and foreign(PurePath(n))]
+    if found:
+        shown_names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        warnings.warn(
+            f"{folder}: {len(found)} files of formats that nucleate does not read are skipped "
+            f"({shown_names}). Name one of them to see what converts it",
+            stacklevel=3,
+        )
 
 
 def _literal(pattern: str) -> str:
