@@ -8,15 +8,37 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import warnings
 from importlib import metadata
 from types import ModuleType
 from typing import Any
 
+_QUERY = re.compile(  # up to the end of the sentence's part
+    r"(\bhttps?:/{1,2}[^\s?#'\"<>]*)[?#][^\s'\"<>]*?(?=[:.,;)\]]*(?:[\s'\"<>]|$))"
+)
+_USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]+:/{1,2})[^/@\s'\"]+@")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose addresses have no query, which may be a signature, and no password.
+
+    Example:
+        >>> without_secrets("https://host/a.png?sig=x%2Fy: gone. See s3://key:secret@bucket/a.")
+        'https://host/a.png: gone. See s3://bucket/a.'
+    """
+    return _USER.sub(r"\1", _QUERY.sub(r"\1", text)) if ":/" in text else text
+
 
 class NucleateError(Exception):
-    """An error with a cause and a remedy; the message is one sentence or two."""
+    """An error with a cause and a remedy; the message is one sentence or two.
+
+    Its addresses have no signature and no password: messages go into logs and into files.
+    """
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(without_secrets(str(text)))
 
 
 class InputError(NucleateError):

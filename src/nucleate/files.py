@@ -11,6 +11,7 @@ import tempfile
 import time
 import unicodedata
 import uuid
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -155,6 +156,9 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
     Links to folders are followed. A folder is entered once: by its own name where that is below
     `root`, else by the first link to it. A link to nothing is listed: who reads it reports it.
 
+    Warns:
+        UserWarning: a link leads back to a folder that it is in; it is not followed.
+
     Args:
         root: folder, or inside of a zip file.
         whole: endings of folders that are returned as if they were files.
@@ -171,7 +175,11 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
             below, folder = folders.pop()
             if isinstance(folder, Path):
                 real = folder.resolve()
-                if real in entered or (below and Path(str(root)).resolve().is_relative_to(real)):
+                if below and _leads_back(folder, real, Path(str(root))):
+                    told = "the link leads back to a folder that it is in: it is not followed"
+                    warnings.warn(f"{folder}: {told}", stacklevel=2)
+                    continue
+                if real in entered:
                     continue
                 entered.add(real)
             for child in _visible(folder):
@@ -184,6 +192,12 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
                 elif isinstance(child, Path) and child.is_symlink() and not child.exists():
                     found.append((name, child))
     return sorted(found, key=lambda item: item[0])
+
+
+def _leads_back(folder: Path, real: Path, root: Path) -> bool:
+    """Return whether a folder is, by a link, one that it is in."""
+    above = [root, folder.parent] if folder.is_symlink() else [root]
+    return any(path.resolve().is_relative_to(real) for path in above)
 
 
 def _visible(folder: PathLike) -> list[PathLike]:

@@ -314,9 +314,8 @@ def test_copies_of_one_image_are_one_group():
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        ({"shapes": [], "imagePath": "a.png"}, "labelme"),
-        ({"_via_img_metadata": {}, "_via_settings": {}}, "VIA project"),
-        ([{"data": {}, "annotations": []}], "Label Studio"),
+        ({"objects": [], "size": {}}, "Supervisely"),
+        ([{"image": "a.png", "label": []}], "JSON-MIN"),
         ([{"image_id": 1, "category_id": 1}], "COCO results"),
     ],
 )

@@ -2,13 +2,17 @@
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 from nucleate.curation.check import alike, check, picture_hash
+from nucleate.curation.inspect import inspect_entries
 from nucleate.datasets import DATASETS
 from nucleate.datasets.base import DatasetCard
 from nucleate.datasets.loading import list_entries
+from nucleate.errors import InputError
 from tests.data import folder, hovernet, monuseg
+from tests.errors import says
 from tests.synthetic import tissue
 
 CARD = DatasetCard("t", "c", "l", "c", "w", size=(128, 128), parts={"all": (3, None)})
@@ -57,6 +61,35 @@ def test_what_is_wrong_is_said(tmp_path):
     assert "1 labels are in several pieces" in said
     assert "1 pieces are smaller than 10 pixels" in said
     assert "p0_0: states no resolution" in said
+
+
+def test_where_nothing_can_be_read_the_first_error_is_raised(tmp_path):
+    """As `segment` does: nothing was done (exit code 2), not something with problems (3)."""
+    folder.make(tmp_path)
+    for file in (tmp_path / "images").iterdir():
+        file.write_bytes(b"II*\0broken")
+    entries = list_entries("folder", tmp_path, {})
+    with pytest.raises(InputError, match=says("p0_0", "cannot be read as TIFF")):
+        check(entries, CARD)
+    with pytest.raises(InputError, match=says("p0_0", "cannot be read as TIFF")):
+        inspect_entries(entries, CARD)
+
+
+def test_inspect_finds_every_problem_that_check_finds(tmp_path):
+    folder.make(tmp_path)
+    image = tissue(96, 128, 5, 9)[0]
+    labels = np.zeros((96, 128), np.int32)
+    labels[:20, :20], labels[50:60, 50:60], labels[80, 80] = 7, 7, 9
+    for name in ("p9_0", "p9_1"):  # twice the same tissue, of another size
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
+        np.save(tmp_path / "labels" / f"{name}.npy", labels)
+    (tmp_path / "labels" / "p1_0.tif").write_bytes(b"II*\0broken")
+    entries = list_entries("folder", tmp_path, {})
+    problems, found = check(entries, CARD).problems, inspect_entries(entries, CARD)
+    assert len(problems) >= 4
+    assert found.conflicts[: len(problems)] == problems
+    assert found.unread == 1
+    assert found.pictures == len(entries) - 1
 
 
 def test_empty_pictures_are_not_the_same_tissue(tmp_path):

@@ -129,6 +129,93 @@ def test_chunks_that_are_too_large_are_refused(tmp_path):
         open_source(tmp_path / "a.zarr")
 
 
+def _bomb(codec, count):
+    """Return `count` bytes of zero as a codec packs them."""
+    numcodecs = pytest.importorskip("numcodecs")
+    if codec == "frames":  # of Zstandard, which does not state its size: runs of 128 KiB
+        block = (((1 << 17) << 3) | 0b010).to_bytes(3, "little") + b"\0"
+        last = (((1 << 17) << 3) | 0b011).to_bytes(3, "little") + b"\0"
+        return b"\x28\xb5\x2f\xfd\x00\x58" + block * (count // (1 << 17) - 1) + last
+    if codec == "none":
+        return bytes(count)
+    made = {"blosc": numcodecs.Blosc, "zstd": numcodecs.Zstd, "lz4": numcodecs.LZ4,
+            "gzip": numcodecs.GZip, "zlib": numcodecs.Zlib}[codec]()  # fmt: skip
+    return bytes(made.encode(np.zeros(count, np.uint8)))
+
+
+def _zarr_of(path, version, codec, shards=None):
+    zarr, numcodecs = pytest.importorskip("zarr"), pytest.importorskip("numcodecs")
+    packed = {"frames": "zstd", "none": None}.get(codec, codec)
+    if version == 2:
+        ids = {"blosc": numcodecs.Blosc, "zstd": numcodecs.Zstd, "lz4": numcodecs.LZ4,
+               "gzip": numcodecs.GZip, "zlib": numcodecs.Zlib}  # fmt: skip
+        compressor = None if packed is None else ids[packed]()
+    else:
+        ids = {"blosc": zarr.codecs.BloscCodec, "zstd": zarr.codecs.ZstdCodec,
+               "gzip": zarr.codecs.GzipCodec}  # fmt: skip
+        compressor = None if packed is None else ids[packed]()
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    array = group.create_array(
+        "0", shape=(3, 40, 56), chunks=(3, 16, 16), shards=shards, dtype="u1",
+        compressors=compressor,
+    )  # fmt: skip
+    array[:] = np.moveaxis(IMAGE, -1, 0)
+    axes = [{"name": "c"}] + [{"name": n, "unit": "micrometer"} for n in "yx"]
+    entry = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 0.5, 0.5]}]}
+    image = {"multiscales": [{"axes": axes, "datasets": [entry]}]}
+    group.attrs.update(image if version == 2 else {"ome": image})
+
+
+CHUNKS = [(2, c) for c in ("none", "blosc", "zstd", "frames", "lz4", "gzip", "zlib")]
+CHUNKS += [(3, c) for c in ("none", "blosc", "zstd", "frames", "gzip")]
+
+
+@pytest.mark.parametrize(("version", "codec"), CHUNKS)
+def test_a_chunk_that_unpacks_to_more_than_it_may_is_refused(tmp_path, version, codec):
+    _zarr_of(tmp_path / "a.zarr", version, codec)
+    whole = open_source(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(whole.read(0, 0, 56, 40), IMAGE)
+    chunk = tmp_path / "a.zarr" / "0" / ("0.1.2" if version == 2 else "c/0/1/2")
+    chunk.write_bytes(_bomb(codec, 1 << 27))
+    source = open_source(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(source.read(0, 0, 16, 16), IMAGE[:16, :16])  # others are read
+    tracemalloc.start()
+    with pytest.raises(InputError, match=says("unpacks to", "made to fill the memory")):
+        source.read(0, 0, 56, 40)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+def test_a_chunk_of_a_shard_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
+    _zarr_of(tmp_path / "a.zarr", 3, "zstd", shards=(3, 48, 64))
+    np.testing.assert_array_equal(open_source(tmp_path / "a.zarr").read(0, 0, 56, 40), IMAGE)
+    shard = tmp_path / "a.zarr" / "0" / "c" / "0" / "0" / "0"
+    data, bomb = bytearray(shard.read_bytes()), _bomb("zstd", 1 << 27)
+    index = len(data) - 4 - 16 * 12
+    data[index : index + 16] = len(data).to_bytes(8, "little") + len(bomb).to_bytes(8, "little")
+    head, tail = bytes(data[:index]), bytes(data[index:])
+    tail = index.to_bytes(8, "little") + tail[8:]
+    shard.write_bytes(head + bomb + tail)
+    with pytest.raises(InputError, match=says("unpacks to")):
+        open_source(tmp_path / "a.zarr").read(0, 0, 56, 40)
+
+
+def test_chunks_that_are_packed_twice_are_refused(tmp_path):
+    _zarr_of(tmp_path / "a.zarr", 2, "zlib")
+    meta = tmp_path / "a.zarr" / "0" / ".zarray"
+    twice = {**json.loads(meta.read_text()), "filters": [{"id": "zlib", "level": 1}]}
+    meta.write_text(json.dumps(twice))
+    with pytest.raises(InputError, match="zlib and zlib"):
+        open_source(tmp_path / "a.zarr")
+
+
+def test_metadata_that_would_fill_the_memory_are_refused(tmp_path):
+    _zarr_of(tmp_path / "a.zarr", 2, "zlib")
+    (tmp_path / "a.zarr" / ".zattrs").write_text(" " * (17 << 20))
+    with pytest.raises(InputError, match=says(".zattrs", "17 MiB")):
+        open_source(tmp_path / "a.zarr")
+
+
 @pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "webp", "png"])
 def test_a_piece_that_is_larger_than_it_claims_is_refused(tmp_path, codec):
     path, big = tmp_path / "a.tif", np.full((3000, 3000, 3), 200, np.uint8)

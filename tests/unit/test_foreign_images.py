@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from nucleate.annotations.label_images import read_labels
 from nucleate.errors import InputError
@@ -74,19 +74,98 @@ def test_colours_of_video_range_are_stretched():
     assert found.tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
 
-@pytest.mark.parametrize("photometric", ["separated", "cielab"])
-def test_inks_and_lab_are_refused_by_name(tmp_path, photometric):
-    four = np.dstack([IMAGE, IMAGE[..., :1]])
-    pixels = four if photometric == "separated" else IMAGE
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric)
-    with pytest.raises(InputError, match=says(photometric, "Export it as RGB")):
+INKS = np.asarray(Image.fromarray(IMAGE).convert("CMYK"))
+MIXED = np.dstack([INKS[..., :3] // 2, INKS[..., 0] // 2])  # with black, which PIL does not use
+
+
+def _mixed(inks):
+    """Return what ideal inks look like, from the definition, in whole numbers."""
+    paper = 255 - inks.astype(int)
+    return np.rint(paper[..., :3] * paper[..., 3:] / 255)
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw", "zlib", "packbits", "zstd", "lzma", "jpeg"])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_inks_are_turned_into_rgb(tmp_path, compression, tile, planar, dtype):
+    if compression == "jpeg" and (dtype == np.uint16 or planar == "separate"):
+        pytest.skip("JPEG is of 8 bits")
+    pixels = MIXED.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    if planar == "separate":
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric="separated", planarconfig=planar, tile=tile,
+        compression=None if compression == "none" else compression, metadata=None,
+        compressionargs={"level": 100} if compression == "jpeg" else None,
+    )  # fmt: skip
+    found = load_image(tmp_path / "a.tif")
+    assert found.notes == ("its inks (CMYK) are turned into RGB without a colour profile",)
+    off = np.abs(found.pixels - _mixed(MIXED))
+    assert off.max() <= 1 if compression != "jpeg" else off.mean() < 3
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw", "zlib", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("photometric", ["cielab", "icclab"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_lab_is_turned_into_srgb(tmp_path, compression, photometric, bits):
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    there = ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
+    coded = np.asarray(ImageCms.applyTransform(Image.fromarray(IMAGE), there)).astype(int)
+    signed = coded[..., 1:].astype(np.uint8).view(np.int8).astype(int)
+    if bits == 8:
+        ab, light = signed if photometric == "cielab" else signed + 128, coded[..., :1]
+    else:
+        ab = signed * 256 if photometric == "cielab" else (signed + 128) * 256
+        light = coded[..., :1] * (257 if photometric == "cielab" else 256)
+    pixels = np.concatenate([light, ab], -1).astype(np.uint8 if bits == 8 else np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric=photometric, metadata=None,
+        compression=None if compression == "none" else compression,
+    )  # fmt: skip
+    found = load_image(tmp_path / "a.tif")
+    assert "Lab" in found.notes[0]
+    off = np.abs(found.pixels.astype(int) - IMAGE)
+    assert off.max() <= 8
+    assert off.mean() < 1
+
+
+@pytest.mark.parametrize("photometric", [10, 32803, 32845, 34892])
+def test_other_colour_spaces_are_refused_by_name(tmp_path, photometric):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(photometric)
+    name = tifffile.PHOTOMETRIC(photometric).name
+    with pytest.raises(InputError, match=says(name, "Export it as RGB")):
         read_image(tmp_path / "a.tif")
 
 
-def test_a_cmyk_jpeg_is_converted_with_a_note(tmp_path):
-    Image.fromarray(IMAGE).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+def test_inks_that_are_not_cmyk_are_refused(tmp_path):
+    tag = (332, "H", 1, 2, True)
+    tifffile.imwrite(tmp_path / "a.tif", INKS, photometric="separated", extratags=[tag])
+    with pytest.raises(InputError, match="other inks than CMYK"):
+        read_image(tmp_path / "a.tif")
+    five = np.dstack([INKS, INKS[..., 0]])
+    tifffile.imwrite(tmp_path / "b.tif", five, photometric="separated")
+    with pytest.raises(InputError, match="not 4 values"):
+        read_image(tmp_path / "b.tif")
+
+
+def test_three_channels_of_which_zero_is_white_are_refused(tmp_path):
+    planes = np.moveaxis(255 - IMAGE, -1, 0)
+    meta = {"axes": "CYX"}
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="miniswhite", metadata=meta)
+    with pytest.raises(InputError, match="0 is white"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_cmyk_jpeg_is_converted_with_a_note(tmp_path, progressive):
+    image = Image.fromarray(MIXED, "CMYK")
+    image.save(tmp_path / "a.jpg", quality=100, subsampling=0, progressive=progressive)
     with pytest.warns(ImageNote, match="CMYK"):
-        assert read_image(tmp_path / "a.jpg")[0].shape == IMAGE.shape
+        found = read_image(tmp_path / "a.jpg")[0]
+    assert np.abs(found - _mixed(MIXED)).mean() < 3
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -307,16 +386,57 @@ def test_whole_dicom_files_are_not_called_damaged(tmp_path, uid, name):
 
 
 def _profile(name):
-    from PIL import ImageCms
-
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
 
 
-def test_a_colour_profile_that_is_not_applied_is_noted(tmp_path):
-    Image.fromarray(IMAGE).save(tmp_path / "a.png", icc_profile=_profile("sRGB"))
-    assert not load_image(tmp_path / "a.png").notes
-    Image.fromarray(IMAGE).save(tmp_path / "b.png", icc_profile=_profile("XYZ"))
-    assert "colour profile" in load_image(tmp_path / "b.png").notes[0]
+def _wide(kind=b"mntr"):
+    """Return a profile whose red and blue are exchanged: the right result is known."""
+    data = bytearray(_profile("sRGB"))
+    count = int.from_bytes(data[128:132], "big")
+    at = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, blue = at[b"rXYZ"], at[b"bXYZ"]
+    data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    data[12:16] = kind
+    text = bytes(data).replace("sRGB".encode("utf-16-be"), "ABCD".encode("utf-16-be"))
+    return text.replace(b"sRGB", b"ABCD")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_colour_profile_of_a_display_is_applied(tmp_path, ending):
+    options = {} if ending == "png" else {"quality": 100} if ending == "jpg" else {"lossless": True}
+    Image.fromarray(IMAGE).save(tmp_path / f"a.{ending}", icc_profile=_profile("sRGB"), **options)
+    plain = load_image(tmp_path / f"a.{ending}")
+    assert not plain.notes
+    Image.fromarray(IMAGE).save(tmp_path / f"b.{ending}", icc_profile=_wide(), **options)
+    found = load_image(tmp_path / f"b.{ending}")
+    assert "converted to sRGB" in found.notes[0]
+    assert np.abs(found.pixels[..., ::-1].astype(int) - plain.pixels).max() <= 1
+
+
+@pytest.mark.parametrize("profile", [_wide(b"scnr"), b"damaged"])
+def test_a_colour_profile_of_a_scanner_is_noted_and_not_applied(tmp_path, profile):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png", icc_profile=profile)
+    found = load_image(tmp_path / "a.png")
+    assert "is not applied" in found.notes[0]
+    np.testing.assert_array_equal(found.pixels, IMAGE)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_tiff_keeps_its_pixels_as_slides_do(tmp_path, large):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, IMAGE, photometric="rgb", tile=(16, 16), iccprofile=_wide())
+    source = TiffSource(path) if large else open_source(path)
+    assert [note for note in source.notes if "is not applied" in note]
+    np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
+
+
+def test_a_gamma_that_is_not_applied_is_noted(tmp_path):
+    data = io.BytesIO()
+    Image.fromarray(IMAGE).save(data, "PNG")
+    chunk = b"gAMA" + struct.pack(">I", 100000)
+    packed = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data.getvalue()[:33] + packed + data.getvalue()[33:])
+    assert load_image(tmp_path / "a.png").notes == ("its gamma (1) is not applied",)
 
 
 def test_several_images_in_one_file_are_refused(tmp_path):
@@ -341,3 +461,76 @@ def test_notes_reach_python(tmp_path):
         warnings.simplefilter("always")
         read_image(tmp_path / "a.tif")
     assert [w.category for w in caught] == [ImageNote]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_that_ends_early_is_refused(tmp_path, mode, progressive):
+    thumb = Image.fromarray(IMAGE[:16, :16])
+    exif = io.BytesIO()
+    thumb.save(exif, "JPEG")  # has an end too, in the head
+    image = Image.fromarray(IMAGE).convert(mode)
+    options = {"quality": 95, "progressive": progressive, "exif": b"Exif\0\0" + exif.getvalue()}
+    image.save(tmp_path / "a.jpg", **options)
+    assert load_image(tmp_path / "a.jpg").pixels.shape == IMAGE.shape
+    data = (tmp_path / "a.jpg").read_bytes()
+    for left in (len(data) - 2, len(data) // 2 + len(exif.getvalue()) // 2):
+        (tmp_path / "b.jpg").write_bytes(data[:left])
+        with pytest.raises(InputError, match="cannot be read as an image"):
+            load_image(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").write_bytes(data + bytes(100))  # what follows the end is no matter
+    assert load_image(tmp_path / "c.jpg").pixels.shape == IMAGE.shape
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("reduced", [0, 1])
+def test_a_thumbnail_that_comes_first_is_not_taken_for_the_image(tmp_path, reduced, large):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(IMAGE[::4, ::4], photometric="rgb", subfiletype=reduced, resolution=(10, 10))
+        file.write(
+            IMAGE, photometric="rgb", tile=(16, 16), resolution=(20_000, 20_000),
+            resolutionunit="CENTIMETER",
+        )  # fmt: skip
+    source = TiffSource(path) if large else open_source(path)
+    np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
+    assert source.mpp == pytest.approx(0.5)
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_several_images_in_a_tiff_the_largest_is_read_and_noted(tmp_path, large):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(IMAGE[:, :20], photometric="rgb", tile=(16, 16))
+        file.write(IMAGE, photometric="rgb", tile=(16, 16))
+    source = TiffSource(path) if large else open_source(path)
+    np.testing.assert_array_equal(source.read(0, 0, 56, 40), IMAGE)
+    assert source.notes == ("contains 2 images: the largest, of 56 × 40 pixels, is read",)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_png_is_refused_in_every_depth(tmp_path, channels, dtype):
+    pixels = np.dstack([IMAGE[..., 0].astype(dtype)] * channels)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.squeeze(pixels)))
+    with pytest.raises(InputError, match="grey-scale"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "\u00b5m"},
+     {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "\u00b5m"},
+     {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}],
+)  # fmt: skip
+def test_one_edge_of_a_pixel_suffices(tmp_path, meta):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, IMAGE, photometric="rgb", ome=True, metadata={"axes": "YXS", **meta})
+    assert open_source(path).mpp == pytest.approx(0.5)
+
+
+def test_a_decimal_comma_of_aperio_is_read(tmp_path):
+    text = "Aperio Image Library v12|AppMag = 20|MPP = 0,4990"
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", description=text)
+    assert open_source(tmp_path / "a.tif").mpp == pytest.approx(0.499)

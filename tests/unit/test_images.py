@@ -129,11 +129,8 @@ def test_unreadable_picture_is_one_clear_sentence(tmp_path, name, content, said)
     assert "0x" not in str(caught.value)
 
 
-def test_inks_are_refused_and_a_meaningless_fourth_sample_is_dropped(tmp_path):
+def test_a_meaningless_fourth_sample_is_dropped(tmp_path):
     four = np.dstack([IMAGE, IMAGE[..., :1]])
-    tifffile.imwrite(tmp_path / "ink.tif", four, photometric="separated")
-    with pytest.raises(InputError, match=says("SEPARATED", "RGB")):
-        read_image(tmp_path / "ink.tif")
     tifffile.imwrite(tmp_path / "x.tif", four, photometric="rgb", extrasamples=["unspecified"])
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0], IMAGE)
 

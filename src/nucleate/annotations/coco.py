@@ -26,7 +26,7 @@ from nucleate.files import PathLike, read_bytes
 from nucleate.geometry.labels import compact
 from nucleate.types import Bool, Float64, Int16, Int32
 
-_MAX_BYTES = 2 << 30
+MAX_BYTES = 2 << 30
 _TRIED = 200  # masks of a file that are decoded to see what its crowd regions are
 
 Id = int | str
@@ -40,10 +40,14 @@ class CocoPicture:
     Attributes:
         record: the image's entry: file_name, height, width, and whatever else.
         annotations: its annotations, in the order of the file.
+        problems: sentences about how they were read.
+        embedded: the image, where the file contains it.
     """
 
     record: dict[str, Any]
     annotations: list[dict[str, Any]] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
+    embedded: PathLike | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +83,18 @@ def identity(value: object) -> Id:
     return int(value)
 
 
-def read_coco(path: PathLike) -> CocoFile:
+def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
     """Read a COCO JSON file of instances.
+
+    Args:
+        path: of the file.
+        content: its JSON, where it is read already.
 
     Raises:
         InputError: missing, not JSON, not COCO, or an annotation without its image or category.
     """
     try:
-        content = json.loads(read_bytes(path, _MAX_BYTES))
+        content = json.loads(read_bytes(path, MAX_BYTES)) if content is None else content
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}). Export it again.") from error
     try:

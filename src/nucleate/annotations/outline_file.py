@@ -117,6 +117,7 @@ def kind_of_json(content: Any) -> str:  # noqa: ANN401
         ("GeoJSON", "FeatureCollection" in str(keys and content.get("type"))),
         ("GeoJSON", inner >= {"type", "geometry"}),
         ("Label Studio JSON", "data" in inner and bool(inner & {"annotations", "completions"})),
+        ("Label Studio JSON-MIN", {"image", "label"} <= inner or {"annotator"} <= inner),
         ("a list of COCO results", {"image_id", "category_id"} <= inner),
         ("JSON of HoVer-Net", "nuc" in keys),
         ("Supervisely JSON", {"objects", "size"} <= keys),

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +30,8 @@ from nucleate.cli import (
     view,
 )
 from nucleate.cli.common import equip
-from nucleate.cli.terminal import fail, show
-from nucleate.errors import NucleateError, explain_os_error
+from nucleate.cli.terminal import fail, say, show
+from nucleate.errors import NucleateError, explain_os_error, without_secrets
 
 app = typer.Typer(
     name="nucleate",
@@ -84,6 +85,11 @@ def _terminated(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    """Say what Python would say with the line of code that warns."""
+    say(f"warning: {without_secrets(str(message))}")
+
+
 def _keep_out_of_home() -> None:
     """Let matplotlib list its fonts beside what is compiled; Lightning imports it unasked.
 
@@ -103,6 +109,7 @@ def _keep_out_of_home() -> None:
 def main() -> None:
     """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminated)
+    warnings.showwarning = _warned
     _keep_out_of_home()
     try:
         code = get_command(app)(prog_name="nucleate", standalone_mode=False)

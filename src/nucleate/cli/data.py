@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nucleate.cli.options import OptionsOption
-from nucleate.cli.terminal import answer, say, show, warn
+from nucleate.cli.terminal import answer, counted, say, show, warn
 from nucleate.errors import ConfigError, InputError, pick
 
 app = typer.Typer(
@@ -121,6 +121,7 @@ def inspect(
     """
     from nucleate.curation.inspect import inspect_entries
     from nucleate.curation.inspect_page import write_report
+    from nucleate.datasets.shards import damaged_shards
     from nucleate.datasets.splits import read_split
     from nucleate.errors import optional
 
@@ -131,9 +132,14 @@ def inspect(
     if parts is not None and not parts.names() & {entry.name for entry in entries}:
         raise ConfigError(f"{split}: names none of these images. Give the split of these data.")
     found = inspect_entries(entries, card, parts)
+    if name == "shards":
+        found.conflicts += damaged_shards(Path(source) if root is None else root)
     write_report(found, card, name, out)
     answer(page=out / "index.html", pictures=found.pictures, nuclei=found.nuclei)
     show(f"{found.pictures} images, {found.nuclei} nuclei; look at {out / 'index.html'}")
+    if found.unread:
+        warn(f"{counted(found.unread, 'image')} cannot be read; the reasons are on the page")
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -98,6 +98,7 @@ def segment(
       nucleate segment tile.png -o out/ --suggest-mpp
     """
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.readers.remote import shown
     from nucleate.slides.cluster import ModelSpec, connect
     from nucleate.slides.find_sources import expand_sources
     from nucleate.slides.memory import IMAGE_BYTES, check_memory, parse_bytes
@@ -143,6 +144,7 @@ def segment(
                 options = replace(options, most_pixels=(limit - needed) // IMAGE_BYTES)
             say(f"{many}, model {ready.card.name}, {ready.backend.about}")
             summary = run_batch(found, out, ready, options, bar.say, bar.show)
+    out = shown(out)
     answer(out=out, **summary)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]

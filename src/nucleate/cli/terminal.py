@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from nucleate.errors import without_secrets
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -150,7 +152,7 @@ def counted(number: int, what: str) -> str:
 
 def fail(text: str, code: int = 2) -> int:
     """Say what went wrong, in one line, to a program as JSON too, and return the exit code."""
-    line = " ".join(text.split())
+    line = " ".join(without_secrets(text).split())
     sys.stderr.write(f"nucleate: {line}\n")
     if "--json" in sys.argv:
         with answering(sys.stdout):
@@ -159,9 +161,17 @@ def fail(text: str, code: int = 2) -> int:
 
 
 def command_line(root: Path | None = None) -> str:
-    """Return the command as typed; of absolute paths, and of `root`, the last name only."""
+    """Return the command as typed; of absolute paths, and of `root`, the last name only.
+
+    Addresses have no signature and no password.
+    """
     words = []
     for word in sys.argv[1:]:
+        scheme, remote, rest = word.partition("://")
+        if remote:
+            rest = rest.partition("?")[0] if scheme.endswith(("http", "https")) else rest
+            words.append(without_secrets(scheme + remote + rest))
+            continue
         key, found, value = word.rpartition("=")
         known = Path(value).is_absolute() or (root is not None and value == str(root))
         words.append(key + found + (Path(value).name if known else value))

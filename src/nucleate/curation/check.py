@@ -54,27 +54,56 @@ def check(
         entries: of the data set.
         card: what was published about it.
         tell: is given (images done, images in all).
+
+    Raises:
+        InputError: no image at all can be read: why the first cannot.
     """
-    report = CheckReport(pictures=len(entries))
-    hashes: dict[str, Bool] = {}
+    checker = Checker(entries, card)
     for done, entry in enumerate(entries):
+        checker.read(entry)
+        tell(done + 1, len(entries))
+    return checker.finish()
+
+
+class Checker:
+    """Reads the images of a data set one by one, and gathers what is wrong with them."""
+
+    def __init__(self, entries: list[Entry], card: DatasetCard) -> None:
+        self._entries, self._card = entries, card
+        self._hashes: dict[str, Bool] = {}
+        self._first_error: InputError | None = None
+        self.report = CheckReport(pictures=len(entries))
+
+    def read(self, entry: Entry) -> Sample | None:
+        """Return an image, None where it cannot be read: that is a problem."""
         try:
             sample, said = _read(entry)
-            report.notes += said
         except InputError as error:
-            report.problems.append(str(error))
-            continue
+            self._first_error = self._first_error or error
+            self.report.problems.append(str(error))
+            return None
+        self.report.notes += said
         if sample.image[::4, ::4].std() > 2:  # an empty image looks like any other
-            hashes[entry.name] = picture_hash(sample.image)
-        report.rows.append(_describe(sample, report))
-        tell(done + 1, len(entries))
-    report.nuclei = sum(row["annotated"] for row in report.rows)
-    report.problems += implausible(report.rows)
-    _sizes(report, card)
-    _counts(report, card)
-    report.problems += [f"{a} and {b} show the same tissue" for a, b in alike(hashes)]
-    report.problems += _shared(entries)
-    return report
+            self._hashes[entry.name] = picture_hash(sample.image)
+        self.report.rows.append(_describe(sample, self.report))
+        return sample
+
+    def finish(self) -> CheckReport:
+        """Return what was found, with what only all images together show.
+
+        Raises:
+            InputError: no image at all could be read: why the first could not.
+        """
+        report = self.report
+        if self._first_error is not None and not report.rows:
+            raise self._first_error
+        report.nuclei = sum(row["annotated"] for row in report.rows)
+        report.problems += implausible(report.rows)
+        _sizes(report, self._card)
+        _counts(report, self._card)
+        report.problems += [f"{a} and {b} show the same tissue" for a, b in alike(self._hashes)]
+        report.problems += _shared(self._entries)
+        return report
 
 
 def implausible(rows: list[dict[str, Any]]) -> list[str]:

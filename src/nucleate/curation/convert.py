@@ -18,7 +18,7 @@ from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
 from nucleate.errors import InputError, pick
-from nucleate.files import atomic_folder
+from nucleate.files import atomic_folder, folded
 from nucleate.results.images import write_labels, write_png
 from nucleate.types import Bool, Sample
 
@@ -68,9 +68,12 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
     for entry in entries:
         sample = entry.read()
         check_name(sample.name)
-        flat = sample.name.replace("/", "_")
+        flat = folded(sample.name.replace("/", "_"))  # as file systems that ignore case have it
         if flat in seen:
-            raise InputError(f"Two images are named {flat!r}. Rename one of them.")
+            raise InputError(
+                f"{sample.name}: two images are named so, if case, Unicode form and folders do not "
+                "count. Rename one of them."
+            )
         seen.add(flat)
         tally.pictures += 1
         tally.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]

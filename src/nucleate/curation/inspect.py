@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.curation.check import implausible, reasons_against
+from nucleate.curation.check import Checker
 from nucleate.curation.image_facts import describe_sample, thumbnail
 from nucleate.datasets.base import DatasetCard, Entry
 from nucleate.datasets.splits import Split, bare_name
@@ -37,7 +37,9 @@ class Inspection:
         nuclei: labels in all of them.
         rows: per image, its facts and `METRICS`.
         sizes: "width × height" -> images.
-        conflicts: sentences about sizes, resolutions and annotations that do not fit together.
+        conflicts: the problems of `data check`, and sentences about sizes, resolutions and
+            annotations that do not fit together.
+        unread: images that cannot be read; `conflicts` states why.
         organs: organ -> mean of each metric, and the number of images.
         classes: class -> nuclei.
         histograms: organ -> red, green, blue -> counts of the 256 levels on tissue.
@@ -52,6 +54,7 @@ class Inspection:
     rows: list[dict[str, Any]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    unread: int = 0
     organs: dict[str, dict[str, Any]] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     histograms: dict[str, list[list[int]]] = field(default_factory=dict)
@@ -78,19 +81,22 @@ def inspect_entries(
         tell: is given (images done, images in all).
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: no image at all can be read: why the first cannot.
     """
-    found = Inspection()
+    found, checker = Inspection(), Checker(entries, card)
     part_of = _parts(split)
     areas: list[NDArray[Any]] = []
     eccentricities: list[NDArray[Any]] = []
     histograms: dict[str, NDArray[Any]] = defaultdict(lambda: np.zeros((3, 256), np.int64))
     classes: Counter[str] = Counter()
     for done, entry in enumerate(entries):
-        sample = entry.read()
+        sample = checker.read(entry)
+        if sample is None:
+            found.unread += 1
+            continue
         row, nuclei = describe_sample(sample)
         row["part"] = part_of.get(entry.name)
-        row["doubts"] = reasons_against(sample)
+        row["doubts"] = checker.report.rows[-1]["doubts"]
         found.rows.append(row)
         if nuclei is not None:
             areas.append(nuclei["area_um2"] if sample.mpp else np.zeros(0))
@@ -106,11 +112,12 @@ def inspect_entries(
             )
         found.thumbs[sample.name] = thumbnail(sample)
         tell(done + 1, len(entries))
+    problems = checker.finish().problems
     found.pictures = len(found.rows)
     found.nuclei = sum(row["nuclei"] or 0 for row in found.rows)
     sizes = Counter(f"{row['width']} × {row['height']}" for row in found.rows)
     found.sizes = dict(sizes.most_common())
-    found.conflicts = _conflicts(found, card)
+    found.conflicts = problems + _conflicts(found, card)
     found.classes = dict(classes.most_common())
     found.histograms = {organ: counts.tolist() for organ, counts in sorted(histograms.items())}
     found.distributions = {
@@ -204,11 +211,6 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
     said = []
     if len(found.sizes) > 1:
         said.append(f"images of {len(found.sizes)} sizes: {_some(found.sizes)}")
-    if card.size is not None:
-        size = f"{card.size[1]} × {card.size[0]}"
-        other = sum(n for s, n in found.sizes.items() if s != size)
-        if other:
-            said.append(f"{other} images are not {size}, as published")
     mpps = Counter(str(row["mpp"]) for row in found.rows)
     if len(mpps) > 1:
         said.append(f"resolutions differ: {_some(mpps)}")
@@ -224,7 +226,7 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
     empty = [row["name"] for row in found.rows if row["nuclei"] == 0]
     if empty:
         said.append(f"{len(empty)} images have no nuclei: {', '.join(empty[:5])}")
-    return said + implausible(found.rows)
+    return said
 
 
 def _some(counts: dict[str, int]) -> str:

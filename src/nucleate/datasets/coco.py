@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,9 @@ from nucleate.annotations.coco import (
     is_crowd,
     picture_name,
     plain_path,
-    read_coco,
 )
 from nucleate.annotations.outline_file import kind_of_json_bytes
+from nucleate.annotations.tool_json import LABELME, joined, read_annotations
 from nucleate.datasets.base import DatasetCard, Entry, endings_seen, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
@@ -32,7 +33,7 @@ from nucleate.types import Sample
 CARD = DatasetCard(
     title="COCO JSON",
     contents="Images and one JSON file of instances: polygons or run lengths, crowd regions as "
-    "areas that do not count.",
+    "areas that do not count. Also JSON of Label Studio, of VIA, and of labelme (one per image).",
     licence="yours",
     citation="Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48 (the format)",
     where="Export COCO instances from your annotation tool; put the JSON file beside the images.",
@@ -54,7 +55,8 @@ def entries(
 
     Args:
         root: folder or zip file with one `.json` file, or with several of which `annotations`
-            names one; images are beside it, in `images/` beside it, or in `../images/`.
+            names one, or with one of labelme per image; images are beside it, in `images/` beside
+            it, or in `../images/`.
         annotations: path of the JSON file below `root`.
         mpp: micrometres per pixel; None takes the record's `mpp`, else what the image states.
         group: regular expression whose first group, searched in the name, is the patient; None
@@ -82,27 +84,16 @@ def entries(
     if not names:
         seen = endings_seen(list(files), (".json",))
         raise InputError(f"{root}: contains no COCO file. {seen}{CARD.where}")
-    if len(names) > 1:
-        kind = kind_of_json_bytes(read_bytes(files[names[0]]))
-        if kind not in ("", "a COCO file"):
-            raise InputError(
-                f"{root}: contains {len(names)} .json files; {names[0]} is {kind}, not COCO. "
-                "Convert them to one COCO file, or name one by the option annotations."
-            )
-        raise InputError(
-            f"{root}: contains {len(names)} files that may be COCO ({', '.join(names[:5])}). Name "
-            "one by the option annotations."
-        )
-    content = read_coco(files[names[0]])
+    content, folders = _read(root, {name: files[name] for name in names})
     drawing = _drawing(content, crowds)
-    folder = PurePosixPath(names[0]).parent
     find = grouping(group)
     settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     found: dict[str, Entry] = {}
-    for picture in content.pictures:
-        file_name = str(picture.record["file_name"])
-        file = _locate(files, folder, file_name, root)
-        name = picture_name(file_name)
+    names = [picture_name(str(picture.record["file_name"])) for picture in content.pictures]
+    if len(set(names)) < len(names) and len(set(folders)) > 1:  # a file per image, in folders
+        names = [str(folder / name) for folder, name in zip(folders, names, strict=True)]
+    for picture, folder, name in zip(content.pictures, folders, names, strict=True):
+        file = _file_of(files, folder, picture, root)
         if name in found:
             raise InputError(f"{root}: two images are named {name!r}. Rename one of them.")
         stated = picture.record.get("group")
@@ -115,6 +106,45 @@ def entries(
     if not found:
         raise InputError(f"{root}: the COCO file contains no image. Export it again.")
     return [found[name] for name in sorted(found)]
+
+
+def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePosixPath]]:
+    """Return what is annotated, and of each image the folder of the file that states it.
+
+    Raises:
+        InputError: several files, which are not all of labelme: one per image.
+    """
+    if len(found) > 1:
+        kinds = {name: kind_of_json_bytes(read_bytes(file)) for name, file in found.items()}
+        strange = next((n for n, kind in kinds.items() if kind not in ("", "a COCO file")), None)
+        if set(kinds.values()) == {LABELME}:
+            read = {name: read_annotations(file) for name, file in found.items()}
+            folders = [PurePosixPath(n).parent for n, file in read.items() for _ in file.pictures]
+            return joined(read.values()), folders
+        if strange is not None:
+            raise InputError(
+                f"{root}: contains {len(found)} .json files; {strange} is {kinds[strange]}, not "
+                "COCO. Convert them to one COCO file, or name one by the option annotations."
+            )
+        raise InputError(
+            f"{root}: contains {len(found)} files that may be COCO ({', '.join(list(found)[:5])}). "
+            "Name one by the option annotations."
+        )
+    name, file = next(iter(found.items()))
+    content = read_annotations(file)
+    return content, [PurePosixPath(name).parent] * len(content.pictures)
+
+
+def _file_of(
+    files: dict[str, PathLike], folder: PurePosixPath, picture: CocoPicture, root: Path
+) -> PathLike:
+    """Return the file of an image, or the image that its annotation contains."""
+    try:
+        return _locate(files, folder, str(picture.record["file_name"]), root)
+    except InputError:
+        if picture.embedded is None:
+            raise
+        return picture.embedded
 
 
 def _drawing(content: CocoFile, crowds: str) -> tuple[bool, str]:
@@ -131,6 +161,9 @@ def _locate(
     in any case and Unicode form; at last without the prefix that Label Studio puts before a name.
     """
     raw = PurePosixPath(file_name.replace("\\", "/"))
+    beside = posixpath.normpath(folder / raw)
+    if beside in files:
+        return files[beside]
     wanted = plain_path(file_name)
     for path in (raw, wanted):
         for place in _PLACES:
@@ -166,6 +199,8 @@ def _reader(
 
     def read() -> Sample:
         pixels, stated = read_image(file)
+        if record["height"] is None or record["width"] is None:  # of labelme and VIA
+            record.update(height=pixels.shape[0], width=pixels.shape[1])
         size = (int(record["height"]), int(record["width"]))
         if size != pixels.shape[:2]:
             raise InputError(
@@ -173,6 +208,7 @@ def _reader(
                 f"{size[1]} × {size[0]}. Export both together."
             )
         labels, classes, ignore, drawn = draw_coco(name, picture, content.position_of, crowds_count)
+        drawn = replace(drawn, problems=(*picture.problems, *drawn.problems))
         if told and any(is_crowd(a) for a in picture.annotations):
             if crowds_count or not drawn.outlines:
                 drawn = replace(drawn, problems=(*drawn.problems, told))

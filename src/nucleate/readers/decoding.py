@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 from nucleate.readers.boundary import reading
+from nucleate.readers.colour_spaces import from_inks
 from nucleate.readers.limits import MAX_PIXELS, check_claim
 from nucleate.readers.pixels import Stored
 
@@ -61,16 +62,30 @@ def decode_pillow(
                 f"{path}: contains {frames} images, one after the other. Save the one that you "
                 "want to segment."
             )
-        notes = profile_notes(file.info.get("icc_profile"))
+        profile, notes = file.info.get("icc_profile"), _gamma_notes(file)
         bits = _significant_bits(data) if file.format == "PNG" else None
         orientation = _orientation(file) if _may_be_turned(file, data) else 1
         pixels = _decoded(file, data)
         if pixels is None:
             file.load()
             if file.mode == "CMYK":
-                notes = (*notes, "its inks (CMYK) are turned into RGB without a colour profile")
-            pixels = pillow_pixels(file, indices)
-        return Stored(pixels, None, orientation, bits, False, notes)
+                pixels, notes = from_inks(path, np.array(file), profile)
+                profile = None
+            else:
+                pixels = pillow_pixels(file, indices)
+        if file.format == "PNG" and data[25] in (0, 4) and pixels.shape[2:] in ((3,), (4,)):
+            pixels = pixels[..., 0]  # grey of 16 bits with opacity, which Pillow gives as colours
+        if indices:
+            profile, notes = None, ()
+        return Stored(pixels, None, orientation, bits, False, notes, profile=profile)
+
+
+def _gamma_notes(file: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return a note of a gamma of PNG that is not that of sRGB."""
+    gamma = file.info.get("gamma")
+    if not gamma or {"srgb", "icc_profile"} & file.info.keys() or abs(gamma - 1 / 2.2) < 0.03:
+        return ()
+    return (f"its gamma ({gamma:.3g}) is not applied",)
 
 
 def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
@@ -84,11 +99,31 @@ def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
         return None
     if file.format == "PNG" and "transparency" in file.info:
         return None  # one colour is transparent
+    if file.format == "JPEG" and not jpeg_is_whole(data):
+        raise ValueError("the file ends before its pixels do")
     found: NDArray[Any] = getattr(imagecodecs, _DIRECT[file.format])(data)
     fits = found.ndim == 3 and found.shape[:2] == (file.height, file.width)
     if not fits or found.shape[2] not in (3, 4) or found.dtype not in (np.uint8, np.uint16):
         return None
     return found
+
+
+def jpeg_is_whole(data: bytes) -> bool:
+    """Return whether a JPEG stream has its end: decoders fill in grey what is missing.
+
+    Thumbnails in its head have ends too, so that the head is passed over.
+
+    Example:
+        >>> whole = bytes.fromhex("ffd8 ffe00004ffd9 ffda0002 00 ffd9")
+        >>> jpeg_is_whole(whole), jpeg_is_whole(whole[:-2])
+        (True, False)
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        alone = data[at + 1] == 0xFF or data[at + 1] == 1 or 0xD0 <= data[at + 1] <= 0xD8
+        fill = 1 if data[at + 1] == 0xFF else 2
+        at += fill if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) >= 0
 
 
 def pillow_pixels(image: Any, indices: bool = False) -> NDArray[np.generic]:  # noqa: ANN401
@@ -155,21 +190,6 @@ def _significant_bits(data: bytes) -> int | None:
     if at < 0 or data[at - 4 : at] not in (b"\0\0\0\3", b"\0\0\0\4"):
         return None
     return max(data[at + 4 : at + 7])
-
-
-def profile_notes(profile: object) -> tuple[str, ...]:
-    """Return a note of a colour profile that is not sRGB; the pixels are read as they are."""
-    if not isinstance(profile, bytes) or not profile:
-        return ()
-    name = "without a name"
-    with contextlib.suppress(Exception):  # damaged: it is named as it can be
-        from PIL import ImageCms
-
-        known = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = " ".join(ImageCms.getProfileDescription(known).split())[:60]
-    if "srgb" in name.lower():
-        return ()
-    return (f"its colour profile ({name}) is not applied",)
 
 
 def decode_npy(path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:

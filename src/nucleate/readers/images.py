@@ -17,7 +17,7 @@ from nucleate.readers.pixels import Stored, to_rgb
 from nucleate.readers.tiff_image import TIFF_ENDINGS, decode_tiff
 from nucleate.types import UInt8
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy")
+PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 
 
 class ImageNote(UserWarning):

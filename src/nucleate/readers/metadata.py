@@ -12,8 +12,8 @@ from nucleate.errors import InputError
 from nucleate.readers.boundary import first_line, reading
 from nucleate.resolution import SAME_MPP, plausible_mpp
 
-__all__ = ["channel_names", "first_line", "significant_bits", "square_mpp",
-           "stated_tiff_mpp", "tiff_mpp", "tiff_resolution", "unit_um"]  # fmt: skip
+__all__ = ["channel_names", "first_line", "main_series", "significant_bits",
+           "square_mpp", "stated_tiff_mpp", "tiff_mpp", "tiff_resolution", "unit_um"]  # fmt: skip
 
 _UNITS_UM = {  # both letters mu become one by NFKC
     "\u03bcm": 1.0, "um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
@@ -29,6 +29,7 @@ _TAG_UM = {2: 25_400.0, 3: 10_000.0}
 _PRINT_DPI = (72, 96, 100, 120, 150, 180, 200, 240, 300, 360, 400, 600, 720, 1200, 1440, 2400)
 _NO_LENGTHS = ("pixel", "reference frame")  # of OME-XML
 _MAX_XML = 64 << 20
+_LEVEL = 0.05  # share by which the shape of a smaller copy differs at most
 
 
 def unit_um(unit: object, words: bool = False) -> float | None:
@@ -63,7 +64,7 @@ def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
         InputError: both are stated and differ by more than 5 %.
 
     Example:
-        >>> square_mpp("a", 0.25, 0.251), square_mpp("a", 0.25, None)
+        >>> square_mpp("a", 0.25, 0.251), square_mpp("a", None, 0.25)
         (0.25, 0.25)
     """
     if x is not None and y is not None and abs(x / y - 1) > SAME_MPP:
@@ -71,7 +72,7 @@ def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
             f"{owner}: its pixels are not square ({x:.4g} µm wide, {y:.4g} µm high), so that areas "
             "and shapes would be wrong. Resample it to square pixels, or correct its resolution."
         )
-    return x
+    return y if x is None else x
 
 
 def tiff_mpp(file: Any, owner: object = "") -> float | None:  # noqa: ANN401
@@ -83,20 +84,29 @@ def tiff_mpp(file: Any, owner: object = "") -> float | None:  # noqa: ANN401
     return tiff_resolution(file, owner)[0]
 
 
-def tiff_resolution(file: Any, owner: object = "") -> tuple[float | None, str]:  # noqa: ANN401
+def tiff_resolution(
+    file: Any,  # noqa: ANN401
+    owner: object = "",
+    page: Any = None,  # noqa: ANN401
+) -> tuple[float | None, str]:
     """Return the resolution that the TIFF states, and why one that it states does not count.
+
+    Args:
+        file: of tifffile.
+        owner: what to name in an error message.
+        page: that is read; None is the first.
 
     Raises:
         InputError: its pixels are not square.
     """
-    page = file.pages[0]
+    page = file.pages[0] if page is None else page
     text = page.description or ""
-    found = re.search(r"\bMPP\s*=\s*([0-9.]+)", text)  # Aperio
+    found = re.search(r"\bMPP\s*=\s*([0-9.,]+)", text)  # Aperio
     if found:
-        return plausible_mpp(found.group(1)), ""
+        return plausible_mpp(found.group(1).replace(",", ".")), ""
     if file.is_ome:
         pixels = _ome_pixels(file)
-        if pixels.get("PhysicalSizeX") is not None:
+        if {"PhysicalSizeX", "PhysicalSizeY"} & pixels.keys():
             return _ome_mpp(pixels, owner)
     return _tags_mpp(page, text, owner), ""
 
@@ -120,7 +130,7 @@ def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         factor = unit_um(unit)
-        if factor is None and axis == "X":
+        if factor is None and size is not None:
             if unit in _NO_LENGTHS:
                 return None, ""
             return None, (
@@ -130,6 +140,31 @@ def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
         known = None if size is None or factor is None else float(size) * factor
         sizes.append(plausible_mpp(known))
     return square_mpp(owner, *sizes), ""
+
+
+def main_series(file: Any) -> tuple[Any, str]:  # noqa: ANN401
+    """Return the image of a TIFF file, and what to say of others that are not levels of it.
+
+    That is the largest one, the first of several: thumbnails, labels and macro images are smaller.
+    """
+    every = list(file.series)
+    if len(every) == 1:
+        return every[0], ""
+    sizes = [int(s.keyframe.imagewidth) * int(s.keyframe.imagelength) for s in every]
+    main = every[sizes.index(max(sizes))]
+    page = main.keyframe
+
+    def is_copy(other: Any) -> bool:  # noqa: ANN401
+        wide, high = other.imagewidth * page.imagelength, other.imagelength * page.imagewidth
+        return bool(other.is_reduced) or abs(wide / high - 1) <= _LEVEL
+
+    others = [s for s in every if s is not main and not is_copy(s.keyframe)]
+    if not others:
+        return main, ""
+    return main, (
+        f"contains {len(others) + 1} images: the {'first' if main is every[0] else 'largest'}, of "
+        f"{page.imagewidth} × {page.imagelength} pixels, is read"
+    )
 
 
 def _tags_mpp(page: Any, text: str, owner: object) -> float | None:  # noqa: ANN401
@@ -220,4 +255,4 @@ def stated_tiff_mpp(path: Path) -> float | None:
     import tifffile
 
     with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
-        return tiff_mpp(file, path)
+        return tiff_resolution(file, path, main_series(file)[0].keyframe)[0]

@@ -13,10 +13,12 @@ from nucleate.readers.limits import PIECE_BYTES
 from nucleate.readers.metadata import square_mpp, unit_um
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.readers.tiff_image import check_grey_channels
+from nucleate.readers.zarr_chunks import ChunkGuard, check_metadata
 from nucleate.resolution import plausible_mpp
 from nucleate.types import UInt8
 
 _CHUNK_BYTES = 2 * PIECE_BYTES
+_MOST_LEVELS = 64
 
 
 class ZarrSource:
@@ -27,10 +29,13 @@ class ZarrSource:
     def __init__(self, path: Path) -> None:
         zarr: Any = optional("zarr", "export")
         self.name, self._path = path.name, path
+        check_metadata(path)
         try:
             group = zarr.open_group(str(path), mode="r")
             attributes = dict(group.attrs)
             image = attributes.get("ome", attributes)["multiscales"][0]
+            if len(image["datasets"]) > _MOST_LEVELS:
+                raise ValueError(f"{len(image['datasets'])} levels")
             self._axes = [str(axis["name"]) for axis in image["axes"]]
             self._levels = [group[entry["path"]] for entry in image["datasets"]]
             shapes = [dict(zip(self._axes, a.shape, strict=True)) for a in self._levels]
@@ -51,6 +56,7 @@ class ZarrSource:
         if others or "y" not in shape or shape.get("c") not in (3, 4) or kinds != {"uint8"}:
             raise InputError(f"{path}: is no single image of 8-bit RGB. Convert it to one.")
         self._check_chunks()
+        self._guards = [ChunkGuard(path, level) for level in self._levels]
         self.width, self.height = shape["x"], shape["y"]
         if names:  # of three grey channels; whether they are dark, the name tells
             check_grey_channels(path, np.full((1, 1, 3), 255, np.uint8), names)
@@ -82,8 +88,12 @@ class ZarrSource:
         ):  # what is missing would be black
             raise InputError(f"{self._path}: is gone. Bring it back, and resume.")
         window = {"x": slice(x0, x1), "y": slice(y0, y1), "c": slice(0, 3)}
+        place = tuple(window.get(axis, 0) for axis in self._axes)
         try:
-            found = self._levels[level][tuple(window.get(axis, 0) for axis in self._axes)]
+            self._guards[level].check(place)
+            found = self._levels[level][place]
+        except InputError as error:
+            raise RegionError(str(error)) from error
         except Exception as error:
             raise RegionError(
                 f"{self._path}: the region at ({x0}, {y0}) of level {level} cannot be read "

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError
+from nucleate.readers.colour_spaces import from_profile
 from nucleate.types import UInt8
 
 _STRIP = 1 << 18  # pixels that are converted at once
@@ -31,6 +32,7 @@ class Stored:
         premultiplied: whether the colours are multiplied by the opacity already.
         notes: what a user has to know, a phrase each.
         owned: whether the pixels may be overwritten.
+        profile: ICC profile that is to be applied; None where there is none.
     """
 
     pixels: NDArray[np.generic]
@@ -40,6 +42,7 @@ class Stored:
     premultiplied: bool = False
     notes: tuple[str, ...] = ()
     owned: bool = True
+    profile: object = None
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -81,7 +84,8 @@ def to_rgb(owner: object, stored: Stored) -> tuple[UInt8, tuple[str, ...]]:
         if opaque:
             notes.append("its opacity is zero everywhere and is ignored")
         rgb = _converted(pixels, depth, opaque, stored.premultiplied, stored.owned)
-    return np.ascontiguousarray(upright(rgb, stored.orientation)), tuple(notes)
+    rgb, said = from_profile(rgb, stored.profile)
+    return np.ascontiguousarray(upright(rgb, stored.orientation)), (*notes, *said)
 
 
 def _check(owner: object, pixels: NDArray[np.generic]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from nucleate.errors import InputError, NucleateError, OutputError, optional
+from nucleate.errors import InputError, NucleateError, OutputError, optional, without_secrets
 from nucleate.files import digest_of, short
 
 _SEVERAL = (".mrxs", ".dcm", ".vms", ".vmu", ".zarr")
@@ -44,6 +44,16 @@ def url_path(url: str | Path) -> str:
     return re.split(r"[?#]", text, maxsplit=1)[0] if text.startswith(_WEB) else text
 
 
+def shown(url: str | Path) -> str:
+    """Return an address as it may stand in files and logs; other names as they are.
+
+    Example:
+        >>> shown("https://user:word@host/a/t.png?sig=b/c"), shown("a/b?.png")
+        ('https://host/a/t.png', 'a/b?.png')
+    """
+    return without_secrets(url_path(url)) if is_url(url) else str(url)
+
+
 def url_name(url: str | Path) -> str:
     """Return the name of the file that an address or a path stands for.
 
@@ -66,9 +76,9 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise InputError(f"{url}: {str(error).rstrip('.')}. Install it.") from error
+        raise InputError(f"{shown(url)}: {str(error).rstrip('.')}. Install it.") from error
     except ValueError as error:
-        raise InputError(f"{url}: {str(error).rstrip('.')}. Check the address.") from error
+        raise InputError(f"{shown(url)}: {str(error).rstrip('.')}. Check the address.") from None
     return fs, str(path)
 
 
@@ -99,7 +109,7 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
             found = [path] if fs.exists(path) else []
     mine = sorted(p for p in found if p == path or wanted(p.removeprefix(path).lstrip("/")))
     if not mine:
-        raise InputError(f"{url}: there is no image or slide. Check the address.")
+        raise InputError(f"{shown(url)}: there is no image or slide. Check the address.")
     return [fs.unstrip_protocol(p) for p in mine]
 
 
@@ -111,7 +121,8 @@ def fetch(url: str, folder: Path) -> Path:
     """
     if PurePosixPath(url_path(url)).suffix.lower() in _SEVERAL:
         raise InputError(
-            f"{url}: slides of this kind consist of several files. Copy them to a disk first."
+            f"{shown(url)}: slides of this kind consist of several files. Copy them to a disk "
+            "first."
         )
     fs, path = file_system(url)
     with _reaching(url):
@@ -208,11 +219,12 @@ def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None
         yield
     except InputError:
         raise
-    except Exception as error:  # every service has its own
-        said = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    except Exception as error:  # every service has its own; it may quote the whole address
+        said = " ".join(without_secrets(str(error)).split())[:120].rstrip(".")
         raise kind(
-            f"{url}: cannot be reached ({said}). Check the address, the rights and the network."
-        ) from error
+            f"{shown(url)}: cannot be reached ({said or type(error).__name__}). Check the address, "
+            "the rights and the network."
+        ) from None
 
 
 def _bring(fs: Any, there: str, here: Path) -> None:  # noqa: ANN401

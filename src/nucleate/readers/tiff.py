@@ -11,14 +11,15 @@ import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.readers.limits import MAX_SAMPLES, PIECE_BYTES
-from nucleate.readers.metadata import tiff_resolution
+from nucleate.readers.metadata import main_series, tiff_resolution
+from nucleate.readers.pieces import check_piece
 from nucleate.readers.pixels import from_ycbcr, upright
 from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.readers.tiff_image import (
-    check_piece,
     check_plane,
     is_raw_ycbcr,
     orientation_of,
+    page_notes,
     plane_axes,
     ycbcr_tags,
 )
@@ -35,7 +36,7 @@ def is_large(path: Path) -> bool:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         with tifffile.TiffFile(path) as file:
-            page = file.series[0].keyframe
+            page = main_series(file)[0].keyframe
             pixels = int(page.imagewidth) * int(page.imagelength)
             return pixels >= _LARGE_PIXELS and page.samplesperpixel <= MAX_SAMPLES
     except Exception:  # anyone who reads it whole states what is wrong
@@ -58,7 +59,8 @@ class TiffSource:
         self.name, self._path = path.name, path
         try:
             with tifffile.TiffFile(path) as file:
-                levels = file.series[0].levels
+                series, others = main_series(file)
+                levels = series.levels
                 axes, planes = plane_axes(levels[0])
                 wanted = check_plane(path, axes, planes, plane)
                 self._pages = [_page_of(level, planes, wanted) for level in levels]
@@ -68,8 +70,8 @@ class TiffSource:
                     ycbcr_tags(page) if is_raw_ycbcr(page) else None for page in self._pages
                 ]
                 self._orientation = orientation_of(self._pages[0])
-                self.mpp, unused = tiff_resolution(file, path)
-                self.notes: tuple[str, ...] = (unused,) if unused else ()
+                self.mpp, unused = tiff_resolution(file, path, levels[0].keyframe)
+                self.notes = page_notes(self._pages[0], unused, others)
         except InputError:
             raise
         except OSError as error:

@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 from nucleate.readers.boundary import reading
-from nucleate.readers.decoding import profile_notes
+from nucleate.readers.colour_spaces import from_inks, from_lab, profile_notes
 from nucleate.readers.limits import MAX_PIXELS, MAX_SAMPLES, check_claim
-from nucleate.readers.metadata import channel_names, significant_bits, tiff_resolution
+from nucleate.readers.metadata import (
+    channel_names,
+    main_series,
+    significant_bits,
+    tiff_resolution,
+)
+from nucleate.readers.pieces import check_pieces
 from nucleate.readers.pixels import Stored, from_ycbcr
 
 if TYPE_CHECKING:
@@ -25,7 +31,8 @@ if TYPE_CHECKING:
 
 TIFF_ENDINGS = (".tif", ".tiff")
 _JPEG = (6, 7, 33007, 34892)  # whose decoder turns YCbCr into RGB itself
-_SIZED = (*_JPEG, 33003, 33004, 33005, 34712, 34927, 34933, 50001)  # which state a size themselves
+_READ = (0, 1, 2, 3, 5, 6, 8, 9)  # colour spaces: grey, RGB, palette, inks, YCbCr, Lab
+_LAB = {8: True, 9: False}  # whether a* and b* are signed
 _RED_GREEN_BLUE = {"r", "g", "b", "red", "green", "blue"}
 _NO_NAME = re.compile(r"(channel|c)?[\s:_\-0-9]*")  # that programs write by themselves
 _DARK = 0.2  # share of the range below which the median of three grey planes is no brightfield
@@ -59,21 +66,33 @@ def decode_tiff(
     ):
         _check_samples(path, file.pages[0])
         size = Path(str(path)).stat().st_size if data is None else len(data)
-        series = file.series[0]
+        series, others = main_series(file)
         page: Any = series.keyframe
         _check_size(path, series, size, most_pixels, plane is not None)
         _check_whole(path, series, size)
         check_pieces(path, file, series, page)
         _check_colours(path, page)
-        mpp, unused = (None, "") if labels else tiff_resolution(file, path)
+        mpp, unused = (None, "") if labels else tiff_resolution(file, path, page)
         pixels, axes = _plane(path, series, plane)
         if int(page.photometric) == 3 and page.colormap is not None and not labels:
             pixels, axes = _palette(page.colormap, pixels), axes + "S"
         grey = int(page.photometric) in (0, 1)
         pixels = _last_channel(path, pixels, axes)
         if pixels.ndim == 3 and grey and not labels:
+            if int(page.photometric) == 0:
+                raise InputError(
+                    f"{path}: states of {pixels.shape[2]} channels that 0 is white. Export it as "
+                    "RGB."
+                )
             check_grey_channels(path, pixels, channel_names(file))
-        if is_raw_ycbcr(page):
+        notes = () if labels else page_notes(page, unused, others)
+        if int(page.photometric) == 5:
+            pixels, said = from_inks(path, pixels, _profile(page))
+            notes = (*notes, *said)
+        elif int(page.photometric) in _LAB:
+            pixels, said = from_lab(path, pixels, _LAB[int(page.photometric)])
+            notes = (*notes, *said)
+        elif is_raw_ycbcr(page):
             pixels = from_ycbcr(_eight_bits(path, pixels), *ycbcr_tags(page))
         if pixels.ndim == 3 and pixels.shape[2] == 4 and not _opacity(page):
             pixels = pixels[..., :3]  # a fourth sample that means nothing stated
@@ -83,7 +102,7 @@ def decode_tiff(
             orientation_of(page),
             None if labels else significant_bits(file),
             _opacity(page) == 1,
-            _notes(page, unused, labels),
+            notes,
             pixels.flags.writeable,
         )
 
@@ -141,96 +160,19 @@ def _check_whole(path: PathLike, series: Any, size: int) -> None:  # noqa: ANN40
 
 def _check_colours(path: PathLike, page: Any) -> None:  # noqa: ANN401
     """Raise an `InputError` for colour spaces that are not turned into RGB."""
-    if int(page.photometric) in (5, 8, 9, 10):  # inks, or Lab: decoded as they are, colours lie
+    inks = page.tags.get("InkSet")
+    is_cmyk = inks is None or int(inks.value) == 1
+    if int(page.photometric) not in _READ or (int(page.photometric) == 5 and not is_cmyk):
+        kind = getattr(page.photometric, "name", f"photometric {page.photometric}")
         raise InputError(
-            f"{path}: the TIFF contains {page.photometric.name}, not RGB. Export it as RGB."
+            f"{path}: the TIFF contains {kind}{'' if is_cmyk else ' of other inks than CMYK'}, not "
+            "RGB. Export it as RGB."
         )
     if is_raw_ycbcr(page) and tuple(page.subsampling or (1, 1)) != (1, 1):
         raise InputError(
             f"{path}: the TIFF contains YCbCr with subsampled colours that is not compressed as "
             "JPEG. Export it as RGB."
         )
-
-
-def check_pieces(path: PathLike, file: Any, series: Any, page: Any) -> None:  # noqa: ANN401
-    """Raise an `InputError` where a piece states another size than the TIFF has pieces of."""
-    if int(page.compression) not in _SIZED:
-        return
-    handle = file.filehandle
-    for one in series.pages:
-        if one is None:
-            continue
-        for offset, count in zip(one.dataoffsets, one.databytecounts, strict=False):
-            if count:
-                handle.seek(offset)
-                check_piece(path, handle.read(min(count, 1 << 16)), page)
-
-
-def check_piece(path: object, head: bytes, page: Any) -> None:  # noqa: ANN401
-    """Raise an `InputError` where a compressed piece states far more pixels than it may have.
-
-    Args:
-        path: named in the message.
-        head: first bytes of the piece.
-        page: of tifffile.
-    """
-    found = coded_size(head)
-    if found is None:
-        return
-    wide, high = found
-    claimed = math.prod(page.chunks)
-    if wide * high > max(4 * claimed, 1 << 16):
-        raise InputError(
-            f"{path}: a piece of {' × '.join(map(str, page.chunks[:2]))} pixels unpacks to "
-            f"{high} × {wide}. The file is damaged, or made to fill the memory: export it again."
-        )
-
-
-def coded_size(head: bytes) -> tuple[int, int] | None:
-    """Return width and height as a JPEG, JPEG 2000, PNG or WebP stream states them; None else.
-
-    Example:
-        >>> coded_size(bytes.fromhex("89504e470d0a1a0a0000000d49484452000000020000000308"))
-        (2, 3)
-    """
-
-    def number(at: int, n: int, order: Any = "big") -> int:  # noqa: ANN401
-        return int.from_bytes(head[at : at + n], order)
-
-    if head.startswith(b"\x89PNG"):
-        return number(16, 4), number(20, 4)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _webp_size(head)
-    siz = head.find(b"\xff\x4f\xff\x51", 0, 512)
-    if siz >= 0:
-        return number(siz + 8, 4), number(siz + 12, 4)
-    if not head.startswith(b"\xff\xd8"):
-        return None
-    at = 2
-    while at + 9 < len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker in (0xC4, 0xC8, 0xCC) or not (0xC0 <= marker <= 0xCF or marker == 0xF7):
-            at += 2 + number(at + 2, 2)
-        else:
-            return number(at + 7, 2), number(at + 5, 2)
-    return None
-
-
-def _webp_size(head: bytes) -> tuple[int, int]:
-    """Return width and height of a WebP stream."""
-
-    def number(at: int, n: int) -> int:
-        return int.from_bytes(head[at : at + n], "little")
-
-    kind = head[12:16]
-    if kind == b"VP8X":
-        return number(24, 3) + 1, number(27, 3) + 1
-    if kind == b"VP8L":
-        bits = number(21, 4)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
 
 
 def plane_axes(series: Any) -> tuple[str, int]:  # noqa: ANN401
@@ -370,10 +312,13 @@ def _opacity(page: Any) -> int:  # noqa: ANN401
     return next((int(extra) for extra in page.extrasamples if int(extra) in (1, 2)), 0)
 
 
-def _notes(page: Any, unused: str, labels: bool) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what has to be said about a page."""
-    said = (unused,) if unused else ()
-    return said if labels else (*said, *profile_notes(_profile(page)))
+def page_notes(page: Any, *said: str) -> tuple[str, ...]:  # noqa: ANN401
+    """Return what has to be said about a page, with sentences that are not empty.
+
+    TIFF keeps its pixels, whatever its size: slides are TIFF, and programs for slides do so.
+    """
+    known = tuple(sentence for sentence in said if sentence)
+    return known if int(page.photometric) == 5 else (*known, *profile_notes(_profile(page)))
 
 
 def _profile(page: Any) -> object:  # noqa: ANN401

@@ -10,7 +10,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
-from nucleate.readers.remote import Mirror, fetch, is_url
+from nucleate.readers.remote import Mirror, fetch, is_url, shown
 from nucleate.slides.manifest import TISSUE, check_same, job_digest, job_facts, read_tissue
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_one import Run
@@ -89,13 +89,13 @@ class Work:
         store: folder of the units on a shared disk, or URL.
     """
 
-    source: str
+    source: str = field(repr=False)  # Dask writes what fails into its log: no signatures there
     mpp: float | None
     override_mpp: bool
     model: ModelSpec
     job: str
     options: EngineOptions
-    store: str
+    store: str = field(repr=False)
 
 
 class Elsewhere:
@@ -157,7 +157,7 @@ class Cluster:
                 if begun is not None:
                     i, run = begun
                     self._futures[i] = self._submit(run, options, out)
-                    owner |= {future.key: (i, run.name) for future in self._futures[i]}
+                    owner |= {future.key: (i, shown(run.name)) for future in self._futures[i]}
                     done.update(self._futures[i])
             if done.is_empty():
                 break

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from nucleate.errors import InputError
-from nucleate.files import walk
+from nucleate.files import folded, walk
+from nucleate.readers.contents import foreign
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
-from nucleate.readers.remote import find_remote, is_url, url_name, url_path
+from nucleate.readers.remote import find_remote, is_url, shown, url_name, url_path
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
+
+_BESIDE = (".pdf", ".gif", ".psd", ".h5", ".hdf5", ".dzi", ".ets")  # no sources in a folder
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
@@ -36,7 +40,9 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir() and not is_zarr(path):
-            inside = sorted(Path(str(p)) for name, p in walk(path, (".zarr",)) if _is_source(name))
+            every = walk(path, (".zarr",))
+            inside = sorted(Path(str(p)) for name, p in every if _is_source(name))
+            _warn_of_foreign(path, [name for name, _ in every])
             if not inside:
                 raise InputError(f"{path}: the folder contains no image or slide. Check the path.")
             found += inside
@@ -50,6 +56,18 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         else:
             raise InputError(f"{path}: there is no such file. Check the path.")
     return _one_of_a_series(dict.fromkeys(found))
+
+
+def _warn_of_foreign(folder: Path, names: list[str]) -> None:
+    """Warn of images and slides in a folder that are of other programs: they are not segmented."""
+    found = [n for n in names if not n.lower().endswith(_BESIDE) and foreign(PurePath(n))]
+    if found:
+        shown_names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        warnings.warn(
+            f"{folder}: {len(found)} files of formats that nucleate does not read are skipped "
+            f"({shown_names}). Name one of them to see what converts it",
+            stacklevel=3,
+        )
 
 
 def _literal(pattern: str) -> str:
@@ -128,7 +146,8 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
     """Return source -> what the names of its results begin with, below the folder of results.
 
     That is its name without ending. Where two sources share a name, all of them are put into
-    folders, as they are below the folder that they have in common.
+    folders, as they are below the folder that they have in common. Names that differ in case or
+    Unicode form alone are one: some file systems do not tell them apart.
 
     Raises:
         InputError: two sources would write the same files nevertheless.
@@ -140,7 +159,7 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
         {'p1/HE.tif': 'p1/HE', 'p2/HE.tif': 'p2/HE'}
     """
     stems = {source: PurePath(url_name(source)).stem for source in sources}
-    if len(set(stems.values())) < len(stems):
+    if len({folded(stem) for stem in stems.values()}) < len(stems):
         folders = {source: _folder(source) for source in stems}
         columns = zip(*folders.values(), strict=False)
         shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns))
@@ -148,10 +167,12 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
             stems = {s: "/".join((*folders[s][shared:], stem)) for s, stem in stems.items()}
     first: dict[str, Path | str] = {}
     for source, stem in stems.items():
-        other = first.setdefault(stem, source)
+        other = first.setdefault(folded(stem), source)
         if other != source:
+            alike = "" if stems[other] == stem else ", where case and Unicode form do not count"
             raise InputError(
-                f"{source}: would write the same files as {other}. Rename one, or use two outputs."
+                f"{shown(source)}: would write the same files as {shown(other)}{alike}. Rename "
+                "one, or use two outputs."
             )
     return stems
 

@@ -20,7 +20,7 @@ from nucleate.errors import (
 )
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
-from nucleate.readers.remote import Mirror, fetch, is_url, url_name
+from nucleate.readers.remote import Mirror, fetch, is_url, shown, url_name
 from nucleate.results.formats import EXPORTERS
 from nucleate.slides.find_sources import result_stems
 from nucleate.slides.outputs import BatchOptions, Outputs
@@ -232,7 +232,7 @@ class _Batch:
         name = f"{url_name(source)}: "
         if len(self._sources) > 1:  # the failure of the only one is raised
             self._tell(f"failed: {name}{str(error).removeprefix(name)}")
-        return {"source": str(source), "status": "failed", "error": str(error)}
+        return {"source": shown(source), "status": "failed", "error": str(error)}
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from nucleate.quality.plausibility import Doubt
 from nucleate.quality.tissue import SLIDE_PIXELS, Survey, Tissue, survey
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
+from nucleate.readers.remote import shown
 from nucleate.readers.source import notes_of
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.images import write_png
@@ -66,7 +67,7 @@ class Run:
 
     Attributes:
         path: of the source, here.
-        name: of the source, as the user calls it.
+        name: of the source, as the user calls it: an address with its signature.
         reader: opened.
         seen: what a slide looks like from afar; None for an image.
         tissue: where to look; None for everywhere.
@@ -110,7 +111,7 @@ def start(
 
     Args:
         path: of the source, here.
-        name: of the source, as the user calls it.
+        name: of the source, as the user calls it: an address with its signature.
         outputs: of the results.
         model: to segment with.
         options: of the call.
@@ -129,8 +130,8 @@ def start(
     outputs.check_names()
     if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
-            f"{name}: {source.width} × {source.height} pixels are too many for an overlay. Omit "
-            "it: the overview shows the slide, and geojson.gz opens in QuPath."
+            f"{shown(name)}: {source.width} × {source.height} pixels are too many for an overlay. "
+            "Omit it: the overview shows the slide, and geojson.gz opens in QuPath."
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
@@ -335,7 +336,7 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
     frame, reader, lost = found.frame, run.reader, found.facts["lost"]
     square_mm = frame.width * frame.height * reader.mpp**2 / 1e6
     row: dict[str, Any] = {
-        "source": run.name,
+        "source": shown(run.name),
         "status": "incomplete" if lost else "done",
         "width": frame.width,
         "height": frame.height,
