@@ -56,12 +56,12 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
                 return found
         elif name.isdecimal() and int(name) < len(shown):
             return shown[int(name)]
-        raise InputError(f"There is no image {name!r} here.")
+        raise InputError(f"Image {name!r} is not on this page. Reload the page.")
 
     def layer(name: str, number: int) -> Table:
         tables = list(item(name).layers.values())
         if not 0 <= number < len(tables):
-            raise InputError(f"There is no result {number} of image {name!r}.")
+            raise InputError(f"Image {name!r} has no result {number}. Reload the page.")
         return tables[number]
 
     def chosen(table: Table, asked: dict[str, Any]) -> tuple[Int64, Float64 | None]:
@@ -71,7 +71,9 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
 
     def taking() -> Queue:
         if queue is None:
-            raise InputError("This page takes no images. Start it with `nucleate serve`.")
+            raise InputError(
+                "This page only shows images. Start it with `nucleate serve` to segment some."
+            )
         return queue
 
     @app.get("/")
@@ -100,7 +102,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
     def tile(name: str, level: int, column: int, row: int) -> Response:
         pixels = item(name).pixels
         if pixels is None:
-            raise InputError("The image is not at hand.")
+            raise InputError("The image file is missing. Name it when you start nucleate view.")
         data = pixels.tile(level, column, row)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
@@ -127,7 +129,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
         frame = item(name).frame
         pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
         if pixels <= 0:
-            raise InputError("The region lies outside the image, or has no area. Draw another.")
+            raise InputError("The region is outside the image, or has no area. Draw another.")
         told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
         if frame.mpp is not None:
             told["mm2"] = pixels * frame.mpp**2 / 1e6
@@ -216,9 +218,9 @@ def _box(text: Any) -> MapBox:  # noqa: ANN401
     try:
         x0, y0, x1, y1 = (float(part) for part in parts)
     except (TypeError, ValueError) as error:
-        raise InputError("A box is four numbers: x0, y0, x1, y1.") from error
+        raise InputError("A box must be four numbers: x0, y0, x1, y1.") from error
     if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
-        raise InputError("A box runs from its left upper to its right lower corner.")
+        raise InputError("A box must run from its upper left to its lower right corner.")
     return x0, y0, x1, y1
 
 
@@ -229,11 +231,11 @@ def _ring(found: Any) -> Float64 | None:  # noqa: ANN401
     try:
         ring = np.array(found, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError("A region is a list of corners, x and y each.") from error
+        raise InputError("A region must be a list of corners [x, y].") from error
     if ring.ndim != 2 or ring.shape[1] != 2 or not 3 <= len(ring) <= _RING_MOST:
-        raise InputError("A region is a list of three corners or more, x and y each.")
+        raise InputError("A region must be a list of at least three corners [x, y].")
     if not np.isfinite(ring).all():
-        raise InputError("A region has a corner that is no number.")
+        raise InputError("A corner of the region is not a number. Draw another region.")
     return ring
 
 
@@ -241,5 +243,5 @@ def _filters(text: str) -> Filters:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise InputError("Filters are a list in JSON.") from error
+        raise InputError("Filters must be a list in JSON.") from error
     return parse_filters(found)
