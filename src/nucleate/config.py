@@ -342,7 +342,10 @@ def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) ->
     """
     content = _parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a recipe is a YAML mapping of keys. See recipes/ for examples.")
+        raise ConfigError(
+            f"{path}: not a YAML mapping. Write a recipe as key: value lines; recipes/ has "
+            "examples."
+        )
     for change in changes or []:
         _apply(content, change)
     return parse_tree(kind, content, str(path))
@@ -482,7 +485,7 @@ def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
             RecursionError) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{owner}: not valid YAML ({said}). Fix it.") from error
+        raise ConfigError(f"{owner}: not valid YAML ({said}). Correct the file.") from error
 
 
 def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN401
@@ -504,8 +507,8 @@ def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN4
             return None
         if _expanded(node, {}) > _YAML_VALUES:
             raise ConfigError(
-                f"{owner}: its aliases (*name) stand for more than {_YAML_VALUES:,} values. Write "
-                "out what is meant."
+                f"{owner}: its aliases (*name) expand to more than {_YAML_VALUES:,} values. Write "
+                "the values out."
             )
         return reader.construct_document(node)
     finally:
@@ -532,7 +535,9 @@ def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
         return at[int(part)]
     if isinstance(at, dict):
         return at.setdefault(part, {})
-    raise ConfigError(f"--set {change!r}: there is nothing at {part!r} in the recipe. Check it.")
+    raise ConfigError(
+        f"--set {change!r}: the recipe has nothing at {part!r}. Check the path of the key."
+    )
 
 
 def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:

@@ -130,7 +130,7 @@ def test_no_head_is_refused(family):
         ("encoder_unet", {"decoder_widths": (8, 8)}, "decoder_widths"),
         ("encoder_unet", {"levels": 6}, "2 to 5 levels"),
         ("encoder_unet", {"levels": 3, "decoder_widths": ()}, "decoder_widths"),
-        ("mask_rcnn", {}, "one head, instances"),
+        ("mask_rcnn", {}, "only the head instances"),
     ],
 )
 def test_nonsense_is_refused(family, arguments, said):

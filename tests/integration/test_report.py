@@ -103,7 +103,7 @@ def test_calibration_by_hand():
 
 
 def test_refusals(runs, tmp_path, nucleate):
-    with pytest.raises(InputError, match=says("no run")):
+    with pytest.raises(InputError, match=says("not a run")):
         gather(tmp_path, runs, None)
     with pytest.raises(InputError, match="no such"):
         gather(runs / "one", runs, str(tmp_path / "moved"))
@@ -159,7 +159,7 @@ def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tm
     ("name", "content", "said"),
     [
         ("environment.json", "{", "not valid JSON"),
-        ("environment.json", "[]", "not what a run writes"),
+        ("environment.json", "[]", "not the environment of a run"),
         ("metrics.csv", "step,seconds\n3,soon\n", "damaged"),
         ("metrics.csv", "step,loss\n3,1\n", "damaged"),
     ],
@@ -191,4 +191,4 @@ def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nuclea
     content["per_picture"] = [content["per_picture"][0]] * 2
     (tmp_path / "ev" / "metrics.json").write_text(json.dumps(content))
     code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev")
-    assert (code, "names an image twice" in err) == (2, True)
+    assert (code, "lists an image twice" in err) == (2, True)

@@ -630,7 +630,10 @@ def test_resumed_from_elsewhere_and_after_a_kill_at_the_very_start(run, tree, tm
         (["model={family: encoder_unet, arguments: {decoder_widths: [0, 0, 0, 0, 0]}}"], "model"),
         (["augment.zoom=[1.3, 0.7]"], r"zoom is \[smallest, largest\]"),
         (["heads.foreground={loss: {bce: -1}}"], "greater than 0"),
-        (["heads.foreground={loss: {lovasz: 1}, background: 0.5}"], "lovasz has no weight"),
+        (
+            ["heads.foreground={loss: {lovasz: 1}, background: 0.5}"],
+            "lovasz does not support a background weight",
+        ),
         (["init={frm: x}"], "Known: from, imagenet"),
         (["model={family: unet, arguments: {mean: [0, 0, .nan]}}"], "mean"),
     ],
@@ -683,8 +686,8 @@ def test_a_detector_from_recipe_to_nuclei(tree, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["heads={instances: {loss: {mask: 1}}}", "decode.decoder=mask_nms"], "draws maps"),
-        (["model={family: mask_rcnn}"], "one head, instances"),
+        (["heads={instances: {loss: {mask: 1}}}", "decode.decoder=mask_nms"], "predicts maps"),
+        (["model={family: mask_rcnn}"], "only the head instances"),
         (["model={family: mask_rcnn}", "heads={instances: {loss: {bce: 1}}}",
           "decode.decoder=mask_nms"], "no loss named 'bce'"),
         (["model={family: mask_rcnn}", "heads={instances: {loss: {mask: 1}}}"], "needs the head"),

@@ -69,7 +69,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
         check_name(sample.name)
         flat = sample.name.replace("/", "_")
         if flat in seen:
-            raise InputError(f"Two images are named {flat!r}. Rename one of them.")
+            raise InputError(f"Two images have the name {flat!r}. Rename one of them.")
         seen.add(flat)
         tally.pictures += 1
         tally.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
@@ -114,8 +114,8 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
     for sample in samples:
         if sample.labels is None:
             raise InputError(
-                f"{sample.name}: has no labels, and COCO cannot tell that from having no nuclei. "
-                "Convert to folder or shards."
+                f"{sample.name}: has no labels, which COCO cannot distinguish from an image "
+                "without nuclei. Convert to folder or shards."
             )
         own = sample.class_names if sample.classes is not None else ("nucleus",)
         names += [name for name in own if name not in names]

@@ -44,7 +44,10 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
     make: Callable[..., Network] = pick(MODELS, family, "model family")
     check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
     if INSTANCES in heads and make is not MaskRCNN:
-        raise ConfigError(f"The head 'instances' is that of mask_rcnn; {family} draws maps.")
+        raise ConfigError(
+            f"The head 'instances' belongs to mask_rcnn; {family} predicts maps. Use other heads, "
+            "or model.family=mask_rcnn."
+        )
     try:
         return make(heads, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -55,7 +55,7 @@ class CorpusConfig(Strict):
     @model_validator(mode="after")
     def _something(self) -> CorpusConfig:
         if not self.sets and not self.folders:
-            raise ValueError("name at least one of sets or one of folders")
+            raise ValueError("at least one entry of sets or folders is needed")
         return self
 
 
@@ -103,7 +103,10 @@ class StartConfig(Strict):
     @model_validator(mode="after")
     def _one(self) -> StartConfig:
         if self.pretext is not None and self.imagenet:
-            raise ValueError("pretext and imagenet exclude each other; a pretext may start there")
+            raise ValueError(
+                "pretext and imagenet exclude each other; a pretext recipe may start from ImageNet "
+                "weights"
+            )
         return self
 
 
