@@ -197,7 +197,7 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, result):
     whole = (out / f"p_0{PARQUET}").read_bytes()
     for damage in (b"", b"PAR1", whole[: len(whole) // 2]):
         (out / f"p_0{PARQUET}").write_bytes(damage)
-        with pytest.raises(InputError, match=r"is damaged|is empty"):
+        with pytest.raises(InputError, match=r"damaged|is empty"):
             export_results(out, "coco", target)
     (out / f"p_0{PARQUET}").unlink()
     with pytest.raises(InputError, match=says("no such file")):

@@ -90,7 +90,7 @@ def test_a_run_leaves_an_encoder_with_a_card_and_pictures(tree, done):
     for name in ("progress.png", "neighbours.png", "attention.png"):
         picture = np.asarray(Image.open(done / name).convert("RGB"))
         assert picture.std() > 10, name
-    assert "random weights" not in (done / "log.txt").read_text()
+    assert "start at random" not in (done / "log.txt").read_text()
     assert "Starts from random weights." in (done / "log.txt").read_text()
 
 
@@ -160,7 +160,7 @@ def test_a_run_is_resumed_as_it_was_begun_only(tree, done):
         ("pretext.arguments={width: 1000000000000}", ConfigError, "too large"),
         ("pretext={task: autoencoder, arguments: {noise: .nan}}", ConfigError, "noise = nan"),
         ("pretext={task: multiscale, arguments: {blur_px: [2]}}", ConfigError, "blur_px must be"),
-        ("data.exclude=[nobody]", ConfigError, "no patient 'nobody'"),
+        ("data.exclude=[nobody]", ConfigError, "unknown patient 'nobody'"),
         ("data.split_seed=-1", ConfigError, "split_seed"),
         ("examples=100000000", ConfigError, "examples"),
         ("init.imagenet=required", ConfigError, "no encoder with published weights"),
