@@ -164,14 +164,17 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of nucleate train or nucleate crossval.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, report.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the page, figures and tables.")
+    ],
     root: Annotated[
         str | None, typer.Option(help="Folder of the data, where it has moved since.")
     ] = None,
 ) -> None:
     """Report finished runs: an HTML page, figures and tables.
 
-    The page has curves, tables, errors, counting and cost, and needs no other file.
+    index.html has curves, tables, errors, counting, cost and published results, and needs no other
+    file. Figures are SVG and PDF, tables CSV and LaTeX.
 
     Example:
       nucleate report runs/laptop runs/mtl-small -o report/
