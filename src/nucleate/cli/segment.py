@@ -244,6 +244,6 @@ def demo(
     show(f"  {out}/summary.json  what was run, and on what")
     show(
         "Check the outlines before you trust a count: the model also finds false nuclei in "
-        "keratin, ink and folds, and misses pale ones (docs/how-to/trust.md)."
+        "keratin, ink and folds, and misses pale ones (docs/how-to/failure-modes.md)."
     )
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")
