@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from nucleate.reports.tables import published_figures
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 NAMES = {
@@ -101,7 +103,7 @@ def tested(row: dict) -> str:
 
 def published(found: list[dict]) -> str:
     """Return what two systems published beside what their recipes reach here."""
-    facts = json.loads((RESULTS / "published.json").read_text(encoding="utf-8"))
+    facts = published_figures()
     lines = [
         "\n## Beside what was published\n",
         (

@@ -146,7 +146,7 @@ def gain(row: dict) -> str:
 
 
 def verdict(found: dict) -> str:
-    """Say whether the claim contains, per test and start."""
+    """Say whether the claim is true, per test and start."""
     claim = (
         f"**The claim**: with {AT} % of the labels, pretraining gains at least {CLAIM * 100:g} "
         "points of AJI, and the interval excludes zero.\n"

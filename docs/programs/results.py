@@ -72,6 +72,8 @@ def page(results: dict[str, dict]) -> str:
     parts = [
         INTRODUCTION,
         overview(results),
+        "\nBeside other programs, on the 14 test images:\n",
+        peers.overview().replace("docs/results/index.md#", "#"),
     ]
     for name, r in results.items():
         about = r["about"]
@@ -336,6 +338,23 @@ def training(folder: Path) -> str:
     )
 
 
+def folded(text: str, most_lines: int = 5) -> str:
+    """Return a page whose long sections are details that a reader opens; headings stay.
+
+    Args:
+        text: of the page, in Markdown.
+        most_lines: of a section that stays open.
+    """
+    head, *sections = text.split("\n## ")
+    for i, section in enumerate(sections):
+        title, _, body = section.partition("\n")
+        if body.count("\n") > most_lines:
+            begin = '<details markdown="1"><summary>Details</summary>'
+            body = f"\n{begin}\n\n{body.strip()}\n\n</details>\n"
+        sections[i] = f"{title}\n{body}"
+    return "\n## ".join([head, *sections])
+
+
 def with_tables(path: Path, tables: dict[tuple[str, str], str]) -> str:
     """Return a page whose tables, each between two markers, are replaced."""
     text = path.read_text(encoding="utf-8")
@@ -350,10 +369,10 @@ def main() -> None:
     results = load()
     readme, trust = ROOT / "README.md", ROOT / "docs" / "how-to" / "trust.md"
     wanted = {
-        RESULTS / "index.md": page(results),
-        RESULTS / "experiments.md": experiments.page(),
-        RESULTS / "pretraining.md": pretraining.page(),
-        RESULTS / "generalise.md": generalise.page(),
+        RESULTS / "index.md": folded(page(results)),
+        RESULTS / "experiments.md": folded(experiments.page()),
+        RESULTS / "pretraining.md": folded(pretraining.page()),
+        RESULTS / "generalise.md": folded(generalise.page()),
         ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
         readme: with_tables(readme, {(BEGIN, END): overview(results), PEERS: peers.overview()}),
         trust: with_tables(trust, {(BEGIN, END): overview(results)}),

@@ -86,7 +86,7 @@ def write_package(model: str | Path, out: Path, origin: Origin | None = None) ->
     other = "Name a model with heads such as foreground and distance."
     require_maps(card.decoder, card.name, "packaged for bioimage.io", other)
     if ONNX not in card.files:
-        raise ModelError(f"{card.name}: bioimage.io takes one network as ONNX. Name its folder.")
+        raise ModelError(f"{card.name}: bioimage.io accepts one ONNX network. Name its folder.")
     origin = _complete(card, origin or Origin(), bundled=folder.parent == BUNDLED)
     picture = _example(card)
     ready = load_model(folder, device="cpu", backend="openvino", precision="f32")
@@ -121,10 +121,12 @@ def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
         ConfigError: one of them is unknown, or is given otherwise than it is known.
     """
     if bundled and given.authors:
-        raise ConfigError(f"{card.name}: the authors of bundled models are known. Omit --author.")
+        raise ConfigError(
+            f"{card.name}: a bundled model already states its authors. Omit --author."
+        )
     authors = _BUNDLED_AUTHORS if bundled else tuple(filter(None, map(str.strip, given.authors)))
     if not authors:
-        raise ConfigError(f"{card.name}: its card names no authors. Name them by --author.")
+        raise ConfigError(f"{card.name}: its card names no authors. Add them with --author.")
     stated = card.licence != Recipe.model_fields["licence"].default
     if stated and given.licence not in (None, card.licence):
         raise ConfigError(
@@ -132,7 +134,7 @@ def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
         )
     licence = card.licence if stated else given.licence
     if not licence:
-        raise ConfigError(f"{card.name}: its card states no licence. Name it by --licence.")
+        raise ConfigError(f"{card.name}: its card states no licence. State it with --licence.")
     lost = next((text for text in given.cite if not _address(text)), None)
     if lost is not None:
         raise ConfigError(
@@ -143,8 +145,8 @@ def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
     if not given.cite and (len(known) < len(named) or not known):
         which = ", ".join(dict.fromkeys(e["name"] for e in named if e.get("citation") not in known))
         raise ConfigError(
-            f"{card.name}: nothing is known to cite for {which or 'it'}. Name a reference with a "
-            "DOI or an address by --cite."
+            f"{card.name}: there is no citation for {which or 'it'}. Add a reference with a DOI or "
+            "a web address: --cite."
         )
     return Origin(authors, tuple(dict.fromkeys((*given.cite, *known))), licence)
 

@@ -48,7 +48,9 @@ class SetConfig(Strict):
     title: str | None = None
     """For the model's card, where the reader's own card does not know it."""
     licence: str | None = None
+    """Licence of the data, for the card."""
     citation: str | None = None
+    """What to cite, for the card."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often crops come from this set, relative to its area of tissue at the working mpp."""
     grow_px: Annotated[float, Field(ge=-8, le=8)] = 0.0
@@ -62,6 +64,7 @@ class DataConfig(Strict):
     root: str = "."
     """Folder that the paths of the sets are relative to; itself relative to where you work."""
     sets: Annotated[list[SetConfig], Field(min_length=1)]
+    """Data sets, at least one."""
     mpp: Mpp = 0.25
     """Micrometres per pixel that the network works at; images are resampled to it."""
     split: str | None = None
@@ -116,28 +119,43 @@ class AugmentConfig(Strict):
     """How strongly crops are varied; 0 or false switches a step off."""
 
     flip: bool = True
+    """Flip crops at random."""
     right_angles: bool = True
+    """Turn crops by 90, 180 or 270 degrees."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Largest rotation, in either direction."""
     zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.33)
+    """Smallest and largest magnification."""
     shear_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    """Largest shear, in either direction."""
     shift: Share = 0.0
     """The crop is moved by up to this share of its edge, also beyond the image."""
     elastic_px: NonNegative = 2.0
     """Standard deviation of the displacement at the grid's nodes."""
     elastic_grid_px: Positive = 48
+    """Distance of the nodes of the elastic grid."""
     elastic_chance: Share = 0.3
+    """Chance of an elastic deformation."""
     stain: NonNegative = 0.3
     """Haematoxylin, eosin and residual are each multiplied by 1 ± this."""
     multiply: Share = 0.0
     """All values are multiplied by 1 ± this, in a fifth of the crops each channel by its own."""
     brightness: NonNegative = 0.06
+    """Largest change of brightness, as a share of the range."""
     contrast: NonNegative = 0.15
+    """Largest change of contrast: factor 1 ± this."""
     blur_px: Annotated[float, Field(ge=0.3)] = 1.2
+    """Largest standard deviation of a blur."""
     blur_chance: Share = 0.2
+    """Chance of a blur."""
     noise: Annotated[float, Field(ge=1)] = 8.0
+    """Largest standard deviation of noise, in grey levels."""
     noise_chance: Share = 0.1
+    """Chance of noise."""
     jpeg_quality: Annotated[int, Field(ge=10, le=95)] = 60
+    """Lowest quality of a JPEG compression."""
     jpeg_chance: Share = 0.15
+    """Chance of a JPEG compression."""
     artefacts: Share = 0.0
     """Chance that one or two artefacts are drawn on a crop, as background: ink, dust, fibres,
     folds, blur, red cells, bubbles, keratin, mucin, glass, seams; seldom a crop of nothing at
@@ -213,17 +231,23 @@ class FitConfig(Strict):
     """How long and how, whatever is learned."""
 
     steps: Positive
+    """Steps of the optimiser."""
     batch: Positive = 8
+    """Crops per step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """sgd has a momentum of 0.9."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
+    """Highest learning rate."""
     weight_decay: NonNegative = 0.01
+    """Weight decay of the optimiser."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up of the learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What the rate does after the warm-up: falls to 0 along a cosine, or stays."""
     clip_norm: NonNegative = 5.0
+    """Largest norm of the gradient; 0 switches clipping off."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Precision of the arithmetic; fp16 needs a GPU."""
     validate_every: Positive = 500
     """Steps between validations; also between checkpoints."""
     workers: Annotated[int, Field(ge=0)] = 1
@@ -231,6 +255,7 @@ class FitConfig(Strict):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads of the network on the CPU; 0 takes all cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train: auto takes a GPU if there is one."""
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> FitConfig:
@@ -245,6 +270,7 @@ class TrainConfig(FitConfig):
     """How long and how, and on what crops."""
 
     crop_px: Annotated[int, Field(gt=0, le=8192)] = 256
+    """Edge of a crop, in pixels of the working grid."""
     sampling: Literal["random", "grid"] = "random"
     """Crops lie anywhere, or on a fixed grid of crop_px that is passed through in random order."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
@@ -276,6 +302,7 @@ class CrossvalConfig(Strict):
     folds: Annotated[int, Field(ge=2)] | None = None
     """Of kfold; 5 where nothing is said."""
     seed: int = 1
+    """Seed of the folds."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.17
     """Share of the images outside of a fold that thresholds and checkpoint are chosen on."""
 
@@ -284,20 +311,33 @@ class Recipe(Strict):
     """One complete experiment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run folder and of the model."""
     about: str = ""
+    """What the experiment is, in a sentence."""
     licence: str = "unstated"
     """Of the weights, as the training data allow; SPDX expression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Seed of weights, crops and their order."""
     data: DataConfig
+    """Which images."""
     stain: StainConfig = StainConfig()
+    """Stain normalisation."""
     augment: AugmentConfig = AugmentConfig()
+    """Augmentation."""
     model: ModelConfig
+    """Which network."""
     init: InitConfig = Field(default_factory=lambda: InitConfig.model_validate({}))
+    """Initial weights."""
     teacher: TeacherConfig = TeacherConfig()
+    """Models to distil."""
     heads: Annotated[dict[str, HeadConfig], Field(min_length=1)]
+    """Key of `nucleate.targets.HEADS` -> how it is trained."""
     train: TrainConfig
+    """Training."""
     decode: DecodeConfig = DecodeConfig()
+    """Decoding."""
     crossval: CrossvalConfig = CrossvalConfig()
+    """Cross-validation."""
 
     @model_validator(mode="after")
     def _types_have_names(self) -> Recipe:
@@ -344,7 +384,10 @@ def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) ->
     """
     content = _parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a recipe is a YAML mapping of keys. See recipes/ for examples.")
+        raise ConfigError(
+            f"{path}: not a YAML mapping. Write a recipe as key: value lines; recipes/ has "
+            "examples."
+        )
     for change in changes or []:
         _apply(content, change)
     return parse_tree(kind, content, str(path))
@@ -484,7 +527,7 @@ def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
             RecursionError) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{owner}: not valid YAML ({said}). Fix it.") from error
+        raise ConfigError(f"{owner}: not valid YAML ({said}). Correct the file.") from error
 
 
 def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN401
@@ -506,8 +549,8 @@ def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN4
             return None
         if _expanded(node, {}) > _YAML_VALUES:
             raise ConfigError(
-                f"{owner}: its aliases (*name) stand for more than {_YAML_VALUES:,} values. Write "
-                "out what is meant."
+                f"{owner}: its aliases (*name) expand to more than {_YAML_VALUES:,} values. Write "
+                "the values out."
             )
         return reader.construct_document(node)
     finally:
@@ -534,7 +577,9 @@ def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
         return at[int(part)]
     if isinstance(at, dict):
         return at.setdefault(part, {})
-    raise ConfigError(f"--set {change!r}: there is nothing at {part!r} in the recipe. Check it.")
+    raise ConfigError(
+        f"--set {change!r}: the recipe has nothing at {part!r}. Check the path of the key."
+    )
 
 
 def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:

@@ -69,7 +69,9 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
-            raise OutputError(f"{path}: is no regular file, and stays so. Choose another name.")
+            raise OutputError(
+                f"{path}: is not a regular file and is not replaced. Choose another name."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as handle:
@@ -293,7 +295,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         ['a.txt']
     """
     if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise OutputError(f"{path}: is there already. Choose another name, or remove it.")
+        raise OutputError(f"{path}: already exists. Choose another name, or remove it.")
     temporary = _temporary(path)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -346,7 +348,7 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
         raise InputError(explain_os_error(error, str(path))) from error
     except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{path}: cannot be unpacked ({str(error).rstrip('.')}). Fetch the archive again."
+            f"{path}: cannot be unpacked ({str(error).rstrip('.')}). Download the archive again."
         ) from error
     if not data:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")

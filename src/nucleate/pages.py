@@ -101,11 +101,33 @@ def plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float =
         draw: draws on matplotlib axes.
         height: in inches; the width is 5.2.
     """
+    data = base64.b64encode(render(title, x, y, draw, "png", height)).decode()
+    return f'<img alt="{text(title)}" src="data:image/png;base64,{data}">'
+
+
+def render(
+    title: str, x: str, y: str, draw: Callable[[Any], Any], form: str, height: float = 3.0
+) -> bytes:
+    """Return a plot as a file: `png`, `svg` or `pdf`. In the last two, text stays text.
+
+    The same plot gives the same bytes.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+    stamp = {"svg": "Date", "pdf": "CreationDate"}.get(form)
+    with (
+        mpl.rc_context(
+            {
+                "text.parse_math": False,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "nucleate",
+                "pdf.fonttype": 42,
+            }
+        ),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font has every script
         canvas = Figure(figsize=(5.2, height), layout="constrained")
         FigureCanvasAgg(canvas)
@@ -114,6 +136,5 @@ def plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float =
         ax.set(title=title, xlabel=x, ylabel=y)
         ax.spines[["top", "right"]].set_visible(False)
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", dpi=110)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{text(title)}" src="data:image/png;base64,{data}">'
+        canvas.savefig(buffer, format=form, dpi=110, metadata={stamp: None} if stamp else None)
+    return buffer.getvalue()

@@ -281,5 +281,5 @@ def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, flo
                 f"{nearest(name, list(defaults))}"
             )
         if not isinstance(value, int | float) or not 0 <= value < 1e6:
-            raise ConfigError(f"The threshold {name!r} must be 0 or a positive number: {value!r}.")
+            raise ConfigError(f"The threshold {name!r} must be at least 0, not {value!r}.")
     return {**defaults, **chosen}

@@ -176,7 +176,7 @@ def encode(
         elif not name.startswith(TYPE):
             found[name] = pick(HEADS, name, "head").target(labels)
         elif classes is None:
-            raise ConfigError("The head 'types' needs data with nucleus types. Remove it.")
+            raise ConfigError("The head 'types' needs data with nucleus types. Remove the head.")
         else:
             found[name] = of_class(labels, classes, int(name.removeprefix(TYPE)) - 1)
     return found

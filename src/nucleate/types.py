@@ -73,8 +73,8 @@ class Sample:
             count = 0 if self.labels is None else int(self.labels.max(initial=0))
             if len(self.classes) != count or ((self.classes < 0) | (self.classes >= known)).any():
                 raise InputError(
-                    f"{self.name}: {len(self.classes)} classes for {count} nuclei, or one that is "
-                    f"none of the {known} names. Get the annotation again."
+                    f"{self.name}: {len(self.classes)} classes for {count} nuclei, or a class "
+                    f"beyond the {known} names. Export the annotation again."
                 )
 
 

@@ -126,11 +126,11 @@ def test_no_head_is_refused(family):
         ("unet", {"norm": "layer"}, "norm"),
         ("unet", {"sd": (0, 1, 1)}, "sd"),
         ("unet", {"depth": 3}, "no 'depth'"),
-        ("encoder_unet", {"encoder": "resnet35"}, "no encoder 'resnet35'"),
+        ("encoder_unet", {"encoder": "resnet35"}, "Unknown encoder 'resnet35'"),
         ("encoder_unet", {"decoder_widths": (8, 8)}, "decoder_widths"),
         ("encoder_unet", {"levels": 6}, "2 to 5 levels"),
         ("encoder_unet", {"levels": 3, "decoder_widths": ()}, "decoder_widths"),
-        ("mask_rcnn", {}, "one head, instances"),
+        ("mask_rcnn", {}, "only the head instances"),
     ],
 )
 def test_nonsense_is_refused(family, arguments, said):

@@ -132,6 +132,84 @@ def middle(page, xy):
     )
 
 
+TOO_WIDE = """() => {
+  const panel = document.getElementById("panel"), edge = panel.getBoundingClientRect();
+  const found = [...panel.querySelectorAll("*")].filter((e) => {
+    const r = e.getBoundingClientRect();
+    return r.width && r.right > edge.left + panel.clientLeft + panel.clientWidth + 0.5;
+  }).map((e) => `${e.tagName} ${e.id}`);
+  const page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth) found.push("the page");
+  if (edge.right > page.clientWidth + 0.5) found.push("the panel");
+  return found; }"""
+
+
+@pytest.mark.parametrize("width", [1024, 1400, 1920])
+def test_nothing_runs_off_the_right_edge(result, visit, oracle, tmp_path, width):
+    image, parquet, _ = result
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.select_option("#add-filter", "area_um2")
+        page.click("#add")
+        page.select_option("#colour", "area_um2")
+        page.evaluate("nucleate.go({centre: [510, 410], zoom: 2})")
+        page.wait_for_timeout(600)
+        page.mouse.click(*middle(page, (510, 410)))
+        page.wait_for_selector("#nucleus:not([hidden])")
+        page.click("summary")
+        assert page.evaluate(TOO_WIDE) == []
+    queue = Queue(oracle, Limits(), tmp_path, time.monotonic)
+    with serving([], queue) as address:
+        page = visit(address)
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(TOO_WIDE) == []
+    queue.close()
+
+
+def test_empty_states_say_what_to_do(result, visit, oracle, tmp_path):
+    image, parquet, labels = result
+    queue = Queue(oracle, Limits(), tmp_path, time.monotonic)
+    with serving([], queue) as address:
+        page = visit(address)
+        assert page.inner_text("#empty-title") == "No image yet"
+        assert "Drop images here" in page.inner_text("#dropzone")
+        assert "up to 64 MB" in page.inner_text("#accepted")
+        assert page.is_hidden("#nuclei-controls")
+    queue.close()
+    with serving(open_contents([image], None, tmp_path, print)) as address:
+        page = visit(address)
+        assert "nucleate segment" in page.inner_text("#status-empty")
+        assert page.is_hidden("#empty")
+    image.unlink()
+    with serving(open_contents([parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        assert "a.png" in page.inner_text("#empty-text")
+        assert count(page) == 400
+    (tmp_path / "none").mkdir()
+    Image.fromarray(np.full((*labels.shape, 3), 230, np.uint8)).save(tmp_path / "none" / "b.png")
+    keep(nuclei_of(np.zeros_like(labels)), tmp_path / "none" / "b.nuclei.parquet", "b.png")
+    with serving(open_contents([tmp_path / "none"], None, tmp_path, print)) as address:
+        page = visit(address)
+        assert "No nuclei" in page.inner_text("#status-empty")
+
+
+def test_outlines_have_a_light_rim_on_dark_nuclei(result, visit, tmp_path):
+    image, parquet, _ = result
+    with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
+        page = visit(address)
+        page.evaluate("nucleate.go({centre: [510, 410], zoom: 1})")  # as a 20x scan is seen
+        page.wait_for_timeout(800)
+        light = page.evaluate(
+            """() => { const { canvas } = nucleate.panes()[0].overlay.drawn;
+            const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            let n = 0; for (let i = 0; i < d.length; i += 4)
+              n += d[i + 3] > 100 && Math.min(d[i], d[i + 1], d[i + 2]) > 200;
+            return n; }"""
+        )
+        assert light > 1000
+
+
 def test_hover_and_click_tell_of_the_right_nucleus(result, visit, tmp_path):
     image, parquet, _ = result
     with serving(open_contents([image, parquet], None, tmp_path, print)) as address:

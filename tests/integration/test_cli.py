@@ -1,5 +1,6 @@
 """The command line as users meet it: results, refusals, exit codes. The bundled model is real."""
 
+import inspect
 import json
 import os
 import re
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.main import get_command
 
 from nucleate.annotations.label_images import read_labels
+from nucleate.cli import app
 from nucleate.datasets import DATASETS
 from nucleate.models.card import find_model, read_card, write_card
 from nucleate.models.fingerprints import fingerprints
@@ -154,8 +157,8 @@ def test_mpp_against_that_of_a_file_needs_a_word(tmp_path, nucleate):
         (["train", "none.yaml"], "none.yaml: there is no such file"),
         (["train", "bad.yaml"], "Did you mean 'train'"),
         (["evaluate", "none", "none"], "no such file or folder"),
-        (["evaluate"], "name the predictions"),
-        (["evaluate", "a.png", "a.png", "--root", "x"], "--root goes with --model"),
+        (["evaluate"], "Name predictions"),
+        (["evaluate", "a.png", "a.png", "--root", "x"], "--root requires --model"),
         (["segment", "a.png", "-o", "o", "--mpp", "nan"], "0.02 to 20"),
         (["segment", "a.png", "-o", "o", "--mpp", "1", "--formats", ","], "--formats is empty"),
         (["data", "split", "none.yaml", "-o", "s.json"], "none.yaml"),
@@ -556,6 +559,30 @@ def test_data_list(nucleate):
     code, out, _ = nucleate("data", "list")
     assert code == 0
     assert "CC-BY-NC-SA-4.0" in out
+
+
+def _nodes(command, words=()):
+    """Yield every group and command of the parser, with the words that lead to it."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _nodes(below, (*words, name))
+
+
+def test_help_fits_80_columns_and_cuts_no_sentence(nucleate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words, command in _nodes(get_command(app)):
+        first = inspect.cleandoc(command.help).split("\n\n")[0]
+        assert len(first) <= 60, words
+        assert first.endswith("."), words
+        code, out, _ = nucleate(*words, "--help")
+        assert code == 0
+        prose = [line for line in out.splitlines() if not line.startswith("  nucleate")]
+        assert max(map(len, prose)) <= 80, words
+        listed = out.partition("Commands:")[2]
+        for name, below in getattr(command, "commands", {}).items():
+            assert f"{name} " in listed
+            assert inspect.cleandoc(below.help).split("\n\n")[0] in listed, name
+        assert "..." not in listed
 
 
 @pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["--version"]])

@@ -251,13 +251,13 @@ def test_slurm_jobs_are_what_the_profile_says(tmp_path):
                   "#SBATCH -t 04:00:00", "--nthreads 8", "--resources GPU=1"):  # fmt: skip
         assert words in script
     for text, said in (
-        ("jobs: 1", "lacks 'cores'"), ("[1, 2]", "lacks 'jobs'"), ("a: [", "is no YAML"),
+        ("jobs: 1", "lacks 'cores'"), ("[1, 2]", "lacks 'jobs'"), ("a: [", "is not valid YAML"),
         ("{jobs: 0, cores: 1, memory: 1GB}", "from 1 to 10000"),
     ):  # fmt: skip
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(ConfigError, match=said):
             read_profile(tmp_path / "bad.yaml")
-    with pytest.raises(ConfigError, match="not understood"):
+    with pytest.raises(ConfigError, match="profile is invalid"):
         start_slurm({"jobs": 1, "cores": 1, "memory": "1GB", "nonsense": 1}, start=False)
 
 

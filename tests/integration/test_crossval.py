@@ -195,7 +195,7 @@ def test_refusals(tree, done, tmp_path):
         cross_validate(_recipe(tree, "seed=5"), tree[0], out, CrossvalOptions(resume=True))
     with pytest.raises(TrainingError, match=says("cross-validation", "resume")):
         cross_validate(_recipe(tree), tree[0], tmp_path / "no", CrossvalOptions(resume=True))
-    with pytest.raises(ConfigError, match=says("2 and 6 folds")):
+    with pytest.raises(ConfigError, match=says("2 to 6 folds")):
         cross_validate(
             _recipe(tree, "crossval.folds=9"), tree[0], tmp_path / "x", CrossvalOptions()
         )

@@ -102,11 +102,11 @@ def test_a_list_of_results_fits_a_file_of_truth(tmp_path, result):
     assert done.without == 0
     content["images"][0]["width"] += 1
     truth.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=says("another size")):
+    with pytest.raises(InputError, match=says("differs in size")):
         export_results(out, "coco", tmp_path / "r.json", truth)
     content["images"][0]["file_name"] = "else/" + content["images"][1]["file_name"]
     truth.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=says("two", "are named")):
+    with pytest.raises(InputError, match=says("two", "the name")):
         export_results(out, "coco", tmp_path / "r.json", truth)
     assert not (tmp_path / "r.json").exists()
 
@@ -197,7 +197,7 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, result):
     whole = (out / f"p_0{PARQUET}").read_bytes()
     for damage in (b"", b"PAR1", whole[: len(whole) // 2]):
         (out / f"p_0{PARQUET}").write_bytes(damage)
-        with pytest.raises(InputError, match=r"is damaged|is empty"):
+        with pytest.raises(InputError, match=r"damaged|is empty"):
             export_results(out, "coco", target)
     (out / f"p_0{PARQUET}").unlink()
     with pytest.raises(InputError, match=says("no such file")):

@@ -108,7 +108,7 @@ def test_the_scale_of_a_layer_is_taken_where_it_has_a_unit():
 )
 def test_other_layers_are_refused_in_one_sentence(pixels):
     layer = _napari("layers").Image(pixels, rgb=pixels.ndim == 3, name="a")
-    with pytest.raises(InputError, match=says("RGB", "8 bits")):
+    with pytest.raises(InputError, match=says("RGB", "8-bit")):
         widget.find_nuclei(layer, 0.25)
 
 
@@ -118,7 +118,7 @@ def test_what_is_too_large_names_another_way(monkeypatch):
     monkeypatch.setattr(layers, "MOST_OUTLINES", 3)
     with pytest.raises(InputError, match="nucleate view"):
         layers.label_layer(found, "a")
-    with pytest.raises(InputError, match="labels alone"):
+    with pytest.raises(InputError, match="labels only"):
         layers.outline_layer(found, "a")
 
 

@@ -1,7 +1,10 @@
 """The report of a run and of a cross-validation: every section, and correct figures."""
 
+import csv
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +14,17 @@ from nucleate.config import load_recipe
 from nucleate.errors import InputError, ModelError
 from nucleate.evaluation.score import METRICS
 from nucleate.evaluation.scores import read_scores
-from nucleate.reports.page import write_report
+from nucleate.reports.figures import report_figures, write_figures
+from nucleate.reports.page import report_page, write_report
 from nucleate.reports.run_results import gather
 from nucleate.reports.sections import calibration_error
+from nucleate.reports.tables import (
+    Table,
+    published_figures,
+    published_table,
+    to_csv,
+    to_latex,
+)
 from nucleate.training.crossval import CrossvalOptions, cross_validate
 from nucleate.training.trainer import train_recipe
 from tests.data import folder
@@ -41,8 +52,6 @@ def runs(tmp_path_factory):
 
 
 def test_the_page_warns_of_images_that_were_trained_on(runs, tmp_path):
-    from dataclasses import replace
-
     run = gather(runs / "one", runs, None)
     write_report([run], tmp_path / "as-it-is")
     assert "Warning:" not in (tmp_path / "as-it-is" / "index.html").read_text()
@@ -63,13 +72,76 @@ def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
         "By organ", "Cost", "Every image", "Recipes",
     ):  # fmt: skip
         assert f">{section}</h2>" in page
-    for title in ("loss", "accuracy of pixels", "Dice of pixels", "IoU of pixels", "Bland-Altman"):
+    for title in ("Loss", "Pixel accuracy", "Dice of pixels", "IoU of pixels",
+                  "one: Bland-Altman plot of the counts"):  # fmt: skip
         assert f'<img alt="{title}"' in page
+    words = re.sub(r"<pre>.*?</pre>|src=\S+", "", page, flags=re.DOTALL)
+    assert not re.findall(r"\w+_(?:aji|pq|dice|iou|loss|error)|>picture|\bfates?\b", words)
     assert "tiny &lt;b&gt;&amp;&lt;/b&gt; quick" in page
     assert page.count("were chosen on the same images") == 1  # of the run, not of the folds
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert str(runs) not in page
+
+
+def test_figures_and_tables_for_a_paper(runs, tmp_path):
+    found = [gather(runs / name, runs, None) for name in ("one", "cv")]
+    write_report(found, tmp_path)
+    svg = (tmp_path / "figures" / "curves-one-nuclei.svg").read_text()
+    assert ">Nuclei of the validation images<" in svg  # text stays text
+    assert "val_aji" not in svg
+    assert ">AJI<" in svg
+    assert len(list((tmp_path / "figures").glob("*.svg"))) >= 15
+    for file in (tmp_path / "figures").glob("*.svg"):
+        assert file.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
+    with open(tmp_path / "tables" / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["one", "cv"]
+    mean = found[1].report.means()["aji"]["mean"]
+    assert rows[1]["AJI"].startswith(f"{mean:.3f} (")
+    assert int(rows[1]["images"]) == 6
+    tables = sorted((tmp_path / "tables").glob("*.tex"))
+    assert {t.stem for t in tables} >= {
+        "results", "errors", "pixels", "cost", "organs-one", "images-cv",
+    }  # fmt: skip
+    for file in tables:
+        text = file.read_text(encoding="utf-8")
+        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+        body = re.search(r"\\toprule\n(.*)\\bottomrule", text, re.DOTALL)[1]
+        lines = [line for line in body.splitlines() if line != r"\midrule"]
+        assert all(line.endswith(r"\\") for line in lines)
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {columns}
+        assert not re.search(r"(?<!\\)[%#_]", body)
+    write_figures(report_figures(found), tmp_path / "again")
+    for file in (tmp_path / "figures").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_published_results_stand_beside_those_of_the_same_data(runs):
+    run = gather(runs / "one", runs, None)
+    assert published_table([run]).body == []  # of a folder of one's own, nothing is published
+    sets = [run.recipe.data.sets[0].model_copy(update={"name": "cryonuseg"})]
+    data = run.recipe.data.model_copy(update={"sets": sets})
+    ours = replace(run, recipe=run.recipe.model_copy(update={"data": data}))
+    (own, small, large) = published_table([ours]).body
+    assert own[0] == "one (this report)"
+    assert small[:2] == ["Histology-NucleiSeg, small U-Net", "6 validation images of CryoNuSeg"]
+    assert small[2:6] == ["–", "0.800", "–", "0.426"]
+    assert "notebook" in large[-1]
+    assert "Beside published results" in report_page([ours])
+    for facts in published_figures().values():
+        assert facts["source"]
+        assert facts["images"]
+
+
+def test_tables_in_latex():
+    table = Table("a-b", "50 % of x_1", ("run", "a & b"), [["c#1", None], ["-0.5", "1 ± 2 µm²"]])
+    assert r"\caption{50 \% of x\_1}" in to_latex(table)
+    assert r"\label{tab:a-b}" in to_latex(table)
+    assert r"run & a \& b \\" in to_latex(table)
+    assert r"c\#1 &  \\" in to_latex(table)
+    assert r"$-$0.5 & 1 $\pm$ 2 \textmu{}m\textsuperscript{2} \\" in to_latex(table)
+    assert to_csv(table).splitlines()[2] == "-0.5,1 ± 2 µm²"
 
 
 def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, tmp_path):
@@ -103,7 +175,7 @@ def test_calibration_by_hand():
 
 
 def test_refusals(runs, tmp_path, nucleate):
-    with pytest.raises(InputError, match=says("no run")):
+    with pytest.raises(InputError, match=says("not a run")):
         gather(tmp_path, runs, None)
     with pytest.raises(InputError, match="no such"):
         gather(runs / "one", runs, str(tmp_path / "moved"))
@@ -159,7 +231,7 @@ def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tm
     ("name", "content", "said"),
     [
         ("environment.json", "{", "not valid JSON"),
-        ("environment.json", "[]", "not what a run writes"),
+        ("environment.json", "[]", "not the environment of a run"),
         ("metrics.csv", "step,seconds\n3,soon\n", "damaged"),
         ("metrics.csv", "step,loss\n3,1\n", "damaged"),
     ],
@@ -191,4 +263,4 @@ def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nuclea
     content["per_picture"] = [content["per_picture"][0]] * 2
     (tmp_path / "ev" / "metrics.json").write_text(json.dumps(content))
     code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev")
-    assert (code, "names an image twice" in err) == (2, True)
+    assert (code, "lists an image twice" in err) == (2, True)

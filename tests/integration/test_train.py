@@ -525,7 +525,7 @@ def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
     [
         ("data.split_seed=2", r"teacher\.models: tiny was trained or chosen on"),
         ("data.mpp=0.5", r"teacher\.models: tiny sees 0\.25 um per pixel; the crops have 0\.5"),
-        (("heads={boundary: {loss: {bce: 1}}}"), "draws .*, and none of boundary"),
+        (("heads={boundary: {loss: {bce: 1}}}"), "predicts .*, but not boundary"),
     ],
 )
 def test_teachers_that_do_not_fit_are_refused(run, tree, tmp_path, change, said):
@@ -628,11 +628,17 @@ def test_resumed_from_elsewhere_and_after_a_kill_at_the_very_start(run, tree, tm
     [
         (["model={family: encoder_unet, arguments: {encoder: 5}}"], "encoder = 5: input should be"),
         (["model.arguments.gates='no'"], "gates = no: input should be a valid boolean"),
-        (["model={family: linknet}", "train.batch=1", "train.crop_px=32"], "cannot take 1 crops"),
+        (
+            ["model={family: linknet}", "train.batch=1", "train.crop_px=32"],
+            "cannot process 1 crops",
+        ),
         (["model={family: encoder_unet, arguments: {decoder_widths: [0, 0, 0, 0, 0]}}"], "model"),
         (["augment.zoom=[1.3, 0.7]"], r"zoom is \[smallest, largest\]"),
         (["heads.foreground={loss: {bce: -1}}"], "greater than 0"),
-        (["heads.foreground={loss: {lovasz: 1}, background: 0.5}"], "lovasz has no weight"),
+        (
+            ["heads.foreground={loss: {lovasz: 1}, background: 0.5}"],
+            "lovasz does not support a background weight",
+        ),
         (["init={frm: x}"], "Known: from, imagenet"),
         (["model={family: unet, arguments: {mean: [0, 0, .nan]}}"], "mean"),
     ],
@@ -685,8 +691,8 @@ def test_a_detector_from_recipe_to_nuclei(tree, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["heads={instances: {loss: {mask: 1}}}", "decode.decoder=mask_nms"], "draws maps"),
-        (["model={family: mask_rcnn}"], "one head, instances"),
+        (["heads={instances: {loss: {mask: 1}}}", "decode.decoder=mask_nms"], "predicts maps"),
+        (["model={family: mask_rcnn}"], "only the head instances"),
         (["model={family: mask_rcnn}", "heads={instances: {loss: {bce: 1}}}",
           "decode.decoder=mask_nms"], "no loss named 'bce'"),
         (["model={family: mask_rcnn}", "heads={instances: {loss: {mask: 1}}}"], "needs the head"),

@@ -92,7 +92,7 @@ def test_file_that_is_no_recipe(tmp_path, text, said, kind):
         (["decode.thresholds={forground: 1}"], "Did you mean 'foreground'"),
         (["model.arguments={dilations: [0]}"], "dilation at least 1"),
         (["model.arguments={attention_heads: 0}"], "at least 1"),
-        (["decode.thresholds={smooth: -1}"], "must be 0 or a positive"),
+        (["decode.thresholds={smooth: -1}"], "must be at least 0"),
         (["decode.halo_px=900"], "no ground"),
         ([], "needs the head 'distance'"),
     ],

@@ -18,6 +18,17 @@ def test_results_pages_are_what_the_program_writes():
     subprocess.run([sys.executable, str(ROOT / "docs/programs/results.py"), "--check"], check=True)
 
 
+def test_the_page_of_recipes_is_what_the_program_writes():
+    program = ROOT / "docs/programs/recipe_reference.py"
+    subprocess.run([sys.executable, str(program), "--check"], check=True)
+    page = (ROOT / "docs/reference/recipe.md").read_text(encoding="utf-8")
+    assert "| `train.steps` | integer, above 0 | *required* | Steps of the optimiser. |" in page
+    assert "| `init.from` | text | none |" in page
+    assert not re.search(r"\|\s*\|\n", page)  # every key has a meaning
+    for noise in ("Config", "model_validator", "class ", "bases"):
+        assert noise not in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_pages_name_only_what_exists(page):
     from typer.main import get_command

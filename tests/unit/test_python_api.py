@@ -65,11 +65,11 @@ def test_labels_and_outlines_are_those_that_the_command_writes(nuclei, tmp_path)
 
 
 def test_what_cannot_be_saved_is_said(nuclei, tmp_path):
-    with pytest.raises(InputError, match=says("a.xyz", "ending")):
+    with pytest.raises(InputError, match=says("a.xyz", "unknown format")):
         nuclei.save(tmp_path / "a.xyz")
     with pytest.raises(InputError, match=says("a.png", "image=")):
         nuclei.save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=says("150 × 120", "found in")):
+    with pytest.raises(InputError, match=says("150 × 120", "segmented")):
         nuclei.save(tmp_path / "a.png", IMAGE[:50])
     assert not list(tmp_path.iterdir())
 

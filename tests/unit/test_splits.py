@@ -65,10 +65,10 @@ def test_file_comes_back_and_shows_tampering(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "groups", "said"),
     [
-        ({"train": ("a",), "validation": ("b",)}, {"a": "p", "b": "p"}, "group 'p' into"),
+        ({"train": ("a",), "validation": ("b",)}, {"a": "p", "b": "p"}, "group 'p' in both"),
         ({"train": ("a",), "validation": ("a",)}, {"a": "p"}, "twice"),
         ({"train": ("a",)}, {}, "no group"),
-        ({"training": ("a",)}, {"a": "p"}, "is none"),
+        ({"training": ("a",)}, {"a": "p"}, "not one of them"),
     ],
 )
 def test_leaking_split_is_an_error(parts, groups, said):
@@ -160,7 +160,7 @@ def test_s2_and_official():
 def test_schemes_refuse_what_cannot_be():
     from nucleate.datasets.schemes import SchemeOptions, kfold, leave_one_organ_out
 
-    with pytest.raises(ConfigError, match=says("2 and 15")):
+    with pytest.raises(ConfigError, match=says("2 to 15")):
         kfold(PATIENTS, SchemeOptions(folds=16))
     with pytest.raises(ConfigError, match=says("no organ")):
         leave_one_organ_out(entries_of([("a", "a", None)]), SchemeOptions())

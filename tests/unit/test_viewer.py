@@ -198,6 +198,45 @@ def test_a_result_cannot_point_elsewhere(tmp_path):
     assert open_contents([tmp_path / "x" / "y"], None, tmp_path, print)[0].pixels is None
 
 
+def _summary(folder, source, parquet):
+    row = {"source": str(source), "status": "done", "files": {"parquet": parquet}}
+    (folder / "summary.json").write_text(json.dumps({"sources": [row]}))
+
+
+def test_the_image_is_found_through_the_summary(tmp_path, monkeypatch):
+    scans, out = tmp_path / "scans", tmp_path / "deep" / "out"
+    scans.mkdir()
+    (out / "case").mkdir(parents=True)
+    image = picture(scans / "a.png")
+    keep(many(5), out / "case" / "a.nuclei.parquet", "a.png")
+
+    def found():
+        said = []
+        (one,) = open_contents([out], None, tmp_path, said.append)
+        return one, " ".join(said)
+
+    one, said = found()
+    assert one.pixels is None
+    assert says("a.png", "summary.json", "Start nucleate view with the image").search(one.note)
+    assert one.note in said  # in the terminal as on the page
+    _summary(out, image, "case/a.nuclei.parquet")
+    one, said = found()
+    assert one.pixels.source.width == 400
+    assert one.note == ""
+    _summary(out, "scans/a.png", "case/a.nuclei.parquet")  # from the folder of the command
+    monkeypatch.chdir(tmp_path)
+    assert found()[0].pixels is not None
+    (scans / "secret.png").write_bytes(image.read_bytes())
+    for source, parquet in (
+        (scans / "secret.png", "case/a.nuclei.parquet"),  # another name than the result has
+        (image, "other/a.nuclei.parquet"),
+    ):
+        _summary(out, source, parquet)
+        assert found()[0].pixels is None
+    (out / "summary.json").write_text("{")
+    assert found()[0].pixels is None
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     keep(many(5), tmp_path / "a.nuclei.parquet", "a.png")
     image = picture(tmp_path / "a.png", 300, 300)
@@ -530,7 +569,7 @@ def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
 
 def test_pictures_that_cannot_be(oracle, make_queue):
     queue = make_queue(oracle, Limits(megapixels=1))
-    with pytest.raises(InputError, match=says("known here")):
+    with pytest.raises(InputError, match=says("not a supported image")):
         queue.add("a.exe", b"", 0.25)
     bomb = png_bytes(np.zeros((2000, 2000, 3), np.uint8))
     assert len(bomb) < 50_000
@@ -549,7 +588,7 @@ def test_pictures_that_cannot_be(oracle, make_queue):
         queue.add("no.png", b"nothing of the kind", 0.25): "no.png: cannot be read as an image",
         queue.add(
             "mpp.png", png_bytes(np.full((64, 64, 3), 9, np.uint8)), None
-        ): "Fill in µm per pixel",
+        ): "Enter µm per pixel",
     }
     for number, words in tells.items():
         job = waited(queue, number)
@@ -584,7 +623,7 @@ def test_the_queue_has_an_end_and_forgets(oracle, make_queue):
     while queue.job(first).state != "running":
         time.sleep(0.01)
     numbers = [queue.add(f"{i}.png", data, 0.25) for i in range(WAITING)]
-    with pytest.raises(InputError, match="wait already"):
+    with pytest.raises(InputError, match="already waiting"):
         queue.add("more.png", data, 0.25)
     gate.set()
     for number in numbers:
@@ -592,7 +631,7 @@ def test_the_queue_has_an_end_and_forgets(oracle, make_queue):
     late = [queue.add(f"late{i}.png", data, 0.25) for i in range(4)]
     last = queue.add("last.png", data, 0.25)
     waited(queue, last)
-    with pytest.raises(InputError, match="no image 0 any more"):
+    with pytest.raises(InputError, match=says("image 0", "drop it again")):
         queue.job(first)
     queue.close()  # what is in hand is put away
     assert [n for n, _ in queue.finished()] == [*numbers, *late, last][-KEPT:]

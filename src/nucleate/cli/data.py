@@ -11,9 +11,7 @@ from nucleate.cli.options import OptionsOption
 from nucleate.cli.terminal import answer, counted, say, show, warn
 from nucleate.errors import ConfigError, InputError, pick
 
-app = typer.Typer(
-    help="Data sets: what there is, what is in them, and who is trained on.", no_args_is_help=True
-)
+app = typer.Typer(help="List, check, inspect, convert and split data sets.", no_args_is_help=True)
 
 
 def _names() -> list[str]:
@@ -69,7 +67,9 @@ def check(
         Path | None, typer.Option("--out", "-o", help="JSON file for everything that was found.")
     ] = None,
 ) -> None:
-    """Check counts, sizes, ids, orphans, duplicates, and patients in two parts.
+    """Check a data set for errors, duplicates and leakage.
+
+    Checks counts, sizes, ids, images without labels, and that no patient is in two parts.
 
     Example:
       nucleate data check monuseg "MoNuSeg 2018 Training Data.zip"
@@ -114,7 +114,7 @@ def inspect(
         Path | None, typer.Option(help="Split file whose parts are compared with each other.")
     ] = None,
 ) -> None:
-    """Measure a data set and write a page to look at; needs the extra 'data'.
+    """Measure a data set and write a page (extra 'data').
 
     Example:
       nucleate data inspect cryonuseg CryoNuSeg -o report/
@@ -130,7 +130,9 @@ def inspect(
     name, card, entries = _entries(source, root, options)
     parts = None if split is None else read_split(split)
     if parts is not None and not parts.names() & {entry.name for entry in entries}:
-        raise ConfigError(f"{split}: names none of these images. Give the split of these data.")
+        raise ConfigError(
+            f"{split}: contains none of these images. Name the split file of this data set."
+        )
     found = inspect_entries(entries, card, parts)
     if name == "shards":
         found.conflicts += damaged_shards(Path(source) if root is None else root)
@@ -191,7 +193,9 @@ def split(
         list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
     ] = None,
 ) -> None:
-    """Split the data of a recipe into files with a hash; no patient is in two parts.
+    """Write the splits of a recipe as files, by patient.
+
+    No patient is in two parts, and every file has a hash.
 
     Example:
       nucleate data split recipes/laptop.yaml --scheme kfold -o splits/ --set data.root=data
@@ -202,7 +206,9 @@ def split(
     from nucleate.datasets.splits import write_split
 
     if folds is not None and scheme != "kfold":
-        raise ConfigError("data split: --folds goes with --scheme kfold. Remove it, or say so.")
+        raise ConfigError(
+            "data split: --folds requires --scheme kfold. Add the scheme, or omit --folds."
+        )
     wanted = load_recipe(recipe, changes)
     if scheme is None:
         made = {out: collect(wanted.data, Path()).split}
@@ -214,7 +220,7 @@ def split(
         splits = split_by(scheme, list(entries.values()), how)
         made = {out / f"{name}.json": split for name, split in splits.items()}
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ConfigError(f"{out}: is there already. Choose another -o, or remove it.")
+        raise ConfigError(f"{out}: already exists. Choose another -o, or remove it.")
     for path, part in made.items():
         write_split(path, part)
         sizes = ", ".join(f"{len(names)} {name}" for name, names in part.parts.items())
@@ -237,7 +243,9 @@ def slide(
         typer.Option("--out", "-o", help="Folder for its label, macro and colour profile."),
     ] = None,
 ) -> None:
-    """Say what a slide contains: size, resolution, levels, other images, the scanner's notes.
+    """Show size, resolution, levels and metadata of a slide.
+
+    With -o, also writes its label, macro image and colour profile.
 
     Example:
       nucleate data slide slide.svs -o extras/
@@ -279,7 +287,7 @@ def slide(
 def keep_outside(out: Path, source: Path | None) -> None:
     """Raise a `ConfigError` if the result would become part of the data it is made from."""
     if source is not None and out.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"{out}: is inside of the data. Choose a folder elsewhere.")
+        raise ConfigError(f"{out}: is inside the data set. Choose a folder outside it.")
 
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:
@@ -291,11 +299,14 @@ def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple
     name, place = source, root
     if root is None:
         if source in DATASETS and not Path(source).exists():
-            raise ConfigError(f"{source}: name its folder or zip file as well.")
+            raise ConfigError(
+                f"{source}: the location of the data set is missing. Add its folder or zip file."
+            )
         name, place = "folder", Path(source)
         if not place.exists():
             raise InputError(
-                f"{source}: is neither a folder nor the name of a data set. See nucleate data list."
+                f"{source}: is neither a folder nor a known data set. List the names with nucleate "
+                "data list."
             )
     card = pick(DATASETS, name, "data set").card
     parsed = parse_options(options)

@@ -11,7 +11,7 @@ from nucleate.cli.terminal import (
 
 
 def doctor() -> None:
-    """Say what is installed, which engines and devices work, and what is missing.
+    """Show what is installed, what works and what is missing.
 
     Example:
       nucleate doctor

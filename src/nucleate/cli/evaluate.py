@@ -76,21 +76,25 @@ def evaluate(
     if model is None:
         if options or data is not None or tta:
             raise ConfigError(
-                "evaluate: --option, --data and --tta go with --model and --root. Remove them."
+                "evaluate: --option, --data and --tta require --model and --root. Add those, or "
+                "omit these."
             )
         if pred is None or truth is None:
             raise ConfigError(
-                "evaluate: name the predictions and the truth, or use --model and "
-                "--root. See nucleate evaluate --help."
+                "evaluate: no input. Name predictions and ground truth, or use --model and --root; "
+                "see nucleate evaluate --help."
             )
         if root is not None:
-            raise ConfigError("evaluate: --root goes with --model. Remove it, or name a model.")
+            raise ConfigError("evaluate: --root requires --model. Name a model, or omit --root.")
         report = evaluate_files(pred, truth, say, mpp)
         name, digest = pred.name, "files"
         names = [picture.name for picture in report.pictures]
     else:
         if root is None or pred is not None:
-            raise ConfigError("evaluate: with --model name the data by --root, and no files.")
+            raise ConfigError(
+                "evaluate: --model and files exclude each other. Name the data with --root, and "
+                "omit the files."
+            )
         from nucleate.config import parse_options
         from nucleate.datasets.loading import OWN_DATA, list_entries
         from nucleate.inference.ensembles import with_tta
@@ -99,7 +103,9 @@ def evaluate(
 
         parsed = parse_options(options)
         if mpp is not None and "mpp" in parsed:
-            raise ConfigError("evaluate: --mpp and --option mpp say the same. Remove one.")
+            raise ConfigError(
+                "evaluate: --mpp and --option mpp set the same value. Omit one of them."
+            )
         reader = data or "folder"
         entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
         if ledger is not None and any(entry.test_only for entry in entries):

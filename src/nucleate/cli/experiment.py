@@ -28,7 +28,9 @@ def crossval(
         bool, typer.Option("--tta", help="Also score the mean over 8 views, reported apart.")
     ] = False,
 ) -> None:
-    """Train one model per fold, score each on what it never saw; needs the extra 'train'.
+    """Cross-validate a recipe, fold by fold (extra 'train').
+
+    Trains one model per fold and scores it on the images held out from it.
 
     The recipe's `crossval` states how to split. `-m FOLDER` then is the ensemble of all folds,
     where they share a stain normaliser or have none.
@@ -61,7 +63,9 @@ def quantise(
         typer.Option(min=0, max=100, help="Points of AJI that int8 may cost on held-out images."),
     ] = 0.3,
 ) -> None:
-    """Add the network in 8-bit integers to a run's model, if that costs little; extra 'train'.
+    """Quantise a run's model to 8 bits (extra 'train').
+
+    Keeps the 8-bit network only if it costs little accuracy.
 
     Prints AJI and PQ on the images that the run has held out, and the seconds of the network
     alone per 1024 × 1024 pixels on one thread, in f32, bf16 and int8.
@@ -111,10 +115,12 @@ def compare(
     from nucleate.evaluation.scores import read_scores
 
     if len(results) < 2:
-        raise ConfigError("compare: name two results at least.")
+        raise ConfigError("compare: fewer than two results. Name at least two.")
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     if not names:
-        raise ConfigError("compare: --metrics is empty. Name some, or remove it.")
+        raise ConfigError(
+            "compare: --metrics is empty. Name at least one metric, or omit the option."
+        )
     scores = [read_scores(folder) for folder in results]
     compared: list[dict[str, Any]] = []
     for other, folder in zip(scores[1:], results[1:], strict=True):
@@ -125,7 +131,7 @@ def compare(
         for name in names:
             known = ", ".join(m for m in other.metrics if m in scores[0].metrics)
             if name not in other.metrics or name not in scores[0].metrics:
-                raise ConfigError(f"compare: there is no metric {name!r}. Known: {known}.")
+                raise ConfigError(f"compare: unknown metric {name!r}. Known: {known}.")
             p = paired(scores[0].metrics[name], other.metrics[name], scores[0].groups)
             compared.append({"first": results[0], "second": folder, "metric": name, **asdict(p)})
             table.add_row(
@@ -158,12 +164,17 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of nucleate train or nucleate crossval.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, report.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the page, figures and tables.")
+    ],
     root: Annotated[
         str | None, typer.Option(help="Folder of the data, where it has moved since.")
     ] = None,
 ) -> None:
-    """Show finished runs on one HTML page: curves, tables, errors, counting, cost.
+    """Report finished runs: an HTML page, figures and tables.
+
+    index.html has curves, tables, errors, counting, cost and published results, and needs no other
+    file. Figures are SVG and PDF, tables CSV and LaTeX.
 
     Example:
       nucleate report runs/laptop runs/mtl-small -o report/
@@ -178,7 +189,7 @@ def report(
     names = [run.resolve().name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"report: two runs are called {twice!r}. Rename one of the folders.")
+        raise ConfigError(f"report: two runs have the name {twice!r}. Rename one of the folders.")
     write_report([gather(run, Path(), root, say) for run in runs], out)
     answer(page=out / "index.html")
     show(f"{out / 'index.html'}")

@@ -42,7 +42,9 @@ def export(
         typer.Option(help="COCO file of the same images: write a list of results for it."),
     ] = None,
 ) -> None:
-    """Write the nuclei of a result for another program; coco and csv have all images in one file.
+    """Convert a result to the format of another program.
+
+    coco and csv write all images into one file.
 
     Examples:
       nucleate export out/slide.nuclei.parquet --to geojson.gz -o slide.geojson.gz
@@ -83,7 +85,9 @@ def package(
         typer.Option("--licence", help="SPDX name, for a model whose card states no licence."),
     ] = None,
 ) -> None:
-    """Write a model as a package of bioimage.io, whose programs run its network.
+    """Package a model for the programs of bioimage.io.
+
+    These programs run its network.
 
     Examples:
       nucleate package mtl-small -o mtl-small.zip

@@ -49,7 +49,9 @@ def prepare(
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the copies.")] = 1,
 ) -> None:
-    """Normalise stain, fix labels, resample, augment and scale; write shards with a manifest.
+    """Prepare training data once and write it as shards.
+
+    Normalises stain, fixes labels, resamples, augments and scales; writes a manifest.
 
     Example:
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
@@ -65,11 +67,13 @@ def prepare(
 
     method = stain
     if stain_file is not None and stain != "none":
-        raise ConfigError("prepare: --stain and --stain-file are two ways to fit. Choose one.")
+        raise ConfigError("prepare: --stain and --stain-file exclude each other. Omit one of them.")
     if stain_file is not None:
         method = read_normaliser(stain_file).method
     if method not in ("none", *METHODS):
-        raise ConfigError(f"--stain {stain}: known are none, {', '.join(sorted(METHODS))}.")
+        raise ConfigError(
+            f"--stain {stain}: unknown method. Choose one of none, {', '.join(sorted(METHODS))}."
+        )
     wanted = PrepareOptions(
         stain=StainConfig.model_validate(
             {

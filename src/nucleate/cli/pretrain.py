@@ -25,8 +25,8 @@ class _RecipeFirst(TyperGroup):
 app = typer.Typer(
     cls=_RecipeFirst,
     no_args_is_help=True,
-    help="Learn from images without labels first. Example: nucleate pretrain "
-    "recipes/pretrain/relative-position-small.yaml; the word recipe may be left out.",
+    help="Pretrain an encoder on images without labels.\n\n"
+    "nucleate pretrain RECIPE is short for nucleate pretrain recipe RECIPE.",
 )
 
 
@@ -41,7 +41,7 @@ def pretrain(
         bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
     ] = False,
 ) -> None:
-    """Train an encoder on a pretext task; needs the extra 'train'.
+    """Train an encoder on a pretext task (extra 'train').
 
     A training starts from it with init.from=runs/NAME.
 
@@ -80,7 +80,9 @@ def study(
         Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
     ] = None,
 ) -> None:
-    """Train from several starts with few and many labels, and compare; needs the extra 'train'.
+    """Compare initial weights by label count (extra 'train').
+
+    Trains from several initial weights with few and many labels.
 
     Example:
       nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2

@@ -90,7 +90,9 @@ def segment(
         ),
     ] = False,
 ) -> None:
-    """Find all nuclei of images and slides; write tables, overlay, labels and GeoJSON.
+    """Segment all nuclei of images and slides.
+
+    Writes a table, an overlay, labels and GeoJSON.
 
     Examples:
       nucleate segment tile.png --mpp 0.25 -o out/
@@ -107,15 +109,17 @@ def segment(
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():
-        raise ConfigError("segment: --formats is empty. Name some, or remove it.")
+        raise ConfigError(
+            "segment: --formats is empty. Name at least one format, or omit the option."
+        )
     if override_mpp and mpp is None:
         raise ConfigError("segment: --override-mpp needs --mpp. Add it, or omit both.")
     if scheduler is not None and slurm is not None:
-        raise ConfigError("segment: --scheduler and --slurm are two ways to workers. Choose one.")
+        raise ConfigError("segment: --scheduler and --slurm exclude each other. Omit one of them.")
     if max_memory is not None and (scheduler is not None or slurm is not None):
         raise ConfigError(
-            "segment: --max-memory is about this machine. Give workers a separate limit: dask "
-            "worker --memory-limit."
+            "segment: --max-memory limits this machine only. Limit workers with dask worker "
+            "--memory-limit."
         )
     limit = None if max_memory is None else parse_bytes(max_memory)
     engine = EngineOptions(tile_px, batch, readers, decoders)
@@ -125,7 +129,7 @@ def segment(
     if suggest_mpp:
         if mpp is not None or scheduler is not None or slurm is not None:
             raise ConfigError(
-                "segment: --suggest-mpp looks for the mpp, on this machine. Omit --mpp, "
+                "segment: --suggest-mpp estimates the mpp, on this machine. Omit --mpp, "
                 "--scheduler and --slurm."
             )
         _suggest(found, out, spec)
@@ -168,7 +172,7 @@ def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
     from nucleate.slides.find_sources import result_stems
 
     if is_url(out) or any(is_url(str(source)) for source in sources):
-        raise ConfigError("segment: --suggest-mpp takes files and a folder here, not URLs.")
+        raise ConfigError("segment: --suggest-mpp does not support URLs. Name local files.")
     model, stems, rows = spec.load(), result_stems(sources), []
     for source in sources:
         suggestion = suggest_mpp(open_source(Path(source)), model)
@@ -211,7 +215,7 @@ def demo(
         "nucleate-demo"
     ),
 ) -> None:
-    """Segment the bundled example with the bundled model, and say where to look.
+    """Segment the bundled example image and say where to look.
 
     Example:
       nucleate demo -o somewhere/
@@ -244,6 +248,6 @@ def demo(
     show(f"  {out}/summary.json  what was run, and on what")
     show(
         "Check the outlines before you trust a count: the model also finds false nuclei in "
-        "keratin, ink and folds, and misses pale ones (docs/how-to/trust.md)."
+        "keratin, ink and folds, and misses pale ones (docs/how-to/failure-modes.md)."
     )
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")

@@ -12,7 +12,7 @@ from nucleate.errors import InputError
 from nucleate.files import keep_apart
 
 app = typer.Typer(
-    help="Stain normalisation: choose a reference, fit to it, apply it, look at it.",
+    help="Fit, apply and preview stain normalisation.",
     no_args_is_help=True,
 )
 
@@ -96,7 +96,9 @@ def fit(
         bool, typer.Option("--as-published", help="Take glass for tissue.")
     ] = False,
 ) -> None:
-    """Fit a normaliser to reference images: to all that are named, or to the best k of them.
+    """Fit a stain normaliser to reference images.
+
+    Uses all images that you name, or the best k of them.
 
     Example:
       nucleate stain fit reference.png --method macenko -o stain.json
@@ -124,7 +126,9 @@ def apply(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images (PNG).")],
     stain: Annotated[Path, typer.Option(help="File of 'stain fit'.")] = Path("stain.json"),
 ) -> None:
-    """Bring images to the colours of the reference; what is left as it is is said.
+    """Normalise the stain of images to that of the reference.
+
+    Lists the images that it leaves unchanged.
 
     Example:
       nucleate stain apply images/ --stain stain.json -o normalised/
@@ -169,7 +173,7 @@ def preview(
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images to show.")] = 6,
 ) -> None:
-    """Show images beside what each method makes of them.
+    """Show images beside the result of each stain method.
 
     Example:
       nucleate stain preview images/ -o stain-preview.png
@@ -203,8 +207,8 @@ def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
     for path in paths.values():
         if for_fitting and is_official_test(path.stem):
             raise InputError(
-                f"{path}: is an official test image, on which nothing is fitted or selected. "
-                "Name training images."
+                f"{path}: is an official test image, which must not be used for fitting or "
+                "selection. Name training images."
             )
     return paths
 
@@ -214,5 +218,5 @@ def _read(path: Path) -> Any:  # noqa: ANN401
     from nucleate.readers.images import PICTURES, read_image
 
     if path.suffix.lower() not in PICTURES:
-        raise InputError(f"{path}: is no image. Cut a tile from the slide, and name that.")
+        raise InputError(f"{path}: is a slide, not an image. Export a tile of it and name that.")
     return read_image(path)[0]

@@ -27,7 +27,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
     ] = False,
 ) -> None:
-    """Train a network by a recipe; needs the extra 'train'.
+    """Train a model from a recipe (extra 'train').
 
     Examples:
       nucleate train recipes/laptop.yaml --set data.root=data

@@ -69,7 +69,7 @@ def serve(
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:
-    """Let images be dropped on the page; find their nuclei and show them.
+    """Segment images that you drop on a page in the browser.
 
     One image at a time; the others wait. Nothing is kept: the last few images stay in memory
     until the server stops.

@@ -71,8 +71,8 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
         flat = folded(sample.name.replace("/", "_"))  # as file systems that ignore case have it
         if flat in seen:
             raise InputError(
-                f"{sample.name}: two images are named so, if case, Unicode form and folders do not "
-                "count. Rename one of them."
+                f"{sample.name}: another image has this name but for case, Unicode form or "
+                "folders. Rename one of them."
             )
         seen.add(flat)
         tally.pictures += 1
@@ -118,8 +118,8 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
     for sample in samples:
         if sample.labels is None:
             raise InputError(
-                f"{sample.name}: has no labels, and COCO cannot tell that from having no nuclei. "
-                "Convert to folder or shards."
+                f"{sample.name}: has no labels, which COCO cannot distinguish from an image "
+                "without nuclei. Convert to folder or shards."
             )
         own = sample.class_names if sample.classes is not None else ("nucleus",)
         names += [name for name in own if name not in names]

@@ -61,7 +61,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.mpp is not None and self.size is not None:
-            raise ConfigError("Give either an mpp or a size to resize to, not both.")
+            raise ConfigError("mpp and size exclude each other. Omit one of them.")
         if self.size is not None and not all(8 <= edge <= 1 << 15 for edge in self.size):
             raise ConfigError(f"size = {self.size}: both edges must be 8 to 32768 pixels.")
         if self.copies < 0:
@@ -151,8 +151,8 @@ def statistics(samples: Iterator[Sample]) -> Scaling:
     sd = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
     if (sd < 1e-6).any():
         raise InputError(
-            "The training images have a channel of one value only, so they cannot be z-scored. "
-            "Check them, or use --scale unit."
+            "A colour channel of the training images is constant, so that they cannot be z-scored. "
+            "Check the images, or use --scale unit."
         )
     return Scaling("zscore", tuple(mean.tolist()), tuple(sd.tolist()))
 
@@ -195,15 +195,15 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
         strange = sorted(named.keys() ^ by_name.keys())
         if strange:
             raise ConfigError(
-                f"{strange[0]!r} is in the split or in the data, but not in both. Make the split "
-                "again for these data."
+                f"{strange[0]!r} is missing from the split or from the data. Create the split "
+                "again for this data set."
             )
         for name, entry in by_name.items():
             said = split.groups[named[name]]
             if said != entry.group and not said.endswith(f":{entry.group}"):
                 raise InputError(
-                    f"The split states that {name!r} is of group {said!r}, the data say "
-                    f"{entry.group!r}. Give the reader the same --option group."
+                    f"The split assigns {name!r} to group {said!r}, but the data set states "
+                    f"{entry.group!r}. Set the same --option group as for the split."
                 )
         parts = {
             part: [by_name[bare_name(n)] for n in sorted(names)]
@@ -215,7 +215,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
             split.mixes,
         )
     if not parts.get("train"):
-        raise ConfigError("The split has no images to train on. Make it again.")
+        raise ConfigError("The split has no training images. Create it again.")
     refuse_test_pictures([e for part, es in parts.items() if part != "test" for e in es])
     return parts
 

@@ -88,7 +88,9 @@ def open_root(path: Path) -> PathLike:
             names = archive.namelist()
         bad = next((name for name in names if name.startswith("/") or "//" in name), None)
         if bad is not None:
-            raise InputError(f"{path}: contains the odd name {bad!r}. Pack it again.")
+            raise InputError(
+                f"{path}: contains an unsafe file name: {bad!r}. Create the zip file again."
+            )
         return zipfile.Path(path)
     except zipfile.BadZipFile as error:
         raise InputError(
@@ -166,4 +168,4 @@ def check_name(name: str) -> None:
     """Raise an `InputError` for an image's name that would be written outside of its folder."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
-        raise InputError(f"{name[:80]!r}: such a name cannot be a file in a folder. Rename it.")
+        raise InputError(f"{name[:80]!r}: not a valid file name. Rename the image.")

@@ -75,7 +75,7 @@ def entries(
             unknown `crowds`.
     """
     if crowds not in ("auto", "ignore", "nuclei"):
-        raise ConfigError(f"crowds = {crowds!r}: is unknown. Use auto, ignore or nuclei.")
+        raise ConfigError(f"crowds = {crowds!r}: unknown value. Use auto, ignore or nuclei.")
     base = open_root(root)
     files = dict(walk(base))
     names = [name for name in files if name.lower().endswith(".json")]
@@ -95,7 +95,7 @@ def entries(
     for picture, folder, name in zip(content.pictures, folders, names, strict=True):
         file = _file_of(files, folder, picture, root)
         if name in found:
-            raise InputError(f"{root}: two images are named {name!r}. Rename one of them.")
+            raise InputError(f"{root}: two images have the name {name!r}. Rename one of them.")
         stated = picture.record.get("group")
         owner = find(name) if group is not None or not stated else str(stated)
         organ = picture.record.get("organ")
@@ -124,11 +124,11 @@ def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePo
         if strange is not None:
             raise InputError(
                 f"{root}: contains {len(found)} .json files; {strange} is {kinds[strange]}, not "
-                "COCO. Convert them to one COCO file, or name one by the option annotations."
+                "COCO. Convert them to one COCO file, or choose one with the option annotations."
             )
         raise InputError(
-            f"{root}: contains {len(found)} files that may be COCO ({', '.join(list(found)[:5])}). "
-            "Name one by the option annotations."
+            f"{root}: contains {len(found)} possible COCO files ({', '.join(list(found)[:5])}). "
+            "Choose one with the option annotations."
         )
     name, file = next(iter(found.items()))
     content = read_annotations(file)
@@ -176,14 +176,14 @@ def _locate(
         found = [name for name in files if folded(f"/{name}").endswith(folded(f"/{tail}"))]
         if len(found) > 1:
             raise InputError(
-                f"{root}: {len(found)} files may be the image {file_name[:200]!r} of the COCO "
-                f"file ({', '.join(found[:3])}). Write its path as it is beside the JSON file."
+                f"{root}: {len(found)} files match the image {file_name[:200]!r} of the COCO file "
+                f"({', '.join(found[:3])}). Write its path relative to the JSON file."
             )
         if found:
             return files[found[0]]
     raise InputError(
-        f"{root}: the image {file_name[:200]!r} of the COCO file is not there. Put it beside the "
-        "JSON file, or into images/."
+        f"{root}: the image {file_name[:200]!r} of the COCO file is missing. Put it beside the "
+        "JSON file or into images/."
     )
 
 
@@ -205,7 +205,7 @@ def _reader(
         if size != pixels.shape[:2]:
             raise InputError(
                 f"{file}: is {pixels.shape[1]} × {pixels.shape[0]} pixels, the COCO file states "
-                f"{size[1]} × {size[0]}. Export both together."
+                f"{size[1]} × {size[0]}. Export the images and the COCO file together."
             )
         labels, classes, ignore, drawn = draw_coco(name, picture, content.position_of, crowds_count)
         drawn = replace(drawn, problems=(*picture.problems, *drawn.problems))

@@ -45,6 +45,8 @@ def entries(root: Path, types: int = 7, mpp: float = 0.25) -> list[Entry]:
         InputError: no images, or an image without labels, or the reverse.
     """
     if types not in (7, 4):
-        raise ConfigError(f"types = {types}: CoNSeP comes with 7 types, or with 4 merged ones.")
+        raise ConfigError(
+            f"types = {types}: CoNSeP has 7 types, or 4 merged ones. Set types to 7 or 4."
+        )
     names = SEVEN if types == 7 else FOUR
     return hovernet.find(root, CARD, lambda name: (PurePosixPath(name).name, "colon"), mpp, names)

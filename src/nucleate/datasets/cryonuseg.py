@@ -73,7 +73,7 @@ def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> lis
     if images and not labels:
         raise InputError(
             f"{root}: contains no folder {ANNOTATIONS[annotation]!r} with 'label masks modify'. "
-            "The binary masks alone merge touching nuclei: unpack the whole data set."
+            "Its binary masks alone merge touching nuclei. Unpack the whole data set."
         )
     return [
         Entry(name, name, _reader(name, image, truth, mpp), organ_of(name))

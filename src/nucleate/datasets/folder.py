@@ -80,7 +80,7 @@ def entries(
             expression with one group, or does not match a name.
     """
     if channels not in ("rgb", "bgr"):
-        raise ConfigError(f"channels = {channels!r}: is unknown. Use rgb or bgr.")
+        raise ConfigError(f"channels = {channels!r}: unknown value. Use rgb or bgr.")
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
     ignored: dict[str, PathLike] = {}
@@ -89,7 +89,7 @@ def entries(
     facts: dict[str, dict[str, Any]] = {}
     table_file: PathLike | None = None
     if only is not None and mpp_table is None:
-        raise ConfigError("only: takes its values from a table. Name one as mpp_table.")
+        raise ConfigError("only: needs a table of images. Name it with mpp_table.")
     for name, file in walk(open_root(root)):
         if mpp_table is not None and f"/{name}".endswith(f"/{mpp_table}"):
             table_file = file
@@ -113,8 +113,8 @@ def entries(
             key = "/".join([*path.parts[:depth], *path.parts[depth + 1 : -1], path.stem])
             if key in table:
                 raise InputError(
-                    f"{root}: {table[key].name} and {file.name} both stand for {key!r}. "
-                    "Remove one of them."
+                    f"{root}: {table[key].name} and {file.name} are both named {key!r}. Remove one "
+                    "of them."
                 )
             table[key] = file
         elif table is labels:
@@ -126,7 +126,7 @@ def entries(
         seen = endings_seen(strange, LABEL_IMAGES)
         raise InputError(
             f"{root}: no label image below labels/ or masks/. {seen}Convert them to label images, "
-            "or read them by the reader coco or qupath."
+            "or use the data set type coco or qupath."
         )
     if labels and images.keys() != labels.keys():
         alone = sorted(images.keys() - labels.keys())
@@ -138,8 +138,8 @@ def entries(
         )
         more = len(alone) + len(orphan) - 1
         raise InputError(
-            f"{root}: {said}{f' (and {more} more orphans)' if more else ''}. "
-            "Give both the same name, or remove it."
+            f"{root}: {said}{(f' (and {more} more without a partner)' if more else '')}. Give "
+            "image and labels the same name, or remove the file."
         )
     find_group = grouping(group)
     rows = {} if mpp_table is None else _read_table(root, mpp_table, table_file)
@@ -216,15 +216,15 @@ def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, I
     on = (numbers > 0) & (kinds > 0)
     if kinds.max(initial=0) > count:
         raise InputError(
-            f"{name}: contains the type {kinds.max()}, but classes names {count}. Name all of them."
+            f"{name}: contains type {kinds.max()}, but classes names {count}. Name every type."
         )
     votes = np.zeros((len(old) + 1, count + 1), np.int64)
     np.add.at(votes, (numbers[on], kinds[on]), 1)
     bare = np.flatnonzero(votes[1:].sum(1) == 0)
     if len(bare):
         raise InputError(
-            f"{name}: the nucleus {old[bare[0]]} has no type in types/. Add it, or leave the "
-            "option classes away."
+            f"{name}: the nucleus {old[bare[0]]} has no type in types/. Add the type, or omit the "
+            "option classes."
         )
     return numbers, (votes[1:].argmax(1) - 1).astype(np.int16)
 
@@ -245,8 +245,8 @@ def _read_table(
         return {row["name"]: (check_mpp(float(row[column])), row.get("group")) for row in rows}
     except (ValueError, LookupError, StopIteration, TypeError, csv.Error) as error:
         raise InputError(
-            f"{file}: is no table with the columns name and mpp, a number in each row. Fix it, "
-            "or omit mpp_table."
+            f"{file}: not a table with the columns name and mpp and a number in each row. Correct "
+            "it, or omit mpp_table."
         ) from error
 
 
@@ -268,8 +268,7 @@ def _chosen(
     for group in only:
         if group not in known:
             raise ConfigError(
-                f"{root}: only names {group!r}, which the table does not have. "
-                f"{nearest(str(group), known)}"
+                f"{root}: only: unknown group {group!r} in the table. {nearest(str(group), known)}"
             )
     return [key for key in keys if groups[key] in only]
 
@@ -296,6 +295,6 @@ def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
             RecursionError) as error:  # fmt: skip
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
         raise InputError(
-            f"{file}: not a description of images ({said}). Remove it, or convert the data again."
+            f"{file}: not an index of images ({said}). Remove it, or convert the data again."
         ) from error
     return pictures

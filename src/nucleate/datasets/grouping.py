@@ -40,13 +40,20 @@ def grouping(pattern: str | None) -> Callable[[str], str]:
     if pattern is None:
         return _patient
     if not isinstance(pattern, str):
-        raise ConfigError(f"group: {pattern!r} must be a regular expression, in quotes.")
+        raise ConfigError(
+            f"group: {pattern!r} must be text. Write the regular expression in quotes."
+        )
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"group: {pattern!r} is no regular expression ({error}).") from error
+        raise ConfigError(
+            f"group: {pattern!r} is not a valid regular expression ({error}). Correct it."
+        ) from error
     if compiled.groups != 1:
-        raise ConfigError(f"group: {pattern!r} must have exactly one group in parentheses.")
+        raise ConfigError(
+            f"group: {pattern!r} must have exactly one group. Put the patient id of the pattern in "
+            "parentheses."
+        )
 
     def find(name: str) -> str:
         match = compiled.search(name)

@@ -113,7 +113,7 @@ def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
     if kinds.dtype.kind not in "iu" or ((kinds < 1) | (kinds > types)).any():
         raise InputError(
             f"{path}: contains nucleus types other than 1 to {types}. Check the option types, or "
-            "get the file again."
+            "download the file again."
         )
     return labels, (kinds - 1).astype(np.int16)
 
@@ -124,7 +124,7 @@ def _commonest(
     if type_map is None or type_map.shape != labels.shape or type_map.dtype.kind not in "iu":
         raise InputError(
             f"{path}: 'inst_type' does not list one type per nucleus, and there is no 'type_map'. "
-            "Get the file again."
+            "Download the file again."
         )
     inside = (labels > 0) & (type_map > 0) & (type_map < 64)
     votes = np.zeros((count + 1, 64), np.int64)

@@ -48,7 +48,7 @@ class Collection:
         samples = [at_mpp(self.entries[name].read(), mpp) for name in self.split.parts[part]]
         for sample in samples:
             if sample.labels is None:
-                raise InputError(f"{sample.name}: has no labels. Add them, or leave the image out.")
+                raise InputError(f"{sample.name}: has no labels. Add labels, or remove the image.")
             for doubt in sample_doubts(sample):
                 warnings.warn(f"{sample.name}: {doubt}", stacklevel=2)
         if part != "train" or not self.sets:
@@ -82,7 +82,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
         split = _read_fitting(base / config.split, entries)
     for part in ("train", "validation"):
         if not split.parts.get(part):
-            raise ConfigError(f"The split has no images for {part}. Make it again.")
+            raise ConfigError(f"The split has no images in the part {part}. Create it again.")
     if config.labelled < 1:
         split = with_fewer(split, config.labelled, config.labelled_seed)
     return Collection(entries, split, sources, tuple(config.sets))
@@ -157,15 +157,15 @@ def _published(config: DataConfig, entries: list[Entry]) -> Split:
     apart = next((s.path for s in config.sets if not s.validate_on), None)
     if apart is not None:
         raise ConfigError(
-            f"data.scheme splits all sets, but {apart} has validate_on: false. Leave one of "
-            "the two away."
+            f"data.scheme splits every set, but {apart} has validate_on: false. Omit one of the "
+            "two keys."
         )
     options = SchemeOptions(validation=config.validation, seed=config.split_seed)
     splits = split_by(str(config.scheme), entries, options)
     if len(splits) != 1:
         raise ConfigError(
             f"data.scheme: {config.scheme} gives {len(splits)} splits. Use nucleate crossval, or "
-            "write them by 'nucleate data split' and name one as data.split."
+            "write them with 'nucleate data split' and set data.split to one of the files."
         )
     split = next(iter(splits.values()))
     refuse_test_pictures([e for e in entries if e.name not in split.parts.get("test", ())])
@@ -181,16 +181,17 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
     strange = sorted((parts.keys() ^ entries.keys()) - left_out)
     if strange:
         raise ConfigError(
-            f"{path}: {strange[0]!r} is in the split or in the data, but not in both. "
-            "Make the split again for these data."
+            f"{path}: {strange[0]!r} is missing from the split or from the data. Create the split "
+            "again for this data set."
         )
     # the groups as the readers know them, not as the file claims
     Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
     other = next((n for n in parts if split.groups[n] != entries[n].group), None)
     if other is not None:
         raise InputError(
-            f"{path}: states that {other!r} is of group {split.groups[other]!r}, the data say "
-            f"{entries[other].group!r}. Give the reader the same options, or make the split again."
+            f"{path}: assigns {other!r} to group {split.groups[other]!r}, but the data set states "
+            f"{entries[other].group!r}. Set the same options as for the split, or create the split "
+            "again."
         )
     refuse_test_pictures([entries[n] for n, part in parts.items() if part != "test"])
     return split
@@ -269,7 +270,10 @@ def _grown(sample: Sample, by_px: float) -> Sample:
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:
     """Hold out patients of the sets that allow it; everyone else, group by group, is trained on."""
     if not may_validate:
-        raise ConfigError("data.sets: no set has validate_on: true, so nothing can be held out.")
+        raise ConfigError(
+            "data.sets: no set has validate_on: true, so that no image can be held out. Set it for "
+            "at least one set."
+        )
     drawn = make_split(may_validate, config.validation, config.split_seed)
     held = {drawn.groups[name] for name in drawn.parts["validation"]}
     return Split(

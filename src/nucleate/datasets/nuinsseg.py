@@ -105,7 +105,9 @@ def _find(root: Path, outlines: bool) -> _Files:
                 files.vague[path.stem] = file
         elif above and above[-1] == "tissue images" and suffix in (".png", ".tif"):
             if path.stem in files.images:
-                raise InputError(f"{root}: two tiles are named {path.stem}. Remove one of them.")
+                raise InputError(
+                    f"{root}: two tiles have the name {path.stem}. Remove one of them."
+                )
             files.images[path.stem] = file
             files.folder[path.stem] = path.parts[-3] if len(path.parts) > 2 else root.stem
         elif above and above[-1] in [w.lower() for w in wanted] and suffix in (".tif", ".zip"):

@@ -61,10 +61,10 @@ def entries(root: Path, mpp: float = 0.25, group: str = "fold") -> list[Entry]:
         InputError: no folds, a part of a fold is missing, or arrays that do not fit together.
     """
     if group not in ("fold", "tile"):
-        raise ConfigError(f"group = {group!r}: PanNuke is grouped by 'fold' or by 'tile'.")
+        raise ConfigError(f"group = {group!r}: unknown value. Use fold or tile.")
     if root.is_file():
         open_root(root)  # a broken zip file has its own message
-        raise InputError(f"{root}: contains no folder of arrays that can be mapped. {CARD.where}")
+        raise InputError(f"{root}: contains no unpacked folder of arrays. {CARD.where}")
     folds: dict[str, dict[str, Path]] = {}
     for name, file in walk(open_root(root)):
         path = PurePosixPath(name)
@@ -137,7 +137,10 @@ def _reader(
                 and (values == np.rint(values)).all()
                 and values.min() >= 0
             ):
-                raise InputError(f"{path}: the {what} of tile {row} contains no whole numbers ≥ 0.")
+                raise InputError(
+                    f"{path}: the {what} of tile {row} must be whole numbers of at least 0. Unpack "
+                    "the fold again."
+                )
         if image.max() > 255:
             raise InputError(f"{path}: tile {row} has values above 255. Unpack the fold again.")
         labels, classes, drawn = merge_layers(layers[..., :5].astype(np.int64))

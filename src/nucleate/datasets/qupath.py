@@ -69,7 +69,7 @@ def entries(
         else:
             continue
         if stem in table:
-            raise InputError(f"{root}: two files stand for {stem!r}. Remove one of them.")
+            raise InputError(f"{root}: two files are named {stem!r}. Remove one of them.")
         table[stem] = file
     find = grouping(group)
     settle = partial(resolve_mpp, given=mpp, override=override_mpp)
@@ -122,6 +122,6 @@ def _classes(path: PathLike, names: list[str], owners: Int64, known: list[str]) 
     if strange is not None:
         raise InputError(
             f"{path}: a nucleus has the class {strange!r}, which is not in classes "
-            f"({', '.join(known)}). Add it, or classify the nucleus."
+            f"({', '.join(known)}). Add the class to classes, or classify the nucleus again."
         )
     return np.array([known.index(name) for name in found], np.int16)

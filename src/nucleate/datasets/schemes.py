@@ -49,8 +49,8 @@ def kfold(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     groups = _by_group(entries)
     if not 2 <= options.folds <= len(groups):
         raise ConfigError(
-            f"{options.folds} folds: the data have {len(groups)} groups (patients), so between 2 "
-            f"and {len(groups)} folds are possible."
+            f"{options.folds} folds are not possible: the data set has {len(groups)} groups "
+            f"(patients). Choose 2 to {len(groups)} folds."
         )
     order = random.Random(options.seed)  # noqa: S311  (stable across versions and machines)
     shuffled = sorted(groups)
@@ -75,7 +75,9 @@ def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[st
     """Return one split per organ: tested on it, trained on all others."""
     unknown = next((e.name for e in entries if e.organ is None), None)
     if unknown is not None:
-        raise ConfigError(f"{unknown}: has no organ, so none can be left out. Use another scheme.")
+        raise ConfigError(
+            f"{unknown}: states no organ, so that no organ can be left out. Use another scheme."
+        )
     organs: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         organs[str(entry.organ)].add(entry.group)
@@ -83,8 +85,8 @@ def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[st
         shared = next((g for b in organs if b > a for g in organs[a] & organs[b]), None)
         if shared is not None:
             raise InputError(
-                f"Group {shared!r} has images of several organs, so leaving one out would cut "
-                "it. Group by something else."
+                f"Group {shared!r} has images of several organs, so that leaving one organ out "
+                "would divide it. Change the option group."
             )
     return _each(entries, organs, options)
 
@@ -100,7 +102,8 @@ def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[st
     missing = [name for name in _NOTEBOOK_VALIDATION if name not in names]
     if missing or len(entries) != 30:
         raise ConfigError(
-            "The scheme histology-nucleiseg is a split of CryoNuSeg's 30 images. Use another one."
+            "The scheme histology-nucleiseg splits the 30 images of CryoNuSeg only. Use another "
+            "scheme."
         )
     rest = [e.name for n, e in names.items() if n not in (*_NOTEBOOK_VALIDATION, *_NOTEBOOK_ABSENT)]
     parts = {
@@ -134,8 +137,8 @@ def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     """
     if len(entries) != NUINSSEG_TILES:
         raise ConfigError(
-            f"The scheme nuinsseg is a split of NuInsSeg's {NUINSSEG_TILES} tiles; there are "
-            f"{len(entries)}. Complete the data set."
+            f"The scheme nuinsseg splits the {NUINSSEG_TILES} tiles of NuInsSeg, but the data set "
+            f"has {len(entries)}. Complete the data set."
         )
     ordered = sorted(entries, key=lambda e: bare_name(e.name))
     found = {}
@@ -176,8 +179,8 @@ def official(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     test = {e.group for e in entries if homes[e.name] == "test" or e.test_only}
     if not test or len(test) == len(_by_group(entries)):
         raise ConfigError(
-            "These data have no official test part here. Give the folder with training and "
-            "test together, or use another scheme."
+            "The data set has no official test part here. Name the folder that contains both "
+            "parts, or use another scheme."
         )
     return {"official": _test_on(entries, test, options)}
 
@@ -217,13 +220,13 @@ def _each(
     entries: list[Entry], homes: dict[str, set[str]], options: SchemeOptions
 ) -> dict[str, Split]:
     if len(homes) < 2:
-        raise ConfigError("There is only one to leave out, and nothing to train on. Add data.")
+        raise ConfigError("There is only one group, so that no training data remain. Add data.")
     found: dict[str, Split] = {}
     for name, groups in sorted(homes.items()):
         file = name.replace(" ", "-").replace("/", "-")
         if file in found:
             raise ConfigError(
-                f"Two splits would be called {file!r}. Rename one of the organs or patients."
+                f"Two splits would have the name {file!r}. Rename one of the organs or patients."
             )
         found[file] = _test_on(entries, groups, options)
     return found
@@ -236,8 +239,8 @@ def _test_on(entries: list[Entry], groups: set[str], options: SchemeOptions) -> 
     test = tuple(e.name for e in entries if e.group in groups)
     if len(_by_group(rest)) < 2:
         raise ConfigError(
-            "Besides what is tested on there is only one group (patient), which cannot be both "
-            "trained on and held out for validation. Use fewer folds, or add data."
+            "Only one group (patient) remains beside the test part, too few for training and "
+            "validation. Use fewer folds, or add data."
         )
     drawn = make_split(rest, options.validation, options.seed)
     return Split({**drawn.parts, "test": test}, owners)

@@ -105,7 +105,9 @@ def entries(root: Path) -> list[Entry]:
     for record in manifest["pictures"]:
         file = base / record["shard"]
         if record["shard"] not in manifest["files"] or not file.is_file():
-            raise InputError(f"{root}: the shard {record['shard']!r} is missing. Make them again.")
+            raise InputError(
+                f"{root}: the shard {record['shard']!r} is missing. Write the shards again."
+            )
         read = _reader(record, file, scaling)
         organ = record["organ"]
         test = is_official_test(record["name"])
@@ -126,10 +128,10 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
         scaling = Scaling(**content["scaling"])
         numbers = np.array([scaling.mean, scaling.sd], np.float64).reshape(2, 3)
         if scaling.kind not in ("none", "unit", "zscore") or not np.isfinite(numbers).all():
-            raise ValueError("a scaling that makes no sense")
+            raise ValueError("an invalid scaling")
         names = [str(record["name"]) for record in content["pictures"]]
         if len(set(names)) < len(names):
-            raise ValueError("a name that stands twice")
+            raise ValueError("a duplicate name")
         for record in content["pictures"]:
             texts = [record[key] for key in ("name", "group", "shard")]
             texts += [record[key] or "" for key in ("organ", "species", "centre")]
@@ -139,14 +141,16 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
             check_name(record["name"])
             record["mpp"]  # may be null, but must be there
             if "/" in record["shard"]:
-                raise ValueError("a shard outside of the folder")
+                raise ValueError("a shard outside the folder")
         if not all(isinstance(digest, str) for digest in dict(content["files"]).values()):
             raise TypeError("a hash that is no text")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")
-        raise InputError(f"{path}: not a manifest of shards ({said}). Make them again.") from error
+        raise InputError(
+            f"{path}: not a manifest of shards ({said}). Write the shards again."
+        ) from error
     return content  # type: ignore[no-any-return]
 
 
@@ -176,7 +180,7 @@ def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callabl
             raise
         except Exception as error:  # damaged bytes raise anything
             said = (" ".join(str(error).split()) or type(error).__name__)[:120].rstrip(".")
-            raise InputError(f"{file}: damaged ({said}). Make the shards again.") from error
+            raise InputError(f"{file}: damaged ({said}). Write the shards again.") from error
         labels = arrays.get("labels")
         return Sample(
             image=image,
@@ -245,7 +249,7 @@ def write_shards(
     counts = Counter(record["name"] for record in records)
     twice = next((name for name, count in counts.items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"Two images are named {twice!r}. Rename one of them.")
+        raise InputError(f"Two images have the name {twice!r}. Rename one of them.")
     manifest = {
         "format": FORMAT, "scaling": asdict(how), "about": about or {}, "files": files,
         "pictures": records,

@@ -43,7 +43,9 @@ def file_names(pictures: Iterable[str]) -> dict[str, str]:
     files = [name.replace("/", "_").replace(":", "_") for name in shown]
     if len(set(files)) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
-        raise ConfigError(f"Two predictions would be called {twice!r}. Rename one of the images.")
+        raise ConfigError(
+            f"Two predictions would have the name {twice!r}. Rename one of the images."
+        )
     return dict(zip(names, files, strict=True))
 
 
@@ -74,18 +76,20 @@ class Split:
         seen: set[str] = set()
         for part, names in self.parts.items():
             if part not in PARTS:
-                raise InputError(f"A split has the parts {', '.join(PARTS)}; {part!r} is none.")
+                raise InputError(
+                    f"A split has the parts {', '.join(PARTS)}; {part!r} is not one of them."
+                )
             for name in names:
                 if name in seen:
                     raise InputError(f"The split lists {name!r} twice. Remove one.")
                 seen.add(name)
                 if name not in self.groups:
-                    raise InputError(f"The split gives no group for {name!r}. Make it again.")
+                    raise InputError(f"The split has no group for {name!r}. Create it again.")
                 other = home.setdefault(self.groups[name], part)
                 if other != part and not self.mixes:
                     raise InputError(
-                        f"The split puts group {self.groups[name]!r} into {other} and {part}. "
-                        "Images of one patient must stay together: make the split again."
+                        f"The split has group {self.groups[name]!r} in both {other} and {part}. "
+                        "Images of one patient must be in one part. Create the split again."
                     )
 
     def names(self) -> set[str]:
@@ -137,7 +141,7 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
         groups[entry.group].append(entry)
     if len(groups) < 2:
         raise ConfigError(
-            "A split needs at least two groups (patients), but the data have one. Add data."
+            "A split needs at least two groups (patients), but the data set has one. Add data."
         )
     by_organ: dict[str, list[str]] = defaultdict(list)
     for group, members in sorted(groups.items()):
@@ -178,9 +182,9 @@ def refuse_test_pictures(entries: Iterable[Member]) -> None:
     found = next((entry.name for entry in entries if entry.test_only), None)
     if found is not None:
         raise InputError(
-            f"{found}: is an official test image. Nothing is trained, tuned or selected on it: "
-            "take it out of the recipe, or use a split that tests on it (data split --scheme "
-            "official)."
+            f"{found}: is an official test image, which must not be used for training, tuning or "
+            "selection. Remove it from the recipe, or use a split that tests on it (data split "
+            "--scheme official)."
         )
 
 
@@ -210,10 +214,10 @@ def read_split(path: Path) -> Split:
         )
         stated = content["sha256"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a split file ({error}). Make it again.") from error
+        raise InputError(f"{path}: not a split file ({error}). Create it again.") from error
     if split.digest != stated:
         raise InputError(
-            f"{path}: the hash does not fit the names: the file was changed after it was made. "
-            "Make the split again, under a new name."
+            f"{path}: the hash does not match the names: the file was changed after it was "
+            "written. Create the split again, under a new name."
         )
     return split

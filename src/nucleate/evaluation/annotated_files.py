@@ -55,7 +55,7 @@ def annotation_files(path: Path) -> dict[str, Path]:
     stems = [_stem(names[f]) for f in labels]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
-        raise InputError(f"{path}: two label images are named {twice!r}. Remove one of them.")
+        raise InputError(f"{path}: two label images have the name {twice!r}. Remove one of them.")
     found = {_stem(names[f]): f for f in [*outlines, *results, *labels]}
     if not found:
         seen = endings_seen(list(names.values()), _KNOWN).rstrip()
@@ -76,8 +76,8 @@ def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
     labels = {file: _labels(file) for file, read in readers.items() if read is None}
     if not labels:
         raise InputError(
-            f"{truth}: both sides are outlines, so the size of the image is unknown. "
-            "Give one side as a label image."
+            f"{truth}: both results are outlines, so that the size of the image is unknown. Name a "
+            "label image for one of them."
         )
     height, width = next(iter(labels.values())).shape
     doubts = []
@@ -108,7 +108,7 @@ def common_mpp(truth: Path, pred: Path, given: float | None) -> float | None:
             if abs(mpp / theirs - 1) > SAME_MPP:
                 raise InputError(
                     f"{name}: states {mpp:.4g} um/px, but {other} states {theirs:.4g}. Compare "
-                    "images of one resolution, or correct what is wrong."
+                    "images of one resolution, or correct the wrong value."
                 )
     return stated[0][1] if stated else None
 
@@ -144,15 +144,15 @@ def _labels(file: Path) -> Int32:
             kind = kind_of_json_bytes(read_bytes(file)) if is_json else ""
             remedy = "Rename it to .geojson." if kind == "GeoJSON" else "Convert it to one of them."
             raise InputError(
-                f"{file}: {kind or 'no annotation known here'}; nucleate reads {' '.join(_KNOWN)}. "
-                f"{remedy}"
+                f"{file}: {kind or 'not a supported annotation'}; nucleate reads "
+                f"{' '.join(_KNOWN)}. {remedy}"
             )
         return read_labels(file)
     found = open_nuclei(file)
     if found.frame.width * found.frame.height > _MOST_PIXELS:
         raise InputError(
             f"{file}: {found.frame.width} × {found.frame.height} pixels are too many to compare in "
-            "memory. Cut out regions."
+            "memory. Export smaller regions."
         )
     return np.concatenate(list(label_rows(found)))
 

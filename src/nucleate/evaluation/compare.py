@@ -67,8 +67,8 @@ def paired(
     alone = sorted(a.keys() ^ b.keys())
     if alone:
         raise InputError(
-            f"{alone[0]}: is in one of the two results only (and {len(alone) - 1} more). Compare "
-            "results on the same images."
+            f"{alone[0]}: is missing from one of the two results (and {len(alone) - 1} more). "
+            "Compare results on the same images."
         )
     names = [k for k in sorted(a) if not (math.isnan(a[k]) or math.isnan(b[k]))]
     if not names:

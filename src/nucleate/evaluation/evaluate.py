@@ -60,7 +60,10 @@ def evaluate(
     if isinstance(pred, str | Path) and isinstance(truth, str | Path):
         return evaluate_files(Path(pred), Path(truth), mpp=mpp)
     if isinstance(pred, str | Path) or isinstance(truth, str | Path):
-        raise InputError("evaluate: one side is a path. Read it first: nucleate.read, read_labels.")
+        raise InputError(
+            "evaluate: a path and an array cannot be compared. Read the file first with "
+            "nucleate.read or read_labels."
+        )
     stated = [mpp, *(side.frame.mpp for side in (pred, truth) if isinstance(side, Instances))]
     known = [check_mpp(value) for value in stated if value is not None]
     if known and max(known) > min(known) * (1 + SAME_MPP):
@@ -108,8 +111,8 @@ def evaluate_files(
     if alone:
         side = "prediction" if alone[0] in true else "truth"
         raise InputError(
-            f"{alone[0]}: there is no {side} of this name (and {len(alone) - 1} more without a "
-            "partner). Give both folders the same file names."
+            f"{alone[0]}: has no {side} (and {len(alone) - 1} more). Use the same file names in "
+            "both folders."
         )
     scores, unknown, warnings = [], [], list[str]()
     about: dict[str, Any] = {"prediction": str(pred), "truth": str(truth)}
@@ -175,7 +178,7 @@ def predictions(
     for entry in entries:
         sample = entry.read()
         if sample.labels is None:
-            raise InputError(f"{entry.name}: has no labels. Add them, or leave the image out.")
+            raise InputError(f"{entry.name}: has no labels. Add labels, or remove the image.")
         source = ArraySource(sample.image, sample.mpp, sample.name)
         nuclei, candidates = _found(source, model, options or EngineOptions())
         labels = paint(nuclei, sample.labels.shape)

@@ -25,7 +25,7 @@ def check_ledger(ledger: Path) -> list[dict[str, str]]:
         return []
     reader = csv.DictReader(io.StringIO(read_text(ledger)))
     if tuple(reader.fieldnames or ()) != LEDGER:
-        raise InputError(f"{ledger}: not a ledger of test uses. Name another file by --ledger.")
+        raise InputError(f"{ledger}: not a ledger of test uses. Choose another file with --ledger.")
     return list(reader)
 
 

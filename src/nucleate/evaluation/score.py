@@ -107,8 +107,8 @@ def _labels(side: str, given: Int32) -> Int32:
     """Return a label image as int32, or say why the array is none."""
     if isinstance(given, np.ndarray) and given.dtype == bool:
         raise InputError(
-            f"{side}: is a mask, in which nuclei that touch are one. Label its connected "
-            "components first, for instance by scipy.ndimage.label."
+            f"{side}: is a binary mask, which merges touching nuclei. Label its connected "
+            "components first, for example with scipy.ndimage.label."
         )
     return as_labels(side, given)
 

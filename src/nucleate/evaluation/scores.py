@@ -66,7 +66,7 @@ def read_scores(folder: Path) -> Scores:
             "again."
         ) from error
     if len(groups) < len(rows):
-        raise InputError(f"{path}: names an image twice. Evaluate again.")
+        raise InputError(f"{path}: lists an image twice. Evaluate again.")
     return Scores(metrics, groups, seen)
 
 

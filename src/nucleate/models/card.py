@@ -44,7 +44,7 @@ def find_model(name: str | Path) -> Path:
             return folder
     if find_encoder(path) is not None:
         raise ModelError(
-            f"{path}: is a pretrained encoder, which finds no nuclei by itself. Train from it "
+            f"{path}: is a pretrained encoder, which cannot segment nuclei. Train a model from it "
             f"first: nucleate train … --set init.from={path}"
         )
     if path.exists():
@@ -81,7 +81,7 @@ def read_encoder_card(folder: Path) -> EncoderCard:
     known = {entry.name for entry in fields(EncoderCard)}
     if not isinstance(content, dict) or not known - {"notes"} <= content.keys() <= known:
         raise ModelError(
-            f"{folder / ENCODER_CARD}: not an encoder's card of this version of nucleate. Install "
+            f"{folder / ENCODER_CARD}: not an encoder card of this version of nucleate. Install "
             "the version that wrote it, or pretrain again."
         )
     card = EncoderCard(**content)
@@ -95,7 +95,7 @@ def read_encoder_card(folder: Path) -> EncoderCard:
     }
     wrong = next((name for name, fine in good.items() if not fine), None)
     if wrong is not None:
-        raise ModelError(f"{folder / ENCODER_CARD}: {wrong!r} makes no sense. Pretrain again.")
+        raise ModelError(f"{folder / ENCODER_CARD}: {wrong!r} is invalid. Pretrain again.")
     return card
 
 
@@ -124,7 +124,7 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
         return json.loads(read_text(path))
     except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}). Fetch the model again.") from error
+        raise ModelError(f"{path}: not valid JSON ({error}). Download the model again.") from error
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -140,13 +140,13 @@ def read_card(folder: Path) -> ModelCard:
     needed = set(known) - {"notes", "stain", "sensitivity"}
     if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
         raise ModelError(
-            f"{path}: not a model card of this version of nucleate. "
-            "Install the version that wrote it, or fetch the model again."
+            f"{path}: not a model card of this version of nucleate. Install the version that wrote "
+            "it, or download the model again."
         )
     card = ModelCard(**content)
     wrong = next((name for name, good in _demands(card).items() if not good), None)
     if wrong is not None:
-        raise ModelError(f"{path}: {wrong!r} of the card makes no sense. Fetch the model again.")
+        raise ModelError(f"{path}: {wrong!r} of the card is invalid. Download the model again.")
     if card.stain is not None:
         Normaliser.from_dict(card.stain, f"{path}: stain")
     return card
@@ -194,7 +194,7 @@ def trusted_file(folder: Path, card: ModelCard | EncoderCard, name: str) -> Path
         raise ModelError(f"{folder}: the model has no {name}. Export it again.")
     if sha256(path) != card.files[name]:
         raise ModelError(
-            f"{path}: the SHA-256 does not fit the card: the file is damaged or was replaced. "
-            "Fetch the model again."
+            f"{path}: the SHA-256 does not match the card: the file is damaged or was replaced. "
+            "Download the model again."
         )
     return path

@@ -56,8 +56,8 @@ class EncoderUNet(Network):
         unfolded = levels - len(decoder_widths)
         if not heads or not 2 <= levels <= LEVELS or not 0 <= unfolded <= 2 or not decoder_widths:
             raise ConfigError(
-                f"encoder_unet: needs one head, 2 to {LEVELS} levels and as many decoder_widths, "
-                "or one or two fewer."
+                f"encoder_unet: needs one head and 2 to {LEVELS} levels, and up to two "
+                "decoder_widths fewer than levels."
             )
         decoders: Any = optional("segmentation_models_pytorch.decoders.unet.decoder", "train")
         self.encoder_name = encoder

@@ -45,7 +45,10 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
     owner = next((name for name in MODELS for h in heads if h in _own_heads(name)), family)
     if owner != family:
         own = ", ".join(_own_heads(owner))
-        raise ConfigError(f"The head {own!r} is that of {owner}; {family} draws maps.")
+        raise ConfigError(
+            f"The head {own!r} belongs to {owner}; {family} predicts maps. Use other heads, or "
+            f"model.family={owner}."
+        )
     try:
         return make(heads, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:

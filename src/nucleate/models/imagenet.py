@@ -29,8 +29,8 @@ def make_encoder(name: str, levels: int = LEVELS) -> Any:  # noqa: ANN401
     except (KeyError, RuntimeError, ValueError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())[:120]
         raise ConfigError(
-            f"There is no encoder {name!r} ({said}). Name one of segmentation-models-pytorch, or "
-            "one of timm with the prefix tu-."
+            f"Unknown encoder {name!r} ({said}). Name one of segmentation-models-pytorch, or one "
+            "of timm with the prefix tu-."
         ) from error
 
 
@@ -49,8 +49,8 @@ def start_from_imagenet(network: nn.Module, file: str | Path | None = None) -> N
     name = getattr(network, "encoder_name", None)
     if name is None:
         raise ConfigError(
-            f"init.imagenet: {type(network).__name__} has no encoder with published weights. "
-            "Remove it, or take linknet or encoder_unet."
+            f"init.imagenet: {type(network).__name__} has no encoder with published weights. Omit "
+            "the key, or use linknet or encoder_unet."
         )
     encoder: Any = network.encoder
     published = _from_hub(name) if file is None else _from_file(name, Path(file))
@@ -59,7 +59,7 @@ def start_from_imagenet(network: nn.Module, file: str | Path | None = None) -> N
     if strange:
         raise ModelError(
             f"init.imagenet: {file or 'the hub'} lacks {min(strange)} of {name} (and "
-            f"{len(strange) - 1} more arrays). Take the weights of this very encoder."
+            f"{len(strange) - 1} more arrays). Use the weights of this encoder."
         )
     encoder.load_state_dict({key: published[key] for key in own})
 
@@ -72,8 +72,8 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         said = " ".join(str(error).split())[:120]
         raise ModelError(
             f"The ImageNet weights of {name} cannot be reached ({type(error).__name__}: {said}). "
-            "Set init.imagenet=never to start at random, name a safetensors file of them, or "
-            "connect to the internet."
+            "Connect to the internet, name a safetensors file of the weights, or set "
+            "init.imagenet=never for random weights."
         ) from error
     state: dict[str, Tensor] = trained.state_dict()
     return state
@@ -87,8 +87,8 @@ def _from_file(name: str, path: Path) -> dict[str, Tensor]:
         arrays: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"init.imagenet: {path} is not there or no safetensors file ({error}). Name the "
-            f"weights of {name}, or set init.imagenet=required to fetch them."
+            f"init.imagenet: {path} is missing or not a safetensors file ({error}). Name the "
+            f"weights of {name}, or set init.imagenet=required to download them."
         ) from error
     prefix = "model." if name.startswith("tu-") else ""  # that timm's encoders are wrapped in
     return {f"{prefix}{key}": array for key, array in arrays.items()}

@@ -46,7 +46,7 @@ class LinkNet(Network):
     ) -> None:
         super().__init__()
         if not heads:
-            raise ConfigError("linknet: needs one head.")
+            raise ConfigError("linknet: needs at least one head. Add one to heads.")
         self.align_px = 32
         self.enter = Enter(self.align_px, 1, mean, sd)
         self.encoder = make_encoder(self.encoder_name)

@@ -98,19 +98,21 @@ class MaskRCNN(Network):
     ) -> None:
         super().__init__()
         if list(heads) != [INSTANCES]:
-            raise ConfigError("mask_rcnn: has one head, instances. Name it, and no other.")
+            raise ConfigError(
+                "mask_rcnn: supports only the head instances. Remove the other heads."
+            )
         if len(anchors_px) != 5 or len(proposals) != 2:
             raise ConfigError("mask_rcnn: needs five anchors_px and two numbers of proposals.")
         if not 1 <= enlarge <= 8 or enlarge * 8 % 1:
-            raise ConfigError("mask_rcnn: enlarge is 1 to 8, a multiple of 1/8.")
+            raise ConfigError("mask_rcnn: enlarge must be 1 to 8, in steps of 1/8.")
         if not ratios or min(*anchors_px, *ratios) <= 0:
-            raise ConfigError("mask_rcnn: anchors_px and ratios are above 0.")
+            raise ConfigError("mask_rcnn: anchors_px and ratios must be above 0.")
         if min(classes, *proposals, regions, detections) < 1:
             raise ConfigError(
-                "mask_rcnn: classes, proposals, regions and detections are at least 1."
+                "mask_rcnn: classes, proposals, regions and detections must be at least 1."
             )
         if not 0 <= min_score < 1 or not 0 < box_overlap <= 1:
-            raise ConfigError("mask_rcnn: min_score and box_overlap are shares of 1.")
+            raise ConfigError("mask_rcnn: min_score and box_overlap must be between 0 and 1.")
         eighths = round(enlarge * 8)  # enlarged images are to be multiples of the coarsest pixel
         self.enlarge, self.align_px = enlarge, 8 * _COARSEST // math.gcd(8 * _COARSEST, eighths)
         self.encoder_name = None if norm == "group" else encoder
@@ -294,7 +296,7 @@ def _backbone(encoder: str, norm: str) -> tuple[nn.Module, nn.Module]:
     """Return the encoder, which gives four levels, and the pyramid on it, which gives five."""
     if norm not in _NORMS or encoder not in _ENCODERS:
         raise ConfigError(
-            f"mask_rcnn: there is no encoder {encoder!r} with the norm {norm!r}. Take one of "
+            f"mask_rcnn: unknown encoder {encoder!r} or norm {norm!r}. Use one of "
             f"{', '.join(_ENCODERS)} with {', '.join(_NORMS)}."
         )
     network = getattr(resnet, encoder)(weights=None, norm_layer=_NORMS[norm])

@@ -102,9 +102,9 @@ class MTL(Network):
         if skips not in ("concatenate", "add"):
             raise ConfigError(f"mtl: skips must be concatenate or add, not {skips!r}.")
         if len(depths) != len(widths):
-            raise ConfigError("mtl: blocks is one number, or one for each of the widths.")
+            raise ConfigError("mtl: blocks must be one number, or one for each of the widths.")
         if min(widths) < len(dilations):
-            raise ConfigError("mtl: every width must contain at least one channel per dilation.")
+            raise ConfigError("mtl: every width must be at least the number of dilations.")
         if transformer_layers and widths[-1] % attention_heads:
             raise ConfigError(
                 f"mtl: the last width, {widths[-1]}, must be a multiple of attention_heads, "

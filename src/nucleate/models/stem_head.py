@@ -44,7 +44,7 @@ class Enter(nn.Module):
             or not all(map(math.isfinite, (*mean, *sd)))
             or min(sd) <= 0
         ):
-            raise ValueError("mean and sd are three numbers each, sd above 0")
+            raise ValueError("mean and sd must be three numbers each, sd above 0")
         self.align_px, self.stem = align_px, stem
         self.shift: Tensor
         self.scale: Tensor

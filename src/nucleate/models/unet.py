@@ -69,7 +69,9 @@ class UNet(Network):
         if stem not in (1, 2, 4) or len(widths) < 2 or not heads or min(widths) < 1:
             raise ConfigError("unet: needs a stem of 1, 2 or 4, two widths and one head.")
         if upsampling not in ("transposed", "bilinear") or norm not in ("none", "batch"):
-            raise ConfigError("unet: upsampling is transposed or bilinear, norm none or batch.")
+            raise ConfigError(
+                "unet: upsampling must be transposed or bilinear, and norm none or batch."
+            )
         self.norm = norm
         self.align_px = stem * 2 ** (len(widths) - 1)
         self.enter = Enter(self.align_px, stem, mean, sd)

@@ -49,8 +49,8 @@ def outline_layer(nuclei: Instances, name: str) -> LayerData:
     """
     if len(nuclei) > MOST_OUTLINES:
         raise InputError(
-            f"{name}: {len(nuclei)} outlines are more than napari draws well ({MOST_OUTLINES}). "
-            "Take the labels alone."
+            f"{name}: {len(nuclei)} outlines are too many for napari ({MOST_OUTLINES} at most). "
+            "Add the labels only."
         )
     # napari: (row, column), the centre of the first pixel at 0
     polygons = [nuclei.outline(row)[:, ::-1] - 0.5 for row in range(len(nuclei))]

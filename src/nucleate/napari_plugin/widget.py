@@ -115,7 +115,7 @@ def _pixels(image: Image) -> UInt8:
     data = image.data[0] if image.multiscale else image.data
     if not image.rgb or data.dtype != np.uint8:
         raise InputError(
-            f"{image.name}: is no RGB image of 8 bits. Open it as such; the model reads the "
-            "colours of H&E."
+            f"{image.name}: is not an 8-bit RGB image, and the model needs the colours of H&E. "
+            "Open it as RGB."
         )
     return np.asarray(data)[..., :3]

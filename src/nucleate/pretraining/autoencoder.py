@@ -54,7 +54,9 @@ class AutoEncoder(Pretext):
     ) -> None:
         super().__init__()
         if window_px < 16 or width < 1 or noise < 0:
-            raise ConfigError("autoencoder: window_px is at least 16, width 1, noise at least 0.")
+            raise ConfigError(
+                "autoencoder: window_px must be at least 16, width at least 1 and noise at least 0."
+            )
         self.chance = {"explained": 0.0}
         self.network, self.window_px, self.noise = network, window_px, noise
         channels, height = deepest_shape(network, network.align_px)

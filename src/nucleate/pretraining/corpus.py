@@ -118,7 +118,7 @@ class Corpus:
             if held > _MOST_BYTES:
                 raise ConfigError(
                     f"data: the tiles take more than {_MOST_BYTES >> 30} GiB of memory. Lower "
-                    "data.tiles_per_slide, or take fewer images."
+                    "data.tiles_per_slide, or use fewer images."
                 )
         for names, why in (
             (small, f"smaller than the {window_px} × {window_px} pixels that the task looks at"),
@@ -132,8 +132,8 @@ class Corpus:
             )
             raise InputError(
                 f"data: no image for {part} {why}: a window of {window_px} × {window_px} pixels "
-                f"with {tissue:.0%} tissue is needed ({_some(small + blank)}). Take other "
-                "images, lower data.tissue or the task's size, or raise data.tile_px."
+                f"with {tissue:.0%} tissue is needed ({_some(small + blank)}). Use other images, "
+                "lower data.tissue or the window of the task, or raise data.tile_px."
             )
         return found
 
@@ -167,12 +167,14 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
     for group in config.exclude:
         if group not in known:
             raise ConfigError(
-                f"data.exclude: there is no patient {group!r}. {nearest(group, known[:20])}"
+                f"data.exclude: unknown patient {group!r}. {nearest(group, known[:20])}"
             )
     origins = [o for o in origins if o.group not in config.exclude]
     refuse_test_pictures(origins)
     if not origins:
-        raise ConfigError("data.exclude: nothing is left to learn from. Add images.")
+        raise ConfigError(
+            "data.exclude: excludes every image. Add images, or exclude fewer patients."
+        )
     split = make_split(origins, config.validation, config.split_seed)
     return Corpus({o.name: o for o in origins}, split, sources)
 

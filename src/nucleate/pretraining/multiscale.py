@@ -82,13 +82,14 @@ class MultiScale(Pretext):
         super().__init__()
         if view_px < 16 or width < 1 or noise < 0 or not 0 <= stain < 1:
             raise ConfigError(
-                "multiscale: view_px is at least 16, width at least 1, noise at least 0, stain "
-                "below 1."
+                "multiscale: view_px must be at least 16, width at least 1, noise at least 0 and "
+                "stain below 1."
             )
         if len(blur_px) != 2 or not _SCAN_BLUR_PX / CLASSES[0] <= blur_px[0] <= blur_px[1] <= 8:
             raise ConfigError(
-                f"multiscale: blur_px is [smallest, largest], from {_SCAN_BLUR_PX / CLASSES[0]:g} "
-                "(below, the sharpness of a view would tell its zoom) to 8."
+                "multiscale: blur_px must be [smallest, largest], from "
+                f"{_SCAN_BLUR_PX / CLASSES[0]:g} (below that, the sharpness of a view reveals its "
+                "zoom) to 8."
             )
         self.chance = {"explained": 0.0}
         if ordinal:

@@ -55,10 +55,10 @@ def make_pretext(recipe: PretrainRecipe) -> Pretext:
     try:
         task: Pretext = make(network, **recipe.pretext.arguments)
     except _IMPOSSIBLE as error:
-        raise ConfigError(f"{owner}: too large to be built ({_said(error)}). Lower it.") from error
+        raise ConfigError(f"{owner}: too large ({_said(error)}). Lower its size.") from error
     if task.window_px > _LARGEST_PX:
         raise ConfigError(
-            f"{owner}: windows of {task.window_px} pixels. At most {_LARGEST_PX} are looked at."
+            f"{owner}: windows of {task.window_px} pixels are too large. Use at most {_LARGEST_PX}."
         )
     return task
 
@@ -140,7 +140,7 @@ def _try(recipe: PretrainRecipe) -> None:
             pretext(batch)
     except _IMPOSSIBLE as error:
         raise ConfigError(
-            f"pretext: {recipe.model.family} cannot take {recipe.train.batch} examples of "
+            f"pretext: {recipe.model.family} cannot process {recipe.train.batch} examples of "
             f"{recipe.pretext.task} ({_said(error)}). Change model.arguments, pretext.arguments or "
             "train.batch."
         ) from error
@@ -160,7 +160,7 @@ def _finish(
     """Draw the images, and write the encoder of the last checkpoint; its card comes last."""
     last = run.checkpoint("last")
     if last is None:
-        raise TrainingError(f"{run.path}: there is no checkpoint. Pretrain first.")
+        raise TrainingError(f"{run.path}: has no checkpoint. Pretrain first.")
     pl.seed_everything(recipe.seed, verbose=False)
     first = make_pretext(recipe).network
     with contextlib.suppress(ModelError):  # without a connection: as it would start at random

@@ -24,7 +24,9 @@ class FolderConfig(Strict):
     title: str = "unlabelled images"
     """For the card."""
     licence: str = "unstated"
+    """Licence of the images, for the card."""
     citation: str = ""
+    """What to cite, for the card."""
 
 
 class CorpusConfig(Strict):
@@ -35,6 +37,7 @@ class CorpusConfig(Strict):
     sets: tuple[SetConfig, ...] = ()
     """Data sets; their labels are not used."""
     folders: tuple[FolderConfig, ...] = ()
+    """Folders of images without labels."""
     mpp: Mpp = 0.25
     """Micrometres per pixel that the network works at; images are resampled to it."""
     tile_px: Annotated[int, Field(ge=64, le=4096)] = 1024
@@ -47,13 +50,14 @@ class CorpusConfig(Strict):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the images on which it is measured how well the task is solved; whole patients."""
     split_seed: Annotated[int, Field(ge=0)] = 1
+    """Seed of the split."""
     exclude: tuple[str, ...] = ()
     """Patients or slides (groups) to leave out, because something is tested on them."""
 
     @model_validator(mode="after")
     def _something(self) -> CorpusConfig:
         if not self.sets and not self.folders:
-            raise ValueError("name at least one of sets or one of folders")
+            raise ValueError("at least one entry of sets or folders is needed")
         return self
 
 
@@ -70,22 +74,30 @@ class PretrainInit(Strict):
     """What the encoder is before the first step."""
 
     imagenet: Imagenet = "never"
+    """As `init.imagenet` of a training."""
 
 
 class PretrainRecipe(Strict):
     """One complete pretraining."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run folder."""
     about: str = ""
+    """What the pretraining is, in a sentence."""
     licence: str = "unstated"
     """Of the weights, as the images allow; SPDX expression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Seed of weights, examples and their order."""
     data: CorpusConfig
+    """Which images."""
     model: ModelConfig
     """The network whose encoder is trained."""
     pretext: PretextConfig
+    """What the encoder learns from."""
     init: PretrainInit = PretrainInit()
+    """Initial weights."""
     train: FitConfig
+    """Training, with the keys of `train` of a training that are not about crops."""
     examples: Annotated[int, Field(ge=1, le=8192)] = 512
     """Examples of held-out images that a validation looks at."""
 
@@ -101,7 +113,10 @@ class StartConfig(Strict):
     @model_validator(mode="after")
     def _one(self) -> StartConfig:
         if self.pretext is not None and self.imagenet:
-            raise ValueError("pretext and imagenet exclude each other; a pretext may start there")
+            raise ValueError(
+                "pretext and imagenet exclude each other; a pretext recipe may start from ImageNet "
+                "weights"
+            )
         return self
 
 
@@ -109,7 +124,9 @@ class StudyRecipe(Strict):
     """Does pretraining help, and with how many labels?"""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the folder."""
     about: str = ""
+    """What the study is, in a sentence."""
     root: str | None = None
     """Folder of the data, for all recipes; without it, each one's own `data.root`."""
     finetune: str

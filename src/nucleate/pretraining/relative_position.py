@@ -101,18 +101,20 @@ class RelativePosition(Pretext):
         super().__init__()
         if min(patch_px, width, cells) < 1 or min(gap_px, jitter_px) < 0 or patch_px < 16:
             raise ConfigError(
-                "relative_position: patch_px is at least 16, width and cells at least 1, gap_px "
-                "and jitter_px at least 0."
+                "relative_position: patch_px must be at least 16, width and cells at least 1, "
+                "gap_px and jitter_px at least 0."
             )
         if 2 * jitter_px > gap_px:
             raise ConfigError(
-                f"relative_position: two patches shifted by {jitter_px} overlap where the gap is "
-                f"{gap_px}. Take a gap_px of at least twice jitter_px."
+                f"relative_position: two patches shifted by {jitter_px} overlap if the gap is "
+                f"{gap_px}. Set gap_px to at least twice jitter_px."
             )
         if not (0 <= stain < 1 and 0 <= drop <= 1 and 0 <= coarse <= 1):
-            raise ConfigError("relative_position: stain, drop and coarse are between 0 and 1.")
+            raise ConfigError("relative_position: stain, drop and coarse must be between 0 and 1.")
         if not 1 <= fewest_px <= patch_px**2:
-            raise ConfigError("relative_position: fewest_px is between 1 and patch_px squared.")
+            raise ConfigError(
+                "relative_position: fewest_px must be between 1 and patch_px squared."
+            )
         self.chance = {"accuracy": 1 / 8}
         self.network = network
         self.patch_px, self.gap_px, self.jitter_px, self.cells = patch_px, gap_px, jitter_px, cells

@@ -127,8 +127,8 @@ def _check_unseen(plan: Plan, pretexts: Path) -> None:
             for card in cards:
                 if seen_pixels(card, [sample]) is not None:
                     raise ConfigError(
-                        f"{card.name} has looked at {sample.name} of {title!r} under another name. "
-                        "Take it out of the pretext's data, and pretrain again."
+                        f"{card.name} was pretrained on {sample.name} of {title!r} under another "
+                        "name. Remove it from the data of the pretext task, and pretrain again."
                     )
 
 
@@ -197,7 +197,7 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
             else f"{out}: contains no study to resume. Omit --resume."
         )
     if not resume and out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty, and no study. Choose another -o.")
+        raise TrainingError(f"{out}: not empty, and not a study. Choose another -o.")
     if resume and (out / "finetune.yaml").exists():
         changed = differences(load_recipe(out / "finetune.yaml"), plan.finetune)
         if changed:
@@ -211,8 +211,8 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
     )
     if other is not None:
         raise TrainingError(
-            f"{out}: the test {other!r} was other data before. Give it another title, or choose "
-            "another -o."
+            f"{out}: the data of the test {other!r} have changed. Give the test another title, or "
+            "choose another -o."
         )
     for name, pretext in plan.pretexts.items():
         begun = out / "pretexts" / name / "recipe.yaml"

@@ -66,13 +66,12 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
     finetune = load_recipe(file.parent / recipe.finetune, root)
     if finetune.train.keep != "last" or finetune.decode.tune:
         raise ConfigError(
-            f"{recipe.finetune}: a study scores the images that are held out, so nothing may be "
-            "chosen on them. Set train.keep=last and decode.tune=false."
+            f"{recipe.finetune}: a study scores the held-out images, so that they must not be used "
+            "for selection. Set train.keep=last and decode.tune=false."
         )
     if finetune.init.from_model is not None or finetune.data.labelled < 1:
         raise ConfigError(
-            f"{recipe.finetune}: init.from and data.labelled are what the study varies. Leave "
-            "them away."
+            f"{recipe.finetune}: the study varies init.from and data.labelled. Omit them."
         )
     data = collect(finetune.data, base)
     held = {g for n, g in data.split.groups.items() if n not in data.split.parts["train"]}
@@ -84,7 +83,9 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
     tested = {e.group for entries in tests.values() for e in entries}
     both = min(tested & trained, default=None)
     if both is not None:
-        raise ConfigError(f"tests: {both} is trained on as well. Take other images for one.")
+        raise ConfigError(
+            f"tests: {both} is also used for training. Use other images for the test."
+        )
     pretexts: dict[str, PretrainRecipe] = {}
     for start in recipe.starts.values():
         if start.pretext is not None:
@@ -92,12 +93,12 @@ def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
             wanted = _without(pretext, held | tested, base)
             name = Path(start.pretext).stem
             if pretexts.setdefault(name, wanted) != wanted:
-                raise ConfigError(f"starts: two recipes are called {name!r}. Rename one.")
+                raise ConfigError(f"starts: two recipes have the name {name!r}. Rename one.")
     for what, titles in (("starts", list(recipe.starts)), ("tests", list(tests))):
         folders = [slug(title) for title in titles]
         twice = next((f for f in folders if folders.count(f) > 1), None)
         if twice is not None:
-            raise ConfigError(f"{what}: two titles give one folder, {twice!r}. Rename one.")
+            raise ConfigError(f"{what}: two titles give the same folder: {twice!r}. Rename one.")
     return Plan(recipe, finetune, pretexts, tests)
 
 

@@ -96,7 +96,7 @@ def gather(
         ModelError: the run is not finished, or its model is damaged.
     """
     if not (path / "recipe.yaml").is_file():
-        raise InputError(f"{path}: contains no run. Name a folder of nucleate train or crossval.")
+        raise InputError(f"{path}: not a run. Name a folder that nucleate train or crossval wrote.")
     recipe = load_recipe(path / "recipe.yaml", [] if root is None else [f"data.root={root}"])
     folds = sorted((path / "splits").glob("*.json"))
     runs = {fold.stem: path / fold.stem for fold in folds} or {"": path}
@@ -110,8 +110,8 @@ def gather(
         parts.add(part)
         if len(parts) > 1:
             raise InputError(
-                f"{path}: some folds contain official test images and some do not, so that their "
-                "results do not belong together. Report the folds one by one."
+                f"{path}: only some folds contain official test images, so that their results "
+                "cannot be pooled. Report each fold separately."
             )
         model = load_model(run)
         clock = time.perf_counter()
@@ -154,13 +154,16 @@ def _environment(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}). Restore the file.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not what a run writes. Restore the file.")
+        raise InputError(f"{path}: not the environment of a run. Restore the file.")
     return content
 
 
 def _entry(entries: dict[str, Entry], name: str) -> Entry:
     if name not in entries:
-        raise InputError(f"{name}: is no longer among the data. Restore it, or name its --root.")
+        raise InputError(
+            f"{name}: is missing from the data set. Restore it, or name the folder of the data "
+            "with --root."
+        )
     return entries[name]
 
 
@@ -168,7 +171,7 @@ def _picture(found: Prediction) -> PictureResult:
     """Return what the report keeps of a prediction."""
     truth = found.sample.labels
     if truth is None:
-        raise InputError(f"{found.sample.name}: has no labels.")
+        raise InputError(f"{found.sample.name}: has no labels. Restore them.")
     table = overlap(truth, found.labels, found.sample.ignore)
     seen = fates(table)
     pred = found.labels if found.sample.ignore is None else found.labels * ~found.sample.ignore

@@ -63,9 +63,9 @@ def export_results(result: Path, to: str, out: str | Path, truth: Path | None = 
     """
     forms = ["coco", *(name for name, e in EXPORTERS.items() if not e.needs_source)]
     if to not in forms:
-        raise ConfigError(f"There is no form named {to!r}. {nearest(to, forms)}")
+        raise ConfigError(f"Unknown format {to!r}. {nearest(to, forms)}")
     if to != "coco" and truth is not None:
-        raise ConfigError(f"--truth goes with --to coco, not with {to}. Remove it.")
+        raise ConfigError(f"--truth requires --to coco, not {to}. Omit --truth.")
     files, path = _files(result), Path(out)
     keep_apart(path, result / SUMMARY, truth, *(found.path for found in files.values()))
     if to == "coco":
@@ -80,7 +80,7 @@ def export_results(result: Path, to: str, out: str | Path, truth: Path | None = 
         write_joint_csv({_source(name, found): found for name, found in files.items()}, path)
     else:
         raise ConfigError(
-            f"{path}: {to} has one image per file, but {result} has {len(files)}. Export each "
+            f"{path}: {to} stores one image per file, but {result} has {len(files)}. Export each "
             f".nuclei.parquet, or name a folder: -o {path.with_suffix('')}/"
         )
     return Exported(len(files), sum(found.count for found in files.values()))
@@ -127,13 +127,15 @@ def write_coco(
         sizes = {identity(p.record["id"]): p.record for p in known.pictures}
     mine = {name: found for name, found in files.items() if name in pictures}
     if not mine:
-        raise InputError(f"{truth}: names none of the {len(files)} images of {result}. Check it.")
+        raise InputError(
+            f"{truth}: lists none of the {len(files)} images of {result}. Check the file."
+        )
     for name, found in mine.items() if truth is not None else ():
         record = sizes[pictures[name]]
         if (found.frame.height, found.frame.width) != (record["height"], record["width"]):
             raise InputError(
-                f"{truth}: {name} has another size there than in {result}. Segment the "
-                "images that the truth is of."
+                f"{truth}: {name} differs in size from the image in {result}. Segment the images "
+                "of the ground truth."
             )
     if truth is not None:
         lower = {
@@ -179,7 +181,7 @@ def _detections(found: NucleiFile, number: Id, kinds: dict[str, Id]) -> Iterator
                 yield detection(nuclei.outline(i), float(nuclei.scores[i]), number, category, shape)
             except ValueError as error:
                 raise InputError(
-                    f"{found.path}: nucleus {nuclei.ids[i]} is none ({error}). Segment again."
+                    f"{found.path}: nucleus {nuclei.ids[i]} is invalid ({error}). Segment again."
                 ) from error
 
 
@@ -212,7 +214,7 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
     names = [bare if bare in files and name not in files else name for name, bare in both]
     twice = next((stem for stem, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"{truth}: two images are named {twice!r}. Rename one of them.")
+        raise InputError(f"{truth}: two images have the name {twice!r}. Rename one of them.")
     ids = [identity(picture.record["id"]) for picture in known.pictures]
     return renamed(dict(zip(names, ids, strict=True)), files)
 

@@ -262,7 +262,7 @@ def open_nuclei(path: str | Path) -> NucleiFile:
             check_rows(path, path.stat().st_size, count)
             most = _largest_class(file.metadata)
     except pa.ArrowException as error:
-        raise InputError(f"{path}: is damaged, or no Parquet file. Segment again.") from error
+        raise InputError(f"{path}: damaged, or not a Parquet file. Segment again.") from error
     except OSError as error:
         raise InputError(explain_os_error(error, path)) from error
     except (ValueError, LookupError, TypeError) as error:
@@ -273,9 +273,9 @@ def open_nuclei(path: str | Path) -> NucleiFile:
         x, y = facts["origin_xy"]
         mpp = None if facts["mpp"] is None else float(facts["mpp"])
         if min(width, height) < 1 or max(width, height) > _LARGEST or most >= len(names):
-            raise ValueError("an image of no size, or classes without a name")
+            raise ValueError("an image without a size, or classes without a name")
         if mpp is not None and not 0 < mpp < np.inf:
-            raise ValueError("a resolution that is none")
+            raise ValueError("an invalid resolution")
         frame = Frame(width, height, mpp, (int(x), int(y)))
     except (ValueError, LookupError, TypeError) as error:
         raise _foreign(path) from error

@@ -42,9 +42,7 @@ def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noq
     file = Path(path)
     fitting = [ending for ending in _ENDINGS if file.name.lower().endswith(ending)]
     if not fitting:
-        raise InputError(
-            f"{file}: the ending states no format. {nearest(file.suffix, list(_ENDINGS))}"
-        )
+        raise InputError(f"{file}: unknown format. {nearest(file.suffix, list(_ENDINGS))}")
     form = _ENDINGS[max(fitting, key=len)]
     if form == "overlay" and image is None:
         raise InputError(f"{file}: an overlay needs the image. Pass image=…")
@@ -56,9 +54,9 @@ def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noq
         source = ArraySource(image, nuclei.frame.mpp, file.name)
         if (source.width, source.height) != (nuclei.frame.width, nuclei.frame.height):
             raise InputError(
-                f"{file}: the image has {source.width} × {source.height} pixels, but the nuclei "
-                f"are of {nuclei.frame.width} × {nuclei.frame.height}. Pass the image that they "
-                "were found in."
+                f"{file}: the image has {source.width} × {source.height} pixels, but the image of "
+                f"the nuclei has {nuclei.frame.width} × {nuclei.frame.height}. Pass the image that "
+                "was segmented."
             )
     with _as_file(nuclei, file.name) as found:
         EXPORTERS[form].write(found, source, file)

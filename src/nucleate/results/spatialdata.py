@@ -43,7 +43,7 @@ def as_spatialdata(found: NucleiFile) -> Any:  # noqa: ANN401
     from spatialdata.transformations import Identity, Scale
 
     if not found.count:
-        raise InputError(f"{found.path}: SpatialData cannot contain no nuclei at all. Use csv.")
+        raise InputError(f"{found.path}: has no nuclei, which SpatialData cannot store. Use csv.")
     for _ in found.checked():  # what reads it here is not our own reader
         pass
     frame = geopandas.read_parquet(found.path).set_index("id").drop(columns="bbox", errors="ignore")

@@ -38,4 +38,4 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def _check_below(name: str) -> None:
     """Raise a `ValueError` for the name of a result that leads out of its folder."""
     if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{name!r} is no name of a file")
+        raise ValueError(f"{name!r} is not a file name")

@@ -106,7 +106,9 @@ class Elsewhere:
 
     def __call__(self, batch: UInt8) -> Maps:
         """Refuse."""
-        raise ModelError("The model is on the workers. Run without --scheduler to use it here.")
+        raise ModelError(
+            "The model runs on the workers only. Run without --scheduler to use it on this machine."
+        )
 
 
 class Cluster:
@@ -133,8 +135,8 @@ class Cluster:
             future.cancel()
             wanted = ' with a GPU (started with --resources "GPU=1")' if self._needs else ""
             raise ModelError(
-                f"No worker{wanted} has come in {timeout_s:.0f} s. Start some, or look why they do "
-                "not."
+                f"No worker{wanted} connected within {timeout_s:.0f} s. Start workers, or check "
+                "their logs."
             ) from error
         backend: Backend = Elsewhere(about)
         return Model(card, backend)
@@ -193,13 +195,13 @@ def _outcome(future: Any, name: str) -> Written | NucleateError:  # noqa: ANN401
         return error
     except distributed.KilledWorker:
         return InputError(
-            f"{name}: workers died again and again over one unit, of memory perhaps. Lower "
-            "--tile-px, or give workers more; then --resume."
+            f"{name}: workers died repeatedly on one unit, probably for lack of memory. Lower "
+            "--tile-px or give the workers more memory, and continue with --resume."
         )
     except Exception as error:  # what a worker's machine does to it
         return InputError(
-            f"{name}: a worker failed ({type(error).__name__}: {error}). See its log; then "
-            "--resume."
+            f"{name}: a worker failed ({type(error).__name__}: {error}). See its log, and continue "
+            "with --resume."
         )
     return finished
 
@@ -235,8 +237,8 @@ class connect:  # noqa: N801  # a context manager, used as a function
         address: Any = self._scheduler
         if address is not None and not _ADDRESS.fullmatch(address):
             raise ConfigError(
-                f"--scheduler {address!r}: is no address. Write it as tcp://HOST:PORT, as 'dask "
-                "scheduler' prints it."
+                f"--scheduler {address!r}: is not an address. Write it as tcp://HOST:PORT, as "
+                "'dask scheduler' prints it."
             )
         if self._profile is not None:
             address = start_slurm(read_profile(self._profile))
@@ -269,11 +271,13 @@ def read_profile(path: Path) -> dict[str, Any]:
     try:
         found = load_yaml(read_text(path), yaml.SafeLoader, path)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML ({str(error).splitlines()[0]}). Fix it.") from error
+        raise ConfigError(
+            f"{path}: is not valid YAML ({str(error).splitlines()[0]}). Correct the file."
+        ) from error
     known = found if isinstance(found, dict) else {}
     lacking = [key for key in ("jobs", "cores", "memory") if key not in known]
     if lacking:
-        raise ConfigError(f"{path}: lacks {lacking[0]!r}. It needs jobs, cores and memory.")
+        raise ConfigError(f"{path}: lacks {lacking[0]!r}. Add jobs, cores and memory.")
     jobs = known["jobs"]
     if not isinstance(jobs, int) or isinstance(jobs, bool) or not 1 <= jobs <= 10_000:
         raise ConfigError(f"{path}: jobs = {jobs!r}: must be a number from 1 to 10000.")
@@ -296,7 +300,7 @@ def start_slurm(profile: dict[str, Any], start: bool = True) -> Any:  # noqa: AN
     try:
         cluster = jobqueue.SLURMCluster(**wanted)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"The Slurm profile is not understood ({error}). Fix it.") from error
+        raise ConfigError(f"The Slurm profile is invalid ({error}). Correct it.") from error
     if start:
         cluster.scale(jobs=jobs)
     return cluster

@@ -130,13 +130,13 @@ def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
 def check_same(before: object, now: dict[str, Any], owner: Path) -> None:
     """Raise a `ConfigError` that names how a job differs from the one before."""
     if not isinstance(before, dict):
-        raise InputError(f"{owner}: does not say how it was made. Start again without --resume.")
+        raise InputError(f"{owner}: does not state its settings. Start again without --resume.")
     key = next((k for k in now if before.get(k) != now[k]), None)
     if key is not None:
         raise ConfigError(
             f"{owner}: was started with another {key.replace('_', ' ')} ({before.get(key)!r}, now "
-            f"{now[key]!r}), so the results would not fit together. Use that again, or start again "
-            "without --resume."
+            f"{now[key]!r}), so that the results would not be comparable. Use the former value, or "
+            "start again without --resume."
         )
 
 

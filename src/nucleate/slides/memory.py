@@ -36,7 +36,9 @@ def parse_bytes(text: str) -> int:
     except ValueError:
         number = 0.0
     if not found or number <= 0:
-        raise ConfigError(f"--max-memory {text!r}: write a number and a unit, as 3G or 500M.")
+        raise ConfigError(
+            f"--max-memory {text!r}: not a size. Write a number and a unit, such as 3G or 500M."
+        )
     return int(number * _UNITS[found[2].upper()])
 
 
@@ -53,7 +55,7 @@ def give_back() -> None:
 
 
 def estimate(model: Model, options: EngineOptions) -> int:
-    """Return the bytes that a run will contain at most: an estimate, which a probe is run for.
+    """Return the most memory in bytes that a run needs: an estimate, from a trial run.
 
     What the network takes per pixel is measured on a blank tile of about 512 × 512 pixels; whatever
     else a tile needs on its way is counted. It does not depend on the slide.
@@ -85,8 +87,8 @@ def check_memory(model: Model, options: EngineOptions, limit: int) -> int:
     needed = estimate(model, options)
     if needed > limit:
         raise ConfigError(
-            f"--max-memory {limit / 2**30:.2f}G: this needs about {needed / 2**30:.2f}G with tiles "
-            f"of {options.tile_px} pixels, {options.batch} at a time, and {options.decoders} "
-            "processes that decode. Lower --tile-px, --batch or --decoders, or allow more."
+            f"--max-memory {limit / 2**30:.2f}G: this needs about {needed / 2**30:.2f}G with "
+            f"tiles of {options.tile_px} pixels, {options.batch} at a time, and {options.decoders} "
+            "decoding processes. Lower --tile-px, --batch or --decoders, or allow more."
         )
     return needed

@@ -103,6 +103,6 @@ class Outputs:
         excess = max(excess_bytes(self.out.folder / name) for name in names)
         if excess:
             raise InputError(
-                f"{self.stem}: the name is too long by {excess} bytes: the file system does not "
-                "take the names of its results. Rename the source."
+                f"{self.stem}: its results would have names that are too long by {excess} bytes "
+                "for the file system. Rename the source."
             )

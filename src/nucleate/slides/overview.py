@@ -1,4 +1,4 @@
-"""What a slide contains, on one image: tissue, what was left out, and how dense the nuclei lie."""
+"""What a slide contains, on one image: tissue, what was left out, and the density of the nuclei."""
 
 from __future__ import annotations
 

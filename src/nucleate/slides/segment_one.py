@@ -131,7 +131,7 @@ def start(
     if pixels > _SHOWN_PIXELS and "overlay" in (options.formats or ()):
         raise ConfigError(
             f"{shown(name)}: {source.width} × {source.height} pixels are too many for an overlay. "
-            "Omit it: the overview shows the slide, and geojson.gz opens in QuPath."
+            "Omit this format: the overview shows the slide, and geojson.gz opens in QuPath."
         )
     seen = None
     if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
@@ -253,7 +253,7 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
     else:
         lost = run.memory.lost
     if lost and len(lost) == sum(len(unit.tiles) for unit in run.units):
-        raise InputError(f"Nothing of it could be read: {lost[0]['reason']}")
+        raise InputError(f"No tile could be read: {lost[0]['reason']}")
     facts["lost"] = lost
     if run.memory is None:
         units = unit_files(outputs.units, run.units, run.digest)

@@ -41,13 +41,13 @@ def fit_stain(
         leaked = sorted(set(map(_file, ready.fitted_on)) & set(map(_file, held_out)))
         if leaked:
             raise ConfigError(
-                f"stain.fitted: {config.fitted} was fitted on {leaked[0]!r}, which is held out. "
-                "Fit it on training images only, or omit stain.fitted."
+                f"stain.fitted: {config.fitted} was fitted on {leaked[0]!r}, a held-out image. Fit "
+                "it on training images only, or omit stain.fitted."
             )
         if ready.method != config.method:
             raise ConfigError(
-                f"stain.method is {config.method}, but {config.fitted} contains {ready.method}. "
-                "Make them agree."
+                f"stain.method is {config.method}, but {config.fitted} is fitted for "
+                f"{ready.method}. Use the same method for both."
             )
         return ready
     ranking = select((examine(n, read()) for n, read in training.items()), config.references)

@@ -182,11 +182,11 @@ class Normaliser:
             )
             method = METHODS[made.method]
             if tuple(sorted(made.target)) != method.keys:
-                raise ValueError(f"the target of {made.method} must contain {method.keys}")
+                raise ValueError(f"the target of {made.method} must have the keys {method.keys}")
             if made.target.get("space", "rgb") not in SPACES:
-                raise ValueError(f"there is no colour space {made.target['space']!r}")
+                raise ValueError(f"unknown colour space {made.target['space']!r}")
             if not method.plausible(made.target):
-                raise ValueError("its numbers make no sense")
+                raise ValueError("its numbers are invalid")
         except (ConfigError, LookupError, TypeError, ValueError, AttributeError,
                 OverflowError) as error:  # fmt: skip
             said = str(error).rstrip(".")
@@ -219,7 +219,7 @@ def fit(
     pick(METHODS, method, "stain normaliser")
     pick(SPACES, space, "colour space")
     if method != "histogram" and space != "rgb":
-        raise ConfigError(f"space = {space}: only the method histogram has a choice of spaces.")
+        raise ConfigError(f"space = {space}: only the method histogram supports spaces. Omit it.")
     sampled = np.concatenate([np.zeros((0, 3), np.uint8), *map(sample_pixels, images.values())])
     tissue = sampled[tissue_mask(sampled)]
     target, why = None, "contains too little stained tissue"
@@ -230,7 +230,7 @@ def fit(
         why = f"is of no use: {METHODS[method].fails}"
     if target is None:
         raise InputError(
-            f"{', '.join(images) or 'no image'}: the reference {why}. Choose another by: "
+            f"{', '.join(images) or 'no image'}: the reference {why}. Choose another with: "
             "nucleate stain select"
         )
     return Normaliser(method, target, blend, as_published, tuple(images))
@@ -251,7 +251,9 @@ def read_normaliser(path: Path) -> Normaliser:
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}). Make it again.") from error
+        raise InputError(
+            f"{path}: not valid JSON ({error}). Run nucleate stain fit again."
+        ) from error
     return Normaliser.from_dict(content, str(path))
 
 

@@ -96,15 +96,15 @@ def select(
     """
     demands = criteria or Criteria()
     if count < 1:
-        raise ConfigError(f"{count} references: at least one is needed.")
+        raise ConfigError(f"{count} references: too few. Ask for at least one.")
     everyone = sorted(candidates, key=lambda c: c.name)
     judged = _judge(everyone, demands)
     good = [c for c in judged if not c.rejected]
     if len(good) < count:
         reasons = "; ".join(f"{c.name}: {c.rejected}" for c in judged if c.rejected)[:300]
         raise InputError(
-            f"{len(good)} of {len(judged)} images can be a stain reference, {count} are wanted "
-            f"({reasons or 'there are no more'}). Add images, or loosen the criteria."
+            f"{len(good)} of {len(judged)} images qualify as a stain reference, but {count} are "
+            f"needed ({reasons or 'there are no more'}). Add images, or relax the criteria."
         )
     table = distances(good)
     mean = table.sum(axis=1) / max(1, len(good) - 1)

@@ -129,13 +129,13 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     wanted = recipe.crossval
     if wanted.folds is not None and wanted.scheme != "kfold":
         raise ConfigError(
-            f"crossval.folds: {wanted.scheme} has a fixed number of folds. Remove it."
+            f"crossval.folds: {wanted.scheme} has a fixed number of folds. Omit the key."
         )
     options = SchemeOptions(wanted.folds or 5, wanted.validation, wanted.seed)
     found = split_by(wanted.scheme, split_up, options)
     if len(found) < 2:
         raise ConfigError(
-            f"crossval.scheme: {wanted.scheme} gives one split only. Use 'nucleate train' with "
+            f"crossval.scheme: {wanted.scheme} has one split only. Use 'nucleate train' with "
             f"data.scheme={wanted.scheme}."
         )
     inside = {e.name for e in split_up}
@@ -169,7 +169,7 @@ def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) ->
         )
     if not resume:
         if out.exists() and any(out.iterdir()):
-            raise TrainingError(f"{out}: not empty, and no cross-validation. Choose another -o.")
+            raise TrainingError(f"{out}: not empty, and not a cross-validation. Choose another -o.")
         write_text(file, dump_recipe(recipe))
     changed = differences(load_recipe(file), recipe)
     if changed:

@@ -64,8 +64,8 @@ def finish(
     kept = run.checkpoint(recipe.train.keep)
     if kept is None:
         raise TrainingError(
-            f"{run.path}: there is no {recipe.train.keep} checkpoint (validation without nuclei?). "
-            "Train first, with nuclei in the images held out."
+            f"{run.path}: has no {recipe.train.keep!r} checkpoint, as happens if the validation "
+            "images have no nuclei. Train again with nuclei in the held-out images."
         )
     task = Task(recipe, validation)
     task.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])

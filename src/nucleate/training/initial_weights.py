@@ -50,8 +50,8 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
         leaked = _seen(card, data) or seen_pixels(card, held_out)
         if leaked is not None:
             raise ConfigError(
-                f"{key}: {card.name} was trained or chosen on {leaked}, which is held out here: "
-                "the result would say nothing. Take another model, or contain others out."
+                f"{key}: {card.name} was trained or chosen on {leaked}, which is held out here, "
+                "so that the score would be invalid. Use another model, or hold out other images."
             )
 
 
@@ -89,8 +89,8 @@ def _check_same(
     for key, (here, there) in wanted.items():
         if here != there:
             raise ConfigError(
-                f"init.from: {key} is {here} in the recipe, but {there} in {card.name}. Make them "
-                "the same, or start from another model."
+                f"init.from: {key} is {here} in the recipe, but {there} in {card.name}. Change the "
+                "recipe, or start from another model."
             )
 
 
@@ -183,7 +183,7 @@ def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) 
         if names:
             raise ModelError(
                 f"init.from: {card.name} {what} {min(names)} (and {len(names) - 1} more arrays). "
-                "Start from an encoder of this very network."
+                "Start from an encoder of the same network."
             )
 
 

@@ -267,14 +267,13 @@ def fit(
             if not _lacks_memory(error):
                 raise
             raise TrainingError(
-                f"There is not enough memory on {device} for {config.batch} examples at a time. "
-                "Lower train.batch, or show less of an image at once (train.crop_px); --resume "
-                "goes on from the last checkpoint."
+                f"Out of memory on {device} with {config.batch} examples per batch. Lower "
+                "train.batch or train.crop_px, and continue with --resume."
             ) from error
     if trainer.interrupted or trainer.global_step < config.steps:
         raise TrainingError(
             f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
-            "last checkpoint. Go on with the same command and --resume."
+            "last checkpoint. Repeat the command with --resume to continue."
         )
 
 
@@ -288,7 +287,7 @@ def check_temporary_folder(workers: int) -> None:
     if workers and sys.platform != "win32" and len(path.encode()) > _LONGEST_SOCKET:
         raise ConfigError(
             f"{tempfile.gettempdir()}: the path of the temporary folder is too long for the "
-            "sockets of train.workers. Set TMPDIR to a shorter one, or set train.workers to 0."
+            "sockets of train.workers. Set TMPDIR to a shorter path, or train.workers=0."
         )
 
 

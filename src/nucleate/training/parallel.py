@@ -63,8 +63,8 @@ def run_apart(
             process.wait()
     if failed:
         raise TrainingError(
-            f"{', '.join(sorted(failed))}: training failed; the reason is at the end of "
-            f"{out / (min(failed) + '.err')}. Fix it, and go on with --resume."
+            f"{', '.join(sorted(failed))}: training failed; see the end of "
+            f"{out / (min(failed) + '.err')}. Correct the cause, and continue with --resume."
         )
 
 

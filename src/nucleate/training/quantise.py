@@ -83,14 +83,15 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
     """
     run = RunFolder(path)
     if not run.is_finished():
-        raise TrainingError(f"{path}: contains no finished run. Train it first, or check the path.")
+        raise TrainingError(f"{path}: not a finished run. Finish the training, or check the path.")
     card = read_card(run.model)
     require_maps(card.decoder, path, "quantised", "Use bf16 instead.")
     recipe = load_recipe(path / "recipe.yaml", changes)
     data = collect(recipe.data, Path())
     if data.split.digest != read_split(path / "split.json").digest:
         raise ConfigError(
-            f"{path}: the data are not those of the run. Name their folder by --set data.root=…"
+            f"{path}: the data differ from those of the run. Name their folder with --set "
+            "data.root=…"
         )
     stain = None if card.stain is None else Normaliser.from_dict(card.stain, f"{path}: stain")
     crops = CropDataset(restain(data.read("train", recipe.data.mpp), stain, run.say), recipe)

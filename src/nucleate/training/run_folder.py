@@ -56,8 +56,8 @@ class RunFolder:
             self._begin_files(split)
             if read_split(self.path / "split.json").digest != split.digest:
                 raise TrainingError(
-                    f"{self.path}: the data have changed since the run was started: their split is "
-                    "another. Restore the data, or choose another -o."
+                    f"{self.path}: the data have changed since the run was started, and their "
+                    "split differs. Restore the data, or choose another -o."
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):
@@ -126,7 +126,7 @@ class RunFolder:
         path: Path = self.path / "checkpoints" / entry["file"]
         if not path.exists() or sha256(path) != entry["sha256"]:
             raise TrainingError(
-                f"{path}: the checkpoint is damaged (its SHA-256 does not fit the manifest). "
+                f"{path}: the checkpoint is damaged (its SHA-256 does not match the manifest). "
                 "Restore the file, or start the run again in another folder."
             )
         return path

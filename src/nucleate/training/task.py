@@ -70,7 +70,7 @@ class Task(Learner):
         """Segment one whole image with the engine that users run, and score it."""
         sample = self.validation[int(index)]
         if sample.labels is None:
-            raise TrainingError(f"{sample.name}: has no labels. Leave it out.")
+            raise TrainingError(f"{sample.name}: has no labels. Remove the image.")
         crop = self.transfer_batch_to_device(middle_crop(sample, self.recipe), self.device, 0)
         loss = self._losses(crop)[1]
         precision: Precision = "bf16" if self.recipe.train.precision == "bf16" else "f32"

@@ -36,8 +36,8 @@ def teacher_cards(recipe: Recipe) -> list[ModelCard]:
     for card in cards:
         if not set(card.heads) & set(recipe.maps):
             raise ConfigError(
-                f"teacher.models: {card.name} draws {', '.join(card.heads)}, and none of "
-                f"{', '.join(recipe.maps)}. Take another teacher."
+                f"teacher.models: {card.name} predicts {', '.join(card.heads)}, but not "
+                f"{', '.join(recipe.maps)}. Use another teacher."
             )
         if card.mpp != recipe.data.mpp or card.stain is not None:
             raise ConfigError(

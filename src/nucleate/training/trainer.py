@@ -67,7 +67,7 @@ def train_recipe(
     validation = data.read("validation", recipe.data.mpp)
     _check_classes(recipe, training + validation)
     if not any(s.labels is not None and s.labels.any() for s in validation):
-        raise InputError("The images held out for validation contain no nuclei. Split differently.")
+        raise InputError("The images held out for validation contain no nuclei. Change the split.")
     device = choose_device(recipe.train)
     check_start(recipe, data, validation)
     _try_network(recipe)
@@ -110,18 +110,20 @@ def check_recipe(recipe: Recipe) -> None:
             pick(known, loss, "loss")
         if "lovasz" in head.loss and head.edge_px > 0:
             raise ConfigError(
-                f"heads.{name}: lovasz has no soft edges. Set edge_px to 0, or take dice."
+                f"heads.{name}: lovasz does not support soft edges. Set edge_px to 0, or use dice."
             )
         if "lovasz" in head.loss and head.background != 1:
             raise ConfigError(
-                f"heads.{name}: lovasz has no weight of the background. Set background to 1."
+                f"heads.{name}: lovasz does not support a background weight. Set background to 1."
             )
         if head.edge_px > 0 and name != "foreground":
-            raise ConfigError(f"heads.{name}: edge_px is of foreground alone. Set it to 0.")
+            raise ConfigError(
+                f"heads.{name}: edge_px applies to the head foreground only. Set it to 0."
+            )
         if own and (head.background != 1 or recipe.train.weighting != "fixed"):
             raise ConfigError(
-                f"heads.{name}: its losses have no weight of the background, and are not weighed "
-                "by learning. Set background to 1 and train.weighting to fixed."
+                f"heads.{name}: its losses support neither a background weight nor learned "
+                "weighting. Set background to 1 and train.weighting to fixed."
             )
     complete_thresholds(recipe.decode.decoder, recipe.decode.thresholds)
     missing = missing_head(recipe.decode.decoder, list(recipe.heads))
@@ -133,8 +135,8 @@ def check_recipe(recipe: Recipe) -> None:
     at_random = init.from_model is None and init.imagenet in ("never", "if-reachable")
     if recipe.model.arguments.get("norm") == "frozen" and at_random:
         raise ConfigError(
-            "model.arguments: frozen norms contain the statistics of published weights. Set "
-            "init.imagenet=required, name a model by init.from, or take the norm batch or group."
+            "model.arguments: frozen norms need the statistics of published weights. Set "
+            "init.imagenet=required, set init.from to a model, or use the norm batch or group."
         )
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
     plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)
@@ -159,7 +161,7 @@ def _try_network(recipe: Recipe) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:
         said = " ".join(str(error).split())[:160]
         raise ConfigError(
-            f"model: {recipe.model.family} cannot take {train.batch} crops of {train.crop_px} "
+            f"model: {recipe.model.family} cannot process {train.batch} crops of {train.crop_px} "
             f"pixels ({said}). Change model.arguments, train.crop_px or train.batch."
         ) from error
 
@@ -170,6 +172,7 @@ def _check_classes(recipe: Recipe, samples: list[Sample]) -> None:
     other = next((s for s in samples if wanted and s.class_names != wanted), None)
     if other is not None:
         raise ConfigError(
-            f"data.classes: {', '.join(wanted)}; but {other.name} has "
-            f"{', '.join(other.class_names) or 'no nucleus types'}. Name those of the data."
+            f"data.classes: {', '.join(wanted)}, but {other.name} has "
+            f"{', '.join(other.class_names) or 'no nucleus types'}. List the classes of the data "
+            "set."
         )

@@ -84,19 +84,21 @@ class _Shelf:
                 return found
         elif name.isdecimal() and int(name) < len(self.shown):
             return self.shown[int(name)]
-        raise InputError(f"There is no image {name!r} here.")
+        raise InputError(f"Image {name!r} is not on this page. Reload the page.")
 
     def layer(self, name: str, number: int) -> Table:
         """Return one of the results of an image."""
         tables = list(self.item(name).layers.values())
         if not 0 <= number < len(tables):
-            raise InputError(f"There is no result {number} of image {name!r}.")
+            raise InputError(f"Image {name!r} has no result {number}. Reload the page.")
         return tables[number]
 
     def taking(self) -> Queue:
         """Return what takes images on."""
         if self.queue is None:
-            raise InputError("This page takes no images. Start it with `nucleate serve`.")
+            raise InputError(
+                "This page only shows images. Start it with `nucleate serve` to segment some."
+            )
         return self.queue
 
 
@@ -124,7 +126,7 @@ def _image_routes(shelf: _Shelf) -> APIRouter:
     def tile(name: str, level: int, column: int, row: int) -> Response:
         pixels = shelf.item(name).pixels
         if pixels is None:
-            raise InputError("The image is not at hand.")
+            raise InputError("The image file is missing. Name it when you start nucleate view.")
         data = pixels.tile(level, column, row)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
@@ -158,7 +160,7 @@ def _nuclei_routes(shelf: _Shelf) -> APIRouter:
         frame = shelf.item(name).frame
         pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
         if pixels <= 0:
-            raise InputError("The region lies outside the image, or has no area. Draw another.")
+            raise InputError("The region is outside the image, or has no area. Draw another.")
         told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
         if frame.mpp is not None:
             told["mm2"] = pixels * frame.mpp**2 / 1e6

@@ -23,12 +23,14 @@ from nucleate.readers.source import Source
 from nucleate.results.labels import label_rows
 from nucleate.results.names import PARQUET
 from nucleate.results.parquet import NucleiFile, open_nuclei, writer
+from nucleate.results.summary import SUMMARY, read_summary
 from nucleate.slides.find_sources import result_stems
 from nucleate.types import Frame, Instances, Int32
 from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
 Tell = Callable[[str], None]
+_DEEPEST = 8  # folders above a result in which its summary is looked for
 
 
 @dataclass(slots=True)
@@ -86,8 +88,8 @@ def open_contents(
     for stem, picture in sources.items():
         if stem not in results and PurePath(stem).name in results:
             raise ConfigError(
-                f"{picture}: another image has the same name, and a result belongs to one of "
-                "them. Show them one by one, or name the folder of both results."
+                f"{picture}: another image has the same name, so that the result of each is "
+                "unclear. View them one by one, or name the folder of both results."
             )
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
@@ -98,7 +100,9 @@ def open_contents(
     shown = [_one(stem, sources.get(stem), results.get(stem, []), tell) for stem in stems]
     if truth is not None:
         if len(shown) != 1 or len(shown[0].layers) != 1:
-            raise ConfigError("--truth goes with one result of one image. Name just that.")
+            raise ConfigError(
+                "--truth requires exactly one result of one image. Name only that result."
+            )
         _judge(shown[0], truth, scratch, tell)
     return shown
 
@@ -111,7 +115,7 @@ def _expand(path: Path) -> list[tuple[str, Path]]:
     found = [(name, Path(str(file))) for name, file in files if name.endswith(PARQUET)]
     if not found:
         raise InputError(
-            f"{path}: contains no *{PARQUET}. Name a folder that nucleate segment wrote."
+            f"{path}: the folder contains no *{PARQUET}. Name a folder that nucleate segment wrote."
         )
     return found
 
@@ -119,10 +123,14 @@ def _expand(path: Path) -> list[tuple[str, Path]]:
 def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Content:
     files = [open_nuclei(result) for result in results]
     if len(files) > 2:
-        raise ConfigError(f"{stem}: {len(files)} results; two can be held against each other.")
+        raise ConfigError(
+            f"{stem}: {len(files)} results; at most two can be compared. Name two of them."
+        )
     note, named = "", path is not None
     if path is None:
         path, note = _picture_of(files[0])
+        if note:
+            tell(note)
     pixels = None if path is None else Pyramid(partial(_open_fitting, path, files))
     if pixels is not None and named:
         _ = pixels.source  # what was asked for by name must be there; others are opened when seen
@@ -145,20 +153,46 @@ def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
     for file in files:
         if (file.frame.width, file.frame.height) != (source.width, source.height):
             raise InputError(
-                f"{file.path}: is of {file.frame.width} × {file.frame.height} pixels, and "
-                f"{source.name} has {source.width} × {source.height}. Name the image it is of."
+                f"{file.path}: belongs to an image of {file.frame.width} × {file.frame.height} "
+                f"pixels, but {source.name} has {source.width} × {source.height}. Name the image "
+                "that was segmented."
             )
     return source
 
 
 def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
-    """Return the image beside a result or beside its folder; else None, and what to do."""
+    """Return the image of a result; else None, and what to do.
+
+    It is beside the result or beside its folder, or where the `summary.json` of the folder states.
+    """
     name = str(file.facts.get("source", ""))
     if name not in ("", "..") and name == Path(name).name:  # no way to other folders
-        for folder in (file.path.parent, file.path.parent.parent):
-            if (folder / name).exists():
-                return folder / name, ""
-    return None, f"The image {name or 'of this result'} is not here: name it on the command line."
+        beside = [folder / name for folder in (file.path.parent, file.path.parent.parent)]
+        for found in (*beside, *_stated(file, name)):
+            if found.exists():
+                return found, ""
+    return None, (
+        f"{file.path.name}: the image {name or 'of this result'} is neither beside it nor where "
+        "summary.json states. Start nucleate view with the image and the result."
+    )
+
+
+def _stated(file: NucleiFile, name: str) -> list[Path]:
+    """Return where the summaries of a result's folders state its image, if it has its name."""
+    places: list[Path] = []
+    for folder in file.path.resolve().parents[:_DEEPEST]:
+        if not (folder / SUMMARY).is_file():
+            continue
+        try:
+            rows = read_summary(folder)["sources"]
+        except InputError:  # of another program, or damaged: it names no image
+            continue
+        below = file.path.resolve().relative_to(folder).as_posix()
+        for row in rows:
+            source = row["source"]
+            if row.get("files", {}).get("parquet") == below and Path(source).name == name:
+                places += [Path(source), folder / source, folder.parent / source]
+    return places
 
 
 def _frame(pixels: Pyramid | None) -> Frame:
@@ -186,8 +220,8 @@ def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
         height, width = labels.shape
     if (height, width) != (shown.frame.height, shown.frame.width):
         raise InputError(
-            f"{truth}: {width} × {height} pixels, but the image has "
-            f"{shown.frame.width} × {shown.frame.height}. Name the truth of this image."
+            f"{truth}: {width} × {height} pixels, but the image has {shown.frame.width} × "
+            f"{shown.frame.height}. Name the ground truth of this image."
         )
     if not truth.name.endswith(PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")

@@ -61,9 +61,9 @@ def parse_box(text: Any) -> MapBox:  # noqa: ANN401
     try:
         x0, y0, x1, y1 = (float(part) for part in parts)
     except (TypeError, ValueError) as error:
-        raise InputError("A box is four numbers: x0, y0, x1, y1.") from error
+        raise InputError("A box must be four numbers: x0, y0, x1, y1.") from error
     if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
-        raise InputError("A box runs from its left upper to its right lower corner.")
+        raise InputError("A box must run from its upper left to its lower right corner.")
     return x0, y0, x1, y1
 
 
@@ -74,11 +74,11 @@ def parse_ring(found: Any) -> Float64 | None:  # noqa: ANN401
     try:
         ring = np.array(found, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError("A region is a list of corners, x and y each.") from error
+        raise InputError("A region must be a list of corners [x, y].") from error
     if ring.ndim != 2 or ring.shape[1] != 2 or not 3 <= len(ring) <= _RING_MOST:
-        raise InputError("A region is a list of three corners or more, x and y each.")
+        raise InputError("A region must be a list of at least three corners [x, y].")
     if not np.isfinite(ring).all():
-        raise InputError("A region has a corner that is no number.")
+        raise InputError("A corner of the region is not a number. Draw another region.")
     return ring
 
 
@@ -87,5 +87,5 @@ def parse_filter_text(text: str) -> Filters:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise InputError("Filters are a list in JSON.") from error
+        raise InputError("Filters must be a list in JSON.") from error
     return parse_filters(found)

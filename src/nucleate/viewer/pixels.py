@@ -55,7 +55,7 @@ class Pyramid:
         scale = 2.0 ** min(max(level, 0), 32)
         x0, y0 = column * TILE_PX * scale, row * TILE_PX * scale
         if not (0 <= level < 32 and 0 <= x0 < self.source.width and 0 <= y0 < self.source.height):
-            raise InputError(f"There is no piece {column}, {row} of level {level}.")
+            raise InputError(f"There is no tile {column}, {row} of level {level}.")
         x1 = min(x0 + TILE_PX * scale, self.source.width)
         y1 = min(y0 + TILE_PX * scale, self.source.height)
         return encode(self.read((x0, y0, x1, y1), scale))

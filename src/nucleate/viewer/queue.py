@@ -104,7 +104,9 @@ class Queue:
         """
         name = PurePosixPath(name.replace("\\", "/")).name[:120] or "picture"
         if not name.lower().endswith(PICTURES):
-            raise InputError(f"{name}: is no image known here. Known: {' '.join(PICTURES)}")
+            raise InputError(
+                f"{name}: is not a supported image format. Supported: {' '.join(PICTURES)}"
+            )
         with self._lock:
             number = self._next
             self._jobs[number] = Job(name)  # before it is waited for: it may be started at once
@@ -112,7 +114,9 @@ class Queue:
                 self._waiting.put_nowait((number, data, mpp))
             except queue.Full:
                 del self._jobs[number]
-                raise InputError(f"{name}: {WAITING} images wait already. Try again.") from None
+                raise InputError(
+                    f"{name}: {WAITING} images are already waiting. Try again later."
+                ) from None
             self._next += 1
         return number
 
@@ -141,7 +145,7 @@ class Queue:
         """
         with self._lock:
             if number not in self._jobs:
-                raise InputError(f"There is no image {number} any more. Drop it again.")
+                raise InputError(f"Image {number} is no longer in memory. Drop it again.")
             return self._jobs[number]
 
     def close(self) -> None:
@@ -180,7 +184,7 @@ class Queue:
                 raise InputError(str(error).replace(str(path), job.name)) from error
         source = ArraySource(image, stated, job.name)
         if mpp is None and stated is None:
-            raise no_mpp(job.name, remedy="Fill in µm per pixel")
+            raise no_mpp(job.name, remedy="Enter µm per pixel")
 
         def progress(done: int, tiles: int) -> None:
             job.done, job.tiles = done, tiles

@@ -72,7 +72,8 @@ def bound(port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ConfigError(
-            f"--port {port}: cannot be used ({error.strerror}). Take another, or 0 for any."
+            f"--port {port}: cannot be used ({error.strerror}). Choose another port, or 0 for any "
+            "free one."
         ) from error
     return listening
 

@@ -176,7 +176,7 @@ class Table:
             InputError: there is none of this name.
         """
         if name not in self.numeric and name not in self.names:
-            raise InputError(f"There is no column {name!r} in {self.file.path.name}.")
+            raise InputError(f"Unknown column {name!r} in {self.file.path.name}.")
         with self._lock:
             if name not in self._columns:
                 self._check_same()
@@ -355,7 +355,7 @@ def parse_filters(found: Sequence[Any]) -> Filters:
     try:
         filters = tuple(Filter(str(name), float(low), float(high)) for name, low, high in found)
     except (TypeError, ValueError) as error:
-        raise InputError("A filter is a list of column, least and greatest value.") from error
+        raise InputError("A filter must be a list of column, least and greatest value.") from error
     return tuple(sorted(filters, key=lambda f: f.column))
 
 

@@ -32,6 +32,13 @@ const label = (name) => name.replaceAll("_", " ").replace(/\bum2\b/, "µm²").re
 const tried = (act) => (...given) => Promise.resolve(act(...given)).catch((error) => say(error.message));
 const say = (words) => { $("status").textContent = words; };
 
+// what the page states where there is no image: on the whole place of it, or as a banner over nuclei
+function empty(title, text = "", banner = false) {
+  $("empty").hidden = !title;
+  $("empty").classList.toggle("banner", banner);
+  [$("empty-title").textContent, $("empty-text").textContent] = [title, text];
+}
+
 function option(value, words = value) {
   const made = document.createElement("option");
   [made.value, made.textContent] = [value, words];
@@ -62,8 +69,13 @@ async function show(about, place = {}) {
   say("");
   filters = (Array.isArray(place.filters) ? place.filters : []).filter((f) => Array.isArray(f) && sortable().includes(f[0]));
   $("nucleus").hidden = true;
-  $("note").hidden = !item.note;
+  $("note").hidden = !item.note || !item.pixels; // a missing image is stated on its place
   $("note").textContent = item.note;
+  empty(item.pixels ? "" : "The image cannot be shown: only its nuclei are drawn.", item.note, true);
+  const none = !item.layers.length ? "This image has no result yet. Segment it with nucleate segment, then view the output folder." :
+    item.layers.every((one) => !one.count) ? "No nuclei were found. Check the resolution (mpp) and the stain of the image." : "";
+  $("status-empty").hidden = !none;
+  $("status-empty").textContent = none;
   $("facts").textContent = `${item.width.toLocaleString("en")} × ${item.height.toLocaleString("en")} pixels` +
     (item.mpp ? `, ${number(item.mpp)} µm per pixel` : ", resolution unknown");
   const two = item.layers.length === 2;
@@ -487,6 +499,7 @@ function placeSaid() {
 // ---- images that are dropped -------------------------------------------------------------
 
 async function showDropped(about) {
+  empty("");
   $("item").append(option(about.id, about.name));
   $("item").value = about.id;
   $("item-row").hidden = false;
@@ -559,7 +572,11 @@ async function start() {
   const said = placeSaid();
   const first = listed.items.find((one) => one.id === said.item) ?? listed.items[0];
   if (first) { $("item").value = first.id; await show(await api.item(first.id), said); await listFilters(); }
-  else { $("nuclei-controls").hidden = true; say("Drop an image to find its nuclei."); }
+  else {
+    $("nuclei-controls").hidden = true;
+    empty("No image yet", "Drop an image of H&E-stained tissue anywhere on this page, or choose a file on the right. " +
+      "Its nuclei are segmented on this machine; nothing is uploaded.");
+  }
   document.body.dataset.ready = "yes";
 }
 

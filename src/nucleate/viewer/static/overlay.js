@@ -84,6 +84,7 @@ export class Overlay {
     const fine = Math.min(Math.max(6 * scale, 0.6), 1.6); // thin where nuclei are small
     ctx.lineWidth = (place ? 2 * fine : fine) / scale; // the second of two is under the first
     const filled = Boolean(this.columnOf(layer)) && !place;
+    const cased = this.layers.length === 1 && scale >= 0.4;
     ctx.globalCompositeOperation = place ? "destination-over" : "source-over";
     groups.forEach((group, k) => {
       if (!group.length) return;
@@ -101,6 +102,13 @@ export class Overlay {
           ctx.globalAlpha = 0.45; // outlines alone are hard to tell apart on dark nuclei
           ctx.fill();
           ctx.globalAlpha = 1;
+        }
+        if (cased) { // a light rim: outlines of any colour stay legible on dark nuclei
+          ctx.lineWidth = (fine + 1.8) / scale;
+          ctx.strokeStyle = "rgb(255 255 255 / .8)";
+          ctx.stroke();
+          ctx.lineWidth = fine / scale;
+          ctx.strokeStyle = colours[k];
         }
         ctx.stroke();
       }
