@@ -79,7 +79,7 @@ def words(node: ast.expr) -> str:
         >>> words(ast.parse("Annotated[int, Field(ge=0, lt=8)] | None").body[0].value)
         'integer, at least 0, below 8'
     """
-    if isinstance(node, ast.BinOp):  # … | None: the default says it
+    if isinstance(node, ast.BinOp):  # … | None: the default states it
         return words(node.left)
     if isinstance(node, ast.Name):
         return _BASES.get(node.id, node.id)
