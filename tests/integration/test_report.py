@@ -141,6 +141,9 @@ def test_tables_in_latex():
     assert r"run & a \& b \\" in to_latex(table)
     assert r"c\#1 &  \\" in to_latex(table)
     assert r"$-$0.5 & 1 $\pm$ 2 \textmu{}m\textsuperscript{2} \\" in to_latex(table)
+    assert r"\begin{tabular}{ll}" in to_latex(table)
+    figures = Table("f", "", ("run", "AJI", "n"), [["a", "0.50 (0.40 to 0.60)", 3], ["b", "–", 4]])
+    assert r"\begin{tabular}{lrr}" in to_latex(figures)
     assert to_csv(table).splitlines()[2] == "-0.5,1 ± 2 µm²"
 
 

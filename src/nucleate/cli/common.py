@@ -20,13 +20,13 @@ from nucleate.cli.terminal import answering, command_line, hushed, say
 
 _COMMON = {
     "as_json": typer.Option(
-        "--json", help="Print the result as one JSON object, and nothing else, on stdout."
+        "--json", help="Print the result as one JSON object on stdout, and nothing else."
     ),
-    "quiet": typer.Option("--quiet", "-q", help="Say nothing but the result, and what went wrong."),
+    "quiet": typer.Option("--quiet", "-q", help="Print only the result and errors."),
     "verbose": typer.Option(
         "--verbose",
         "-v",
-        help="Say what runs it and how long it took; show where in the code an error arose.",
+        help="Show version, processor and time; show where in the code an error arose.",
     ),
 }
 

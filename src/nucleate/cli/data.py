@@ -64,7 +64,7 @@ def check(
     root: RootArgument = None,
     options: OptionsOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="JSON file for everything that was found.")
+        Path | None, typer.Option("--out", "-o", help="JSON file for all findings.")
     ] = None,
 ) -> None:
     """Check a data set for errors, duplicates and leakage.
@@ -149,7 +149,7 @@ def convert(
     source: SourceArgument,
     root: RootArgument = None,
     to: Annotated[str, typer.Option(help="folder, coco, coco-polygons or shards.")] = "folder",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")] = Path("converted"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("converted"),
     options: OptionsOption = None,
 ) -> None:
     """Write a data set in another form; label images stay exact.
@@ -177,7 +177,7 @@ def convert(
 
 @app.command()
 def split(
-    recipe: Annotated[Path, typer.Argument(help="Recipe whose data are to be split.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe whose data to split.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Split file to write; with --scheme a folder.")
     ],
@@ -188,7 +188,7 @@ def split(
             "or leave-one-patient-out. Without it, one part for validation is drawn."
         ),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds of kfold; 5.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds of kfold. Default: 5.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
     ] = None,

@@ -36,7 +36,7 @@ def evaluate(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="With --model: reader of the data set, see 'data list'; else folder."),
+        typer.Option(help="With --model: name of the data set, see 'data list'. Default: folder."),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="With --model: folder or zip file of the data set.")

@@ -19,13 +19,13 @@ def crossval(
     ] = None,
     changes: ChangesOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished folds, go on with the others.")
+        bool, typer.Option("--resume", help="Keep finished folds, and continue with the others.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Folds at a time; they are dealt out over the GPUs.")
+        int, typer.Option(min=1, help="Folds at a time, distributed over the GPUs.")
     ] = 1,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Also score the mean over 8 views, reported apart.")
+        bool, typer.Option("--tta", help="Also score the mean over 8 views, reported separately.")
     ] = False,
 ) -> None:
     """Cross-validate a recipe, fold by fold (extra 'train').
@@ -95,7 +95,7 @@ def quantise(
 def compare(
     results: Annotated[
         list[Path],
-        typer.Argument(help="Results; all are held against the first."),
+        typer.Argument(help="Results; all are compared with the first."),
     ],
     metrics: Annotated[
         str, typer.Option("--metrics", help="Comma-separated names, as in metrics.json.")
@@ -167,9 +167,7 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the page, figures and tables.")
     ],
-    root: Annotated[
-        str | None, typer.Option(help="Folder of the data, where it has moved since.")
-    ] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of the data, if it has moved.")] = None,
 ) -> None:
     """Report finished runs: an HTML page, figures and tables.
 

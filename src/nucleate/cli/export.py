@@ -74,7 +74,9 @@ def package(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.zip).")],
     authors: Annotated[
         list[str] | None,
-        typer.Option("--author", help="Who made it; repeat for more. Known of bundled models."),
+        typer.Option(
+            "--author", help="Author of the model; repeat for more. Bundled models state theirs."
+        ),
     ] = None,
     cite: Annotated[
         list[str] | None,

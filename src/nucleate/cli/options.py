@@ -43,16 +43,14 @@ PrecisionOption = Annotated[
         "faster where the CPU has it; f16: for GPUs."
     ),
 ]
-ThreadsOption = Annotated[
-    int, typer.Option(min=0, max=1024, help="Threads of the CPU; 0: all cores.")
-]
+ThreadsOption = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
 SensitivityOption = Annotated[
     Literal["low", "normal", "high"],
     typer.Option(help="low: fewer false nuclei; high: more of the pale ones."),
 ]
 TtaOption = Annotated[
-    bool, typer.Option("--tta", help="Average over 8 views of every tile: 8 times the work.")
+    bool, typer.Option("--tta", help="Average over 8 views of every tile; takes 8 times as long.")
 ]
 MppOption = Annotated[
     float | None,
@@ -63,5 +61,7 @@ MppOption = Annotated[
 ]
 OptionsOption = Annotated[
     list[str] | None,
-    typer.Option("--option", help="key=value for the data's reader: mpp, group, annotation, …"),
+    typer.Option(
+        "--option", help="key=value: option of the data set, such as mpp, group, annotation."
+    ),
 ]

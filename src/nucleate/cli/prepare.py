@@ -16,7 +16,7 @@ from nucleate.errors import ConfigError
 
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Folder or zip file of the data.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="None")],
     data: Annotated[str, typer.Option(help="Name of the data set, see 'data list'.")] = "folder",
     options: OptionsOption = None,
     split: Annotated[
@@ -27,27 +27,29 @@ def prepare(
         str, typer.Option(help="none, histogram, macenko, reinhard, vahadane.")
     ] = "none",
     stain_file: Annotated[
-        Path | None, typer.Option(help="Normaliser of 'stain fit' to take instead.")
+        Path | None, typer.Option(help="Normaliser of 'stain fit' to use instead.")
     ] = None,
-    references: Annotated[int, typer.Option(min=1, help="Stain reference images.")] = 1,
+    references: Annotated[int, typer.Option(min=1, help="Number of stain reference images.")] = 1,
     pieces: Annotated[
-        Literal["split", "largest", "keep"], typer.Option(help="What becomes of labels in pieces.")
+        Literal["split", "largest", "keep"],
+        typer.Option(help="Labels of several pieces: split, keep the largest, or keep."),
     ] = "split",
     min_area: Annotated[int, typer.Option(min=0, help="Drop smaller labels, in pixels.")] = 10,
     fill_holes: Annotated[bool, typer.Option(help="Fill holes in labels.")] = True,
-    craft: Annotated[bool, typer.Option(help="Fix the labels at all.")] = True,
+    craft: Annotated[bool, typer.Option(help="Fix the labels.")] = True,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel to resample to.")] = None,
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT to resize to, instead of --mpp.")
     ] = None,
     copies: Annotated[int, typer.Option(min=0, help="Augmented copies per training image.")] = 0,
     scale: Annotated[
-        Literal["none", "unit", "zscore"], typer.Option(help="How pixels become numbers.")
+        Literal["none", "unit", "zscore"],
+        typer.Option(help="Scale of the pixel values: none, unit or zscore."),
     ] = "none",
     maps: Annotated[
-        str, typer.Option(help="Maps to store as well: foreground,distance,boundary,…")
+        str, typer.Option(help="Target maps to store: foreground,distance,boundary,…")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the copies.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the copies.")] = 1,
 ) -> None:
     """Prepare training data once and write it as shards.
 

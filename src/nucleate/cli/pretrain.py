@@ -38,7 +38,7 @@ def pretrain(
     ] = None,
     changes: ChangesOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
+        bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
     ] = False,
 ) -> None:
     """Train an encoder on a pretext task (extra 'train').
@@ -68,10 +68,10 @@ def study(
     ] = None,
     changes: ChangesOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished runs, go on with the others.")
+        bool, typer.Option("--resume", help="Keep finished runs, and continue with the others.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Trainings at a time; they are dealt out over the GPUs.")
+        int, typer.Option(min=1, help="Trainings at a time, distributed over the GPUs.")
     ] = 1,
     final: Annotated[
         bool, typer.Option("--final", help="Also score the official test images, at the end.")

@@ -39,11 +39,11 @@ def segment(
     mpp: MppOption = None,
     override_mpp: Annotated[
         bool,
-        typer.Option("--override-mpp", help="Use --mpp although a file states another value."),
+        typer.Option("--override-mpp", help="Use --mpp even if a file states another value."),
     ] = False,
     plane: Annotated[
         int | None,
-        typer.Option(min=1, help="Of a TIFF of focal planes or time points: which, from 1 on."),
+        typer.Option(min=1, help="Plane of a TIFF with focal planes or time points, from 1."),
     ] = None,
     model: ModelOption = "mtl-small",
     formats: Annotated[
@@ -61,23 +61,19 @@ def segment(
     tile_px: TileOption = 2048,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read ahead.")] = 2,
-    decoders: Annotated[
-        int, typer.Option(min=0, help="Processes that decode; 0: a thread of this one.")
-    ] = 0,
-    tissue_mask: Annotated[
-        bool, typer.Option(help="Of slides: leave out glass, pen and folds.")
-    ] = True,
+    decoders: Annotated[int, typer.Option(min=0, help="Processes that decode; 0: one thread.")] = 0,
+    tissue_mask: Annotated[bool, typer.Option(help="Omit glass, pen and folds of slides.")] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run stopped.")
+        bool, typer.Option("--resume", help="Continue where an earlier run stopped.")
     ] = False,
     max_memory: Annotated[
-        str | None, typer.Option(help="As 3G: refuse at once what would need more.")
+        str | None, typer.Option(help="Limit, such as 3G; a run that needs more does not start.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it.")
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers segment.")
     ] = None,
     slurm: Annotated[
-        Path | None, typer.Option(help="Profile of Slurm jobs, which do it; a YAML file.")
+        Path | None, typer.Option(help="YAML file with a profile of Slurm jobs that segment.")
     ] = None,
     tta: TtaOption = False,
     sensitivity: SensitivityOption = "normal",

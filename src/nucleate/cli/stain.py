@@ -88,12 +88,16 @@ def fit(
     ] = "macenko",
     references: Annotated[
         int | None,
-        typer.Option("--references", "-k", min=1, help="Choose so many among the images."),
+        typer.Option(
+            "--references", "-k", min=1, help="Choose this many of the images as references."
+        ),
     ] = None,
-    blend: Annotated[float, typer.Option(help="0: change nothing, 1: go all the way.")] = 1.0,
-    space: Annotated[str, typer.Option(help="Of histogram: rgb, lab, stains.")] = "rgb",
+    blend: Annotated[float, typer.Option(help="Strength: 0 changes nothing, 1 is full.")] = 1.0,
+    space: Annotated[
+        str, typer.Option(help="Colour space of histogram: rgb, lab or stains.")
+    ] = "rgb",
     as_published: Annotated[
-        bool, typer.Option("--as-published", help="Take glass for tissue.")
+        bool, typer.Option("--as-published", help="Treat glass as tissue, as published.")
     ] = False,
 ) -> None:
     """Fit a stain normaliser to reference images.

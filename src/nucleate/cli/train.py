@@ -23,9 +23,7 @@ def train(
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: runs/NAME.")
     ] = None,
     changes: ChangesOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="None")] = False,
 ) -> None:
     """Train a model from a recipe (extra 'train').
 

@@ -18,7 +18,9 @@ from nucleate.cli.options import (
 from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import optional
 
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port of the page; 0: any free one.")
+]
 OpenOption = Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")]
 
 
@@ -31,7 +33,9 @@ def view(
     ],
     truth: Annotated[
         Path | None,
-        typer.Option(help="Label image or .nuclei.parquet that the result is held against."),
+        typer.Option(
+            help="Ground truth to compare the result with: label image or .nuclei.parquet."
+        ),
     ] = None,
     port: PortOption = 0,
     open_browser: OpenOption = True,
@@ -39,7 +43,8 @@ def view(
     """Look at images, slides and nuclei in the browser.
 
     Images and results of one name belong together; two results of one image are shown side by
-    side. Only what is named here can be reached, and only from this machine.
+    side. The image of a result is found beside it, or where its summary.json states. Only what is
+    named here can be reached, and only from this machine.
 
     Examples:
       nucleate view out/
@@ -57,15 +62,18 @@ def view(
 
 
 def serve(
-    paths: Annotated[list[Path] | None, typer.Argument(help="As of 'nucleate view'.")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Images and results to show from the start, as in 'nucleate view'."),
+    ] = None,
     model: ModelOption = "mtl-small",
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
-    megabytes: Annotated[int, typer.Option(min=1, help="Largest file that is taken.")] = 64,
-    megapixels: Annotated[int, typer.Option(min=1, help="Largest image.")] = 100,
-    seconds: Annotated[float, typer.Option(min=1, help="Longest work on one image.")] = 600.0,
+    megabytes: Annotated[int, typer.Option(min=1, help="Largest file, in MB.")] = 64,
+    megapixels: Annotated[int, typer.Option(min=1, help="Largest image, in megapixels.")] = 100,
+    seconds: Annotated[float, typer.Option(min=1, help="Longest time for one image.")] = 600.0,
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ def escape(value: object) -> str:
 def to_latex(table: Table) -> str:
     """Return a table as LaTeX with the rules of booktabs."""
     rows = [" & ".join(map(escape, row)) + r" \\" for row in (table.head, *table.body)]
+    columns = zip(*table.body, strict=True) if table.body else [()] * len(table.head)
+    sides = ("r" if all(map(_is_figure, column)) else "l" for column in columns)
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
@@ -98,7 +101,7 @@ def to_latex(table: Table) -> str:
             r"\centering",
             rf"\caption{{{escape(table.title)}}}",
             rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+            rf"\begin{{tabular}}{{{''.join(sides)}}}",
             r"\toprule",
             rows[0],
             r"\midrule",
@@ -109,6 +112,11 @@ def to_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def _is_figure(cell: object) -> bool:
+    """Return whether a cell has nothing but figures: such columns are aligned to the right."""
+    return cell is None or re.fullmatch(r"[-+\d.,%()– to±]*", str(cell)) is not None
 
 
 def to_csv(table: Table) -> str:
