@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nucleate.datasets.base import DatasetCard, Entry, open_root
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import walk
+from nucleate.folders import walk
 from nucleate.geometry.labels import compact
 from nucleate.types import Drawn, Int16, Int32, Sample
 

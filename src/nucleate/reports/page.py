@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nucleate.config import dump_recipe
 from nucleate.datasets.splits import bare_name
 from nucleate.errors import InputError
 from nucleate.evaluation.compare import paired
@@ -32,6 +31,7 @@ from nucleate.reports.sections import (
     plain_name,
     three_digits,
 )
+from nucleate.trees import dump_recipe
 
 
 def write_report(runs: Sequence[RunResult], out: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from nucleate.errors import InputError
-from nucleate.files import walk
+from nucleate.folders import walk
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
