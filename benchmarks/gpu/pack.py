@@ -87,8 +87,9 @@ def pack_recipe(recipe_file: Path, data: Path, pack: Path) -> None:
 
     The patient stands at the start of each name, so that splits never cut one.
     """
-    from nucleate.config import dump_recipe, load_recipe
+    from nucleate.config import load_recipe
     from nucleate.datasets.loading import list_entries
+    from nucleate.trees import dump_recipe
 
     recipe = load_recipe(recipe_file)
     sets = []

@@ -39,11 +39,11 @@ SHOWN = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}
 
 def keep(study: Path) -> None:
     """Copy what the page needs."""
-    from nucleate.config import load_tree
     from nucleate.pretraining.figures import draw_progress
     from nucleate.pretraining.pretrainer import make_pretext
     from nucleate.pretraining.recipe import PretrainRecipe
     from nucleate.training.run_folder import RunFolder
+    from nucleate.trees import load_tree
 
     KEPT.mkdir(parents=True, exist_ok=True)
     summary = json.loads((study / "study.json").read_text(encoding="utf-8"))

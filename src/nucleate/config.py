@@ -6,32 +6,18 @@ changes one value; the resolved recipe is written beside the weights.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from nucleate.errors import ConfigError, nearest
-from nucleate.files import read_text
 from nucleate.resolution import HIGHEST_MPP, LOWEST_MPP
+from nucleate.trees import Strict, load_tree, parse_tree
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Mpp = Annotated[float, Field(ge=LOWEST_MPP, le=HIGHEST_MPP)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-_YAML_VALUES = 100_000  # of a text, written out without aliases
-
-
-class Strict(BaseModel):
-    """A part of a tree that has all of its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Tree = TypeVar("Tree", bound=Strict)
 
 
 class SetConfig(Strict):
@@ -43,7 +29,7 @@ class SetConfig(Strict):
     """Folder or zip file, relative to `data.root`."""
     validate_on: bool = True
     """Whether patients of this set may be held out for validation; if not, all are trained on."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the reader: mpp, group, …"""
     title: str | None = None
     """For the model's card, where the reader's own card does not know it."""
@@ -180,7 +166,7 @@ class ModelConfig(Strict):
 
     family: str
     """Key of `nucleate.models.families.MODELS`."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the family's class."""
 
 
@@ -286,7 +272,7 @@ class DecodeConfig(Strict):
 
     decoder: str = "watershed"
     """Key of `nucleate.postprocess.DECODERS`."""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     """Values during training; what is not named takes the decoder's default."""
     halo_px: Annotated[int, Field(ge=0)] = 128
     """Context that a tile reads around its core, in pixels of the working grid."""
@@ -367,229 +353,6 @@ def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     return load_tree(Recipe, Path(path), changes)
 
 
-def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) -> Tree:
-    """Read a recipe of any kind.
-
-    Args:
-        kind: of the tree.
-        path: YAML file.
-        changes: `key.path=value` each, the value in YAML; as given to `--set`.
-
-    Returns:
-        The recipe; `data.root` and `data.split` stay as written.
-
-    Raises:
-        InputError: the file cannot be read.
-        ConfigError: not YAML, an unknown key, or a value out of range.
-    """
-    content = _parse_yaml(read_text(path), str(path))
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: not a YAML mapping. Write a recipe as key: value lines; recipes/ has "
-            "examples."
-        )
-    for change in changes or []:
-        _apply(content, change)
-    return parse_tree(kind, content, str(path))
-
-
 def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
     """Return the recipe of a training, as `parse_tree` does."""
     return parse_tree(Recipe, content, owner)
-
-
-def parse_tree(kind: type[Tree], content: dict[str, Any], owner: str) -> Tree:
-    """Return the recipe of a tree of plain values; `owner` is named in errors.
-
-    Raises:
-        ConfigError: an unknown key, a missing key, or a value out of range.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        # a key that is misspelt is also missing: say the misspelling
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in first["loc"])
-        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), _known_keys(kind, first["loc"][:-1]))
-            raise ConfigError(f"{owner}: there is no key {where!r}.{more} {hint}") from error
-        if first["type"] == "missing":
-            raise ConfigError(f"{owner}: the key {where!r} is missing.{more} Add it.") from error
-        raise ConfigError(
-            f"{owner}: {where} = {repr(first['input'])[:80]}: {_lower(first['msg'])}.{more} "
-            "Change the value."
-        ) from error
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
-
-
-def check_arguments(
-    make: Callable[..., object], arguments: dict[str, Any], owner: str, given: tuple[str, ...]
-) -> None:
-    """Raise a `ConfigError` for an argument that a class does not have, or not of that type.
-
-    Args:
-        make: class or function with type hints.
-        arguments: of a recipe.
-        owner: is named in errors.
-        given: arguments that are no business of the recipe.
-    """
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
-    known = [name for name in inspect.signature(make).parameters if name not in given]
-    for name, value in arguments.items():
-        if name not in known:
-            raise ConfigError(f"{owner} has no {name!r}. {nearest(name, known)}")
-        try:
-            TypeAdapter(
-                hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)
-            ).validate_python(value)
-        except ValidationError as error:
-            raise ConfigError(
-                f"{owner}: {name} = {str(value)[:60]}: {_lower(error.errors()[0]['msg'])}. "
-                "Change the value."
-            ) from error
-
-
-def dump_recipe(recipe: Strict) -> str:
-    """Return the complete recipe as YAML; `load_tree` reads it back unchanged."""
-    import yaml
-
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def parse_option(text: str) -> tuple[str, Any]:
-    """Return key and value of `key=value`, the value in YAML.
-
-    Raises:
-        ConfigError: not such a text.
-
-    Example:
-        >>> parse_option("mpp=0.25")
-        ('mpp', 0.25)
-    """
-    key, found, value = text.partition("=")
-    if not found or not key:
-        raise ConfigError(f"--option {text!r}: write it as key=value, for example mpp=0.25.")
-    return key, _parse_yaml(value, f"--option {text!r}")
-
-
-def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """Return what `--option`, given any number of times, states.
-
-    Raises:
-        ConfigError: one of them is not `key=value`.
-
-    Example:
-        >>> parse_options(["mpp=0.25", "types=4"]), parse_options(None)
-        ({'mpp': 0.25, 'types': 4}, {})
-    """
-    return dict(parse_option(text) for text in texts or [])
-
-
-def _apply(content: dict[str, Any], change: str) -> None:
-    """Set one value of the tree from `key.path=value`."""
-    key, found, text = change.partition("=")
-    if not found or not key:
-        raise ConfigError(f"--set {change!r}: write it as key=value, for example train.steps=100.")
-    value = _parse_yaml(text, f"--set {change!r}")
-    at: Any = content
-    *path, last = key.split(".")
-    for part in path:
-        at = _step(at, part, change)
-    if isinstance(at, dict):
-        at[last] = value
-    else:
-        _step(at, last, change)
-        at[int(last)] = value
-
-
-def _parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
-    """Return the values of a YAML text; a key that stands twice is an error."""
-    import yaml
-
-    class Strict(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {twice!r} stands twice")
-        loader.flatten_mapping(node)
-        return dict(loader.construct_pairs(node, deep=True))
-
-    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    try:
-        return load_yaml(text, Strict, owner)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
-            RecursionError) as error:  # fmt: skip
-        said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{owner}: not valid YAML ({said}). Correct the file.") from error
-
-
-def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN401
-    """Return the values of a YAML text whose aliases do not multiply.
-
-    Args:
-        text: YAML.
-        loader: a subclass of yaml.SafeLoader.
-        owner: what to name in an error message.
-
-    Raises:
-        ConfigError: written out without aliases it has more than 100,000 values, or no end.
-        yaml.YAMLError: it is no YAML.
-    """
-    reader = loader(text)
-    try:
-        node = reader.get_single_node()
-        if node is None:
-            return None
-        if _expanded(node, {}) > _YAML_VALUES:
-            raise ConfigError(
-                f"{owner}: its aliases (*name) expand to more than {_YAML_VALUES:,} values. Write "
-                "the values out."
-            )
-        return reader.construct_document(node)
-    finally:
-        reader.dispose()
-
-
-def _expanded(node: Any, known: dict[int, int]) -> int:  # noqa: ANN401
-    """Return how many values a node of YAML has, written out without aliases."""
-    if id(node) in known:
-        return known[id(node)]
-    known[id(node)] = _YAML_VALUES + 1  # where it contains itself
-    count = 1
-    if isinstance(node.value, list):
-        for item in node.value:
-            count += sum(
-                _expanded(n, known) for n in (item if isinstance(item, tuple) else (item,))
-            )
-    known[id(node)] = count
-    return count
-
-
-def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
-    if isinstance(at, list) and part.isdecimal() and part.isascii() and int(part) < len(at):
-        return at[int(part)]
-    if isinstance(at, dict):
-        return at.setdefault(part, {})
-    raise ConfigError(
-        f"--set {change!r}: the recipe has nothing at {part!r}. Check the path of the key."
-    )
-
-
-def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the recipe has at a location of its tree."""
-    kind: Any = tree
-    for part in location:
-        fields = getattr(kind, "model_fields", {})
-        if part not in fields:  # a place in a list, or a name that the user gives
-            continue
-        annotation = fields[part].annotation
-        arguments = getattr(annotation, "__args__", ())
-        kind = next((a for a in (annotation, *arguments) if hasattr(a, "model_fields")), kind)
-    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]

@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: a final name never contains half a file."""
+"""Writing that is all or nothing, reading with a limit, and what stands for a content."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import json
 import os
 import shutil
 import tempfile
-import time
-import unicodedata
 import uuid
-import warnings
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 
@@ -26,8 +22,6 @@ _PACKED_TEXT = 16 << 20, 50  # bytes that are allowed anyway, and bytes per pack
 _PACKED = 256 << 20, 200
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
-
-T = TypeVar("T")
 
 
 def as_path(path: str | PathLike) -> PathLike:
@@ -99,154 +93,6 @@ def excess_bytes(path: Path) -> int:
     folder = next((p for p in path.absolute().parents if p.is_dir()), Path())
     most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     return max(0, len(os.fsencode(_temporary(path).name)) - most)
-
-
-@contextlib.contextmanager
-def alone(path: Path, patience_s: float = 30.0) -> Iterator[None]:
-    """Keep other processes from changing a file, here or on machines that share the disk.
-
-    A file `.NAME.lock` stands beside it meanwhile. One that has not changed for `patience_s` was
-    left by a killed process and is removed: lock it for moments only.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    seen, since = None, time.monotonic()
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        while not _made(lock):
-            now = _state(lock)
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif now is not None and time.monotonic() - since > patience_s:
-                lock.unlink(missing_ok=True)
-            time.sleep(0.02)
-    except OSError as error:
-        raise OutputError(explain_os_error(error, path)) from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _made(lock: Path) -> bool:
-    """Make a file that is not there yet, or return False."""
-    try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        return False
-    except PermissionError:
-        if os.name == "nt":  # another process is removing it
-            return False
-        raise
-    return True
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another that takes its place; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLike]]:
-    """Return (path relative to `root` with slashes, file) of all visible files, sorted.
-
-    Links to folders are followed. A folder is entered once: by its own name where that is below
-    `root`, else by the first link to it. A link to nothing is listed: who reads it reports it.
-
-    Warns:
-        UserWarning: a link leads back to a folder that it is in; it is not followed.
-
-    Args:
-        root: folder, or inside of a zip file.
-        whole: endings of folders that are returned as if they were files.
-
-    Raises:
-        InputError: a folder cannot be read.
-    """
-    found: list[tuple[str, PathLike]] = []
-    links: list[tuple[str, PathLike]] = [("", root)]
-    entered: set[Path] = set()
-    while links:
-        folders = [links.pop(0)]
-        while folders:
-            below, folder = folders.pop()
-            if isinstance(folder, Path):
-                real = folder.resolve()
-                if below and _leads_back(folder, real, Path(str(root))):
-                    told = "the link leads back to a folder that it is in: it is not followed"
-                    warnings.warn(f"{folder}: {told}", stacklevel=2)
-                    continue
-                if real in entered:
-                    continue
-                entered.add(real)
-            for child in _visible(folder):
-                name = f"{below}{child.name}"
-                if child.is_file() or (child.is_dir() and name.lower().endswith(whole)):
-                    found.append((name, child))
-                elif child.is_dir():
-                    is_link = isinstance(child, Path) and child.is_symlink()
-                    (links if is_link else folders).append((f"{name}/", child))
-                elif isinstance(child, Path) and child.is_symlink() and not child.exists():
-                    found.append((name, child))
-    return sorted(found, key=lambda item: item[0])
-
-
-def _leads_back(folder: Path, real: Path, root: Path) -> bool:
-    """Return whether a folder is, by a link, one that it is in."""
-    above = [root, folder.parent] if folder.is_symlink() else [root]
-    return any(path.resolve().is_relative_to(real) for path in above)
-
-
-def _visible(folder: PathLike) -> list[PathLike]:
-    """Return what is in a folder, sorted, without what is hidden.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        children: list[PathLike] = list(folder.iterdir())
-    except OSError as error:
-        raise InputError(explain_os_error(error, str(folder))) from error
-    shown = [child for child in children if not child.name.startswith((".", "__MACOSX"))]
-    return sorted(shown, key=lambda child: child.name)
-
-
-def folded(name: str) -> str:
-    """Return a name without what file systems tell apart differently: case and Unicode form.
-
-    Example:
-        >>> folded("E\u0301.PNG") == folded("\u00e9.png")
-        True
-    """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def renamed(files: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-    """Return files under the names that they are to be paired with.
-
-    A file without a partner gets the name of the one that has none either and differs in case or
-    Unicode form alone; where several do, it keeps its own.
-
-    Example:
-        >>> renamed({"A1": 1, "b": 2}, ["a1", "b"])
-        {'a1': 1, 'b': 2}
-    """
-    wanted = set(names)
-    theirs: dict[str, list[str]] = {}
-    for name in wanted - files.keys():
-        theirs.setdefault(folded(name), []).append(name)
-    mine = Counter(folded(name) for name in files.keys() - wanted)
-    new = {}
-    for name in files.keys() - wanted:
-        like = theirs.get(folded(name), [])
-        if len(like) == 1 and mine[folded(name)] == 1:
-            new[name] = like[0]
-    return {new.get(name, name): file for name, file in files.items()}
 
 
 def keep_apart(out: Path, *inputs: Path | None) -> None:

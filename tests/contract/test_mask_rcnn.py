@@ -13,7 +13,8 @@ from nucleate.mask_nms import OUTPUTS, mask_nms
 from nucleate.models import mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
 from nucleate.models.families import build, flops_per_pixel
-from nucleate.models.mask_rcnn import _inside, _truth
+from nucleate.models.mask_rcnn import _truth
+from nucleate.models.mask_rcnn_stages import _inside
 from nucleate.postprocess import flat
 from tests.errors import says
 from tests.synthetic import tissue

@@ -17,10 +17,12 @@ from nucleate.errors import ConfigError, InputError, ModelError, OutputError
 from nucleate.inference.loading import load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.readers.remote import Mirror, fetch, is_url
-from nucleate.slides.cluster import ModelSpec, connect, read_profile, start_slurm
+from nucleate.slides.cluster import connect
 from nucleate.slides.find_sources import expand_sources
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_many import run_batch
+from nucleate.slides.slurm import read_profile, start_slurm
+from nucleate.slides.worker import ModelSpec
 from tests.errors import says
 from tests.synthetic_slide import glass_with_tissue, tissue_block, write_slide
 

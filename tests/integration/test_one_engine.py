@@ -17,9 +17,10 @@ from nucleate.readers.array import ArraySource
 from nucleate.readers.images import read_image
 from nucleate.readers.reader import Reader
 from nucleate.results.parquet import open_nuclei
-from nucleate.slides.cluster import ModelSpec, connect
+from nucleate.slides.cluster import connect
 from nucleate.slides.outputs import BatchOptions
 from nucleate.slides.segment_many import run_batch
+from nucleate.slides.worker import ModelSpec
 from nucleate.types import Sample
 from nucleate.viewer.queue import Limits, Queue
 from tests.synthetic_slide import glass_with_tissue, tissue_block, write_slide

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from nucleate import load_model
-from nucleate.config import load_recipe, load_tree
+from nucleate.config import load_recipe
 from nucleate.datasets.splits import read_split
 from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
 from nucleate.models.card import read_card, read_encoder_card
@@ -24,6 +24,7 @@ from nucleate.pretraining.recipe import PretrainRecipe
 from nucleate.pretraining.study import run_study
 from nucleate.pretraining.study_plan import HELD_OUT, StudyOptions
 from nucleate.training.trainer import train_recipe
+from nucleate.trees import load_tree
 from tests.data import folder
 from tests.errors import says
 from tests.integration.test_train import TINY

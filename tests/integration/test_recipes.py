@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.config import load_recipe, load_tree, parse_recipe, parse_tree
+from nucleate.config import load_recipe, parse_recipe
 from nucleate.models.card import find_model, read_card, read_encoder_card, write_card
 from nucleate.models.families import build
 from nucleate.postprocess import DECODERS
 from nucleate.pretraining.pretrainer import make_pretext, pretrain_recipe
 from nucleate.pretraining.recipe import PretrainRecipe, StudyRecipe
 from nucleate.training.trainer import check_recipe, train_recipe
+from nucleate.trees import load_tree, parse_tree
 from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 

@@ -18,7 +18,7 @@ from nucleate.datasets.grouping import grouping
 from nucleate.datasets.loading import list_entries
 from nucleate.errors import InputError
 from nucleate.evaluation.evaluate import evaluate_files
-from nucleate.files import renamed
+from nucleate.folders import renamed
 
 SIZE = 64
 CORNERS = [(x, y) for y in range(4, 60, 14) for x in range(4, 60, 14)]  # of 16 nuclei

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nucleate.config import dump_recipe, load_recipe, parse_recipe
+from nucleate.config import load_recipe, parse_recipe
 from nucleate.errors import ConfigError, InputError
 from nucleate.training.trainer import check_recipe
+from nucleate.trees import dump_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

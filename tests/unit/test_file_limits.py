@@ -14,7 +14,6 @@ import yaml
 from PIL import Image
 
 from nucleate.annotations.geojson import read_geojson
-from nucleate.config import load_yaml
 from nucleate.errors import ConfigError, InputError, ModelError
 from nucleate.files import read_bytes
 from nucleate.inference.openvino_backend import _check_layers
@@ -23,6 +22,7 @@ from nucleate.readers.images import load_image, read_image
 from nucleate.readers.limits import check_label_size, check_rows
 from nucleate.readers.opening import open_source
 from nucleate.readers.tiff import TiffSource
+from nucleate.yaml_text import load_yaml
 from tests.errors import says
 from tests.synthetic import tissue
 

@@ -7,7 +7,9 @@ import time
 import pytest
 
 from nucleate.errors import OutputError
-from nucleate.files import alone, excess_bytes, walk
+from nucleate.files import excess_bytes
+from nucleate.folders import walk
+from nucleate.locks import alone
 
 
 def _touch(*paths):

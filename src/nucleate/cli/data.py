@@ -292,9 +292,9 @@ def keep_outside(out: Path, source: Path | None) -> None:
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:
     """Return name, card and entries of a named data set, or of a folder of one's own."""
-    from nucleate.config import parse_options
     from nucleate.datasets import DATASETS
     from nucleate.datasets.loading import list_entries
+    from nucleate.options import parse_options
 
     name, place = source, root
     if root is None:

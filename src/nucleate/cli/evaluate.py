@@ -95,11 +95,11 @@ def evaluate(
                 "evaluate: --model and files exclude each other. Name the data with --root, and "
                 "omit the files."
             )
-        from nucleate.config import parse_options
         from nucleate.datasets.loading import OWN_DATA, list_entries
         from nucleate.inference.ensembles import with_tta
         from nucleate.inference.loading import load_model
         from nucleate.inference.pipeline import EngineOptions
+        from nucleate.options import parse_options
 
         parsed = parse_options(options)
         if mpp is not None and "mpp" in parsed:

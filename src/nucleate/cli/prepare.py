@@ -58,12 +58,13 @@ def prepare(
     Example:
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
     """
-    from nucleate.config import StainConfig, parse_options
+    from nucleate.config import StainConfig
     from nucleate.curation.clean_labels import CraftOptions
     from nucleate.curation.prepare import PrepareOptions
     from nucleate.curation.prepare import prepare as prepare_entries
     from nucleate.datasets.loading import list_entries
     from nucleate.datasets.splits import read_split
+    from nucleate.options import parse_options
     from nucleate.resolution import check_mpp
     from nucleate.stain.normalise import METHODS, read_normaliser
 

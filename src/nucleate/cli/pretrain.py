@@ -49,9 +49,9 @@ def pretrain(
       nucleate pretrain recipes/pretrain/relative-position-small.yaml --set data.root=data
     """
     _need_torch()
-    from nucleate.config import load_tree
     from nucleate.pretraining.pretrainer import pretrain_recipe
     from nucleate.pretraining.recipe import PretrainRecipe
+    from nucleate.trees import load_tree
 
     wanted = load_tree(PretrainRecipe, recipe, changes)
     folder = out or Path("runs") / wanted.name
@@ -88,10 +88,10 @@ def study(
       nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2
     """
     _need_torch()
-    from nucleate.config import load_tree
     from nucleate.pretraining.recipe import StudyRecipe
     from nucleate.pretraining.study import run_study
     from nucleate.pretraining.study_plan import StudyOptions
+    from nucleate.trees import load_tree
 
     wanted = load_tree(StudyRecipe, recipe, changes)
     folder = out or Path("runs") / wanted.name

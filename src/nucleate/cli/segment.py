@@ -30,7 +30,7 @@ from nucleate.cli.terminal import (
 from nucleate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nucleate.slides.cluster import ModelSpec
+    from nucleate.slides.worker import ModelSpec
 
 
 def segment(
@@ -97,11 +97,12 @@ def segment(
     """
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.readers.remote import shown
-    from nucleate.slides.cluster import ModelSpec, connect
+    from nucleate.slides.cluster import connect
     from nucleate.slides.find_sources import expand_sources
     from nucleate.slides.memory import IMAGE_BYTES, check_memory, parse_bytes
     from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.segment_many import run_batch
+    from nucleate.slides.worker import ModelSpec
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
     if chosen == ():

@@ -18,7 +18,8 @@ from nucleate.datasets.folder import FACTS, MANIFEST
 from nucleate.datasets.folder import FORMAT as FOLDER_FORMAT
 from nucleate.datasets.shards import write_shards
 from nucleate.errors import InputError, pick
-from nucleate.files import atomic_folder, folded
+from nucleate.files import atomic_folder
+from nucleate.folders import folded
 from nucleate.results.images import write_labels, write_png
 from nucleate.types import Bool, Sample
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from nucleate.annotations.doubts import doubtful_labels
 from nucleate.errors import InputError
-from nucleate.files import PathLike, renamed, walk
+from nucleate.files import PathLike
+from nucleate.folders import renamed, walk
 from nucleate.types import Int32, Sample, UInt8
 
 # endings of annotation files, longer ones first

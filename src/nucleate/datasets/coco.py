@@ -25,7 +25,8 @@ from nucleate.datasets.base import DatasetCard, Entry, endings_seen, open_root
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import PathLike, folded, read_bytes, walk
+from nucleate.files import PathLike, read_bytes
+from nucleate.folders import folded, walk
 from nucleate.readers.images import read_image
 from nucleate.resolution import plausible_mpp, resolve_mpp
 from nucleate.types import Sample

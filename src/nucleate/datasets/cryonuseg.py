@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from nucleate.annotations.label_images import read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.readers.images import read_image
 from nucleate.types import Sample
 

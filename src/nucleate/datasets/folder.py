@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +24,8 @@ from nucleate.datasets.base import DatasetCard, Entry, check_size, endings_seen,
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import PathLike, read_bytes, renamed, walk
+from nucleate.files import PathLike, read_bytes
+from nucleate.folders import renamed, walk
 from nucleate.geometry.labels import compact
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.resolution import check_mpp, plausible_mpp, resolve_mpp
@@ -81,35 +83,78 @@ def entries(
     """
     if channels not in ("rgb", "bgr"):
         raise ConfigError(f"channels = {channels!r}: unknown value. Use rgb or bgr.")
-    images: dict[str, PathLike] = {}
-    labels: dict[str, PathLike] = {}
-    ignored: dict[str, PathLike] = {}
-    typed: dict[str, PathLike] = {}
-    strange: list[str] = []  # below labels/, but no label images
-    facts: dict[str, dict[str, Any]] = {}
-    table_file: PathLike | None = None
     if only is not None and mpp_table is None:
         raise ConfigError("only: needs a table of images. Name it with mpp_table.")
+    there = _find(root, classes is not None, mpp_table)
+    images, labels = there.images, _paired(root, there)
+    find_group = grouping(group)
+    rows = {} if mpp_table is None else _read_table(root, mpp_table, there.table)
+    chosen = sorted(images) if only is None else _chosen(root, sorted(images), rows, only)
+    found = []
+    for key in chosen:
+        known = there.facts.get(key, {})
+        owner = find_group(key) if group is not None else str(known.get("group") or find_group(key))
+        files = (images[key], labels.get(key), there.ignored.get(key), there.typed.get(key))
+        row = _row(rows, key)
+        settle = partial(resolve_mpp, given=mpp, override=override_mpp)
+        if row is not None:
+            settle = partial(resolve_mpp, given=row[0], override=True)
+        if classes is not None:
+            known = {**known, "class_names": tuple(classes)}
+        read = _reader(key, owner, files, settle, known, channels == "bgr")
+        found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
+    return found
+
+
+@dataclass(slots=True)
+class _Files:
+    """What is in a folder, each by the name that images and labels share.
+
+    Attributes:
+        images: files below `images/`.
+        labels: label images below `labels/` or `masks/`.
+        ignored: masks below `ignore/`.
+        typed: images below `types/`, where they are asked for.
+        strange: names of what is below `labels/` and is no label image.
+        facts: what `nucleate.json` states.
+        table: the CSV file that is asked for.
+    """
+
+    images: dict[str, PathLike] = field(default_factory=dict)
+    labels: dict[str, PathLike] = field(default_factory=dict)
+    ignored: dict[str, PathLike] = field(default_factory=dict)
+    typed: dict[str, PathLike] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    table: PathLike | None = None
+
+
+def _find(root: Path, with_types: bool, mpp_table: str | None) -> _Files:
+    """Return the files of a folder or zip file.
+
+    Raises:
+        InputError: two files stand for one name, or a `nucleate.json` is damaged.
+    """
+    found = _Files()
+    tables = {
+        **dict.fromkeys(_IMAGE_FOLDERS, (found.images, PICTURES)),
+        **dict.fromkeys(_LABEL_FOLDERS, (found.labels, LABEL_IMAGES)),
+        "ignore": (found.ignored, (".png",)),
+        **({"types": (found.typed, (".png",))} if with_types else {}),
+    }
     for name, file in walk(open_root(root)):
         if mpp_table is not None and f"/{name}".endswith(f"/{mpp_table}"):
-            table_file = file
+            found.table = file
         if file.name == MANIFEST:  # its names count from where it lies
             above = name.removesuffix(MANIFEST)
-            facts |= {above + key: known for key, known in _read_facts(file).items()}
+            found.facts |= {above + key: known for key, known in _read_facts(file).items()}
         path = PurePosixPath(name)
-        suffix = path.suffix.lower()
         kinds = [part.lower() for part in path.parts[:-1]]
-        tables = {
-            **dict.fromkeys(_IMAGE_FOLDERS, (images, PICTURES)),
-            **dict.fromkeys(_LABEL_FOLDERS, (labels, LABEL_IMAGES)),
-            "ignore": (ignored, (".png",)),
-            **({} if classes is None else {"types": (typed, (".png",))}),
-        }
         depth = next((i for i, part in enumerate(kinds) if part in tables), None)  # the outermost
         if depth is None:
             continue
         table, suffixes = tables[kinds[depth]]
-        if suffix in suffixes:
+        if path.suffix.lower() in suffixes:
             key = "/".join([*path.parts[:depth], *path.parts[depth + 1 : -1], path.stem])
             if key in table:
                 raise InputError(
@@ -117,13 +162,23 @@ def entries(
                     "of them."
                 )
             table[key] = file
-        elif table is labels:
-            strange.append(name)
+        elif table is found.labels:
+            found.strange.append(name)
+    return found
+
+
+def _paired(root: Path, there: _Files) -> dict[str, PathLike]:
+    """Return the label images under the names of their images; none where nothing is labelled.
+
+    Raises:
+        InputError: no images, no label images among other files, or an orphan.
+    """
+    images = there.images
     if not images:
         raise InputError(f"{root}: contains no image below a folder images/. {CARD.where}")
-    labels = renamed(labels, images)
-    if strange and not labels:
-        seen = endings_seen(strange, LABEL_IMAGES)
+    labels = renamed(there.labels, images)
+    if there.strange and not labels:
+        seen = endings_seen(there.strange, LABEL_IMAGES)
         raise InputError(
             f"{root}: no label image below labels/ or masks/. {seen}Convert them to label images, "
             "or use the data set type coco or qupath."
@@ -141,23 +196,7 @@ def entries(
             f"{root}: {said}{(f' (and {more} more without a partner)' if more else '')}. Give "
             "image and labels the same name, or remove the file."
         )
-    find_group = grouping(group)
-    rows = {} if mpp_table is None else _read_table(root, mpp_table, table_file)
-    chosen = sorted(images) if only is None else _chosen(root, sorted(images), rows, only)
-    found = []
-    for key in chosen:
-        known = facts.get(key, {})
-        owner = find_group(key) if group is not None else str(known.get("group") or find_group(key))
-        files = (images[key], labels.get(key), ignored.get(key), typed.get(key))
-        row = _row(rows, key)
-        settle = partial(resolve_mpp, given=mpp, override=override_mpp)
-        if row is not None:
-            settle = partial(resolve_mpp, given=row[0], override=True)
-        if classes is not None:
-            known = {**known, "class_names": tuple(classes)}
-        read = _reader(key, owner, files, settle, known, channels == "bgr")
-        found.append(Entry(key, owner, read, known.get("organ"), is_official_test(key)))
-    return found
+    return labels
 
 
 def _reader(

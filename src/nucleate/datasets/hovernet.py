@@ -15,7 +15,8 @@ from nucleate.annotations.matlab import read_mat
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import InputError
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.geometry.labels import compact
 from nucleate.readers.images import read_image
 from nucleate.types import Int16, Int32, Sample

@@ -9,7 +9,8 @@ from nucleate.annotations.aperio_xml import read_aperio_regions
 from nucleate.annotations.outline_file import draw_file
 from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.test_sets import is_official_test
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.readers.images import read_image
 from nucleate.types import Sample
 

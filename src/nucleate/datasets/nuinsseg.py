@@ -21,7 +21,8 @@ from nucleate.annotations.label_images import read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.drawn import Drawn
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.readers.images import read_image
 from nucleate.resolution import resolve_mpp
 from nucleate.types import Bool, Float64, Int32, Sample

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nucleate.datasets.base import DatasetCard, Entry, open_root
 from nucleate.drawn import Drawn
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import walk
+from nucleate.folders import walk
 from nucleate.geometry.labels import compact
 from nucleate.types import Int16, Int32, Sample
 

@@ -14,7 +14,8 @@ from nucleate.datasets.base import DatasetCard, Entry, open_root, pair
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.resolution import resolve_mpp
 from nucleate.types import Int16, Int64, Sample

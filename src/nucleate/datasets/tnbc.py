@@ -11,7 +11,8 @@ import numpy as np
 
 from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
-from nucleate.files import PathLike, walk
+from nucleate.files import PathLike
+from nucleate.folders import walk
 from nucleate.readers.images import PICTURES, read_image
 from nucleate.types import Int32, Sample
 

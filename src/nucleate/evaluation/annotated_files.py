@@ -15,7 +15,8 @@ from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
 from nucleate.annotations.outline_file import OutlineFile, draw_file, kind_of_json_bytes
 from nucleate.datasets.base import endings_seen
 from nucleate.errors import InputError
-from nucleate.files import read_bytes, walk
+from nucleate.files import read_bytes
+from nucleate.folders import walk
 from nucleate.readers.metadata import stated_tiff_mpp
 from nucleate.resolution import SAME_MPP, check_mpp, plausible_mpp
 from nucleate.results.labels import label_rows

@@ -17,7 +17,7 @@ from nucleate.evaluation.metrics.classes import Typed, compare_classes
 from nucleate.evaluation.metrics.coco import Records, average_precision
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, score_labels
-from nucleate.files import renamed
+from nucleate.folders import renamed
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions

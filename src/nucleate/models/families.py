@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, pick
 from nucleate.models.encoder_fpn import EncoderFPN
 from nucleate.models.encoder_unet import EncoderUNet
@@ -17,6 +16,7 @@ from nucleate.models.mtl import MTL
 from nucleate.models.network import Network
 from nucleate.models.resunet import ResUNet
 from nucleate.models.unet import UNet
+from nucleate.trees import check_arguments
 
 MODELS: dict[str, Callable[..., Network]] = {
     "mtl": MTL,

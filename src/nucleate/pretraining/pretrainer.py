@@ -14,7 +14,6 @@ from torch.utils.data import default_collate
 
 from nucleate._version import __version__
 from nucleate.cards import EncoderCard
-from nucleate.config import check_arguments
 from nucleate.errors import ConfigError, ModelError, TrainingError, pick
 from nucleate.files import sha256
 from nucleate.models.card import ENCODER, write_card
@@ -32,6 +31,7 @@ from nucleate.pretraining.task import Examples, Pretraining
 from nucleate.training.initial_weights import imagenet_start
 from nucleate.training.loop import choose_device, fit
 from nucleate.training.run_folder import RunFolder
+from nucleate.trees import check_arguments
 
 _LARGEST_PX = 4096  # edge of a window
 _IMPOSSIBLE = (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, AssertionError)

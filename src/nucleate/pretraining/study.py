@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nucleate.config import Recipe, Strict, dump_recipe, load_recipe, load_tree
+from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.loading import at_mpp
 from nucleate.environment import git_commit
 from nucleate.errors import ConfigError, ModelError, TrainingError
@@ -38,6 +38,7 @@ from nucleate.training.initial_weights import seen_pixels
 from nucleate.training.parallel import run_apart
 from nucleate.training.run_folder import RunFolder, differences
 from nucleate.training.trainer import train_recipe
+from nucleate.trees import Strict, dump_recipe, load_tree
 
 
 def run_study(

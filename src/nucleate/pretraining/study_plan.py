@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nucleate.config import Recipe, SetConfig, load_recipe, load_tree
+from nucleate.config import Recipe, SetConfig, load_recipe
 from nucleate.datasets.base import Entry
 from nucleate.datasets.loading import collect, list_sets
 from nucleate.errors import ConfigError
 from nucleate.pretraining.corpus import gather
 from nucleate.pretraining.recipe import PretrainRecipe, StartConfig, StudyRecipe
+from nucleate.trees import load_tree
 
 HELD_OUT = "held-out images"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nucleate.config import dump_recipe
 from nucleate.datasets.splits import bare_name
 from nucleate.evaluation.report import no_nan, seen_note
 from nucleate.files import write_text
@@ -35,6 +34,7 @@ from nucleate.reports.tables import (
     results_table,
     write_tables,
 )
+from nucleate.trees import dump_recipe
 
 
 def write_report(runs: Sequence[RunResult], out: Path) -> None:

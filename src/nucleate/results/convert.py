@@ -20,7 +20,8 @@ from nucleate.annotations.coco import (
 )
 from nucleate.annotations.coco_masks import detection
 from nucleate.errors import ConfigError, InputError, nearest
-from nucleate.files import atomic, keep_apart, renamed
+from nucleate.files import atomic, keep_apart
+from nucleate.folders import renamed
 from nucleate.results.csv import write_joint_csv
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import PARQUET

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from nucleate.errors import InputError
-from nucleate.files import folded, walk
+from nucleate.folders import folded, walk
 from nucleate.readers.contents import foreign
 from nucleate.readers.images import PICTURES
 from nucleate.readers.opening import SLIDES, is_zarr

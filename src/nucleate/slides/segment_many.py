@@ -25,8 +25,9 @@ from nucleate.results.formats import EXPORTERS
 from nucleate.slides.find_sources import result_stems
 from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.progress import Progress
-from nucleate.slides.segment_one import Run, abandon, finish, segment_here, start
+from nucleate.slides.segment_one import Run, abandon, segment_here, start
 from nucleate.slides.summary import add_to_summary, check_summary, summarise
+from nucleate.slides.write_one import finish
 
 if TYPE_CHECKING:
     from nucleate.slides.cluster import Cluster

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from nucleate._version import __version__
-from nucleate.files import alone, write_text
+from nucleate.files import write_text
+from nucleate.locks import alone
 from nucleate.results.summary import SUMMARY, read_summary
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from nucleate.config import Recipe, dump_recipe, load_recipe
+from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.base import Entry
 from nucleate.datasets.loading import list_sets
 from nucleate.datasets.schemes import SchemeOptions, split_by
@@ -40,6 +40,7 @@ from nucleate.results.images import write_labels
 from nucleate.results.names import LABELS
 from nucleate.training.parallel import run_apart
 from nucleate.training.run_folder import RunFolder, differences
+from nucleate.trees import dump_recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nucleate.config import FitConfig, Strict
+from nucleate.config import FitConfig
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.training.run_folder import RunFolder
+from nucleate.trees import Strict
 
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nucleate.config import Strict, dump_recipe
 from nucleate.errors import TrainingError
 from nucleate.files import write_text
 from nucleate.inference.loading import cuda_count
+from nucleate.trees import Strict, dump_recipe
 
 
 def run_apart(

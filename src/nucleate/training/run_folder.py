@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nucleate.config import Strict, dump_recipe, load_tree
 from nucleate.datasets.splits import Split, read_split, write_split
 from nucleate.environment import environment
 from nucleate.errors import TrainingError, optional
 from nucleate.files import atomic, read_text, sha256, write_text
 from nucleate.models.card import CARD, read_card, trusted_file
+from nucleate.trees import Strict, dump_recipe, load_tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from nucleate.annotations.label_images import read_labels
 from nucleate.errors import ConfigError, InputError
 from nucleate.evaluation.metrics.matching import Overlap
 from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
-from nucleate.files import walk
+from nucleate.folders import walk
 from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
 from nucleate.geometry.outlines import centroids_xy, trace
 from nucleate.readers.opening import open_source

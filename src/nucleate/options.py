@@ -1,0 +1,37 @@
+"""Options as the command line takes them: `key=value`, the value in YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nucleate.errors import ConfigError
+from nucleate.yaml_text import parse_yaml
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`, the value in YAML.
+
+    Raises:
+        ConfigError: not such a text.
+
+    Example:
+        >>> parse_option("mpp=0.25")
+        ('mpp', 0.25)
+    """
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--option {text!r}: write it as key=value, for example mpp=0.25.")
+    return key, parse_yaml(value, f"--option {text!r}")
+
+
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """Return what `--option`, given any number of times, states.
+
+    Raises:
+        ConfigError: one of them is not `key=value`.
+
+    Example:
+        >>> parse_options(["mpp=0.25", "types=4"]), parse_options(None)
+        ({'mpp': 0.25, 'types': 4}, {})
+    """
+    return dict(parse_option(text) for text in texts or [])
