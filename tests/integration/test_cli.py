@@ -576,7 +576,7 @@ def test_help_fits_80_columns_and_cuts_no_sentence(nucleate, monkeypatch):
         assert first.endswith("."), words
         code, out, _ = nucleate(*words, "--help")
         assert code == 0
-        prose = [line for line in out.splitlines() if not line.startswith("  nucleate")]
+        prose = [ln for ln in out.splitlines() if not ln.strip().startswith("nucleate ")]
         assert max(map(len, prose)) <= 80, words
         listed = out.partition("Commands:")[2]
         for name, below in getattr(command, "commands", {}).items():

@@ -39,7 +39,7 @@ def select(
         float, typer.Option(min=0, max=0.9, help="Share of least sharp images to drop.")
     ] = 0.1,
 ) -> None:
-    """Rank images as reference, with the reason for each rejection.
+    """Rank images as reference, with reasons for rejections.
 
     Example:
       nucleate stain select training/images -o stain-reference/
