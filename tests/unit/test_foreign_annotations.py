@@ -108,7 +108,7 @@ def test_what_is_embedded_is_never_a_path(tmp_path):
     content = {"images": [{"id": 1, "file_name": "gone.png", "height": 40, "width": 56,
                            "embedded": str(tmp_path / "t.png")}],
                "annotations": [], "categories": []}  # fmt: skip
-    with pytest.raises(InputError, match=says("gone.png", "not there")):
+    with pytest.raises(InputError, match=says("gone.png", "missing")):
         _sample(_folder(tmp_path, content))
 
 

@@ -64,7 +64,7 @@ class Split:
     Example:
         >>> Split({"train": ("a",), "validation": ("b",)}, {"a": "p1", "b": "p1"})
         Traceback (most recent call last):
-        nucleate.errors.InputError: The split puts group 'p1' into train and validation. ...
+        nucleate.errors.InputError: The split has group 'p1' in both train and validation. ...
     """
 
     parts: dict[str, tuple[str, ...]]

@@ -61,6 +61,7 @@ def calibration_error(scores: Any, hits: Any, bins: int = 10) -> float:  # noqa:
         Guo et al. 2017, arXiv:1706.04599 (section 2).
 
     Example:
+        >>> import numpy as np
         >>> calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
         0.4
     """
