@@ -185,15 +185,8 @@ class InitConfig(Strict):
     """Whether the encoder starts from published weights: never, if-reachable, required, or from
     a file of them (.safetensors); the log states whether it did."""
 
-    share: Share = 0.0
-    """Share of the model that is started from in the mean of both, once training ends: tissue
-    that neither training has seen gains by it (Wortsman et al. 2022,
-    doi:10.1109/CVPR52688.2022.00780)."""
-
     @model_validator(mode="after")
     def _one_start(self) -> InitConfig:
-        if self.share and self.from_model is None:
-            raise ValueError("share needs from, the model to start from")
         if self.from_model is not None and self.imagenet != "never":
             raise ValueError("from and imagenet exclude each other")
         return self

@@ -29,7 +29,6 @@ from nucleate.postprocess import DECODERS, flat, needed
 from nucleate.readers.array import ArraySource
 from nucleate.results.images import write_labels, write_png
 from nucleate.stain.normalise import Normaliser
-from nucleate.training.initial_weights import average
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.task import Task, provisional_card
 from nucleate.training.tune import Truth, tune_thresholds
@@ -71,7 +70,6 @@ def finish(
     task = Task(recipe, validation)
     task.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True)["state_dict"])
     network = task.network.eval()
-    average(network, recipe)
     round_weights(network)
     maps_of = list(recipe.maps)
     card = provisional_card(recipe, task.align_px)

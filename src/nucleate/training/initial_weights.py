@@ -41,11 +41,6 @@ def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> Non
     ]
     if recipe.init.from_model is not None:
         folder = find_encoder(recipe.init.from_model)
-        if folder is not None and recipe.init.share:
-            raise ConfigError(
-                "init.share: an encoder has no weights for the whole network. Start from a model, "
-                "or set share to 0."
-            )
         card = _check_model(recipe) if folder is None else _check_encoder(recipe, folder)
         cards.append(("init.from", card))
     if recipe.init.imagenet.endswith(".safetensors"):
@@ -110,30 +105,11 @@ def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
         ModelError: weights that are required cannot be reached, or are damaged.
     """
     said, trained_on = _start(network, recipe)
-    if recipe.init.share:
-        said += f" {recipe.init.share:g} of them is in the mean of both at the end."
     cards = teacher_cards(recipe)
     if cards:
         names = ", ".join(card.name for card in cards)
         said += f" Targets lean by {recipe.teacher.weight} towards the maps of {names}."
     return said, trained_on + [entry for card in cards for entry in _through(card)]
-
-
-def average(network: Network, recipe: Recipe) -> None:
-    """Move the weights of a trained network towards those it started from, by `init.share`."""
-    if not recipe.init.share:
-        return
-    first = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
-    _from_model(first, str(recipe.init.from_model))
-    start = first.state_dict()
-    network.load_state_dict(
-        {
-            name: value.lerp(start[name].to(value), recipe.init.share)
-            if value.is_floating_point()
-            else value
-            for name, value in network.state_dict().items()
-        }
-    )
 
 
 def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
