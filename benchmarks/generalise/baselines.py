@@ -1,6 +1,6 @@
 """Score finished models by the judge, on sets that they were not trained on.
 
-    python benchmarks/generalise/baselines.py [--models mtl-small,mtl-base]
+    python benchmarks/generalise/baselines.py [--models mtl-base,runs/mtl-small-start]
 
 Writes docs/results/generalise/baselines.json: G, F and the table of the sets, at the model's own
 thresholds and at a foreground of 0.3 and 0.4. F is over the areas of those sets and of slides.
@@ -40,6 +40,9 @@ def settings(own: dict[str, float]) -> dict[str, dict[str, float]]:
 def baseline(name: str, data: Packed) -> dict[str, Any]:
     """Return what a bundled model or model folder reaches at each of its settings."""
     model = load_model(name, device="cpu", threads=1)
+    seen = {entry.get("reader") for entry in model.card.training_data} & set(UNSEEN)
+    if seen:
+        raise SystemExit(f"{name}: was trained on {', '.join(sorted(seen))}. Take another model.")
     grid = settings(model.card.thresholds)
     folds = {one: [judge(model, data, one, tuple(grid.values()))] for one in UNSEEN}
     for later in UNSEEN[1:]:  # the slides' areas count once
@@ -54,12 +57,13 @@ def baseline(name: str, data: Packed) -> dict[str, Any]:
 def main() -> None:
     """Score the models one by one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="mtl-small,mtl-base")
+    parser.add_argument("--models", default="mtl-base")
     parser.add_argument("--packed", type=Path, default=PACKED)
     options = parser.parse_args()
     data = Packed(options.packed)
+    known = json.loads(OUT.read_text(encoding="utf-8"))["models"] if OUT.exists() else {}
     found: dict[str, Any] = {
-        "commit": git_commit(), "data": data.digest, "sets": list(UNSEEN), "models": {},
+        "commit": git_commit(), "data": data.digest, "sets": list(UNSEEN), "models": known,
     }  # fmt: skip
     for name in options.models.split(","):
         found["models"][name] = baseline(name, data)

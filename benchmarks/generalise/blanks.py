@@ -71,11 +71,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # plain colours are doubtful images, rightly
-    models: dict[str, Any] = {}
+    known = json.loads(OUT.read_text(encoding="utf-8"))["models"] if OUT.exists() else {}
+    models: dict[str, Any] = dict(known)
     for name in options.models.split(","):
         model = load_model(name, device="cpu")
         found = {"engine": model.backend.about, **keratin(model), "plain": plain(model)}
-        models[model.card.name] = {"version": model.card.version, **found}
+        models[f"{model.card.name} {model.card.version}"] = found
         print(name, json.dumps(found))
     content = {"commit": git_commit(), "models": models}
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

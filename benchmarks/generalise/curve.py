@@ -52,7 +52,7 @@ GRID = tuple(
         (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3, 0.4, 0.5), (1.0,), (30.0,)
     )
 )
-TIE = 0.002  # of G: settings that cannot be told apart
+TIE = 0.002  # of G: settings that differ by chance
 GIVEN_UP = 0.02  # of G, for fewer spurious or missed nuclei
 COVERED, TRUE = 0.5, 0.1
 OUT = RESULTS / "curve.json"

@@ -67,9 +67,10 @@ MILD = (  # half of what recipes/generalise-small.yaml does
     "augment.blur_px=1.6", "heads.foreground.edge_px=0",
 )  # fmt: skip
 LONG = ("train.steps=2000", "train.batch=16")
-UNSEEN = ("cryonuseg", "monusac", "consep")  # by the bundled models
+UNSEEN = ("cryonuseg", "monusac", "consep")  # by mtl-base and by mtl-small-start
 FURTHER = (
-    *MILD, "init.from=mtl-small", "train.lr=0.0007", "train.warmup_steps=50", "train.steps=1000",
+    *MILD, "init.from=runs/mtl-small-start", "train.lr=0.0007", "train.warmup_steps=50",
+    "train.steps=1000",
 )  # fmt: skip
 
 IDEAS = (

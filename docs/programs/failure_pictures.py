@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 import nucleate
-from nucleate import artefacts
+from nucleate.artefacts import glass, tissue
 from nucleate.geometry.draw import draw_outlines, enlarge
 from nucleate.models.card import EXAMPLE
 from nucleate.stain.deconvolution import from_stains, to_stains
@@ -39,12 +39,12 @@ def keratin(_: UInt8) -> UInt8:
 
 def ink(image: UInt8) -> UInt8:
     """Return the image under a pen stroke."""
-    return artefacts.ink(image, np.random.default_rng(12), 1 / MPP).image
+    return glass.ink(image, np.random.default_rng(12), 1 / MPP).image
 
 
 def fold(image: UInt8) -> UInt8:
     """Return the image with a strip where the tissue lies twice."""
-    return artefacts.fold(image, np.random.default_rng(3), 1 / MPP).image
+    return tissue.fold(image, np.random.default_rng(3), 1 / MPP).image
 
 
 def out_of_focus(image: UInt8) -> UInt8:

@@ -41,7 +41,8 @@ def page() -> str:
         (
             "The same recipe trained with different seeds; each with the thresholds that its own "
             "held-out images chose. Mean over seeds and images; in parentheses the 95 % "
-            "interval over images, seeds averaged first; ± the standard deviation over seeds.\n"
+            "interval over images, seeds averaged first; ± the standard deviation over seeds. "
+            "Rows of mtl-small are of its first half, `recipes/mtl-small-start.yaml`.\n"
         ),
         f"| model | data | images | seeds | {' | '.join(METRICS.values())} |",
         "|---|---|---|---|---|---|---|",

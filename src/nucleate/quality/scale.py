@@ -22,9 +22,10 @@ def scale_facts(nuclei: Instances, mm2: float) -> Float64 | None:
         mm2: area that they were looked for in.
 
     Returns:
-        Log2 of the areas (um²) that 10, 50 and 90 % do not exceed; log2 of the nuclei per mm²; mean
-        score; log2 of the gradient of the haematoxylin, and of the same over its spread; log2 of
-        the distance to the nearest nucleus (um); share of the area that is nucleus.
+        Log2 of the areas (um²) that 10, 50 and 90 % do not exceed; log2 of the nuclei per mm²;
+        log2 of the gradient of the haematoxylin, and of the same over its spread; log2 of the
+        distance to the nearest nucleus (um); share of the area that is nucleus. No scores: they
+        differ between models and thresholds.
 
     Example:
         >>> from nucleate.types import Frame
@@ -39,7 +40,6 @@ def scale_facts(nuclei: Instances, mm2: float) -> Float64 | None:
         [
             *np.quantile(_log2(area), (0.1, 0.5, 0.9)),
             _log2(len(nuclei) / mm2),
-            nuclei.scores.mean(),
             _log2(np.median(gradient)),
             _log2(np.median(gradient / np.maximum(spread, 0.01))),
             _log2(np.median(near) if len(near) else _LONELY_UM),
