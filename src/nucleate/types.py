@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError, nearest
 
 UInt8 = NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Sample:
     organ: str | None = None
     species: str | None = None
     centre: str | None = None
-    drawn: Drawn | None = None
+    drawn: DrawingReport | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:

@@ -222,7 +222,7 @@ def test_where_there_is_no_bar_progress_is_a_line_now_and_then(tmp_path, capsys,
     from nucleate.cli import terminal
     from nucleate.inference.pipeline import Done
     from nucleate.inference.tiling import Tile
-    from nucleate.slides.progress import Progress
+    from nucleate.slides.eta import Progress
 
     monkeypatch.setattr(terminal, "_EVERY_S", 0.0)
     state = Progress(200, 0.25)

@@ -20,7 +20,7 @@ from nucleate.annotations.coco_masks import MAX_PIXELS, pixels_of, rings_of
 from nucleate.annotations.doubts import are_boxes, misplaced, shared
 from nucleate.annotations.drawing import ragged
 from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_told
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
 from nucleate.geometry.labels import compact
@@ -232,7 +232,7 @@ def draw_coco(
     picture: CocoPicture,
     position_of: dict[Id, int],
     nuclei_only: bool = False,
-) -> tuple[Int32, Int16, Bool | None, Drawn]:
+) -> tuple[Int32, Int16, Bool | None, DrawingReport]:
     """Draw the annotations of one image; where two overlap, the earlier one keeps the pixel.
 
     Args:
@@ -293,4 +293,9 @@ def draw_coco(
         problems.append(
             f"all {len(rings)} outlines are upright rectangles: boxes, not the outlines of nuclei"
         )
-    return labels, classes, crowd, Drawn(count, contested, hidden, outside, bare, tuple(problems))
+    return (
+        labels,
+        classes,
+        crowd,
+        DrawingReport(count, contested, hidden, outside, bare, tuple(problems)),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nucleate.annotations.doubts import misplaced, shared
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 from nucleate.geometry.labels import compact
@@ -22,7 +22,7 @@ def draw(outlines: tuple[Float64, Int64], shape: tuple[int, int]) -> Int32:
 
 def draw_counted(
     outlines: tuple[Float64, Int64], shape: tuple[int, int], later_wins: bool = False
-) -> tuple[Int32, Int64, Drawn]:
+) -> tuple[Int32, Int64, DrawingReport]:
     """Draw outlines into a label image, and say the outcome of them.
 
     Args:
@@ -50,7 +50,11 @@ def draw_counted(
     outside, problems = misplaced(*outlines, shape)
     hidden = count - len(old) - outside
     problems += shared(count, hidden, contested, int((labels > 0).sum()))
-    return labels, old - 1, Drawn(count, contested, hidden, outside, problems=tuple(problems))
+    return (
+        labels,
+        old - 1,
+        DrawingReport(count, contested, hidden, outside, problems=tuple(problems)),
+    )
 
 
 def finite(path: PathLike, outline: Float64) -> Float64:

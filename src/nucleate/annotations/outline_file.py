@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.annotations.doubts import are_boxes, surround
 from nucleate.annotations.drawing import draw_counted, ragged
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError
 from nucleate.types import Float64, Int32, Int64
 
@@ -61,7 +61,7 @@ def without_regions(file: OutlineFile) -> OutlineFile:
 
 def draw_file(
     owner: object, file: OutlineFile, shape: tuple[int, int]
-) -> tuple[Int32, Int64, Drawn]:
+) -> tuple[Int32, Int64, DrawingReport]:
     """Draw the outlines of a file, as `draw_counted` does, and pass on what the file states.
 
     Args:

@@ -17,7 +17,7 @@ from nucleate.errors import without_secrets
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nucleate.slides.progress import Progress
+    from nucleate.slides.eta import Progress
 
 _EVERY_S = 30.0  # between lines about how far a source is, where there is no bar
 

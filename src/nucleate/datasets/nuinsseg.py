@@ -19,7 +19,7 @@ from nucleate.annotations.drawing import draw_counted, ragged
 from nucleate.annotations.imagej import read_imagej_rois
 from nucleate.annotations.label_images import read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import ConfigError, InputError
 from nucleate.files import PathLike
 from nucleate.folders import walk
@@ -157,7 +157,7 @@ def _reader(
     return read
 
 
-def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, Drawn | None]:
+def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, DrawingReport | None]:
     """Return the labels of a label image, or of a zip file of ImageJ regions drawn at `shape`.
 
     Raises:

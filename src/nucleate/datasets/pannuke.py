@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.datasets.base import DatasetCard, Entry, open_root
-from nucleate.drawn import Drawn
+from nucleate.drawing_report import DrawingReport
 from nucleate.errors import ConfigError, InputError
 from nucleate.folders import walk
 from nucleate.geometry.labels import compact
@@ -160,7 +160,7 @@ def _reader(
     return read
 
 
-def merge_layers(layers: NDArray[np.int64]) -> tuple[Int32, Int16, Drawn]:
+def merge_layers(layers: NDArray[np.int64]) -> tuple[Int32, Int16, DrawingReport]:
     """Return one label image of layers (H, W, k), one per type; the first layer keeps a pixel.
 
     Example:
@@ -185,4 +185,4 @@ def merge_layers(layers: NDArray[np.int64]) -> tuple[Int32, Int16, Drawn]:
         kinds += [kind] * (len(ids) - 1)
     labels, old = compact(merged)
     classes = np.array(kinds, np.int16)[old - 1]
-    return labels, classes, Drawn(len(kinds), contested, len(kinds) - len(old))
+    return labels, classes, DrawingReport(len(kinds), contested, len(kinds) - len(old))

@@ -22,9 +22,9 @@ from nucleate.features import RADIUS_UM, no_nuclei
 from nucleate.geometry.outlines import centroids_xy
 from nucleate.inference.backends import Model
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
-from nucleate.inference.merge import SEAM_COLUMNS, merge
 from nucleate.inference.ownership import Part, reaches_out
 from nucleate.inference.pipeline import Done, EngineOptions, ahead, run_tiles, workers
+from nucleate.inference.seams import SEAM_COLUMNS, merge
 from nucleate.inference.tiling import plan
 from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import Tissue

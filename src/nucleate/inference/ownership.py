@@ -2,7 +2,7 @@
 
 A nucleus belongs to the tile whose core contains the centre of its box. Two tiles may see a nucleus
 on their common border a pixel apart, and then both or neither would own it. Therefore a tile also
-emits the nuclei whose centre is up to `MARGIN_PX` outside of its core; `inference.merge` drops the
+emits the nuclei whose centre is up to `MARGIN_PX` outside of its core; `inference.seams` drops the
 second views.
 """
 

@@ -22,9 +22,9 @@ from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import Done
 from nucleate.readers.remote import Mirror, fetch, is_url, shown, url_name
 from nucleate.results.formats import EXPORTERS
+from nucleate.slides.eta import Progress
 from nucleate.slides.find_sources import result_stems
 from nucleate.slides.outputs import BatchOptions, Outputs
-from nucleate.slides.progress import Progress
 from nucleate.slides.segment_one import Run, abandon, segment_here, start
 from nucleate.slides.summary import add_to_summary, check_summary, summarise
 from nucleate.slides.write_one import finish

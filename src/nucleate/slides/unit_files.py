@@ -1,7 +1,7 @@
 """Units on disk: a segmented unit is a file at once, so that a slide that is stopped resumes.
 
 The nuclei on seams are in a separate row group, so that seams are resolved without reading
-the rest (`inference.merge`).
+the rest (`inference.seams`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nucleate.errors import InputError
 from nucleate.features import no_nuclei
 from nucleate.inference.engine import UnitNuclei, unmerged
-from nucleate.inference.merge import Segmented, merge
+from nucleate.inference.seams import Segmented, merge
 from nucleate.inference.units import Unit
 from nucleate.results.parquet import NucleiFile, open_nuclei, writer
 from nucleate.types import Frame, Instances

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawingReport:
     """The outcome of outlines, or of layers, when they were drawn into one label image.
 
     Attributes:
