@@ -25,7 +25,8 @@ from nucleate.results.images import write_labels
 from nucleate.types import Frame, Instances
 from nucleate.viewer.contents import keep, open_contents
 from nucleate.viewer.pixels import TILE_PX, Pyramid
-from nucleate.viewer.table import MOST_OUTLINES, MOST_POINTS, Filter, Table, View
+from nucleate.viewer.selection import Filter
+from nucleate.viewer.table import MOST_OUTLINES, MOST_POINTS, Table, View
 from tests.conftest import painted
 from tests.errors import says
 

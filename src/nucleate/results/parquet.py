@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.files import atomic
-from nucleate.geometry.outlines import centroids_xy
 from nucleate.readers.limits import check_rows
-from nucleate.types import Float32, Frame, Instances, Int64
+from nucleate.results.arrow import as_numpy, from_table, to_table
+from nucleate.types import Frame, Instances
 
 _FACTS = b"nucleate"
 _COORDINATES = (
@@ -28,86 +28,6 @@ _COORDINATES = (
     "begins at origin_xy of the file's level 0"
 )
 _LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
-_COLUMNS = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
-
-
-def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a pyarrow table: id, centroid, box, features, score, class, polygon (WKB)."""
-    import pyarrow as pa
-
-    centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
-    box = nuclei.boxes_xyxy
-    sides = [pa.array(np.ascontiguousarray(box[:, i])) for i in range(4)]
-    columns: dict[str, Any] = {
-        "id": nuclei.ids,
-        "x": centres[:, 0].astype(np.float32),
-        "y": centres[:, 1].astype(np.float32),
-        "bbox": pa.StructArray.from_arrays(sides, ["xmin", "ymin", "xmax", "ymax"]),
-        **nuclei.features,
-        "score": nuclei.scores,
-        "class": nuclei.classes,
-    }
-    if len(nuclei.class_names) > 1:
-        columns["class_name"] = np.array([nuclei.class_names[k] for k in nuclei.classes], str)
-    columns["geometry"] = _to_wkb(nuclei.coords_xy, nuclei.offsets)
-    return pa.table({name: _array(column) for name, column in columns.items()})
-
-
-def _array(column: Any) -> Any:  # noqa: ANN401
-    import pyarrow as pa
-
-    return pa.array(np.ascontiguousarray(column)) if isinstance(column, np.ndarray) else column
-
-
-def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
-    """Return the nuclei of a table that `to_table` made."""
-    features = {n: _numpy(table[n]) for n in table.column_names if n not in _COLUMNS}
-    if not len(table):
-        return replace(Instances.empty(frame), features=features, class_names=class_names)
-    classes = _numpy(table["class"])
-    if classes.min() < 0 or classes.max() >= len(class_names):
-        raise ValueError("a class without a name")
-    coords, offsets = _from_wkb(table["geometry"])
-    box = table["bbox"].combine_chunks()
-    sides = [_numpy(box.field(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
-    return Instances(
-        ids=_numpy(table["id"]),
-        coords_xy=coords,
-        offsets=offsets,
-        boxes_xyxy=np.stack(sides, axis=1).astype(np.float32).reshape(-1, 4),
-        scores=_numpy(table["score"]),
-        classes=classes,
-        frame=frame,
-        features=features,
-        class_names=class_names,
-    )
-
-
-def _numpy(column: Any) -> Any:  # noqa: ANN401
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
-    """Return outlines as polygons in well-known binary, rings closed."""
-    import pyarrow as pa
-    import shapely
-
-    rings = np.arange(len(offsets))  # each polygon has one ring
-    kind = shapely.GeometryType.POLYGON
-    polygons = shapely.from_ragged_array(kind, coords_xy.astype(np.float64), (offsets, rings))
-    return pa.array(shapely.to_wkb(polygons), pa.binary())
-
-
-def _from_wkb(column: Any) -> tuple[Float32, Int64]:  # noqa: ANN401
-    """Return vertices and offsets of polygons of one ring each, as `_to_wkb` writes them."""
-    import shapely
-
-    polygons = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
-    _, coords, (closed, _) = shapely.to_ragged_array(polygons)
-    open_ = np.ones(len(coords), np.bool_)
-    open_[closed[1:] - 1] = False  # the first vertex stands at the end again
-    offsets = closed.astype(np.int64) - np.arange(len(closed))
-    return coords[open_].astype(np.float32), offsets
 
 
 def _foreign(path: Path) -> InputError:
@@ -220,7 +140,7 @@ class NucleiFile:
         with self._open() as file:
             for i in range(file.num_row_groups):
                 table = file.read_row_group(i, columns=list(paths)).flatten()
-                yield [_numpy(table[path]) for path in paths]
+                yield [as_numpy(table[path]) for path in paths]
 
     def numeric_columns(self) -> list[str]:
         """Return the names of all columns of numbers, but the ids."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from nucleate.errors import InputError, nearest, optional
 from nucleate.readers.array import ArraySource
+from nucleate.results.arrow import to_table
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import PARQUET
-from nucleate.results.parquet import NucleiFile, open_nuclei, to_table, writer
+from nucleate.results.parquet import NucleiFile, open_nuclei, writer
 from nucleate.results.spatialdata import as_spatialdata
 from nucleate.types import Instances
 

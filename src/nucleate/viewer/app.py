@@ -21,7 +21,8 @@ from nucleate.viewer.contents import Content
 from nucleate.viewer.messages import pack, palette_script, parse_box, parse_filter_text, parse_ring
 from nucleate.viewer.pixels import TILE_PX
 from nucleate.viewer.queue import Queue
-from nucleate.viewer.table import Table, area_px, parse_filters
+from nucleate.viewer.selection import area_px, parse_filters
+from nucleate.viewer.table import Table
 
 STATIC = Path(__file__).parent / "static"
 _LINES = 2_000  # of a file that are sent at once

@@ -12,7 +12,8 @@ import numpy as np
 from nucleate.errors import InputError
 from nucleate.geometry import draw
 from nucleate.types import Float64
-from nucleate.viewer.table import Filters, MapBox, View, parse_filters
+from nucleate.viewer.selection import Filters, parse_filters
+from nucleate.viewer.table import MapBox, View
 
 _RING_MOST = 20_000  # corners of a region
 

@@ -8,7 +8,7 @@ that pass the filters.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.results.parquet import NucleiFile
-from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int64
+from nucleate.types import Bool, Float32, Float64, Instances, Int64
+from nucleate.viewer.selection import Filters, within
 
 MapBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
 MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # what a browser draws while it is dragged
@@ -26,24 +27,6 @@ HEAT_BINS = 160  # along the longer side of a view
 HISTOGRAM_BINS = 48
 _PER_CELL = 64  # nuclei, on the average, in a cell of the index
 _KEPT_MASKS, _KEPT_GROUPS = 8, 48
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Nuclei whose feature is in low..high, both included; nuclei without the value do not.
-
-    Attributes:
-        column: name of a feature, `score`, `class`, or `fate`.
-        low: least value.
-        high: greatest value.
-    """
-
-    column: str
-    low: float
-    high: float
-
-
-Filters = tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,49 +297,6 @@ class Table:
         """Return the least and the greatest value of a column."""
         values = self._known(column)
         return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-
-
-def within(ring_xy: Float64, points_xy: Float32) -> Bool:
-    """Return which points are inside a polygon (not on its line), bool (n,).
-
-    Example:
-        >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
-        >>> within(square, np.array([[1, 1], [5, 1], [0, 2]], np.float32)).tolist()
-        [True, False, False]
-    """
-    import shapely
-
-    polygon = shapely.make_valid(shapely.Polygon(ring_xy))
-    shapely.prepare(polygon)
-    x, y = points_xy[:, 0].astype(np.float64), points_xy[:, 1].astype(np.float64)
-    return np.asarray(shapely.contains_xy(polygon, x, y), np.bool_)
-
-
-def area_px(ring_xy: Float64, frame: Frame) -> float:
-    """Return how much of an image a polygon covers, in square pixels.
-
-    Example:
-        >>> area_px(np.array([[-4, 0], [4, 0], [4, 4], [-4, 4]], float), Frame(10, 3))
-        12.0
-    """
-    import shapely
-
-    polygon = shapely.make_valid(shapely.Polygon(ring_xy))
-    picture = shapely.box(0, 0, frame.width, frame.height)
-    return float(shapely.area(shapely.intersection(polygon, picture)))
-
-
-def parse_filters(found: Sequence[Any]) -> Filters:
-    """Return filters from what a page sends: [column, low, high] each.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        filters = tuple(Filter(str(name), float(low), float(high)) for name, low, high in found)
-    except (TypeError, ValueError) as error:
-        raise InputError("A filter must be a list of column, least and greatest value.") from error
-    return tuple(sorted(filters, key=lambda f: f.column))
 
 
 def _plain(value: Any) -> float | None:  # noqa: ANN401

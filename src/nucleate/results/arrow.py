@@ -1,0 +1,93 @@
+"""Nuclei in memory ⇄ a table of Arrow: one row per nucleus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nucleate.geometry.outlines import centroids_xy
+from nucleate.types import Float32, Frame, Instances, Int64
+
+COLUMNS = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
+
+
+def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
+    """Return a pyarrow table: id, centroid, box, features, score, class, polygon (WKB)."""
+    import pyarrow as pa
+
+    centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
+    box = nuclei.boxes_xyxy
+    sides = [pa.array(np.ascontiguousarray(box[:, i])) for i in range(4)]
+    columns: dict[str, Any] = {
+        "id": nuclei.ids,
+        "x": centres[:, 0].astype(np.float32),
+        "y": centres[:, 1].astype(np.float32),
+        "bbox": pa.StructArray.from_arrays(sides, ["xmin", "ymin", "xmax", "ymax"]),
+        **nuclei.features,
+        "score": nuclei.scores,
+        "class": nuclei.classes,
+    }
+    if len(nuclei.class_names) > 1:
+        columns["class_name"] = np.array([nuclei.class_names[k] for k in nuclei.classes], str)
+    columns["geometry"] = _to_wkb(nuclei.coords_xy, nuclei.offsets)
+    return pa.table({name: _array(column) for name, column in columns.items()})
+
+
+def _array(column: Any) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.array(np.ascontiguousarray(column)) if isinstance(column, np.ndarray) else column
+
+
+def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
+    """Return the nuclei of a table that `to_table` made."""
+    features = {n: as_numpy(table[n]) for n in table.column_names if n not in COLUMNS}
+    if not len(table):
+        return replace(Instances.empty(frame), features=features, class_names=class_names)
+    classes = as_numpy(table["class"])
+    if classes.min() < 0 or classes.max() >= len(class_names):
+        raise ValueError("a class without a name")
+    coords, offsets = _from_wkb(table["geometry"])
+    box = table["bbox"].combine_chunks()
+    sides = [as_numpy(box.field(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
+    return Instances(
+        ids=as_numpy(table["id"]),
+        coords_xy=coords,
+        offsets=offsets,
+        boxes_xyxy=np.stack(sides, axis=1).astype(np.float32).reshape(-1, 4),
+        scores=as_numpy(table["score"]),
+        classes=classes,
+        frame=frame,
+        features=features,
+        class_names=class_names,
+    )
+
+
+def as_numpy(column: Any) -> Any:  # noqa: ANN401
+    """Return a column as an array."""
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
+    """Return outlines as polygons in well-known binary, rings closed."""
+    import pyarrow as pa
+    import shapely
+
+    rings = np.arange(len(offsets))  # each polygon has one ring
+    kind = shapely.GeometryType.POLYGON
+    polygons = shapely.from_ragged_array(kind, coords_xy.astype(np.float64), (offsets, rings))
+    return pa.array(shapely.to_wkb(polygons), pa.binary())
+
+
+def _from_wkb(column: Any) -> tuple[Float32, Int64]:  # noqa: ANN401
+    """Return vertices and offsets of polygons of one ring each, as `_to_wkb` writes them."""
+    import shapely
+
+    polygons = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
+    _, coords, (closed, _) = shapely.to_ragged_array(polygons)
+    open_ = np.ones(len(coords), np.bool_)
+    open_[closed[1:] - 1] = False  # the first vertex stands at the end again
+    offsets = closed.astype(np.int64) - np.arange(len(closed))
+    return coords[open_].astype(np.float32), offsets
