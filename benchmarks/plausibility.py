@@ -29,7 +29,7 @@ from nucleate.inference.loading import load_model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.inference.suggest_mpp import suggest_mpp
-from nucleate.quality import calibration, colours
+from nucleate.quality import calibration, colours, plausibility, scale
 from nucleate.quality.calibration import quadratic
 from nucleate.quality.plausibility import KINDS, doubts_about_sample
 from nucleate.quality.scale import scale_facts
@@ -258,7 +258,9 @@ def main() -> None:
     held = before.get("held_out", {})
     if given.fit:
         held = fit(collect(given.data, model))
-        calibration.CALIBRATION = colours.CALIBRATION = calibration._read()
+        fresh = calibration._read()
+        for module in (calibration, colours, plausibility, scale):  # each has taken the old one
+            module.CALIBRATION = fresh
     told = {
         "machine": cpu_name(), "commit": git_commit(), "model": "mtl-small",
         "command": "python benchmarks/plausibility.py --data DATA "

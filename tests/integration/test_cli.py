@@ -411,9 +411,9 @@ def test_evaluate_leaves_out_every_image_that_segment_writes(tmp_path, nucleate)
     ("change", "said"),
     [
         (lambda d: np.save(d / "p0_0.npy", np.zeros((9, 9), np.int32)), "9 × 9 pixels, but the"),
-        (lambda d: (d / "p1_0.tif").unlink(), "no prediction of this name"),
+        (lambda d: (d / "p1_0.tif").unlink(), "has no prediction"),
         (lambda d: np.save(d / "p2_0.npy", np.zeros((128, 128), np.float32)), "must be integers"),
-        (lambda d: (d / "zz.xml").write_text(BOMB), "no truth of this name"),
+        (lambda d: (d / "zz.xml").write_text(BOMB), "has no truth"),
     ],
 )
 def test_evaluate_refuses_what_does_not_fit(tmp_path, nucleate, change, said):

@@ -117,7 +117,11 @@ def _run(words, where, nucleate, written):
     code, _, err = nucleate(*words[1:])
     # data sets of this world are not complete, its networks lose more in integers than they may:
     # these commands say so, and that is what they are for
-    assert code == 0 or (code == 3 and {"check", "quantise"} & {*words}), (where, words, err)
+    # of the generated data, some cannot be read with the options of the page, or lose a quantised
+    # network too much: the commands say so
+    expected = {"check": (0, 2, 3), "quantise": (0, 3)}
+    most = next((codes for word, codes in expected.items() if word in words), (0,))
+    assert code in most, (where, words, err)
     if words[1] in HEAVY:
         for path, _ in _files().items() - before.items():
             (kept / path).parent.mkdir(parents=True, exist_ok=True)

@@ -244,7 +244,7 @@ def test_too_little_memory_is_said_before_the_start(tmp_path, nucleate):
     path = tmp_path / "a.png"
     Image.fromarray(tissue_block().image[:300, :300]).save(path)
     words = ["segment", path, "-o", tmp_path / "out", "--mpp", "0.25", "--max-memory"]
-    for limit, said in (("10M", "Lower --tile-px"), ("many", "write a number and a unit")):
+    for limit, said in (("10M", "Lower --tile-px"), ("many", "Write a number and a unit")):
         code, _, err = nucleate(*words, limit)
         assert code == 2
         assert said in err

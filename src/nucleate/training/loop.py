@@ -265,7 +265,7 @@ def fit(
         try:
             trainer.fit(learner, loader, numbers, ckpt_path=last, weights_only=True)
         except (MemoryError, RuntimeError) as error:
-            if not _lacks_memory(error):
+            if not lacks_memory(error):
                 raise
             raise TrainingError(
                 f"Out of memory on {device} with {config.batch} examples per batch. Lower "
@@ -292,7 +292,8 @@ def check_temporary_folder(workers: int) -> None:
         )
 
 
-def _lacks_memory(error: BaseException) -> bool:
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error of PyTorch states that memory does not suffice."""
     said = str(error)  # of a GPU, and of the CPU
     known = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(words in said for words in known)

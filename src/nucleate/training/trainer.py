@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.loading import collect
 from nucleate.datasets.splits import file_names
-from nucleate.errors import ConfigError, InputError, pick
+from nucleate.errors import ConfigError, InputError, TrainingError, pick
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.losses import LOSSES, OWN_LOSSES
@@ -23,7 +23,7 @@ from nucleate.targets import HEADS
 from nucleate.training.crops import CropDataset
 from nucleate.training.export_run import finish, prints_of
 from nucleate.training.initial_weights import check_start, start
-from nucleate.training.loop import choose_device, fit
+from nucleate.training.loop import choose_device, fit, lacks_memory
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.task import Task
 from nucleate.training.teacher import Teachers
@@ -147,18 +147,24 @@ def _try_network(recipe: Recipe) -> None:
 
     Raises:
         ConfigError: it cannot take such crops.
+        TrainingError: there is not enough memory.
     """
     train = recipe.train
+    count, edge = min(train.batch, 2), train.crop_px
     network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments).train()
     half = train.precision != "fp32"
     try:
-        count, edge = min(train.batch, 2), train.crop_px
         crops = torch.zeros(count, 3, edge, edge, dtype=torch.uint8)
         nothing = torch.zeros(count, edge, edge)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             targets = dict.fromkeys(recipe.maps, nothing)
             network.learn(crops, targets, nothing > 0, recipe.maps)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:
+        if lacks_memory(error):
+            raise TrainingError(
+                f"Out of memory with {count} crops of {edge} pixels. Lower train.batch or "
+                "train.crop_px."
+            ) from error
         said = " ".join(str(error).split())[:160]
         raise ConfigError(
             f"model: {recipe.model.family} cannot process {train.batch} crops of {train.crop_px} "
