@@ -20,6 +20,7 @@ import fusion
 import generalise
 import model_search
 import peers
+import plausibility
 import pretraining
 import seeds
 import slides
@@ -30,6 +31,10 @@ import gpu
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: written by docs/programs/results.py -->", "<!-- end of results -->"
+PLAUSIBILITY = (
+    "<!-- plausibility: written by docs/programs/results.py -->",
+    "<!-- end of plausibility -->",
+)
 PEERS = "<!-- peers: written by docs/programs/results.py -->", "<!-- end of peers -->"
 INTRODUCTION = """# Results
 
@@ -368,6 +373,7 @@ def main() -> None:
     """Write or check."""
     results = load()
     readme, trust = ROOT / "README.md", ROOT / "docs" / "how-to" / "trust.md"
+    own_data = ROOT / "docs" / "how-to" / "own-data.md"
     wanted = {
         RESULTS / "index.md": folded(page(results)),
         RESULTS / "experiments.md": folded(experiments.page()),
@@ -376,6 +382,7 @@ def main() -> None:
         ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
         readme: with_tables(readme, {(BEGIN, END): overview(results), PEERS: peers.overview()}),
         trust: with_tables(trust, {(BEGIN, END): overview(results)}),
+        own_data: with_tables(own_data, {PLAUSIBILITY: plausibility.sentences()}),
     }
     for path, text in wanted.items():
         if "--check" in sys.argv:
