@@ -237,14 +237,13 @@ def _address(text: str) -> dict[str, str]:
 
 
 def _readme(card: ModelCard, origin: Origin) -> str:
-    data = "\n".join(
-        dict.fromkeys(
-            f"- {entry['name']}: {_stated(entry, 'licence', 'licence unknown')}. "
-            f"{_stated(entry, 'citation', '')}".rstrip()
-            for entry in card.training_data
-            if "name" in entry
-        )
-    )
+    sets = {  # of a set that was read in two ways, the last
+        entry["name"]: f"- {entry['name']}: {_stated(entry, 'licence', 'licence unknown')}. "
+        f"{_stated(entry, 'citation', '')}".rstrip()
+        for entry in card.training_data
+        if "name" in entry
+    }
+    data = "\n".join(sets.values())
     values = ", ".join(f"{name} {value:g}" for name, value in card.thresholds.items())
     stain = (
         "\nThe stain of images is normalised first (nucleate does that; other programs do not).\n"

@@ -17,12 +17,12 @@ from nucleate.readers.array import ArraySource
 
 @pytest.mark.parametrize(
     ("precision", "least_iou", "nuclei", "pixels"),
-    [("f32", 0.9, 0.004, 0.0002), ("int8", 0.5, 0.08, 0.01)],
+    [("f32", 0.9, 0.011, 0.0002), ("int8", 0.5, 0.08, 0.01)],
 )
 def test_bundled_model_finds_the_same_nuclei_whatever_the_tiles(
     precision, least_iou, nuclei, pixels
 ):
-    """In integers, where single levels of grey differ between tiles, unsure nuclei come and go."""
+    """One pixel may split a clump otherwise; in integers, unsure nuclei come and go."""
     example = Path(__file__).parents[1] / "data" / "keratin.tif"
     image, mpp = nucleate.read_image(example)
     model = load_model(device="cpu", precision=precision)

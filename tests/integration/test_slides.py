@@ -71,7 +71,7 @@ def test_all_nuclei_come_back_exactly_once(tmp_path, oracle, painted_slide, tile
     path, truth = painted_slide
     row = _run(path, tmp_path / "out", oracle, tile)
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
-    assert len(truth) > 3000
+    assert len(truth) > 2500
     assert [p.name for p in (tmp_path / "out").iterdir()] != []
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -139,13 +139,14 @@ def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
     picture = painted_block(tissue_block()).image[:1560, :1560]
     Image.fromarray(picture).save(path)
     with pytest.raises(InputError, match="stopped"):
-        _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 464, mpp=0.25, resume=True)
+        _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 464, mpp=0.25, resume=True,
+             tissue_mask=False)  # fmt: skip
     if change.get("touch"):
         Image.fromarray(np.ascontiguousarray(picture[::-1])).save(path)
     card = oracle_card(halo_px=128, **change.get("card", {}))
     with pytest.raises(ConfigError, match=said):
         _run(path, tmp_path / "out", Model(card, OracleBackend()), change.get("tile", 464),
-             mpp=change.get("mpp", 0.25), resume=True)  # fmt: skip
+             mpp=change.get("mpp", 0.25), resume=True, tissue_mask=False)  # fmt: skip
 
 
 def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatch):
