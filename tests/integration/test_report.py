@@ -210,6 +210,19 @@ def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):
     assert "no such file" in err
 
 
+def test_images_that_chose_nothing_are_tested_on(runs, tmp_path):
+    import shutil
+
+    copy = tmp_path / "one"
+    shutil.copytree(runs / "one", copy)
+    assert gather(copy, runs, None).part == "chosen on"
+    recipe = (copy / "recipe.yaml").read_text()
+    for old, new in (("keep: best", "keep: last"), ("tune: true", "tune: false")):
+        recipe = recipe.replace(old, new)
+    (copy / "recipe.yaml").write_text(recipe)
+    assert gather(copy, runs, None).part == "tested on"
+
+
 def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tmp_path):
     import shutil
 

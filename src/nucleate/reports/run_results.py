@@ -106,7 +106,7 @@ def gather(
     parts: set[str] = set()
     for run in runs.values():
         split = read_split(run / "split.json")
-        names, part = _shown(split, entries)
+        names, part = _shown(split, entries, recipe)
         parts.add(part)
         if len(parts) > 1:
             raise InputError(
@@ -140,12 +140,13 @@ def gather(
     )
 
 
-def _shown(split: Split, entries: dict[str, Entry]) -> tuple[list[str], str]:
+def _shown(split: Split, entries: dict[str, Entry], recipe: Recipe) -> tuple[list[str], str]:
     """Return the images to show, and what they were to the run; never official test images."""
     tested = split.parts.get("test", ())
     if tested and not any(_entry(entries, name).test_only for name in tested):
         return sorted(tested), "tested on"
-    return sorted(split.parts["validation"]), "chosen on"
+    chosen = recipe.train.keep == "best" or recipe.decode.tune
+    return sorted(split.parts["validation"]), "chosen on" if chosen else "tested on"
 
 
 def _environment(path: Path) -> dict[str, Any]:
