@@ -19,6 +19,7 @@ from nucleate.slides.segment_many import run_batch
 from nucleate.slides.summary import merge
 from nucleate.viewer.contents import open_contents
 from tests.conftest import OracleBackend, oracle_card, painted
+from tests.errors import says
 from tests.synthetic import tissue
 
 CSV = BatchOptions(mpp=0.25, formats=("csv",))
@@ -123,6 +124,24 @@ def test_a_second_call_adds_to_the_summary(tmp_path, oracle):
     assert export_results(out, "csv", tmp_path / "all.csv").pictures == 2
     run_batch([a], out, oracle, CSV)
     assert [row["source"] for row in _summary(out)["sources"]] == [str(b), str(a)]
+
+
+def test_results_of_another_source_are_not_replaced(tmp_path, oracle):
+    model, out = oracle, tmp_path / "out"
+    first, other = _image(tmp_path / "a" / "t.png"), _image(tmp_path / "a" / "t.tif", 2)
+    same_name = _image(tmp_path / "b" / "t.png", 3)
+    run_batch([first], out, model, CSV)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for source in (other, same_name):
+        with pytest.raises(InputError, match=says("t.png", "replace", "choose another -o")):
+            run_batch([source], out, model, CSV)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    run_batch([first], out, model, CSV)  # the same once more
+    moved = tmp_path / "c" / "t.png"
+    moved.parent.mkdir()
+    first.rename(moved)
+    run_batch([moved], out, model, CSV)  # and where it was moved
+    assert [row["source"] for row in _summary(out)["sources"]] == [str(moved)]
 
 
 def test_another_file_of_that_name_is_kept(tmp_path, oracle):

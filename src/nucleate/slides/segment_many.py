@@ -71,7 +71,7 @@ def run_batch(
     with _scratch(out) as (folder, mirror):
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
-        check_summary(mirror)
+        check_summary(mirror, result_stems(sources))
         is_new = not mirror.folder.exists()
         batch = _Batch(sources, model, options, folder, mirror, tell, progress)
         try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from nucleate._version import __version__
+from nucleate.errors import InputError
 from nucleate.files import write_text
 from nucleate.locks import alone
+from nucleate.readers.remote import is_url, shown, url_name
+from nucleate.results.names import PARQUET
 from nucleate.results.summary import SUMMARY, read_summary
 
 if TYPE_CHECKING:
@@ -38,13 +42,42 @@ def summarise(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -
     }
 
 
-def check_summary(out: Mirror) -> None:
-    """Check that a summary can be added to what is there.
+def check_summary(out: Mirror, stems: dict[Path | str, str]) -> None:
+    """Check that a summary can be added to what is there, and that no other result is replaced.
+
+    Args:
+        out: folder of results.
+        stems: source -> what the names of its results begin with.
 
     Raises:
-        InputError: there is another file of this name.
+        InputError: there is another file of this name, or a source would replace the results of
+            another one.
     """
-    _before(out)
+    before = _before(out)
+    rows = before["sources"] if before is not None else []
+    there = {_parquet(row): str(row["source"]) for row in rows}
+    for source, stem in stems.items():
+        other = there.get(f"{stem}{PARQUET}")
+        if other is not None and _is_another(other, str(source)):
+            raise InputError(
+                f"{shown(source)}: would replace the results of {other}, which an earlier run "
+                "wrote. Rename one of them, or choose another -o."
+            )
+
+
+def _is_another(before: str, now: str) -> bool:
+    """Return whether two names are of two sources, and not of one that was moved.
+
+    Example:
+        >>> _is_another("a/tile.png", "a/tile.jpg"), _is_another("gone/tile.png", "b/tile.png")
+        (True, False)
+    """
+    if PurePath(url_name(before)).name != PurePath(url_name(now)).name:
+        return True
+    if is_url(before) or is_url(now):
+        return False
+    one, other = Path(before), Path(now)
+    return one.exists() and other.exists() and not one.samefile(other)
 
 
 def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
