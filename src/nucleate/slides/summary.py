@@ -66,7 +66,7 @@ def check_summary(out: Mirror, stems: dict[Path | str, str]) -> None:
 
 
 def _is_another(before: str, now: str) -> bool:
-    """Return whether two names are of two sources, and not of one that was moved.
+    """Return whether two names are of two sources, and not of one that was moved or copied.
 
     Example:
         >>> _is_another("a/tile.png", "a/tile.jpg"), _is_another("gone/tile.png", "b/tile.png")
@@ -77,7 +77,7 @@ def _is_another(before: str, now: str) -> bool:
     if is_url(before) or is_url(now):
         return False
     one, other = Path(before), Path(now)
-    return one.exists() and other.exists() and not one.samefile(other)
+    return one.is_file() and other.is_file() and one.stat().st_size != other.stat().st_size
 
 
 def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
