@@ -71,9 +71,10 @@ def run_batch(
     with _scratch(out) as (folder, mirror):
         if mirror.folder.exists() and not mirror.folder.is_dir():
             raise ConfigError(f"{out}: is a file, but results need a folder. Choose another -o.")
-        check_summary(mirror, result_stems(sources))
+        stems = result_stems(sources)
+        check_summary(mirror, stems)
         is_new = not mirror.folder.exists()
-        batch = _Batch(sources, model, options, folder, mirror, tell, progress)
+        batch = _Batch(sources, stems, model, options, folder, mirror, tell, progress)
         try:
             rows = batch.here() if cluster is None else batch.there(cluster)
             if batch.first_error is not None and all(row["status"] == "failed" for row in rows):
@@ -106,6 +107,7 @@ class _Batch:
     def __init__(
         self,
         sources: Sequence[Path | str],
+        stems: dict[Path | str, str],
         model: Model,
         options: BatchOptions,
         scratch: Path,
@@ -113,7 +115,7 @@ class _Batch:
         tell: Callable[[str], None],
         progress: Callable[[Path, Progress], None],
     ) -> None:
-        self._sources, self._stems = sources, result_stems(sources)
+        self._sources, self._stems = sources, stems
         self._model, self._options, self._scratch, self._out = model, options, scratch, out
         self._tell, self._progress = tell, progress
         self._spread = False
