@@ -4,6 +4,7 @@
 
 Prose is Markdown, text of notebooks, comments of recipes and of the page's files, and in Python
 comments, docstrings and strings of more than one word. What stands in `code` is not prose.
+Identifiers and keys of Python and of the page's scripts must not contain a word of NAMES either.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ ALLOWED = (  # phrases in which a banned word has another meaning
     r"hold(s|ing)? out", r"holdout", r"by hand", r"hand-computed", r"right hand", r"left hand",
     r"on the other hand", r"first-hand", r"on hand",
 )  # fmt: skip
+NAMES = r"pictur\w*|begun|told|anew|mend(s|ed)?|fates?|sure(r|st)|whoever"
 SKIPPED = ("docs/results/", "src/nucleate/viewer/static/openseadragon/", ".ci/words.py")
 ENDINGS = (".md", ".py", ".yaml", ".yml", ".ipynb", ".js", ".html", ".css", ".toml", ".sh")
 _WORD = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
 _ALLOWED = re.compile(rf"\b({'|'.join(ALLOWED)})\b", re.IGNORECASE)
+_NAME = re.compile(rf"(?<![a-z])({NAMES})(?![a-z])")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _CODE = re.compile(
     r"\{[^{}]*\}|\"\w+\"(?=:)|"
     r"^\s*\w+(?=:)|`[^`\n]*`|https?://\S+|\]\([^)]*\)|[\w./-]*/[\w./-]+|\w+\.\w{2,4}\b|--[\w-]+"
@@ -95,12 +99,30 @@ def _markdown(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def identifiers(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the identifiers, and keys of one word, of a program: number of the line, name."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.NAME:
+                yield token.start[0], token.string
+            elif token.type == tokenize.STRING and token.string.strip("\"'").isidentifier():
+                yield token.start[0], token.string.strip("\"'")
+    elif path.suffix in (".js", ".css", ".html"):
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield from ((number, name) for name in _IDENTIFIER.findall(line))
+
+
 def hits(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield the banned words of a file: number of the line, the word, the line."""
     for number, line in prose(path):
         bare = _ALLOWED.sub("", _CODE.sub("", line))
         for found in _WORD.finditer(bare):
             yield number, found[0], line.strip()
+    for number, name in identifiers(path):
+        banned = _NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+        if banned:
+            yield number, banned[0], name
 
 
 def main() -> None:

@@ -74,12 +74,12 @@ def on_cores(command: list[object], cores: int) -> tuple[float, str]:
     mine = set(sorted(os.sched_getaffinity(0))[:cores])
     threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS",
                "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}  # fmt: skip
-    begun = time.perf_counter()
+    started = time.perf_counter()
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, mine), env=os.environ | threads,
     )  # fmt: skip
-    return time.perf_counter() - begun, done.stdout
+    return time.perf_counter() - started, done.stdout
 
 
 def segmenting(source: Path, out: Path, *more: object) -> list[object]:
@@ -144,8 +144,8 @@ def slide(rounds: int, scratch: Path, one: Path, tile: Path) -> dict[str, Any]:
             start = on_cores(segmenting(one, scratch / "out", "--mpp", MPP, *words), cores)[0]
             spent = on_cores(segmenting(path, scratch / "out", *words), cores)[0]
             found[name].append((spent - start) / megapixels)
-        told = on_cores([sys.executable, "-c", NETWORK, tile, MODEL, NETWORK_PX], 1)[1]
-        found["network alone"].append(float(told.split()[-1]))
+        printed = on_cores([sys.executable, "-c", NETWORK, tile, MODEL, NETWORK_PX], 1)[1]
+        found["network alone"].append(float(printed.split()[-1]))
         print({name: round(values[-1], 4) for name, values in found.items()}, flush=True)
     return {"megapixels": round(megapixels, 1), "seconds_per_megapixel": found}
 
@@ -171,7 +171,7 @@ def main(options: argparse.Namespace) -> None:
         seconds["nucleate, in one process"] = process
         tile = sorted(images[1].glob("*.png"))[0]
         whole = slide(options.rounds, scratch, images[1], tile)
-    told = {
+    printed = {
         "command": "python benchmarks/commands.py DATA VENVS",
         "commit": git_commit(),
         "cpu": cpu_name(),
@@ -181,7 +181,7 @@ def main(options: argparse.Namespace) -> None:
         "seconds_per_image": {name: [round(v, 4) for v in vs] for name, vs in seconds.items()},
         "slide": whole,
     }
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
     for name, values in seconds.items():
         print(f"{name}: {median(values):.3f} s per image", flush=True)
 

@@ -104,11 +104,11 @@ def _peak(words: list[object]) -> int:
 
 def main(options: argparse.Namespace) -> None:
     """Measure and write."""
-    begun = time.strftime("%Y-%m-%d")
-    told = {
+    started = time.strftime("%Y-%m-%d")
+    printed = {
         "command": "python benchmarks/halo.py DATA",
         "commit": git_commit(),
-        "date": begun,
+        "date": started,
         "cpu": cpu_name(),
         "model": MODEL,
         "core_px": CORE_PX,
@@ -116,7 +116,7 @@ def main(options: argparse.Namespace) -> None:
         "slide_megapixels": round(SLIDE_PX**2 / 1e6, 1),
         "tiles": tiles(options.rounds),
     }
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

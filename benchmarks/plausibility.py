@@ -239,9 +239,9 @@ def cost(image: np.ndarray, model: Model, mpp: float) -> dict[str, float]:
             ("segment", lambda: found_in(image, model, mpp)),
             ("tests", lambda: doubts_about(reader, nuclei, None)),
         ):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             work()
-            took[name].append(time.perf_counter() - begun)
+            took[name].append(time.perf_counter() - started)
     return {name: round(min(seconds), 4) for name, seconds in took.items()}
 
 
@@ -261,13 +261,13 @@ def main() -> None:
         fresh = calibration._read()
         for module in (calibration, colours, plausibility, scale):  # each has taken the old one
             module.CALIBRATION = fresh
-    told = {
+    printed = {
         "machine": cpu_name(), "commit": git_commit(), "model": "mtl-small",
         "command": "python benchmarks/plausibility.py --data DATA "
         f"--every {given.every} --sample {given.sample}",
         "held_out": held, **measure(given.data, model, given.every, given.sample),
     }  # fmt: skip
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from nucleate.datasets.loading import list_entries
 from nucleate.datasets.shards import Scaling, write_shards
 from nucleate.types import Sample
 
-PICTURES, EDGE, REPEATS = 32, 512, 5
+IMAGES, EDGE, REPEATS = 32, 512, 5
 
 
 def plain(folder: Path) -> None:
@@ -46,7 +46,7 @@ def main() -> None:
             rng.integers(0, 256, (EDGE, EDGE, 3)).astype(np.uint8),
             rng.integers(0, 300, (EDGE, EDGE)).astype(np.int32), f"s{i}", f"s{i}", 0.25,
         )
-        for i in range(PICTURES)
+        for i in range(IMAGES)
     ]  # fmt: skip
     rows = {}
     for name, scaling in (
@@ -66,7 +66,7 @@ def main() -> None:
         content = {
             "command": "python benchmarks/shards.py",
             "machine": cpu_name(),
-            "pictures": PICTURES,
+            "images": IMAGES,
             "edge": EDGE,
         }
         out.write_text(json.dumps(content | {"rows": rows}, indent=1) + "\n")

@@ -51,8 +51,8 @@ def measured(command: list[object]) -> dict[str, Any]:
     A small process starts it: what is forked from a large one counts as large from the start.
     """
     launched = [sys.executable, "-c", LAUNCHER, *map(str, command)]
-    told = subprocess.run(launched, capture_output=True, text=True, check=True)
-    code, seconds, peak, *said = told.stdout.strip().split(" ", 3)
+    data = subprocess.run(launched, capture_output=True, text=True, check=True)
+    code, seconds, peak, *said = data.stdout.strip().split(" ", 3)
     return {
         "code": int(code), "said": "".join(said), "seconds": float(seconds), "peak_mb": int(peak),
     }  # fmt: skip
@@ -180,9 +180,9 @@ def memory(folder: Path) -> dict[str, Any]:
     for edge, blocks in ((10_000, 9), (30_000, 30), (100_000, 285)):
         slide = folder / f"{edge}.tif"
         write_slide(slide, edge, edge, tissue_block(), covered=some_blocks(edge, blocks))
-        told = segment(slide, "-o", folder / f"out-{edge}", "--precision", "bf16")
-        row = told.pop("row")
-        rows[edge] = told | {
+        data = segment(slide, "-o", folder / f"out-{edge}", "--precision", "bf16")
+        row = data.pop("row")
+        rows[edge] = data | {
             "nuclei": row["nuclei"],
             "tissue_mm2": row["tissue_mm2"],
             "parquet_mb": megabytes(folder / f"out-{edge}" / f"{edge}.nuclei.parquet"),
@@ -197,10 +197,10 @@ def exported(largest: Path) -> dict[str, Any]:
     for form in ("geojson.gz", "csv", "annotation-store", "coco"):
         out = largest.with_name(f"x.{form}")
         words = ["export", largest, "--to", form, "-o", out]
-        told = measured([sys.executable, "-m", "nucleate", *words])
+        data = measured([sys.executable, "-m", "nucleate", *words])
         exports[form] = {
-            "seconds": told["seconds"],
-            "peak_mb": told["peak_mb"],
+            "seconds": data["seconds"],
+            "peak_mb": data["peak_mb"],
             "mb": megabytes(out),
         }
         print(form, exports[form], flush=True)
@@ -222,17 +222,17 @@ def speed(folder: Path) -> dict[str, Any]:
     slide = as_reader(open_source(slide_file), model.card, None)
     units = plan_units(slide, model.card, EngineOptions(), survey(slide).tissue)
     tiles = [tile for unit in units for tile in unit.tiles]
-    pictures = [slide.read(tile.read, model.card.mpp) for tile in tiles]
+    images = [slide.read(tile.read, model.card.mpp) for tile in tiles]
     rounds = []
     for i in range(3):
-        begun = time.perf_counter()
-        for picture in pictures:
-            model.backend(picture[None])
-        alone = time.perf_counter() - begun
-        told = segment(slide_file, "-o", folder / f"plain-{i}")
-        row = told["row"]
+        started = time.perf_counter()
+        for image in images:
+            model.backend(image[None])
+        alone = time.perf_counter() - started
+        data = segment(slide_file, "-o", folder / f"plain-{i}")
+        row = data["row"]
         rounds.append(
-            {"network_alone": round(alone, 1), "engine": row["seconds"], "process": told["seconds"],
+            {"network_alone": round(alone, 1), "engine": row["seconds"], "process": data["seconds"],
              "stages": row["stages"], "nuclei": row["nuclei"], "tissue_mm2": row["tissue_mm2"]}
         )  # fmt: skip
         print(rounds[-1], flush=True)
@@ -261,8 +261,8 @@ def workers(folder: Path) -> dict[str, Any]:
             for rows, name, more in (
                 (plain, "plain", ()), (dask, "dask", ("--scheduler", address)),
             ):  # fmt: skip
-                told = segment(slide_file, "-o", folder / f"{name}-{i}", *more)
-                rows.append({key: told["row"][key] for key in ("seconds", "nuclei", "tissue_mm2")})
+                data = segment(slide_file, "-o", folder / f"{name}-{i}", *more)
+                rows.append({key: data["row"][key] for key in ("seconds", "nuclei", "tissue_mm2")})
                 print(name, rows[-1], flush=True)
     finally:
         for process in (*started, scheduler):
@@ -310,19 +310,19 @@ def files(folder: Path, slides: Path) -> list[dict[str, Any]]:
     """Segment every file of a folder, damaged ones too, one by one."""
     rows = []
     for path in sorted(p for p in slides.rglob("*") if p.is_file()):
-        told = segment(path, "-o", folder / path.name, "--formats", "parquet")
-        missing = "carries no resolution" in told["said"] or "0.02 to 20" in told["said"]
+        data = segment(path, "-o", folder / path.name, "--formats", "parquet")
+        missing = "carries no resolution" in data["said"] or "0.02 to 20" in data["said"]
         if missing:
-            told = segment(path, "-o", folder / path.name, "--formats", "parquet", "--mpp", "0.5")
-        row = told["row"] or {}
+            data = segment(path, "-o", folder / path.name, "--formats", "parquet", "--mpp", "0.5")
+        row = data["row"] or {}
         rows.append(
             {
                 "file": path.relative_to(slides).as_posix(),
-                "code": told["code"],
+                "code": data["code"],
                 "mpp_given": missing,
                 "nuclei": row.get("nuclei"),
                 "size": [row.get("width"), row.get("height")],
-                "said": told["said"].replace(str(path), path.name) if told["code"] else "",
+                "said": data["said"].replace(str(path), path.name) if data["code"] else "",
             }
         )
         print(rows[-1], flush=True)

@@ -33,9 +33,9 @@ def seconds(call, repeat=7):
     call()
     times = []
     for _ in range(repeat):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 

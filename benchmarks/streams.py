@@ -72,19 +72,19 @@ def main(name: str) -> None:
             calls = max(2, round(MEGAPIXELS * 2**20 / (tile * tile * batch)))
             batches = [rng.integers(0, 256, (batch, tile, tile, 3), np.uint8)] * calls
             way(batches[:2])
-            begun = time.perf_counter()
+            started = time.perf_counter()
             way(batches)
-            took = 1e3 * (time.perf_counter() - begun) / (calls * batch * tile * tile / 2**20)
+            took = 1e3 * (time.perf_counter() - started) / (calls * batch * tile * tile / 2**20)
             key = f"{title}, {batch} × {tile}²"
             best[key] = min(best.get(key, took), took)
             print(f"{key:50s} {took:.1f}", flush=True)
-    told = {
+    printed = {
         "machine": cpu_name(),
         "command": "python benchmarks/streams.py" + (f" {name}" if name != "mtl-small" else ""),
         "commit": git_commit(), "model": name, "file": file.name, "cores": os.cpu_count(),
         "ms_per_megapixel": {key: round(took, 1) for key, took in best.items()},
     }  # fmt: skip
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ def fastest(function: Callable[[], object], repeats: int) -> float:
     """Return the shortest of several runs, in seconds."""
     times = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         function()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 

@@ -100,10 +100,10 @@ def main() -> None:
         path = Path(folder) / "million.nuclei.parquet"
         count = write_million(path)
         command = ["nucleate", "view", str(path), "--no-open"]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             address = server.stdout.readline().strip()
-            opened = time.perf_counter() - begun
+            opened = time.perf_counter() - started
             browser = ready.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             paints = []
             for _ in range(5):
@@ -118,15 +118,15 @@ def main() -> None:
             peak = most_mb(server.pid)
             browser.close()
             server.terminate()
-    told = {
+    printed = {
         "machine": cpu_name(),
         "command": "python benchmarks/viewer.py", "commit": git_commit(), "nuclei": count,
         "seconds_to_open_the_table": round(opened, 2),
         "seconds_from_load_to_first_paint": round(median(paints), 2),
         "dragged": moves, "server_peak_mb": peak,
     }  # fmt: skip
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=1))
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(printed, indent=1))
 
 
 if __name__ == "__main__":

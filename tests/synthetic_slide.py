@@ -144,14 +144,14 @@ def _write_level(file, size, block, down, covered, lossless, damaged, glass):
             broken = damaged == (column, row) and down == 1
             key = (top % step, left % step, window.shape, window.tobytes(), broken)
             if key not in known:
-                picture = np.concatenate(
+                image = np.concatenate(
                     [
                         np.concatenate([small if on else nothing for on in line], 1)
                         for line in window
                     ]
                 )
                 y, x = top - r0 * step, left - c0 * step
-                data = _encode(picture[y : y + TILE, x : x + TILE], lossless)
+                data = _encode(image[y : y + TILE, x : x + TILE], lossless)
                 if broken:
                     data = b"\0" * len(data)
                 known[key] = (file.tell(), len(data))

@@ -115,7 +115,7 @@ def run_fold(
     if every is not None and recipe.train.steps % every == 0:
         change["validate_every"] = every
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=change)})
-    begun = time.monotonic()
+    started = time.monotonic()
     tested = {sample.group for sample in data.test[left_out]}  # some patients are in two sets
     samples = [sample for sample in data.training(recipe) if sample.group not in tested]
     task = train(recipe, samples, folder)
@@ -123,7 +123,7 @@ def run_fold(
     network = task.network.eval().to(torch.device(choose_device(recipe.train)))
     model = Model(provisional_card(recipe, task.align_px), TorchBackend(network, device, "f32"))
     result = judge(model, data, left_out, scoring.GRID)
-    seconds = trained - begun
+    seconds = trained - started
     about = {
         "seed": seed, "set": left_out, "commit": git_commit(), "data": data.digest,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",

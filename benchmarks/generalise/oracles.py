@@ -29,7 +29,7 @@ from benchmarks.generalise.store import RESULTS  # noqa: E402
 from nucleate import load_model  # noqa: E402
 from nucleate.environment import git_commit  # noqa: E402
 from nucleate.evaluation.metrics.matching import Overlap, assign  # noqa: E402
-from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates  # noqa: E402
+from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, TRUTH_OUTCOMES, outcomes  # noqa: E402
 from nucleate.geometry.labels import compact  # noqa: E402
 from nucleate.postprocess import watershed  # noqa: E402
 from nucleate.types import Int32, Maps, Sample, UInt8  # noqa: E402
@@ -37,7 +37,7 @@ from nucleate.types import Int32, Maps, Sample, UInt8  # noqa: E402
 FOUND_IOU = 0.3  # a nucleus counts as found above this
 
 
-def mended(truth: Int32, pred: Int32) -> dict[str, Int32]:
+def fixed(truth: Int32, pred: Int32) -> dict[str, Int32]:
     """Return name -> prediction with one kind of error put right.
 
     Args:
@@ -47,13 +47,13 @@ def mended(truth: Int32, pred: Int32) -> dict[str, Int32]:
     Example:
         >>> truth = np.array([[1, 1, 0, 2, 2, 0, 3]], np.int32)
         >>> pred = np.array([[1, 1, 1, 1, 1, 0, 0]], np.int32)
-        >>> {name: labels.tolist()[0] for name, labels in mended(truth, pred).items()}["missed"]
+        >>> {name: labels.tolist()[0] for name, labels in fixed(truth, pred).items()}["missed"]
         [1, 1, 1, 1, 1, 0, 2]
     """
     table = scoring.table_of(truth, pred)
-    fate = fates(table)
-    missed = 1 + np.flatnonzero(fate.truth == TRUTH_FATES.index("missed"))
-    spurious = 1 + np.flatnonzero(fate.pred == PRED_FATES.index("spurious"))
+    outcome = outcomes(table)
+    missed = 1 + np.flatnonzero(outcome.truth == TRUTH_OUTCOMES.index("missed"))
+    spurious = 1 + np.flatnonzero(outcome.pred == PRED_OUTCOMES.index("spurious"))
     return {
         "rims": right_rims(truth, pred, table),
         "splitting": right_splits(truth, pred, table),
@@ -138,7 +138,7 @@ def oracles(
     for sample in samples:
         truth = compact(_without(sample, sample.labels))[0]
         pred = compact(_without(sample, watershed(maps_of(sample.image), thresholds)))[0]
-        drawn = {"as it is": pred, **mended(truth, pred)}
+        drawn = {"as it is": pred, **fixed(truth, pred)}
         if views:
             averaged = watershed(eight_views(maps_of)(sample.image), thresholds)
             drawn["eight views"] = _without(sample, averaged)
@@ -178,11 +178,11 @@ def main() -> None:
         samples = read_test(name, options.packed)
         rows[name] = oracles(samples, maps_by(model), thresholds, not options.no_views)
         print(name, rows[name], flush=True)
-    told = {"model": model.card.name, "commit": git_commit(), "thresholds": thresholds,
+    printed = {"model": model.card.name, "commit": git_commit(), "thresholds": thresholds,
             "sets": rows}  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"oracles-{model.card.name}.json"
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def work(
             job = todo.get(timeout=0.2)
         except queue.Empty:
             break
-        begun = time.time()
+        started = time.time()
         try:
             run = folder / f"run-{number}-{job.name}"
             result, weights = run_fold(job.idea, job.left_out, job.seed, data, device, run, steps)
@@ -80,7 +80,7 @@ def work(
         except Exception as error:  # one fold must not cost the others
             traceback.print_exc()
             done.put((job.name, None, f"{type(error).__name__}: {error}"[:300]))
-        last = time.time() - begun
+        last = time.time() - started
 
 
 def run_parallel(
@@ -98,7 +98,7 @@ def run_parallel(
     scratch = out / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     warm_up(todo, data)
-    begun = time.time()
+    started = time.time()
     workers = [
         context.Process(target=work, args=(n, wanted, done, data, scratch, device, end, steps))
         for n in range(min(parallel, len(todo)))
@@ -123,7 +123,7 @@ def run_parallel(
             worker.terminate()
         worker.join()
     steps_done = sum(fold["steps"] for fold in found["folds"].values())
-    found["steps_per_s_in_all"] = round(steps_done / (time.time() - begun), 1)
+    found["steps_per_s_in_all"] = round(steps_done / (time.time() - started), 1)
     found["weights"] = pack_weights(scratch / "weights", out, list(found["folds"]))
     _write(out, found)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -100,7 +100,7 @@ def write_set(samples: list[Sample], path: Path, quality: int) -> None:
                 mask = cv2.imencode(".png", sample.ignore.astype(np.uint8) * 255)[1].tobytes()
                 archive.writestr(f"ignore/{sample.name}.png", mask)
             facts[sample.name] = {"group": sample.group, "mpp": sample.mpp}
-        archive.writestr(MANIFEST, json.dumps({"format": FORMAT, "pictures": facts}))
+        archive.writestr(MANIFEST, json.dumps({"format": FORMAT, "images": facts}))
 
 
 def webp(image: UInt8, quality: int) -> bytes:

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).parents[2] / ".gpu" / "images"
 MPP = 0.25
 SHARE = 0.3  # of the time budget, until the comparisons end
-Picture = tuple[UInt8, Int32 | None]
+Annotated = tuple[UInt8, Int32 | None]
 
 
-def images() -> list[Picture]:
+def images() -> list[Annotated]:
     """Return the packed validation images with their ground truth; else the bundled example."""
-    found: list[Picture] = []
+    found: list[Annotated] = []
     for path in sorted(IMAGES.glob("*.jpg")):
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         labels = cv2.imread(str(path.with_suffix(".labels.png")), cv2.IMREAD_UNCHANGED)
@@ -67,23 +67,23 @@ def same(base: Int32, other: Int32) -> float:
 def engines_and_tiles(found: Findings) -> None:
     """Compare each precision on the device with f32 on the CPU, and tiles with the whole image."""
     cuda = found.device == "cuda"
-    pictures = images() if cuda else images()[:1]
+    annotated = images() if cuda else images()[:1]
     precisions = ("f32", "bf16", "f16") if cuda else ("bf16",)
     for name in sorted(bundled_models(), key=lambda n: n != DEFAULT_MODEL):
         base_model = load_model(name, device="cpu", backend="torch", precision="f32")
-        base = [labels_of(image, base_model) for image, _ in pictures]
+        base = [labels_of(image, base_model) for image, _ in annotated]
         for precision in precisions:
             if found.left(SHARE) < 0:
                 return
             model = load_model(name, device=found.device, backend="torch", precision=precision)
-            drawn = [labels_of(image, model) for image, _ in pictures]
-            tiled = [labels_of(image, model, 512) for image, _ in pictures]
+            drawn = [labels_of(image, model) for image, _ in annotated]
+            tiled = [labels_of(image, model, 512) for image, _ in annotated]
             found.put("check", f"{name}, {precision}", {
-                "images": len(pictures),
+                "images": len(annotated),
                 "nuclei": sum(int(labels.max()) for labels in drawn),
                 "nuclei_cpu_f32": sum(int(labels.max()) for labels in base),
                 "same_as_cpu_f32": _mean(same(a, b) for a, b in zip(base, drawn, strict=True)),
-                "aji_difference": _aji_difference(pictures, base, drawn),
+                "aji_difference": _aji_difference(annotated, base, drawn),
                 "tiled_same_as_whole": _mean(same(a, b) for a, b in zip(drawn, tiled, strict=True)),
             })  # fmt: skip
 
@@ -92,11 +92,13 @@ def _mean(values: Any) -> float:
     return round(float(np.mean(list(values))), 5)
 
 
-def _aji_difference(pictures: list[Picture], base: list[Int32], other: list[Int32]) -> float | None:
+def _aji_difference(
+    annotated: list[Annotated], base: list[Int32], other: list[Int32]
+) -> float | None:
     """Return mean AJI of `other` minus that of `base`; None without ground truth."""
     rows = [
         score_labels(truth, b).metrics["aji"] - score_labels(truth, a).metrics["aji"]
-        for (_, truth), a, b in zip(pictures, base, other, strict=True)
+        for (_, truth), a, b in zip(annotated, base, other, strict=True)
         if truth is not None
     ]
     return round(float(np.mean(rows)), 5) if rows else None

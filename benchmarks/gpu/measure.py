@@ -58,11 +58,11 @@ def network(found: Findings) -> None:
         _network(found, f"{name}, f16, batch 8, not channels_last",
                  _eager(plain, torch.float16, channels_last=False), 8)  # fmt: skip
         if name == DEFAULT_MODEL:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             compiled: Any = torch.compile(net.to(memory_format=torch.channels_last))
             step = _eager(compiled, torch.float16)
             _network(found, f"{name}, f16, batch 8, torch.compile", step, 8)
-            found.put("network", "seconds to compile", round(time.perf_counter() - begun, 1))
+            found.put("network", "seconds to compile", round(time.perf_counter() - started, 1))
 
 
 def _eager(net: Any, kind: torch.dtype | None, channels_last: bool = True) -> Step:
@@ -112,11 +112,11 @@ def _network(found: Findings, name: str, step: Step, batch: int) -> None:
         with torch.inference_mode():
             until = time.perf_counter() + (2.0 if cuda else 5.0)
             while len(times) < 4 or (len(times) < 30 and time.perf_counter() < until):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 step(pixels)
                 if cuda:
                     torch.cuda.synchronize()
-                times.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - started)
     except torch.cuda.OutOfMemoryError:
         found.put("network", name, "out of memory")
         torch.cuda.empty_cache()
@@ -178,25 +178,25 @@ def _slide(
 
     for path in paths:
         with _watching(found.device) as busy:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             row = run_batch([path], folder / "out", model, batch, progress=tick)["sources"][0]
             ended = time.perf_counter()
     mm2 = row["width"] * row["height"] * row["mpp"] ** 2 / 1e6
-    told = {
+    printed = {
         "mm2": round(mm2, 2),
         "nuclei": row["nuclei"],
         "seconds": row["seconds"],
         "seconds_per_mm2": round(row["seconds"] / mm2, 4),
         "stages_seconds": row["stages"],
-        "tiles_seconds": round(last[0] - begun, 2),
+        "tiles_seconds": round(last[0] - started, 2),
         "after_the_last_tile": round(ended - last[0], 2),
     }
     if found.device == "cuda":
-        told |= {
+        printed |= {
             "gpu_busy_share": round(float(np.mean(busy)) / 100, 3),
             "gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         }
-    found.put("slides", label, told)
+    found.put("slides", label, printed)
 
 
 @contextmanager

@@ -36,20 +36,20 @@ class Findings:
     Attributes:
         path: of the JSON file.
         device: "cuda" or "cpu".
-        begun: when the budget began to run, in seconds of `time.time()`.
+        started: when the budget began to run, in seconds of `time.time()`.
         end: when it is used up.
         content: the JSON.
     """
 
     path: Path
     device: str
-    begun: float
+    started: float
     end: float
     content: dict[str, Any] = field(default_factory=dict)
 
     def left(self, share: float = 1.0) -> float:
         """Return the seconds that are left of the first `share` of the budget."""
-        return self.begun + share * (self.end - self.begun) - time.time()
+        return self.started + share * (self.end - self.started) - time.time()
 
     def put(self, part: str, name: str, value: object) -> None:
         """Write down one finding and print it."""

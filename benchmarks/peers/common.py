@@ -34,9 +34,9 @@ def run(make: Callable[[argparse.Namespace], Segment], share: float = 1.0) -> No
     seconds: dict[str, list[float]] = {name: [] for name in tiles}
     for _ in range(options.rounds):
         for name, tile in tiles.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             labels = segment(tile)
-            seconds[name].append((time.perf_counter() - begun) / share)
+            seconds[name].append((time.perf_counter() - started) / share)
             if options.labels is not None:
                 np.save(options.labels / f"{name}.npy", labels.astype(np.int32))
     options.out.write_text(json.dumps(seconds))

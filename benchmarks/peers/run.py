@@ -124,8 +124,8 @@ def environment(folder: Path, peer: Peer) -> str | None:
 
 def megabytes(folder: Path) -> int:
     """Return what a folder takes on the disk."""
-    told = subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True)
-    return int(told.stdout.split()[0])
+    printed = subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True)
+    return int(printed.stdout.split()[0])
 
 
 LAUNCHER = """
@@ -143,10 +143,10 @@ def asked(peer: Peer, venv: Path, words: list[object]) -> tuple[dict[str, list[f
         out = Path(scratch) / "seconds.json"
         command = [venv / "bin" / "python", HERE / peer.script, words[0], out, *words[1:]]
         launched = [sys.executable, "-c", LAUNCHER, *map(str, command)]
-        told = subprocess.run(
+        printed = subprocess.run(
             launched, capture_output=True, text=True, check=True, env=os.environ | ONE_THREAD
         )
-        code, peak, said = told.stdout.rstrip("\n").split(" ", 2)
+        code, peak, said = printed.stdout.rstrip("\n").split(" ", 2)
         if code != "0":
             return {}, 0, said or f"exit code {code}"
         return json.loads(out.read_text()), int(peak), ""
@@ -247,12 +247,12 @@ def main(options: argparse.Namespace) -> None:
     if options.test:
         truth = [entry.read() for entry in list_entries("monuseg", options.data / TEST, {})]
         accuracy(words, venvs, truth, rows)
-    told = {
+    printed = {
         "command": f"python benchmarks/peers/run.py DATA VENVS{' --test' if options.test else ''}",
         "commit": git_commit(), "rounds": ROUNDS, "minutes": options.minutes,
         "machine": cpu_name(), "rows": rows,
     }  # fmt: skip
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

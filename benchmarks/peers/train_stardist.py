@@ -18,8 +18,8 @@ def load(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     from csbdeep.utils import normalize
 
     names = sorted(path.name for path in (folder / "images").glob("*.npy"))
-    pictures = [normalize(np.load(folder / "images" / n), 1, 99.8, axis=(0, 1, 2)) for n in names]
-    return pictures, [np.load(folder / "labels" / n) for n in names]
+    images = [normalize(np.load(folder / "images" / n), 1, 99.8, axis=(0, 1, 2)) for n in names]
+    return images, [np.load(folder / "labels" / n) for n in names]
 
 
 def varied(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,11 +89,11 @@ def data_root(queue: Queue, item: Item) -> Path:
     for path in wanted:
         reader, source, *options = COCO[path]
         if not (root / path).exists():
-            begun = root / f"{path}.begun"
-            shutil.rmtree(begun, ignore_errors=True)
+            started = root / f"{path}.started"
+            shutil.rmtree(started, ignore_errors=True)
             words = ["data", "convert", reader, str(queue.data / source), "--to", "coco"]
-            nucleate([*words, *options, "-o", str(begun)])
-            begun.rename(root / path)
+            nucleate([*words, *options, "-o", str(started)])
+            started.rename(root / path)
     return root
 
 
@@ -104,9 +104,9 @@ def measure(queue: Queue, item: Item) -> Cost:
     print(f"{item.name}: measuring {MEASURED} steps", file=sys.stderr)
     words = train_words(queue, item, Plan(MEASURED, ROUND, 0), out)
     METER.begin(queue, item)
-    begun = time.process_time()
+    started = time.process_time()
     nucleate(words)
-    cost = cost_of(METER.steps, time.process_time() - begun)
+    cost = cost_of(METER.steps, time.process_time() - started)
     shutil.rmtree(out)
     table = {**read(queue.costs), item.name: asdict(cost)}
     write_text(queue.costs, json.dumps(dict(sorted(table.items())), indent=1) + "\n")

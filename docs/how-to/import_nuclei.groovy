@@ -1,7 +1,7 @@
-/* QuPath 0.4 or later: read the nuclei of every picture of a project.
+/* QuPath 0.4 or later: read the nuclei of every image of a project.
 
    Automate > Script editor: open this file, set FOLDER, then Run > Run for project.
-   For picture.svs it takes FOLDER/picture.geojson or FOLDER/picture.geojson.gz. */
+   For image.svs it takes FOLDER/image.geojson or FOLDER/image.geojson.gz. */
 
 def FOLDER = buildFilePath(PROJECT_BASE_DIR, "nuclei")
 

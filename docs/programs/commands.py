@@ -27,11 +27,11 @@ def main() -> None:
         name = " ".join(("nucleate", *words))
         context = command.make_context(name, [], resilient_parsing=True)
         context.terminal_width = context.max_content_width = WIDTH
-        told = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        printed = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         first = (command.help or "").strip().split("\n\n")[0]
         text += (
             f'\n## {name}\n\n<details markdown="1"><summary>{first}</summary>\n\n'
-            f"```text\n{told}\n```\n\n</details>\n"
+            f"```text\n{printed}\n```\n\n</details>\n"
         )
     PAGE.write_text(text, encoding="utf-8")
 

@@ -28,7 +28,7 @@ from nucleate.evaluation.ledger import log_test_use
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import PictureScore, score_labels
+from nucleate.evaluation.score import ImageScore, score_labels
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
 from nucleate.inference.engine import predict_maps
@@ -70,7 +70,7 @@ class Tally:
         equal: whether every nucleus is the very same.
     """
 
-    scores: list[PictureScore]
+    scores: list[ImageScore]
     apart: list[float]
     same: list[float]
     equal: bool = True
@@ -140,16 +140,16 @@ def page() -> str:
     lines = ["\n## Engines, precisions and 20x\n"]
     if not OUT.exists():
         return "\n".join([*lines, "not run\n"])
-    for told in json.loads(OUT.read_text(encoding="utf-8")):
+    for facts in json.loads(OUT.read_text(encoding="utf-8")):
         lines += [
             (
-                f"`{told['command']}` (commit {told['commit']}), {told['pictures']} images. Same "
+                f"`{facts['command']}` (commit {facts['commit']}), {facts['images']} images. Same "
                 f"nuclei: share of those of {BASE}, at an IoU above 0.9.\n"
             ),
-            f"| {told['model']} | AJI | PQ | Dice | largest difference of a map | same nuclei |",
+            f"| {facts['model']} | AJI | PQ | Dice | largest difference of a map | same nuclei |",
             "|---|---|---|---|---|---|",
         ]
-        for way, r in told["ways"].items():
+        for way, r in facts["ways"].items():
             apart = r["largest_difference_of_a_map"]
             cells = [f"{r[m]['mean']:.4f}" for m in ("aji", "pq", "dice")]
             cells.append("–" if apart is None else f"{apart:.1e}")
@@ -169,13 +169,13 @@ def main(name: str, data: str, root: Path) -> None:
         report = Report(tallies[BASE].scores, {})
         ledger = RESULTS / "test-uses.csv"
         log_test_use(ledger, card.name, weights_digest(card), report, command)
-    told = {
+    facts = {
         "model": card.name, "command": command, "commit": git_commit(),
-        "pictures": len(samples), "ways": {way: row(tally) for way, tally in tallies.items()},
+        "images": len(samples), "ways": {way: row(tally) for way, tally in tallies.items()},
     }  # fmt: skip
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
     rest = [other for other in before if other["model"] != card.name]
-    OUT.write_text(json.dumps([*rest, told], indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps([*rest, facts], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

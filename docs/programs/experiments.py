@@ -76,7 +76,7 @@ def overview(found: list[dict], known: dict[str, dict]) -> str:
             cells = [name, tested(row), str(row["seed"]), steps(row, recipe), f"{minutes:.0f}"]
             lines.append(line([*cells, *(interval(row["mean"][m]) for m in SHOWN)]))
             for other in row["elsewhere"]:
-                where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} images"
+                where = f"{other['data'].removesuffix('.zip')}, {other['images']} images"
                 cells = [name, where, str(row["seed"]), steps(row, recipe), f"{minutes:.0f}"]
                 lines.append(line([*cells, *(interval(other["mean"][m]) for m in SHOWN)]))
         if not mine:
@@ -97,8 +97,8 @@ def steps(row: dict, recipe: dict) -> str:
 
 def tested(row: dict) -> str:
     """Return in words which images a result is of."""
-    role = "" if row["pictures_are"] == "tested on" else " (*chosen on*)"
-    return f"{', '.join(row['data'])}, {row['split']}, {row['pictures']} images{role}"
+    role = "" if row["images_are"] == "tested on" else " (*chosen on*)"
+    return f"{', '.join(row['data'])}, {row['split']}, {row['images']} images{role}"
 
 
 def published(found: list[dict]) -> str:
@@ -126,16 +126,16 @@ def published(found: list[dict]) -> str:
         for row in found:
             if not row["recipe"].startswith(system + "-"):
                 continue
-            told = f"{row['recipe']}, {row['steps']:,} steps"
+            printed = f"{row['recipe']}, {row['steps']:,} steps"
             if system.endswith("cryonuseg") and row["over_folds"] is None:
                 pooled = row["pooled"]
-                lines.append(line([told, number(pooled["dice"]), number(pooled["iou"]),
+                lines.append(line([printed, number(pooled["dice"]), number(pooled["iou"]),
                                    number(row["mean"]["component_count_error"]["mean"]),
                                    number(row["mean"]["count_error"]["mean"])]))  # fmt: skip
             official = [o for o in row["elsewhere"] if o["data"].startswith("MoNuSegTest")]
             for other in official if system.endswith("monuseg") else []:
                 m = other["mean"]
-                lines.append(line([told, number(m["dice"]["mean"]), number(m["iou"]["mean"]),
+                lines.append(line([printed, number(m["dice"]["mean"]), number(m["iou"]["mean"]),
                                    number(m["component_count_error"]["mean"]),
                                    number(m["count_error"]["mean"])]))  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -164,8 +164,8 @@ def over_folds(found: list[dict]) -> str:
     people = RESULTS / "human-agreement" / "agreement.json"
     if people.exists():
         for pair, m in json.loads(people.read_text(encoding="utf-8"))["pairs"].items():
-            told = [number(m[k]["mean"]) if k in m else "–" for k in SHOWN]
-            lines.append(line([f"people on CryoNuSeg: {pair}", *told]))
+            printed = [number(m[k]["mean"]) if k in m else "–" for k in SHOWN]
+            lines.append(line([f"people on CryoNuSeg: {pair}", *printed]))
     return "\n".join(lines) + "\n"
 
 
@@ -183,7 +183,7 @@ def ablation() -> str:
             f"a time, "
             f"{found['steps']} steps of {found['batch']} crops, {found['folds']} folds of "
             f"patients on "
-            f"MoNuSeg's {found['pictures']} training images, one seed. Difference: to all "
+            f"MoNuSeg's {found['images']} training images, one seed. Difference: to all "
             "ingredients, image by image, with bootstrap interval and permutation test.\n"
         ),
         "| network | AJI | PQ | Dice | difference in AJI | p | difference in PQ | minutes |",
@@ -192,8 +192,8 @@ def ablation() -> str:
     for variant, m in found["variants"].items():
         a, q = m["difference"]["aji"], m["difference"]["pq"]
         same = variant == "all ingredients"
-        told = ["–", "–", "–"] if same else [change(a), chance(a["p"]), change(q)]
-        cells = [variant, *(number(m[k]["mean"]) for k in ("aji", "pq", "dice")), *told]
+        printed = ["–", "–", "–"] if same else [change(a), chance(a["p"]), change(q)]
+        cells = [variant, *(number(m[k]["mean"]) for k in ("aji", "pq", "dice")), *printed]
         lines.append(line([*cells, f"{m['minutes']:.0f}"]))
     return "\n".join(lines) + "\n"
 
@@ -211,8 +211,8 @@ def types(found: list[dict]) -> str:
     ]
     for row in typed:
         for name, m in row["per_class"].items():
-            told = [number(m[k]) for k in ("pq", "pq_pooled", "f1_detection")]
-            lines.append(line([row["recipe"], name, f"{m['nuclei']:,.0f}", *told]))
+            printed = [number(m[k]) for k in ("pq", "pq_pooled", "f1_detection")]
+            lines.append(line([row["recipe"], name, f"{m['nuclei']:,.0f}", *printed]))
     return "\n".join(lines) + "\n"
 
 
@@ -284,7 +284,7 @@ def details(row: dict) -> str:
     ]
     sides = [(tested(row), row["mean"], row["pooled"])]
     for other in row["elsewhere"]:
-        where = f"{other['data'].removesuffix('.zip')}, {other['pictures']} images"
+        where = f"{other['data'].removesuffix('.zip')}, {other['images']} images"
         sides.append((where, other["mean"], other["pooled"]))
         lines.insert(2, f"`{other['command']}` (commit {other['commit']}).\n")
     for where, mean, pooled in sides:

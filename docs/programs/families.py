@@ -40,9 +40,9 @@ def measure(model: str) -> dict[str, float]:
     source = open_source(EXAMPLE)
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         found = find_nuclei(source, ready, None, EngineOptions())
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     area = source.width * source.height * (found.nuclei.frame.mpp or 0.0) ** 2 / 1e6
     return {
         "seconds_per_mm2": round(min(seconds) / area, 2),
@@ -56,7 +56,7 @@ def row_of(folder: Path) -> dict:
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     words = shlex.split(found["about"]["command"])
     model = words[words.index("-m") + 1]
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, __file__, "--measure", model], capture_output=True, text=True, check=True
     )
     return {
@@ -65,10 +65,10 @@ def row_of(folder: Path) -> dict:
         "commit": found["about"]["commit"],
         "data": found["about"]["data"]["root"],
         "score_above": found["about"]["average_precision"]["score_above"],
-        "names": sorted(row["name"] for row in found["per_picture"]),
+        "names": sorted(row["name"] for row in found["per_image"]),
         "mean": {name: found["mean"][name] for name in ("aji", "pq", "dice")},
         "coco": found["coco"],
-        "cost": json.loads(told.stdout),
+        "cost": json.loads(printed.stdout),
     }
 
 

@@ -156,22 +156,22 @@ def main(detector_run: Path, dense_name: str, data: Path) -> None:
     if len(samples) != len(held_out):
         sys.exit(f"{data} contains {len(samples)} of the {len(held_out)} held-out images")
     detector, dense_model = load_model(str(detector_run)), load_model(dense_name)
-    pictures = []
+    images = []
     for sample in samples:
         source = ArraySource(sample.image, sample.mpp, sample.name)
         detected = predict_maps(source, detector)
         dense = dense_candidates(
             predict_maps(source, dense_model), dense_model, sample.labels.shape
         )
-        pictures.append((sample, dense, detected, pairs_of(dense, detected)))
-        print(sample.name, len(dense["scores"]), len(detected["scores"]), len(pictures[-1][3]))
+        images.append((sample, dense, detected, pairs_of(dense, detected)))
+        print(sample.name, len(dense["scores"]), len(detected["scores"]), len(images[-1][3]))
     tables: dict[str, dict] = {"dense": {}, "detector": {}, "fusion": {}}
     for values in itertools.product(*GRID.values()):
         thresholds = {**dict(zip(GRID, values, strict=True)), **FIXED}
-        tables["dense"][values] = [score(d, thresholds, s) for s, d, _, _ in pictures]
-        tables["detector"][values] = [score(d, thresholds, s) for s, _, d, _ in pictures]
+        tables["dense"][values] = [score(d, thresholds, s) for s, d, _, _ in images]
+        tables["detector"][values] = [score(d, thresholds, s) for s, _, d, _ in images]
     for weight in WEIGHTS:
-        fused = [(s, fuse(d, m, pairs, weight)) for s, d, m, pairs in pictures]
+        fused = [(s, fuse(d, m, pairs, weight)) for s, d, m, pairs in images]
         for values in itertools.product(*GRID.values()):
             thresholds = {**dict(zip(GRID, values, strict=True)), **FIXED}
             tables["fusion"][(weight, *values)] = [score(m, thresholds, s) for s, m in fused]
@@ -191,7 +191,7 @@ def main(detector_run: Path, dense_name: str, data: Path) -> None:
         "commit": git_commit(),
         "models": [detector.card.name, dense_model.card.name],
         "files": [detector.card.files, dense_model.card.files],
-        "pictures": [s.name for s in samples],
+        "images": [s.name for s in samples],
         "settings": {"fusion": ["weight", *GRID], "others": list(GRID)},
         "found": found,
     }
@@ -202,11 +202,11 @@ def page() -> str:
     """Return the section of the results page."""
     if not OUT.exists():
         return "\n## Weighted mask fusion\n\nnot run\n"
-    told = json.loads(OUT.read_text(encoding="utf-8"))
-    detector, dense = told["models"]
+    printed = json.loads(OUT.read_text(encoding="utf-8"))
+    detector, dense = printed["models"]
     names = {"dense": dense, "detector": detector, "fusion": f"{detector} and {dense} fused"}
     introduction = (
-        f"The {len(told['pictures'])} held-out images of {detector}; every threshold and weight "
+        f"The {len(printed['images'])} held-out images of {detector}; every threshold and weight "
         "chosen on all others and scored on the one left out. What both find (IoU above 0.5) "
         "becomes the weighted mean of its masks and scores; what one finds keeps its mask, at "
         "its share of the score.\n"
@@ -217,14 +217,16 @@ def page() -> str:
         "| | AJI | PQ |",
         "|---|---|---|",
     ]
-    mean = {k: {m: float(np.mean(v[m])) for m in ("aji", "pq")} for k, v in told["found"].items()}
+    mean = {
+        k: {m: float(np.mean(v[m])) for m in ("aji", "pq")} for k, v in printed["found"].items()
+    }
     for key, name in names.items():
         lines.append(f"| {name} | {mean[key]['aji']:.3f} | {mean[key]['pq']:.3f} |")
     gain = mean["fusion"]["aji"] - mean["dense"]["aji"]
     verdict = "gains" if gain > 0 else "does not gain"
     kept = "worth building" if gain > 0.005 else "left out of the package"
     lines.append(f"\nFusion {verdict} on validation ({gain:+.3f} AJI): {kept}.\n")
-    lines.append(f"`{told['command']}` (commit {told['commit']})\n")
+    lines.append(f"`{printed['command']}` (commit {printed['commit']})\n")
     return "\n".join(lines)
 
 

@@ -35,10 +35,10 @@ def ideas() -> list[str]:
         ),
         f"|{'---|' * (7 + len(SETS))}",
     ]
-    told = []
+    facts = []
     for idea in plan.IDEAS:
         folds = store.folds_of(RESULTS, idea)
-        told.append(f"- **{idea.name}**: {idea.hypothesis}. Prediction: {idea.prediction}.")
+        facts.append(f"- **{idea.name}**: {idea.hypothesis}. Prediction: {idea.prediction}.")
         wanted = len(idea.seeds) * len(idea.left_out)
         if len(folds) < wanted:
             lines.append(
@@ -52,7 +52,7 @@ def ideas() -> list[str]:
             f"{found.g:.3f} ({found.g_low:.3f} to {found.g_high:.3f}) | {fixed.g:.3f} | "
             f"{found.f:.1f} | {found.f_tissue:.1f} | {each} |"
         )
-    return [*lines, "", *told]
+    return [*lines, "", *facts]
 
 
 def _aji(found: Any, name: str) -> str:
@@ -65,14 +65,14 @@ def baselines() -> list[str]:
     path = RESULTS / "baselines.json"
     if not path.exists():
         return ["\n## Shipped models\n", "not run"]
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     lines = [
         "\n## Shipped models\n",
         (
             "On the sets that they were not trained on; G is over those. Version 1 of mtl-small is "
             "what `recipes/mtl-small-start.yaml` trains; version 2 is trained on all sets, and its "
             "recipe is the idea `further` below. `python "
-            f"benchmarks/generalise/baselines.py` (commit {told['commit']}).\n"
+            f"benchmarks/generalise/baselines.py` (commit {facts['commit']}).\n"
         ),
         "| model | thresholds | set | AJI (95 %) | AJI+ | PQ | precision | recall | area ratio |",
         f"|{'---|' * 9}",
@@ -81,7 +81,7 @@ def baselines() -> list[str]:
         "\n| model | thresholds | G (95 %) | F per mm² | in tissue | by kind |",
         f"|{'---|' * 6}",
     ]
-    for model, found in told["models"].items():
+    for model, found in facts["models"].items():
         for setting, row in found["settings"].items():
             for name, scores in row["sets"].items():
                 rest = ("aji_plus", "pq", "precision", "recall", "area_ratio")
@@ -109,11 +109,11 @@ def oracles() -> list[str]:
         "Points of AJI gained if only one kind of error were right.\n",
     ]
     for file in files:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        names = list(next(iter(told["sets"].values())))
-        lines += [f"\n{told['model']}, {told['thresholds']}:\n",
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        names = list(next(iter(facts["sets"].values())))
+        lines += [f"\n{facts['model']}, {facts['thresholds']}:\n",
                   f"| set | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]  # fmt: skip
-        for name, row in told["sets"].items():
+        for name, row in facts["sets"].items():
             lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in names)} |")
     return lines
 
@@ -124,19 +124,19 @@ def sensitivity() -> list[str]:
     lines = ["\n## Sensitivity\n"]
     if not path.exists():
         return [*lines, "not run"]
-    told = json.loads(path.read_text(encoding="utf-8"))
+    facts = json.loads(path.read_text(encoding="utf-8"))
     lines += [
         (
-            f"`python benchmarks/generalise/curve.py` (commit {told['commit']}): the folds of the "
-            f"idea `{told['idea']}`, each on the set that it has not seen; means of the sets. "
+            f"`python benchmarks/generalise/curve.py` (commit {facts['commit']}): the folds of the "
+            f"idea `{facts['idea']}`, each on the set that it has not seen; means of the sets. "
             "Missed: true nuclei that predictions cover by less than half. Spurious: predictions "
             "of which less than a tenth is true.\n"
         ),
         "| foreground | marker | AJI | missed | spurious | |",
         f"|{'---|' * 6}",
     ]
-    names = {json.dumps(row["thresholds"]): name for name, row in told["chosen"].items()}
-    for row in told["rows"]:
+    names = {json.dumps(row["thresholds"]): name for name, row in facts["chosen"].items()}
+    for row in facts["rows"]:
         t = row["thresholds"]
         name = names.get(json.dumps(t), "")
         lines.append(
@@ -152,7 +152,7 @@ def blanks() -> list[str]:
     lines = ["\n## Where there is no nucleus\n"]
     if not path.exists():
         return [*lines, "not run"]
-    told = json.loads(path.read_text(encoding="utf-8"))
+    facts = json.loads(path.read_text(encoding="utf-8"))
     lines += [
         (
             "`python benchmarks/generalise/blanks.py`: nuclei in the keratin of a crop of a public "
@@ -162,7 +162,7 @@ def blanks() -> list[str]:
         "| model, version | in keratin | in the rest of the crop | colours with nuclei |",
         f"|{'---|' * 4}",
     ]
-    for name, row in told["models"].items():
+    for name, row in facts["models"].items():
         coloured = [colour for colour, found in row["plain"].items() if any(found)]
         lines.append(
             f"| {name} | {row['in keratin']} | {row['in the rest']} | "

@@ -16,17 +16,17 @@ def page() -> str:
     if not files:
         return "\n".join([*lines, "not run\n"])
     for file in files:
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        machine = told["about"]["machine"]
+        printed: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        machine = printed["about"]["machine"]
         lines.append(
-            f"`{told['about']['command']}` ({machine['date']}): {machine.get('gpu', 'no GPU')}, "
+            f"`{printed['about']['command']}` ({machine['date']}): {machine.get('gpu', 'no GPU')}, "
             f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch']}. "
             "[How](../how-to/gpu.md).\n"
         )
-        parts = told["about"]["command"].rpartition("--parts ")[2].split(",")
-        lines += _check(told.get("check", {})) if {"check", "resume"} & {*parts} else []
-        lines += _slides(told.get("slides", {})) if "slides" in parts else []
-        lines += _network(told.get("network", {})) if "network" in parts else []
+        parts = printed["about"]["command"].rpartition("--parts ")[2].split(",")
+        lines += _check(printed.get("check", {})) if {"check", "resume"} & {*parts} else []
+        lines += _slides(printed.get("slides", {})) if "slides" in parts else []
+        lines += _network(printed.get("network", {})) if "network" in parts else []
     return "\n".join(lines) + "\n"
 
 

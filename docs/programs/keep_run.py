@@ -44,7 +44,7 @@ def main() -> None:
         "parameters": parameters,
         "trained_on": split_facts["trained_on"],
         "nuclei_trained_on": split_facts["nuclei_trained_on"],
-        "validation_pictures": card.metrics["validation"]["pictures"],
+        "validation_images": card.metrics["validation"]["images"],
         "validation_aji": card.metrics["validation"]["aji"],
         "validation_pq": card.metrics["validation"]["pq"],
         "best_step": card.metrics["validation"]["best_step"],

@@ -179,10 +179,10 @@ def train(data: Path, jobs: int) -> None:
         words += ["-o", str(out), *(["--resume"] if (out / "recipe.yaml").exists() else [])]
         for change in (f"data.root={data}", *hypothesis.changes):
             words += ["--set", change]
-        begun = time.monotonic()
+        started = time.monotonic()
         with open(RUNS / f"{out.name}.log", "a", encoding="utf-8") as log:
             done = subprocess.run(words, stdout=log, stderr=log)
-        print(hypothesis.name, done.returncode, f"{time.monotonic() - begun:.0f} s", flush=True)
+        print(hypothesis.name, done.returncode, f"{time.monotonic() - started:.0f} s", flush=True)
 
     RUNS.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(jobs) as pool:
@@ -200,20 +200,20 @@ def summarise(data: Path) -> None:
 
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     found: dict[str, Any] = before.get("found", {})
-    picture = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), np.uint8)
     for hypothesis in SEARCH:
         out = folder(hypothesis.name)
         if not (out / "model" / "card.json").exists():
             continue
-        told = json.loads((out / "validation" / "metrics.json").read_text(encoding="utf-8"))
+        printed = json.loads((out / "validation" / "metrics.json").read_text(encoding="utf-8"))
         backend = load_model(out, device="cpu", precision="bf16", threads=1).backend
-        backend(picture)
+        backend(image)
         seconds = []
         for _ in range(5):
-            begun = time.perf_counter()
-            backend(picture)
-            seconds.append(time.perf_counter() - begun)
-        rows = told["per_picture"]
+            started = time.perf_counter()
+            backend(image)
+            seconds.append(time.perf_counter() - started)
+        rows = printed["per_image"]
         elsewhere = {}
         if hypothesis.name.startswith("MoNuSeg alone"):  # has not seen TNBC
             entries = list_entries("folder", data / "TNBC", {"mpp": 0.25, "group": "^([0-9]+)_"})
@@ -339,10 +339,12 @@ def page() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in json.loads(OUT.read_text(encoding="utf-8"))["longer"]:
-        told = [run[key] for key in ("network", "start", "taught by", "heads", "stain", "seed")]
-        told = [" ".join(cell) or "–" if isinstance(cell, list) else str(cell) for cell in told]
+        printed = [run[key] for key in ("network", "start", "taught by", "heads", "stain", "seed")]
+        printed = [
+            " ".join(cell) or "–" if isinstance(cell, list) else str(cell) for cell in printed
+        ]
         lines.append(
-            f"| {' | '.join(told)} | {run['steps']:,} | {run['aji']:.4f} | {run['pq']:.4f} |"
+            f"| {' | '.join(printed)} | {run['steps']:,} | {run['aji']:.4f} | {run['pq']:.4f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -86,13 +86,13 @@ def summarise() -> None:
             "difference": {m: asdict(paired(whole[m], scores[m])) for m in METRICS},
         }
         name = variant.replace(" ", "-")
-        shutil.copy(out / "out-of-fold" / "per_picture.csv", RESULTS / f"{name}.csv")
+        shutil.copy(out / "out-of-fold" / "per_image.csv", RESULTS / f"{name}.csv")
     content = {
         "command": "python docs/programs/mtl_ablation.py DATA summarise",
         "steps": recipe.train.steps,
         "batch": recipe.train.batch,
         "folds": recipe.crossval.folds,
-        "pictures": len(whole["aji"]),
+        "images": len(whole["aji"]),
         "variants": found,
     }
     (RESULTS / "ablation.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -167,9 +167,9 @@ def _smaller(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return an output whose image is a JPEG, if that is what makes it large."""
     png = output.get("data", {}).get("image/png")
     if png is not None and len(png) > _LARGE:
-        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+        image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=80)
+        image.save(file, "JPEG", quality=80)
         del output["data"]["image/png"]
         output["data"]["image/jpeg"] = base64.b64encode(file.getvalue()).decode()
     return output

@@ -116,29 +116,29 @@ def main(run: Path, data: Path) -> None:
     means = {name: np.mean(scores, axis=0) for name, scores in rows.items()}
     for name, mean in means.items():
         print(f"{name:40s}", " ".join(f"{v:.3f}" for v in mean))
-    told = {
+    printed = {
         "command": shlex.join(["python", *(Path(a).name for a in sys.argv)]),
         "commit": git_commit(),
         "model": model.card.name,
-        "pictures": names,
+        "images": names,
         "scores": ["aji", "pq", "dq", "sq", "dice"],
         "rows": {name: [round(float(v), 4) for v in mean] for name, mean in means.items()},
     }
-    OUT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 
 def table() -> list[str]:
     """Return the lines of the table in the log of the search."""
-    told = json.loads(OUT.read_text(encoding="utf-8"))
+    printed = json.loads(OUT.read_text(encoding="utf-8"))
     lines = [
         (
-            f"`{told['command']}` (commit {told['commit']}): {told['model']} on "
-            f"{len(told['pictures'])} held-out images.\n"
+            f"`{printed['command']}` (commit {printed['commit']}): {printed['model']} on "
+            f"{len(printed['images'])} held-out images.\n"
         ),
         "| what is changed | AJI | PQ | DQ | SQ | Dice |",
         "|---|---|---|---|---|---|",
     ]
-    for name, row in told["rows"].items():
+    for name, row in printed["rows"].items():
         lines.append(f"| {name} | {' | '.join(f'{v:.3f}' for v in row)} |")
     return lines
 

@@ -13,25 +13,25 @@ TILE_MM2 = (1000 * 0.25e-3) ** 2  # tiles of 1000 × 1000 pixels at 0.25 µm per
 
 def load() -> dict[str, Any]:
     """Return what was measured; scores of the bundled models are those of their last evaluation."""
-    told: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
-    for name, row in told["rows"].items():
+    data: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
+    for name, row in data["rows"].items():
         scored = OUT.parent / f"{name}-monuseg-test" / "metrics.json"
         if scored.exists():
             mean = json.loads(scored.read_text(encoding="utf-8"))["mean"]
             row |= {metric: mean[metric] for metric in ("aji", "pq", "dice")}
-    return told
+    return data
 
 
 def overview() -> str:
     """Return the table of the README: quality, time and size of nucleate and its peers."""
     if not OUT.exists():
         return ""
-    told = load()
+    data = load()
     lines = [
         "| | AJI | PQ | seconds per mm², one core | installed |",
         "|---|---|---|---|---|",
     ]
-    for name, r in told["rows"].items():
+    for name, r in data["rows"].items():
         if not r["seconds"]:
             continue
         bundled = name.startswith("mtl-")
@@ -46,8 +46,8 @@ def overview() -> str:
         cells.append(f"{r['install_mb'] / 1000:.1f} GB")
         lines.append(f"| {shown} | {' | '.join(cells)} |")
     lines.append(
-        f"\nAJI and PQ: mean over MoNuSeg's {told['rows'][BASE]['aji']['n']} test images. "
-        f"Retrained here: {told['minutes']:g} minutes on the training images of the bundled "
+        f"\nAJI and PQ: mean over MoNuSeg's {data['rows'][BASE]['aji']['n']} test images. "
+        f"Retrained here: {data['minutes']:g} minutes on the training images of the bundled "
         "models, which were trained for longer. "
         "[How this was measured](docs/results/index.md#peers)."
     )
@@ -59,15 +59,15 @@ def page() -> str:
     lines = ["\n## Peers\n"]
     if not OUT.exists():
         return "\n".join([*lines, "not run\n"])
-    told = load()
-    rows = told["rows"]
+    data = load()
+    rows = data["rows"]
     ours = min(rows[BASE]["seconds"])
     lines += [
         (
-            f"`{told['command']}` (commit {told['commit']}), {told['rounds']} rounds of four tiles "
+            f"`{data['command']}` (commit {data['commit']}), {data['rounds']} rounds of four tiles "
             "of 1000 × 1000 pixels, one core, reading left out, decoding included; the best round. "
-            f"{told['machine']}; a machine that others use too: read the ratios. StarDist was "
-            f"trained here for {told['minutes']:g} minutes on the images of the bundled models. "
+            f"{data['machine']}; a machine that others use too: read the ratios. StarDist was "
+            f"trained here for {data['minutes']:g} minutes on the images of the bundled models. "
             "AJI, PQ, Dice: MoNuSeg's test images, with 95 % intervals. "
             "InstanSeg and HoVer-Net have random "
             "weights: they are measured without decoding, and not scored.\n"

@@ -11,8 +11,8 @@ OUT = Path(__file__).parents[1] / "results" / "plausibility.json"
 
 def sentences() -> str:
     """Return how often the tests warn, and how good the suggested mpp is."""
-    told: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
-    warned, held, suggested = told["warned"], told["held_out"], told["suggest_mpp"]
+    data: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
+    warned, held, suggested = data["warned"], data["held_out"], data["suggest_mpp"]
     true, half, double = (
         warned[name]["any"] for name in ("as it is", "half the mpp", "twice the mpp")
     )
@@ -20,7 +20,7 @@ def sentences() -> str:
         f"{held[f'warns at {times} times the mpp']:.0%}" for times in ("1", "0.5", "2")
     )
     return (
-        f"On the {sum(told['images'].values())} annotated images of these sets, {true:.1%} warn at "
+        f"On the {sum(data['images'].values())} annotated images of these sets, {true:.1%} warn at "
         f"the true resolution, {half:.0%} at half of it and {double:.0%} at twice. The calibration "
         "has seen these images. With each data set left out in turn, on fields of 128 µm, the test "
         f"of the scale alone warns at {apart}; there the weights are held out, the limit from "

@@ -18,9 +18,9 @@ import cv2
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "docs" / "results" / "pretraining"
-PICTURES = ROOT / "docs" / "pictures"
+IMAGES = ROOT / "docs" / "images"
 CLAIM, AT = 0.02, "10"  # AJI that pretraining is said to gain, and at how many % of the labels
-PICTURED = """
+SHOWN = """
 ### {name}
 
 ![progress](pretraining/{name}-progress.png)
@@ -28,11 +28,11 @@ PICTURED = """
 Each row: a patch of a held-out image, then those of other images that the encoder finds most
 alike (cosine of the centred mean features). Left learned, right before the first step.
 
-![neighbours](../pictures/pretrain-{name}-neighbours.jpg)
+![neighbours](../images/pretrain-{name}-neighbours.jpg)
 
 Where the deepest features are strong: the image, learned, before the first step.
 
-![attention](../pictures/pretrain-{name}-attention.jpg)
+![attention](../images/pretrain-{name}-attention.jpg)
 """
 SHOWN = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}
 
@@ -55,9 +55,9 @@ def keep(study: Path) -> None:
         draw_progress(RunFolder(run), task)
         shutil.copy(run / "progress.png", KEPT / f"{name}-progress.png")
         for kind in ("neighbours", "attention"):  # tissue of CC BY-NC-SA data, see LICENSE.md there
-            picture = cv2.imread(str(run / f"{kind}.png"))
-            jpeg = PICTURES / f"pretrain-{name}-{kind}.jpg"
-            cv2.imwrite(str(jpeg), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+            image = cv2.imread(str(run / f"{kind}.png"))
+            jpeg = IMAGES / f"pretrain-{name}-{kind}.jpg"
+            cv2.imwrite(str(jpeg), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
     write(summary, KEPT / "study.json")
     shutil.copy(study / "label-efficiency.png", KEPT)
 
@@ -95,7 +95,7 @@ too narrow).
 """
     parts = [about, verdict(found), how]
     for title, test in found["tests"].items():
-        parts.append(f"\n## {title}, {test['pictures']} images\n")
+        parts.append(f"\n## {title}, {test['images']} images\n")
         if not any(test["labelled"].values()):
             parts.append("not run\n")
             continue
@@ -190,7 +190,7 @@ On patients that were not learned from, with the recipes of `recipes/pretrain/`:
         parts.append(f"| {name} | {m['steps']} | {run['minutes']} | {reached} | {chance} |")
     for name, run in found["pretexts"].items():
         if run:
-            parts.append(PICTURED.format(name=name))
+            parts.append(SHOWN.format(name=name))
     return "\n".join(parts)
 
 

@@ -68,7 +68,7 @@ def overview(results: dict[str, dict]) -> str:
         about, mean = r["about"], r["mean"]
         cells = [experiments.interval(mean[k]) for k in ("aji", "pq", "dice", "count_error")]
         data = about["data"]["root"].removesuffix(".zip")
-        lines.append(f"| {about['model']} | {data} | {r['pictures']} | {' | '.join(cells)} |")
+        lines.append(f"| {about['model']} | {data} | {r['images']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -86,7 +86,7 @@ def page(results: dict[str, dict]) -> str:
         parts.append(
             f"Repeat with `{about['command']}` (commit {about.get('commit')}, "
             f"{about.get('date')}, {about['engine']}, thresholds {about['thresholds']}). "
-            f"Per image: [per_picture.csv]({name}/per_picture.csv).\n"
+            f"Per image: [per_image.csv]({name}/per_image.csv).\n"
         )
         parts.append("| metric | mean | 95 % interval | pooled | images |\n|---|---|---|---|---|")
         for key, label in experiments.NAMES.items():
@@ -100,20 +100,20 @@ def page(results: dict[str, dict]) -> str:
         parts.append("\n| organ | images | AJI | PQ | Dice |\n|---|---|---|---|---|")
         for organ, m in r["per_organ"].items():
             parts.append(
-                f"| {organ} | {m['pictures']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
+                f"| {organ} | {m['images']} | {m['aji']:.3f} | {m['pq']:.3f} | {m['dice']:.3f} |"
             )
     sections = (human_agreement, stain_ablation, stain_speed, shards_speed)
     parts += [section() for section in sections]
     parts += [training(run.parent) for run in sorted(RESULTS.glob("*/run.json"))]
-    pictures = sorted((ROOT / "docs" / "pictures").glob("test-*.jpg"))
+    images = sorted((ROOT / "docs" / "images").glob("test-*.jpg"))
     parts.append(
         "\n## What it looks like\n\nFour official test images, made by `python "
-        "docs/programs/pictures.py MoNuSegTestData.zip`: of each the 450 × 450 pixels with most "
+        "docs/programs/images.py MoNuSegTestData.zip`: of each the 450 × 450 pixels with most "
         "true nuclei. True outlines are yellow where a prediction matches them (IoU above 0.5) "
         "and red where none does; blue are predictions that match nothing. The images are "
         "MoNuSeg's, CC BY-NC-SA 4.0.\n"
     )
-    parts += [f"![{picture.stem}](../pictures/{picture.name})\n" for picture in pictures]
+    parts += [f"![{image.stem}](../images/{image.name})\n" for image in images]
     parts += [
         seeds.page(),
         peers.page(),
@@ -184,19 +184,21 @@ def stain_ablation() -> str:
         "Colours are otherwise augmented alike in all (brightness, contrast, blur, noise, JPEG). "
         "AJI: mean over images and seeds, ± standard deviation over seeds. Gain: over `none`, "
         "95 % bootstrap interval over images, seeds averaged first. Commit "
-        f"{found['commit']}; per image: [per_picture.csv](stain-ablation/per_picture.csv).\n"
+        f"{found['commit']}; per image: [per_image.csv](stain-ablation/per_image.csv).\n"
     )
     text = [about]
     for test in tests:
-        first = next(iter(found["variants"].values()))[test]["aji_gain"]["pictures"]
+        first = next(iter(found["variants"].values()))[test]["aji_gain"]["images"]
         text.append(f"\n{test}, {first} images:\n")
         text.append("| stain | AJI | PQ | Dice | gain in AJI |\n|---|---|---|---|---|")
         for variant, row in found["variants"].items():
             m, gain = row[test], row[test]["aji_gain"]
             cells = [f"{m[k]['mean']:.3f} ± {m[k]['sd_over_seeds']:.3f}" for k in ("aji", "pq")]
-            told = f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
-            told = "–" if variant == "none" else told
-            text.append(f"| {variant} | {' | '.join(cells)} | {m['dice']['mean']:.3f} | {told} |")
+            printed = f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+            printed = "–" if variant == "none" else printed
+            text.append(
+                f"| {variant} | {' | '.join(cells)} | {m['dice']['mean']:.3f} | {printed} |"
+            )
     return "\n".join(text) + "\n"
 
 
@@ -234,7 +236,7 @@ def shards_speed() -> str:
     ]
     return (
         f"\n## Reading prepared images back\n\n`{found['command']}` "
-        f"on {_cpu(found)}: {found['pictures']} "
+        f"on {_cpu(found)}: {found['images']} "
         f"images of {found['edge']}² with labels; nucleate's reader also turns z-scores back "
         "into bytes.\n\n| stored as | numpy.load, ms | nucleate, ms | ratio |\n|---|---|---|---|\n"
         + "\n".join(rows)
@@ -336,7 +338,7 @@ def training(folder: Path) -> str:
         f"crops, {run['minutes']:.0f} minutes on {run['threads']} CPU thread"
         f"{'s' if run['threads'] != 1 else ''} ({run['precision']}), "
         f"{run['parameters'] / 1e6:.2f} M parameters, {run['trained_on']} images with "
-        f"{run['nuclei_trained_on']:,} nuclei. {run['validation_pictures']} images of other "
+        f"{run['nuclei_trained_on']:,} nuclei. {run['validation_images']} images of other "
         f"patients were held out; on them the checkpoint of step {run['best_step']} and the "
         f"thresholds {run['thresholds']} were chosen: AJI {run['validation_aji']:.3f}, "
         f"PQ {run['validation_pq']:.3f}.\n\n![curves]({name}/curves.png)\n"

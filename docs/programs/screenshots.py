@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-PICTURES = Path(__file__).parents[1] / "pictures"
+IMAGES = Path(__file__).parents[1] / "images"
 WIDTH, HEIGHT = 1280, 1120
 PAGES = {  # image -> data set, place, options, part of the page
     "inspect-cryonuseg": ("cryonuseg", "CryoNuSeg", [], ""),
@@ -75,16 +75,16 @@ def cut(page: Path, part: str) -> Path:
         return page
     text = page.read_text(encoding="utf-8")
     head, _, rest = text.partition("<body>")
-    begun = rest.index(f'<h2 id="{part}">')
+    started = rest.index(f'<h2 id="{part}">')
     other = page.with_name(f"{part}.html")
-    other.write_text(f"{head}<body>{rest[begun:]}", encoding="utf-8")
+    other.write_text(f"{head}<body>{rest[started:]}", encoding="utf-8")
     return other
 
 
 def save(source: Path, name: str) -> None:
     """Keep an image as JPEG."""
     with Image.open(source) as shot:
-        shot.convert("RGB").save(PICTURES / f"{name}.jpg", quality=82)
+        shot.convert("RGB").save(IMAGES / f"{name}.jpg", quality=82)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ METRICS = {"aji": "AJI", "pq": "PQ", "dice": "Dice"}
 
 def over_seeds(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """Return mean and spread over seeds, and the interval over images, seeds averaged first."""
-    pictures = {
-        name: fmean(p[metric] for run in runs for p in run["per_picture"] if p["name"] == name)
-        for name in (p["name"] for p in runs[0]["per_picture"])
+    images = {
+        name: fmean(p[metric] for run in runs for p in run["per_image"] if p["name"] == name)
+        for name in (p["name"] for p in runs[0]["per_image"])
     }
     own = [run["mean"][metric]["mean"] for run in runs]
     spread = stdev(own) if len(own) > 1 else 0.0
-    return {**mean_interval(list(pictures.values())), "seeds": own, "sd_over_seeds": spread}
+    return {**mean_interval(list(images.values())), "seeds": own, "sd_over_seeds": spread}
 
 
 def page() -> str:

@@ -12,7 +12,7 @@ PARTS = ("seams", "memory", "speed", "workers", "kills", "files")
 
 def page() -> str:
     """Return the section."""
-    told = json.loads(SOURCE.read_text(encoding="utf-8")) if SOURCE.exists() else {}
+    printed = json.loads(SOURCE.read_text(encoding="utf-8")) if SOURCE.exists() else {}
     lines = [
         "\n## Whole slides\n",
         (
@@ -22,11 +22,11 @@ def page() -> str:
     ]
     for part in PARTS:
         lines.append(f"### {TITLES[part]}\n")
-        if part not in told:
+        if part not in printed:
             lines.append("not run\n")
             continue
-        lines += TEXTS[part](told[part]["found"])
-        lines.append(f"\n`{told[part]['command']}` (commit {told[part]['commit']})\n")
+        lines += TEXTS[part](printed[part]["found"])
+        lines.append(f"\n`{printed[part]['command']}` (commit {printed[part]['commit']})\n")
     return "\n".join(lines) + "\n"
 
 

@@ -110,15 +110,15 @@ def evaluate(data: Path) -> None:
                     entries = [e for e in entries if e.organ not in TRAINED]
                 report = evaluate_model(model, entries)
                 scores[title] = {
-                    p.name: {m: round(p.metrics[m], 6) for m in METRICS} for p in report.pictures
+                    p.name: {m: round(p.metrics[m], 6) for m in METRICS} for p in report.images
                 }
             target.write_text(json.dumps(scores))
             print(variant, seed, {t: mean(s, "aji") for t, s in scores.items()}, flush=True)
 
 
-def mean(pictures: dict[str, dict[str, float]], metric: str) -> float:
+def mean(images: dict[str, dict[str, float]], metric: str) -> float:
     """Return the mean over images."""
-    return float(np.nanmean([m[metric] for m in pictures.values()]))
+    return float(np.nanmean([m[metric] for m in images.values()]))
 
 
 def summarise() -> None:
@@ -159,17 +159,17 @@ def summarise() -> None:
                 "mean": round(float(gain.mean()), 4),
                 "low": round(float(low), 4),
                 "high": round(float(high), 4),
-                "pictures": len(gain),
+                "images": len(gain),
             }
         out["variants"][variant] = row
     RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / "per_picture.csv", "w", newline="", encoding="utf-8") as handle:
+    with open(RESULTS / "per_image.csv", "w", newline="", encoding="utf-8") as handle:
         rows = csv.writer(handle, lineterminator="\n")
-        rows.writerow(("stain", "seed", "data", "picture", *METRICS))
+        rows.writerow(("stain", "seed", "data", "image", *METRICS))
         for variant, runs in found.items():
             for seed, run in zip(SEEDS, runs, strict=True):
-                for title, pictures in run.items():
-                    for name, m in pictures.items():
+                for title, images in run.items():
+                    for name, m in images.items():
                         rows.writerow((variant, seed, title, name, *(m[k] for k in METRICS)))
     (RESULTS / "ablation.json").write_text(json.dumps(out, indent=1) + "\n")
 

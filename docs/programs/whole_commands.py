@@ -16,14 +16,14 @@ def page() -> str:
     lines = ["\n## Whole commands\n"]
     if not OUT.exists():
         return "\n".join([*lines, "not run\n"])
-    told = json.loads(OUT.read_text(encoding="utf-8"))
-    seconds = {name: median(values) for name, values in told["seconds_per_image"].items()}
+    data = json.loads(OUT.read_text(encoding="utf-8"))
+    seconds = {name: median(values) for name, values in data["seconds_per_image"].items()}
     lines += [
         (
-            f"`{told['command']}` (commit {told['commit']}), one core of {told['cpu']}. Images of "
+            f"`{data['command']}` (commit {data['commit']}), one core of {data['cpu']}. Images of "
             "1000 × 1000 pixels, read from and written to disk; seconds per image, start-up taken "
-            f"out; median of {told['rounds']} rounds in turns. StarDist was trained for "
-            f"{told['stardist_minutes']:g} minutes; thresholds: {told['stardist_thresholds']}.\n"
+            f"out; median of {data['rounds']} rounds in turns. StarDist was trained for "
+            f"{data['stardist_minutes']:g} minutes; thresholds: {data['stardist_thresholds']}.\n"
         ),
         "| | seconds per image | against one process | StarDist takes |",
         "|---|---|---|---|",
@@ -31,11 +31,11 @@ def page() -> str:
     for name, value in seconds.items():
         ratio = f"{seconds[PEER] / value:.1f} times as long" if name != PEER else "–"
         lines.append(f"| {name} | {value:.3f} | {value / seconds[PROCESS]:.2f} | {ratio} |")
-    slide = {n: median(v) for n, v in told["slide"]["seconds_per_megapixel"].items()}
+    slide = {n: median(v) for n, v in data["slide"]["seconds_per_megapixel"].items()}
     alone = slide["network alone"]
     lines += [
         (
-            f"\nA slide of {told['slide']['megapixels']:g} megapixels with labels, seconds per "
+            f"\nA slide of {data['slide']['megapixels']:g} megapixels with labels, seconds per "
             "megapixel:\n"
         ),
         "| | s/megapixel | against the network alone |",
@@ -50,30 +50,30 @@ def halos() -> str:
     """Return what halos and tiles cost and keep."""
     if not HALO.exists():
         return ""
-    told = json.loads(HALO.read_text(encoding="utf-8"))
+    data = json.loads(HALO.read_text(encoding="utf-8"))
     lines = [
         "\n### Halo and tile\n",
         (
-            f"`{told['command']}` (commit {told['commit']}), {told['model']}. Nuclei of tiles with "
-            f"a core of {told['core_px']} pixels that have no counterpart (IoU above 0.9) in one "
+            f"`{data['command']}` (commit {data['commit']}), {data['model']}. Nuclei of tiles with "
+            f"a core of {data['core_px']} pixels that have no counterpart (IoU above 0.9) in one "
             "tile, and nuclei that end where a tile ends:\n"
         ),
         "| halo (px) | f32: differ | cut | int8: differ | cut |",
         "|---|---|---|---|---|",
     ]
-    for halo, f32 in told["halos"]["f32"].items():
-        int8 = told["halos"]["int8"][halo]
+    for halo, f32 in data["halos"]["f32"].items():
+        int8 = data["halos"]["int8"][halo]
         lines.append(f"| {halo} | {f32['differ']:.2%} | {f32['cut']} | {int8['differ']:.2%} "
                      f"| {int8['cut']} |")  # fmt: skip
     lines += [
         (
-            f"\nA slide of {told['slide_megapixels']:g} megapixels with labels, the whole command "
-            f"on one core of {told['cpu']}, median of rounds in turns:\n"
+            f"\nA slide of {data['slide_megapixels']:g} megapixels with labels, the whole command "
+            f"on one core of {data['cpu']}, median of rounds in turns:\n"
         ),
         "| tile (px) | area read over area | seconds | peak memory (MB) |",
         "|---|---|---|---|",
     ]
-    for tile, found in told["tiles"].items():
+    for tile, found in data["tiles"].items():
         area = (int(tile) / (int(tile) - 256)) ** 2
         lines.append(f"| {tile} | {area:.2f} | {median(found['seconds']):.1f} "
                      f"| {found['peak_mb']:,} |")  # fmt: skip

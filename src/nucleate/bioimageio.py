@@ -88,20 +88,20 @@ def write_package(model: str | Path, out: Path, origin: Origin | None = None) ->
     if ONNX not in card.files:
         raise ModelError(f"{card.name}: bioimage.io accepts one ONNX network. Name its folder.")
     origin = _complete(card, origin or Origin(), bundled=folder.parent == BUNDLED)
-    picture = _example(card)
+    image = _example(card)
     ready = load_model(folder, device="cpu", backend="openvino", precision="f32")
-    maps = ready.backend(picture[None])
+    maps = ready.backend(image[None])
     files = {
         ONNX: trusted_file(folder, card, ONNX).read_bytes(),
         CARD: (folder / CARD).read_bytes(),
-        "image.npy": _npy(picture[None]),
-        "image.png": _png(picture),
+        "image.npy": _npy(image[None]),
+        "image.png": _png(image),
         **{f"{head}.npy": _npy(drawn.astype(np.float32)) for head, drawn in maps.items()},
         **{
             f"{head}.png": _png(np.rint(255 * drawn[0]).astype(np.uint8))
             for head, drawn in maps.items()
         },
-        "cover.png": _png(draw_outlines(picture, segment(picture, ready, card.mpp))),
+        "cover.png": _png(draw_outlines(image, segment(image, ready, card.mpp))),
         "README.md": _readme(card, origin).encode(),
     }
     described = _describe(card, list(maps), origin)

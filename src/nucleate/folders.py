@@ -41,8 +41,8 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
             if isinstance(folder, Path):
                 real = folder.resolve()
                 if below and _leads_back(folder, real, Path(str(root))):
-                    told = "the link leads back to a folder that it is in: it is not followed"
-                    warnings.warn(f"{folder}: {told}", stacklevel=2)
+                    message = "the link leads back to a folder that it is in: it is not followed"
+                    warnings.warn(f"{folder}: {message}", stacklevel=2)
                     continue
                 if real in entered:
                     continue

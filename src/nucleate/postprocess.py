@@ -76,8 +76,8 @@ def flat(layers: list[Layer]) -> Int32:
     count = 0
     for layer in layers:
         score = np.concatenate([[-1], layer.scores]).astype(np.float32)[layer.labels]
-        surer = score > best
-        labels[surer], best[surer] = layer.labels[surer] + count, score[surer]
+        higher = score > best
+        labels[higher], best[higher] = layer.labels[higher] + count, score[higher]
         count += len(layer.scores)
     return compact(labels)[0]
 

@@ -83,7 +83,7 @@ def _distances(labels: Int32) -> tuple[Float32, Int32, Float32]:
     return far, numbers, peaks
 
 
-def distance_in_picture(labels: Int32) -> Float32:
+def distance_in_image(labels: Int32) -> Float32:
     """Return each nucleus' distance to its outside, divided by the maximum of the whole image.
 
     NuInsSeg's own definition: small nuclei get small values. `distance` peaks at 1 in each.
@@ -92,7 +92,7 @@ def distance_in_picture(labels: Int32) -> Float32:
         Mahbod et al. 2024, doi:10.1038/s41597-024-03117-2 (the authors' mask generator).
 
     Example:
-        >>> distance_in_picture(np.array([[0, 1, 1, 1, 0, 2, 0]], np.int32)).tolist()
+        >>> distance_in_image(np.array([[0, 1, 1, 1, 0, 2, 0]], np.int32)).tolist()
         [[0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.0]]
     """
     far, _, peaks = _distances(labels)
@@ -127,8 +127,8 @@ def numbered(labels: Int32) -> Float32:
 HEADS: dict[str, Head] = {
     "foreground": Head(foreground, "probability that a pixel belongs to a nucleus"),
     "distance": Head(distance, "distance to the outside of the nucleus, peak 1 in each"),
-    "distance_in_picture": Head(
-        distance_in_picture, "distance to the outside of the nucleus, peak 1 in the image"
+    "distance_in_image": Head(
+        distance_in_image, "distance to the outside of the nucleus, peak 1 in the image"
     ),
     "boundary": Head(boundary, "probability that a pixel is on the inner rim of a nucleus"),
     "instances": Head(numbered, "nuclei one by one: box, score and mask of each"),

@@ -97,11 +97,11 @@ def test_a_model_of_ones_own_says_whose_it_is(own, tmp_path, nucleate):
     code, _, err = nucleate("package", model, "-o", tmp_path / "m.zip", *words, *cite)
     assert code == 0, err
     with zipfile.ZipFile(tmp_path / "m.zip") as package:
-        told = yaml.safe_load(package.read("bioimageio.yaml"))
+        printed = yaml.safe_load(package.read("bioimageio.yaml"))
         readme = package.read("README.md").decode()
-    assert told["authors"] == [{"name": "A. Smith"}, {"name": "B. Doe"}]
-    assert told["license"] == "CC-BY-4.0"
-    assert told["cite"] == [
+    assert printed["authors"] == [{"name": "A. Smith"}, {"name": "B. Doe"}]
+    assert printed["license"] == "CC-BY-4.0"
+    assert printed["cite"] == [
         {"text": "Smith 2026, https://example.org/paper", "url": "https://example.org/paper"},
         {"text": "Doe 2020, doi:10.1234/abc.", "doi": "10.1234/abc"},
     ]

@@ -163,7 +163,7 @@ def test_annotation_store_has_the_documented_tables(tmp_path, result):
     base.close()
 
 
-def test_every_picture_of_a_folder_is_exported(tmp_path, result, oracle):
+def test_every_image_of_a_folder_is_exported(tmp_path, result, oracle):
     path, _ = result
     export_results(path.parent, "csv", tmp_path / "one.csv")
     from PIL import Image
@@ -174,4 +174,4 @@ def test_every_picture_of_a_folder_is_exported(tmp_path, result, oracle):
     run_batch([tmp_path / "b.png", tmp_path / "c.png"], tmp_path / "two", oracle, options)
     done = export_results(tmp_path / "two", "csv", tmp_path / "all")
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["b.nuclei.csv", "c.nuclei.csv"]
-    assert done.pictures == 2
+    assert done.images == 2

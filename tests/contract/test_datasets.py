@@ -144,7 +144,7 @@ def test_conversion_there_and_back_is_exact(tmp_path, name, form):
     before = list_entries(name, tmp_path / "tree", OPTIONS.get(name, {}))
     tally = convert(before, tmp_path / "out", form)
     after = list_entries(form.removesuffix("-polygons"), tmp_path / "out", {})
-    assert tally.pictures == len(before) == len(after)
+    assert tally.images == len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         assert (new.name, new.group, new.organ) == (old.name, old.group, old.organ)
         a, b = old.read(), new.read()
@@ -272,7 +272,7 @@ def test_sets_that_may_not_be_held_out_are_all_trained_on(tmp_path):
     assert all(name.startswith("0:TCGA") for name in collection.split.parts["validation"])
 
 
-def test_test_pictures_are_known_in_any_folder(tmp_path):
+def test_test_images_are_known_in_any_folder(tmp_path):
     folder.make(tmp_path, 1)
     for part, suffix in (("images", "png"), ("labels", "png")):
         file = tmp_path / part / f"p0_0.{suffix}"
@@ -280,12 +280,12 @@ def test_test_pictures_are_known_in_any_folder(tmp_path):
     assert list_entries("folder", tmp_path, {})[0].test_only
 
 
-def test_resolution_of_a_folder_contradicts_its_pictures(tmp_path):
+def test_resolution_of_a_folder_contradicts_its_images(tmp_path):
     folder.make(tmp_path, 1)
     image = read_image(tmp_path / "images" / "p0_0.png")[0]
     (tmp_path / "images" / "p0_0.png").unlink()
-    told = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
-    tifffile.imwrite(tmp_path / "images" / "p0_0.tif", image, **told)
+    printed = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "images" / "p0_0.tif", image, **printed)
     with pytest.raises(InputError, match=r"0\.5 um/px.*0\.25.*override_mpp"):
         list_entries("folder", tmp_path, {"mpp": 0.25})[0].read()
     options = {"mpp": 0.25, "override_mpp": True}
@@ -416,7 +416,7 @@ def test_pannuke_damage_is_said(tmp_path):
     }  # fmt: skip
 
 
-def test_coco_crowds_overlaps_and_missing_pictures(tmp_path):
+def test_coco_crowds_overlaps_and_missing_images(tmp_path):
     import json
 
     coco.make(tmp_path)
@@ -529,25 +529,25 @@ def test_our_coco_is_what_the_loaders_of_detectron2_and_mmdetection_ask_for(tmp_
         content = json.loads((tmp_path / f"{name}-coco" / "annotations.json").read_text())
         categories = [c["id"] for c in content["categories"]]
         assert categories == list(range(1, len(categories) + 1))
-        pictures = {p["id"]: p for p in content["images"]}
-        assert len(pictures) == len(content["images"])
+        images = {p["id"]: p for p in content["images"]}
+        assert len(images) == len(content["images"])
         ids = [a["id"] for a in content["annotations"]]
         assert len(set(ids)) == len(ids)
-        for picture in pictures.values():
-            assert (tmp_path / f"{name}-coco" / "images" / picture["file_name"]).is_file()
+        for image in images.values():
+            assert (tmp_path / f"{name}-coco" / "images" / image["file_name"]).is_file()
         for a in content["annotations"]:
-            picture = pictures[a["image_id"]]
+            image = images[a["image_id"]]
             assert a["category_id"] in categories
             assert a["iscrowd"] in (0, 1)
             assert "ignore" not in a
             assert a["area"] > 0
             x, y, w, h = a["bbox"]
             assert min(w, h) >= 1
-            assert 0 <= x <= x + w <= picture["width"]
-            assert 0 <= y <= y + h <= picture["height"]
+            assert 0 <= x <= x + w <= image["width"]
+            assert 0 <= y <= y + h <= image["height"]
             kinds.add((type(a["segmentation"]).__name__, a["iscrowd"]))
             if isinstance(a["segmentation"], dict):
-                assert a["segmentation"]["size"] == [picture["height"], picture["width"]]
+                assert a["segmentation"]["size"] == [image["height"], image["width"]]
                 assert isinstance(a["segmentation"]["counts"], str)
             else:
                 assert all(len(p) >= 6 and len(p) % 2 == 0 for p in a["segmentation"])
@@ -568,15 +568,15 @@ def test_folder_description_is_checked(tmp_path):
     folder.make(tmp_path)
     path = tmp_path / "nucleate.json"
     for bad in (
-        "{", "[]", '{"format": "x"}', '{"format": "nucleate-folder-1", "pictures": [1]}',
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"organ": 3}}}',
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": ["x"]}}}',
+        "{", "[]", '{"format": "x"}', '{"format": "nucleate-folder-1", "images": [1]}',
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"organ": 3}}}',
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": ["x"]}}}',
     ):  # fmt: skip
         path.write_text(bad)
         with pytest.raises(InputError, match=r"nucleate\.json"):
             list_entries("folder", tmp_path, {})
     path.write_text(
-        '{"format": "nucleate-folder-1", "pictures": {"p0_0": {"classes": [0], '
+        '{"format": "nucleate-folder-1", "images": {"p0_0": {"classes": [0], '
         '"class_names": ["a"]}}}'
     )
     with pytest.raises(InputError, match=says("1 classes")):
@@ -626,7 +626,7 @@ def test_description_counts_from_where_it_lies(tmp_path):
     assert found[0].read().class_names[0] == "other"
 
 
-def test_pictures_without_nuclei_have_no_classes(tmp_path):
+def test_images_without_nuclei_have_no_classes(tmp_path):
     import scipy.io
 
     from nucleate.datasets.hovernet import read_typed
@@ -653,7 +653,7 @@ def test_coco_names_below_images_come_back(tmp_path):
     assert len(list_entries("folder", tmp_path / "f", {})) == 3
 
 
-def test_coco_cannot_hold_unlabelled_pictures_and_keeps_differing_classes(tmp_path):
+def test_coco_cannot_hold_unlabelled_images_and_keeps_differing_classes(tmp_path):
     from dataclasses import replace
 
     folder.make(tmp_path / "u")
@@ -755,7 +755,7 @@ def test_real_counts_are_those_of_their_cards(real_data):
     ):
         entries = list_entries(name, real_data / place, options)
         report = check(entries, DATASETS[name].card)
-        found[name, options.get("annotation")] = (report.pictures, report.nuclei, report.part)
+        found[name, options.get("annotation")] = (report.images, report.nuclei, report.part)
     assert found == {
         ("cryonuseg", None): (30, 7_592, "biologist"),
         ("cryonuseg", "biologist-2"): (30, 8_036, "biologist-2"),

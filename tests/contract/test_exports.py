@@ -107,13 +107,13 @@ def test_large_images_get_the_suffix_of_large_images():
     assert replace(place, is_large=True).files()["csv"] == place.files()["csv"]
 
 
-def test_overlay_is_the_picture_with_outlines(tmp_path, found):
+def test_overlay_is_the_image_with_outlines(tmp_path, found):
     nuclei, source, _ = found
     EXPORTERS["overlay"].write(nuclei, source, tmp_path / "a.png")
     overlay = np.asarray(Image.open(tmp_path / "a.png"))
-    picture = source.read(0, 0, source.width, source.height)
-    changed = (overlay != picture).any(-1).mean()
-    assert overlay.shape == picture.shape
+    image = source.read(0, 0, source.width, source.height)
+    changed = (overlay != image).any(-1).mean()
+    assert overlay.shape == image.shape
     assert 0.01 < changed < 0.5
 
 

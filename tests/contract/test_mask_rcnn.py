@@ -87,7 +87,7 @@ def test_losses_are_there_in_evaluation_and_change_nothing():
 
 
 @pytest.mark.slow
-def test_it_learns_one_picture():
+def test_it_learns_one_image():
     """A few steps on one image halve the losses that chance does not decide."""
     network = _network(regions=64).train()
     batch = _batch(1)
@@ -124,12 +124,12 @@ def test_masks_are_drawn_where_they_were_learned():
     assert iou / tp > 0.95  # half a pixel off: 0.89
 
 
-def test_the_levels_do_not_depend_on_the_first_picture():
-    pictures = torch.randint(0, 256, (1, 3, 64, 64))
+def test_the_levels_do_not_depend_on_the_first_image():
+    images = torch.randint(0, 256, (1, 3, 64, 64))
     one, other = _network(), _network()
     with torch.no_grad():
         other.maps(torch.zeros(1, 3, 33, 20))
-        torch.testing.assert_close(one.maps(pictures), other.maps(pictures))
+        torch.testing.assert_close(one.maps(images), other.maps(images))
 
 
 @pytest.mark.parametrize("enlarge", [1.125, 1.5, 2.0])
@@ -212,17 +212,17 @@ def test_torch_onnxruntime_and_openvino_agree(tmp_path, changes):
     path = tmp_path / "m.onnx"
     export_onnx(network, list(OUTPUTS), network.align_px, path)
     a = network.align_px
-    pictures = [tissue(2 * a, 3 * a, 30, seed)[0] for seed in range(2)]
-    pictures.append(np.full((2 * a, 3 * a, 3), 255, np.uint8))
+    images = [tissue(2 * a, 3 * a, 30, seed)[0] for seed in range(2)]
+    images.append(np.full((2 * a, 3 * a, 3), 255, np.uint8))
     session = onnxruntime.InferenceSession(str(path))
     card = oracle_card(heads=["instances"], decoder="mask_nms")
     openvino = OpenVinoBackend(path, card, "f32", 1)
-    batch = openvino(np.stack(pictures))
+    batch = openvino(np.stack(images))
     deployed = Deploy(network, list(OUTPUTS))
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         with torch.no_grad():
-            expected = [m.numpy() for m in deployed(torch.from_numpy(picture[None]))]
-        results = session.run(list(OUTPUTS), {"image": picture[None]})
+            expected = [m.numpy() for m in deployed(torch.from_numpy(image[None]))]
+        results = session.run(list(OUTPUTS), {"image": image[None]})
         count = expected[1].shape[1]
         for k, name in enumerate(OUTPUTS):
             for other in (results[k], batch[name][i : i + 1, :count]):

@@ -17,13 +17,11 @@ def make(root, size=128):
 
     truth, images, annotations = {}, [], []
     (root / "images").mkdir(parents=True, exist_ok=True)
-    for picture in range(3):
-        image, labels = tissue(size, size, 14, 120 + picture)
-        name = f"slide_{picture}"
+    for number in range(3):
+        image, labels = tissue(size, size, 14, 120 + number)
+        name = f"slide_{number}"
         Image.fromarray(image).save(root / "images" / f"{name}.png")
-        images.append(
-            {"id": picture + 7, "file_name": f"{name}.png", "height": size, "width": size}
-        )
+        images.append({"id": number + 7, "file_name": f"{name}.png", "height": size, "width": size})
         xy, offsets, _ = trace(labels)
         for i in range(labels.max()):
             mask = np.asfortranarray((labels == i + 1).astype(np.uint8))
@@ -38,7 +36,7 @@ def make(root, size=128):
             )[i % 3]
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": picture + 7, "iscrowd": 0,
+                    "id": len(annotations) + 1, "image_id": number + 7, "iscrowd": 0,
                     "category_id": 3 + i % 2, "segmentation": segmentation,
                     "area": int(mask.sum()), "bbox": coco_mask.toBbox(packed).tolist(),
                 }

@@ -16,8 +16,8 @@ def make(root, size=128):
     for i in range(3):
         image, labels = tissue(size, size, 14, 140 + i)
         name = f"case{i}"
-        (root / "pictures").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(root / "pictures" / f"{name}.png")
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / "images" / f"{name}.png")
         xy, offsets, _ = trace(labels)
         features = []
         for k in range(labels.max()):

@@ -13,10 +13,10 @@ from tests.synthetic import tissue
 
 def main() -> None:
     """Say what is wrong, or end in peace."""
-    picture, _ = tissue(160, 200, 25)
+    image, _ = tissue(160, 200, 25)
     application = QApplication([])
     form = widget.find_nuclei_widget()
-    form.image.choices = [Image(picture, rgb=True, name="a")]
+    form.image.choices = [Image(image, rgb=True, name="a")]
     form.mpp.value = 0.25
     form.draw.value = "both"
     assert list(form.model.choices) == ["mtl-base", "mtl-small"]
@@ -28,7 +28,7 @@ def main() -> None:
         application.processEvents()
         time.sleep(0.01)
     (labels, _, _), (polygons, _, kind) = came[0]
-    expected = segment(picture, mpp=0.25)
+    expected = segment(image, mpp=0.25)
     assert len(polygons) == len(expected) == labels.max() > 5
     assert kind == "shapes"
     print("as it should be")

@@ -59,7 +59,7 @@ def test_sources_of_one_name_are_put_into_folders(tmp_path, oracle):
     assert [one.name for one in open_contents([out], None, tmp_path, str)] == stems
     named = [tmp_path / "in" / f"{stem}.png" for stem in stems]
     assert all(one.pixels for one in open_contents([*named, out], None, tmp_path, str))
-    assert [p.name for p in evaluate_files(out, out).pictures] == stems
+    assert [p.name for p in evaluate_files(out, out).images] == stems
 
 
 def test_stain_apply_puts_results_of_one_name_into_folders(tmp_path, nucleate):
@@ -121,7 +121,7 @@ def test_a_second_call_adds_to_the_summary(tmp_path, oracle):
     assert whole["model"]["name"] == "other"
     assert whole["sources"][0]["made_with"]["model"]["name"] == "oracle"
     assert "made_with" not in whole["sources"][1]
-    assert export_results(out, "csv", tmp_path / "all.csv").pictures == 2
+    assert export_results(out, "csv", tmp_path / "all.csv").images == 2
     run_batch([a], out, oracle, CSV)
     assert [row["source"] for row in _summary(out)["sources"]] == [str(b), str(a)]
 

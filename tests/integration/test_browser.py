@@ -225,8 +225,8 @@ def test_hover_and_click_tell_of_the_right_nucleus(result, visit, tmp_path):
         page.mouse.click(*middle(page, (510, 410)))
         page.wait_for_selector("#nucleus:not([hidden])")
         assert page.inner_text("#nucleus-id") == str(row + 1)
-        told = page.inner_text("#nucleus-facts")
-        assert "25" in told.split("area µm²")[1].split("\n")[0]  # 20 × 20 pixels of 0.25 um
+        printed = page.inner_text("#nucleus-facts")
+        assert "25" in printed.split("area µm²")[1].split("\n")[0]  # 20 × 20 pixels of 0.25 um
         page.mouse.move(*middle(page, (548, 438)))  # between squares
         page.wait_for_selector("#tip", state="hidden")
 
@@ -391,7 +391,7 @@ def test_true_against_predicted_and_side_by_side(result, visit, tmp_path):
     shown = open_contents([image, parquet], tmp_path / "true.tif", tmp_path, print)
     with serving(shown) as address:
         page = visit(address)
-        assert page.input_value("#colour") == "fate"
+        assert page.input_value("#colour") == "outcome"
         assert "spurious" in page.inner_text("#legend")
         assert page.locator(".pane").count() == 1
         page.select_option("#layout", "beside")
@@ -409,7 +409,7 @@ def test_true_against_predicted_and_side_by_side(result, visit, tmp_path):
         assert 4 in kinds[1]  # the missed one is in the view of the truth
 
 
-def test_a_picture_is_dropped_and_segmented(oracle, visit, tmp_path):
+def test_a_image_is_dropped_and_segmented(oracle, visit, tmp_path):
     labels = scattered(256, 320, step=24, size=12)
     Image.fromarray(painted(labels)).save(tmp_path / "dropped.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -437,10 +437,10 @@ def test_another_site_cannot_read(result, browser, tmp_path):
             "http://evil.example/", lambda r: r.fulfill(body="<p>hi", content_type="text/html")
         )
         page.goto("http://evil.example/")
-        told = page.evaluate(
+        printed = page.evaluate(
             """async (a) => { try { const r = await fetch(a + 'api/items'); return r.status; }
             catch (e) { return 'refused'; } }""",
             address,
         )
-        assert told == "refused"
+        assert printed == "refused"
         page.close()

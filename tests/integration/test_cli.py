@@ -127,8 +127,8 @@ def test_no_resolution_names_the_option(tmp_path, nucleate):
 
 def test_mpp_against_that_of_a_file_needs_a_word(tmp_path, nucleate):
     (tmp_path / "in").mkdir()
-    told = {"photometric": "rgb", "resolution": (4e4, 4e4), "resolutionunit": 3}
-    tifffile.imwrite(tmp_path / "in" / "a.tif", IMAGE[:64, :64], **told)
+    printed = {"photometric": "rgb", "resolution": (4e4, 4e4), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "in" / "a.tif", IMAGE[:64, :64], **printed)
     _png(tmp_path / "in" / "b.png", IMAGE[:64, :64])
     words = ("segment", tmp_path / "in", "-o", tmp_path / "out", "--formats", "csv", "--mpp", 0.5)
     assert nucleate(*words)[0] == 3
@@ -208,7 +208,7 @@ def test_file_that_is_no_ledger_is_left_alone(tmp_path, nucleate):
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
-def test_evaluating_files_of_test_pictures_is_written_down_too(tmp_path, nucleate):
+def test_evaluating_files_of_test_images_is_written_down_too(tmp_path, nucleate):
     for side in ("p", "t"):
         (tmp_path / side).mkdir()
         np.save(tmp_path / side / f"{monuseg.TEST[0]}.npy", LABELS)
@@ -245,7 +245,7 @@ def test_full_disk(tmp_path, nucleate):
         subprocess.run(["umount", "-l", str(small)], check=True)  # now, or once it is free
 
 
-def _odd_pictures():
+def _odd_images():
     rgba = np.dstack([IMAGE, np.full(IMAGE.shape[:2], 255, np.uint8)])
     return {
         "16-bit.tif": lambda p: tifffile.imwrite(
@@ -260,9 +260,9 @@ def _odd_pictures():
     }
 
 
-@pytest.mark.parametrize("name", _odd_pictures())
+@pytest.mark.parametrize("name", _odd_images())
 def test_odd_but_good_input_works(tmp_path, nucleate, name):
-    _odd_pictures()[name](tmp_path / name)
+    _odd_images()[name](tmp_path / name)
     code, _, err = nucleate("segment", tmp_path / name, "--mpp", 0.25, "-o", tmp_path / "out")
     assert code == 0, err
     stem = name.split(".")[0]
@@ -306,7 +306,7 @@ def test_evaluate_files(tmp_path, nucleate):
     assert code == 0
     assert "1.0000" in out
     content = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert content["pictures"] == 3
+    assert content["images"] == 3
     assert content["mean"]["aji"]["mean"] == 1.0
     assert content["about"]["command"].startswith("nucleate evaluate")
 
@@ -356,9 +356,9 @@ def test_without_a_resolution_detection_is_omitted(tmp_path, nucleate):
     assert "f1_detection" not in out
     assert err.count("f1_detection: omitted for 1 of 1") == 1
     content = json.loads((tmp_path / "none" / "metrics.json").read_text())
-    assert "f1_detection" not in {*content["mean"], *content["pooled"], *content["per_picture"][0]}
+    assert "f1_detection" not in {*content["mean"], *content["pooled"], *content["per_image"][0]}
     assert content["about"]["omitted"]["metrics"] == ["f1_detection"]
-    assert "detection" not in (tmp_path / "none" / "per_picture.csv").read_text()
+    assert "detection" not in (tmp_path / "none" / "per_image.csv").read_text()
     code, out, err = nucleate("evaluate", *sides, "-o", tmp_path / "given", "--mpp", 0.25)
     assert (code, "omitted" in err, "f1_detection" in out) == (0, False, True)
     code, _, err = nucleate("compare", tmp_path / "given", tmp_path / "none")
@@ -505,7 +505,7 @@ def test_evaluate_gives_the_reader_its_options(tmp_path, nucleate):
     assert says("--option", "--data", "--tta", "--model").search(err)
 
 
-def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):
+def test_use_of_official_test_images_is_written_down(tmp_path, nucleate):
     monuseg.make(tmp_path / "m", monuseg.TEST)
     ledger = tmp_path / "uses.csv"
     for _ in range(2):
@@ -521,7 +521,7 @@ def test_use_of_official_test_pictures_is_written_down(tmp_path, nucleate):
     assert "recorded in" in err
 
 
-def test_without_a_ledger_test_pictures_leave_no_file_behind(tmp_path, nucleate, monkeypatch):
+def test_without_a_ledger_test_images_leave_no_file_behind(tmp_path, nucleate, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for side in ("p", "t"):
         (tmp_path / side).mkdir()
@@ -632,7 +632,7 @@ def test_data_commands_end_to_end(tmp_path, nucleate):
     code, out, _ = nucleate("data", "check", "cryonuseg", tmp_path / "cryo", "-o", said)
     assert code == 3  # three images are not the thirty that were published
     assert "problem: 3 images" in out
-    assert json.loads(said.read_text())["pictures"] == 3
+    assert json.loads(said.read_text())["images"] == 3
     code, out, _ = nucleate(
         "data", "convert", "cryonuseg", tmp_path / "cryo", "--to", "coco", "-o", tmp_path / "coco"
     )
@@ -750,7 +750,7 @@ def test_data_commands_refuse_in_one_sentence(tmp_path, nucleate, words):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_stain_is_never_fitted_on_official_test_pictures(tmp_path, nucleate):
+def test_stain_is_never_fitted_on_official_test_images(tmp_path, nucleate):
     from tests.unit.test_stain import stained
 
     _png(tmp_path / f"{monuseg.TEST[0]}.png", stained(1))

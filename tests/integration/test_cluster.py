@@ -115,35 +115,35 @@ def test_an_error_on_a_worker_is_that_of_its_slide(tmp_path, slides, workers):
             model.backend(np.zeros((1, 16, 16, 3), np.uint8))
 
 
-def test_slides_are_begun_as_workers_get_free(tmp_path, workers, monkeypatch):
+def test_slides_are_started_as_workers_get_free(tmp_path, workers, monkeypatch):
     from nucleate.slides import segment_many
 
     sources = [tmp_path / f"{i}.tif" for i in range(12)]
     for i, source in enumerate(sources):
         write_slide(source, 200, 200 + i, tissue_block())
-    told = []
+    printed = []
 
     def begin(path, *rest):
-        told.append("begin")
+        printed.append("begin")
         return real(path, *rest)
 
     real = segment_many.start
     monkeypatch.setattr(segment_many, "start", begin)
     with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu")) as cluster:
         summary = run_batch(
-            sources, tmp_path / "out", cluster.model(), OPTIONS, told.append, cluster=cluster
+            sources, tmp_path / "out", cluster.model(), OPTIONS, printed.append, cluster=cluster
         )
     assert summary["totals"]["done"] == 12
     assert [row["height"] for row in summary["sources"]] == list(range(200, 212))
-    assert told[:6] == ["begin"] * 6  # twice as many as three workers do at a time
-    assert told[6] != "begin"
-    assert told.count("begin") == 12
+    assert printed[:6] == ["begin"] * 6  # twice as many as three workers do at a time
+    assert printed[6] != "begin"
+    assert printed.count("begin") == 12
 
 
-def test_the_number_of_workers_is_told(workers):
-    told = []
-    with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu"), told.append):
-        assert told == [f"3 workers of {workers.scheduler_address}"]
+def test_the_number_of_workers_is_printed(workers):
+    printed = []
+    with connect(workers.scheduler_address, None, ModelSpec("mtl-small", "cpu"), printed.append):
+        assert printed == [f"3 workers of {workers.scheduler_address}"]
 
 
 def test_no_scheduler_is_one_sentence():
@@ -263,7 +263,7 @@ def test_slurm_jobs_are_what_the_profile_says(tmp_path):
         start_slurm({"jobs": 1, "cores": 1, "memory": "1GB", "nonsense": 1}, start=False)
 
 
-def test_copies_are_told_apart(tmp_path, bucket):
+def test_copies_are_distinguished(tmp_path, bucket):
     import boto3
 
     client = boto3.client("s3")

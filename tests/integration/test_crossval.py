@@ -47,7 +47,7 @@ def done(tree):
     return out, cross_validate(_recipe(tree), tree[0], out, CrossvalOptions(tta=True))
 
 
-def test_every_picture_is_predicted_once_by_a_model_that_never_saw_it(tree, done):
+def test_every_image_is_predicted_once_by_a_model_that_never_saw_it(tree, done):
     out, summary = done
     splits = {name: read_split(out / "splits" / f"{name}.json") for name in FOLDS}
     tested = [bare_name(n) for s in splits.values() for n in s.parts["test"]]
@@ -112,10 +112,12 @@ def test_resuming_between_folds_gives_the_same(tree, done, tmp_path):
     (copy / "crossval.json").unlink()
     with pytest.raises(TrainingError, match="--resume"):
         cross_validate(_recipe(tree), tree[0], copy, CrossvalOptions())
-    told = []
+    printed = []
     # the splits of a copy lie elsewhere, so its fold is trained by what lies there
-    again = cross_validate(_recipe(tree), tree[0], copy, CrossvalOptions(resume=True), told.append)
-    assert {f"{name}: finished before" for name in ("fold-1", "fold-2")} <= set(told)
+    again = cross_validate(
+        _recipe(tree), tree[0], copy, CrossvalOptions(resume=True), printed.append
+    )
+    assert {f"{name}: finished before" for name in ("fold-1", "fold-2")} <= set(printed)
 
     def plain(result):
         return {
@@ -144,10 +146,10 @@ def test_killed_inside_a_fold_and_resumed(tree, done, tmp_path, monkeypatch, nuc
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert not (out / "crossval.json").exists()
-    code, told, err = nucleate(*words, "--resume")
+    code, printed, err = nucleate(*words, "--resume")
     assert code == 0, err
     assert "resuming from step-" in log.read_text()
-    assert "mean ± SD" in told
+    assert "mean ± SD" in printed
     mine, theirs = read_scores(out).metrics, read_scores(done[0]).metrics
     assert mine["dice"] == theirs["dice"]
 
@@ -265,7 +267,7 @@ def test_a_stop_ends_the_folds_that_it_started(tree, tmp_path):
     assert (tmp_path / "cv" / "fold-1" / "log.txt").read_text() == before
 
 
-def test_two_sets_with_pictures_of_one_name(tree, tmp_path):
+def test_two_sets_with_images_of_one_name(tree, tmp_path):
     first = "{name: folder, path: data, options: {mpp: 0.25}}"
     again = first.replace("path", "title: again, path")
     recipe = _recipe(tree, f"data.sets=[{first}, {again}]", "train.steps=3")

@@ -59,7 +59,7 @@ def _read(path):
 def test_a_whole_file_is_a_data_set(tmp_path, result):
     out, labels = result
     done = export_results(out, "coco", tmp_path / "in" / "annotations.json")
-    assert (done.pictures, done.left_out) == (3, 0)
+    assert (done.images, done.left_out) == (3, 0)
     read = _read(tmp_path / "in" / "annotations.json")
     assert len(read.anns) == done.nuclei > 40
     assert all(0.5 <= a["score"] < 1 and a["area"] > 0 for a in read.anns.values())
@@ -91,7 +91,7 @@ def test_a_list_of_results_fits_a_file_of_truth(tmp_path, result):
     content["categories"] = [{"id": 9, "name": "Nucleus"}]
     truth.write_text(json.dumps(content))
     done = export_results(out, "coco", tmp_path / "results.json", truth)
-    assert (done.pictures, done.left_out) == (2, 1)
+    assert (done.images, done.left_out) == (2, 1)
     read = _read(truth)
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(read, read.loadRes(str(tmp_path / "results.json")), "segm")

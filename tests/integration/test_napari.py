@@ -16,7 +16,7 @@ from nucleate.results.parquet import open_nuclei
 from tests.errors import says
 from tests.synthetic import tissue
 
-PICTURE, _ = tissue(160, 200, 25)
+IMAGE, _ = tissue(160, 200, 25)
 pytestmark = pytest.mark.filterwarnings("ignore")  # napari's own
 
 
@@ -37,7 +37,7 @@ def result(tmp_path_factory):
     from nucleate.slides.segment_many import run_batch
 
     folder = tmp_path_factory.mktemp("napari")
-    Pillow.fromarray(PICTURE).save(folder / "a.png")
+    Pillow.fromarray(IMAGE).save(folder / "a.png")
     options = BatchOptions(mpp=0.25, formats=())
     run_batch([folder / "a.png"], folder / "out", load_model(), options, print, print)
     return folder / "out" / "a.nuclei.parquet"
@@ -75,7 +75,7 @@ def test_outlines_lie_on_the_labels(result):
     viewer._add_layer_from_data(data, options, kind)
     (layer,) = viewer.layers
     assert layer.nshapes == len(found) > 5
-    drawn = layer.to_labels(PICTURE.shape[:2]) > 0
+    drawn = layer.to_labels(IMAGE.shape[:2]) > 0
     labels = layers.label_layer(found, "a")[0] > 0
     assert (drawn & labels).sum() / (drawn | labels).sum() > 0.85  # napari draws borders too
 
@@ -93,19 +93,17 @@ def test_the_widget_finds_what_segment_finds():
 
 def test_the_scale_of_a_layer_is_taken_where_it_has_a_unit():
     image = _napari("layers").Image
-    layer = image(PICTURE, rgb=True, name="a", scale=(250, 250), units=("nm", "nm"))
+    layer = image(IMAGE, rgb=True, name="a", scale=(250, 250), units=("nm", "nm"))
     data, options, _ = widget.find_nuclei(layer)[0]
     assert options["scale"] == (0.25, 0.25)
-    assert data.max() == len(segment(PICTURE, mpp=0.25))
+    assert data.max() == len(segment(IMAGE, mpp=0.25))
     with pytest.raises(InputError, match=r"0\.25 um/px.*0\.5\b"):
         widget.find_nuclei(layer, 0.5)
     with pytest.raises(InputError, match="scale is in pixels"):
-        widget.find_nuclei(_napari("layers").Image(PICTURE, rgb=True, name="a"))
+        widget.find_nuclei(_napari("layers").Image(IMAGE, rgb=True, name="a"))
 
 
-@pytest.mark.parametrize(
-    "pixels", [PICTURE[..., 0], PICTURE / 255.0], ids=["one channel", "floats"]
-)
+@pytest.mark.parametrize("pixels", [IMAGE[..., 0], IMAGE / 255.0], ids=["one channel", "floats"])
 def test_other_layers_are_refused_in_one_sentence(pixels):
     layer = _napari("layers").Image(pixels, rgb=pixels.ndim == 3, name="a")
     with pytest.raises(InputError, match=says("RGB", "8-bit")):
@@ -113,7 +111,7 @@ def test_other_layers_are_refused_in_one_sentence(pixels):
 
 
 def test_what_is_too_large_names_another_way(monkeypatch):
-    found = segment(PICTURE, mpp=0.25)
+    found = segment(IMAGE, mpp=0.25)
     monkeypatch.setattr(layers, "MOST_PIXELS", 100)
     monkeypatch.setattr(layers, "MOST_OUTLINES", 3)
     with pytest.raises(InputError, match="nucleate view"):

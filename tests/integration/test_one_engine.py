@@ -77,12 +77,12 @@ def test_all_ways_give_the_same_nuclei(name, inputs, workers, tmp_path, nucleate
     if not is_image:  # read tile by tile, as a slide is
         monkeypatch.setattr("nucleate.readers.tiff.is_large", lambda _: True)
     model = SPEC.load()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as printed:
         warnings.simplefilter("always")
         found = segment(path, model, mpp)
     assert len(found) > 100
     lost = name == "damaged"
-    assert any("could not be read" in str(w.message) for w in told) == lost
+    assert any("could not be read" in str(w.message) for w in printed) == lost
     words = [] if mpp is None else ["--mpp", str(mpp)]
     code, _, err = nucleate(
         "segment", path, *words, "-o", tmp_path / "cli", "--formats", "parquet", "--threads", "1"

@@ -75,7 +75,7 @@ def done(tree):
     return pretrain_recipe(_recipe(tree), tree, tree / "done")
 
 
-def test_a_run_leaves_an_encoder_with_a_card_and_pictures(tree, done):
+def test_a_run_leaves_an_encoder_with_a_card_and_images(tree, done):
     card = read_encoder_card(done / "encoder")
     assert (card.family, card.task, card.licence) == ("mtl", "relative_position", "MIT")
     assert card.metrics["chance"] == {"accuracy": 1 / 8}
@@ -89,8 +89,8 @@ def test_a_run_leaves_an_encoder_with_a_card_and_pictures(tree, done):
     assert [int(row["step"]) for row in rows] == [2, 4]
     assert {"val_accuracy", "train_accuracy", "loss", "val_loss"} <= rows[0].keys()
     for name in ("progress.png", "neighbours.png", "attention.png"):
-        picture = np.asarray(Image.open(done / name).convert("RGB"))
-        assert picture.std() > 10, name
+        image = np.asarray(Image.open(done / name).convert("RGB"))
+        assert image.std() > 10, name
     assert "start at random" not in (done / "log.txt").read_text()
     assert "Starts from random weights." in (done / "log.txt").read_text()
 
@@ -138,7 +138,7 @@ def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_a_run_is_resumed_as_it_was_begun_only(tree, done):
+def test_a_run_is_resumed_as_it_was_started_only(tree, done):
     with pytest.raises(TrainingError, match=says("run", "already")):
         pretrain_recipe(_recipe(tree), tree, done)
     with pytest.raises(TrainingError, match=says("recipe", "pretext.arguments.gap_px")):
@@ -387,7 +387,7 @@ def test_a_study_is_resumed_and_may_grow(study):
     (root / "finetune.yaml").write_text(text)
 
 
-def test_official_test_pictures_are_scored_at_the_end_only_and_written_down(study, tmp_path):
+def test_official_test_images_are_scored_at_the_end_only_and_written_down(study, tmp_path):
     root, _ = study
     tests = "tests=[{name: folder, path: official, title: official, options: {mpp: 0.25}}]"
     words = [f"root={root}", tests]
@@ -404,12 +404,12 @@ def test_official_test_pictures_are_scored_at_the_end_only_and_written_down(stud
     assert len(found["tests"]["official"]["labelled"]["50"]) == 2
     # a score belongs to the weights that it was made with
     old = next((root / "out" / "tests" / "official").iterdir()) / "metrics.json"
-    told = json.loads(old.read_text())
-    told["about"]["model_files"] = {"model.onnx": "another"}
-    old.write_text(json.dumps(told))
+    printed = json.loads(old.read_text())
+    printed["about"]["model_files"] = {"model.onnx": "another"}
+    old.write_text(json.dumps(printed))
     run_study(root / "study.yaml", words, root, root / "out", options)
     assert len(ledger.read_text().splitlines()) == 1 + 8 + 1
-    assert json.loads(old.read_text())["about"]["model_files"] != told["about"]["model_files"]
+    assert json.loads(old.read_text())["about"]["model_files"] != printed["about"]["model_files"]
 
 
 @pytest.mark.parametrize(

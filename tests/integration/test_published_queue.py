@@ -142,7 +142,7 @@ def test_a_paused_run_goes_on_and_its_result_is_kept(plan, tmp_path, monkeypatch
     kept = json.loads((tmp_path / "results/experiments/mtl-monuseg-tiny-improved.json").read_text())
     assert (kept["steps"], kept["queue"]["of_steps"]) == (45, 45)
     assert kept["queue"]["cpu_hours"] * 3600 > before.cpu_s - 18  # it is kept in hundredths
-    assert kept["pictures_are"] == "chosen on"
+    assert kept["images_are"] == "chosen on"
     assert str(tmp_path) not in kept["command"]
     assert "mtl-monuseg-tiny-improved" in json.loads(queue.costs.read_text())
     queue_program.status(queue)

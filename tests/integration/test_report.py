@@ -55,12 +55,12 @@ def test_the_page_warns_of_images_that_were_trained_on(runs, tmp_path):
     run = gather(runs / "one", runs, None)
     write_report([run], tmp_path / "as-it-is")
     assert "Warning:" not in (tmp_path / "as-it-is" / "index.html").read_text()
-    first, *others = run.pictures
+    first, *others = run.images
     score = replace(first.score, seen="trained on: its pixels")
-    write_report([replace(run, pictures=[replace(first, score=score), *others])], tmp_path)
-    assert f"1 of {len(run.pictures)} images were seen" in (tmp_path / "index.html").read_text()
-    told = json.loads((tmp_path / "report.json").read_text())["one"]
-    assert told["seen_in_training"][score.name] == "trained on: its pixels"
+    write_report([replace(run, images=[replace(first, score=score), *others])], tmp_path)
+    assert f"1 of {len(run.images)} images were seen" in (tmp_path / "index.html").read_text()
+    printed = json.loads((tmp_path / "report.json").read_text())["one"]
+    assert printed["seen_in_training"][score.name] == "trained on: its pixels"
 
 
 def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
@@ -76,7 +76,7 @@ def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
                   "one: Bland-Altman plot of the counts"):  # fmt: skip
         assert f'<img alt="{title}"' in page
     words = re.sub(r"<pre>.*?</pre>|src=\S+", "", page, flags=re.DOTALL)
-    assert not re.findall(r"\w+_(?:aji|pq|dice|iou|loss|error)|>picture|\bfates?\b", words)
+    assert not re.findall(r"\w+_(?:aji|pq|dice|iou|loss|error)|>image|\bfates?\b", words)
     assert "tiny &lt;b&gt;&amp;&lt;/b&gt; quick" in page
     assert page.count("were chosen on the same images") == 1  # of the run, not of the folds
     assert "<script" not in page
@@ -155,18 +155,18 @@ def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, tmp_path):
         expected = np.nanmean(list(scores[metric].values()))
         found = facts["mean"][metric]["mean"]
         assert (found is None and math.isnan(expected)) or found == pytest.approx(expected)
-    assert facts["pictures_are"] == "tested on"
-    assert len(facts["per_picture"]) == 6
-    true = sum(p["counts"]["nuclei_true"] for p in facts["per_picture"])
-    assert sum(n for fate, n in facts["fates"].items() if fate != "spurious") == true
+    assert facts["images_are"] == "tested on"
+    assert len(facts["per_image"]) == 6
+    true = sum(p["counts"]["nuclei_true"] for p in facts["per_image"])
+    assert sum(n for outcome, n in facts["outcomes"].items() if outcome != "spurious") == true
     assert facts["cost"]["parameters"]["value"] > 0 < facts["cost"]["arithmetic"]["value"]
 
 
 def test_hits_and_scores_belong_to_the_same_nuclei(runs):
-    for picture in gather(runs / "one", runs, None).pictures:
-        assert picture.scores.shape == picture.hits.shape
-        assert picture.hits.sum() == picture.score.counts["tp_50"]
-        assert picture.overlay[:2] == b"\xff\xd8"
+    for image in gather(runs / "one", runs, None).images:
+        assert image.scores.shape == image.hits.shape
+        assert image.hits.sum() == image.score.counts["tp_50"]
+        assert image.overlay[:2] == b"\xff\xd8"
 
 
 def test_calibration_by_hand():
@@ -223,7 +223,7 @@ def test_images_that_chose_nothing_are_tested_on(runs, tmp_path):
     assert gather(copy, runs, None).part == "tested on"
 
 
-def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tmp_path):
+def test_a_run_is_shown_on_its_test_part_and_missing_images_are_named(runs, tmp_path):
     import shutil
 
     from nucleate.datasets.splits import Split, read_split, write_split
@@ -235,7 +235,7 @@ def test_a_run_is_shown_on_its_test_part_and_missing_pictures_are_named(runs, tm
     parts = {"train": tuple(names[1:]), "validation": old.parts["validation"], "test": (names[0],)}
     write_split(copy / "split.json", Split(parts, old.groups))
     found = gather(copy, runs, None)
-    assert (found.part, [p.score.name for p in found.pictures]) == ("tested on", [names[0]])
+    assert (found.part, [p.score.name for p in found.images]) == ("tested on", [names[0]])
     parts["test"] = ("0:gone",)
     groups = {**old.groups, "0:gone": "gone"}
     write_split(copy / "split.json", Split(parts, groups))
@@ -276,7 +276,7 @@ def test_a_cross_validation_is_held_against_an_evaluation(runs, tmp_path, nuclea
     assert code == 2
     assert says("--metrics", "empty").search(err)
     content = json.loads((tmp_path / "ev" / "metrics.json").read_text())
-    content["per_picture"] = [content["per_picture"][0]] * 2
+    content["per_image"] = [content["per_image"][0]] * 2
     (tmp_path / "ev" / "metrics.json").write_text(json.dumps(content))
     code, _, err = nucleate("compare", runs / "cv", tmp_path / "ev")
     assert (code, "lists an image twice" in err) == (2, True)

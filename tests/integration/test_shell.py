@@ -58,7 +58,7 @@ def test_json_of_commands_about_data(tmp_path, nucleate):
     cryonuseg.make(tmp_path / "cryo")
     code, said, _ = nucleate("data", "check", "cryonuseg", tmp_path / "cryo", "--json")
     assert code == 3  # as without --json: three images are not the published thirty
-    assert json.loads(said)["pictures"] == 3
+    assert json.loads(said)["images"] == 3
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     words = ("stain", "fit", tmp_path / "a.png", "-o", tmp_path / "stain.json")
     code, said, err = nucleate(*words, "--json")

@@ -136,13 +136,13 @@ def test_only_the_same_goes_on(tmp_path, oracle, monkeypatch, change, said):
     )
     monkeypatch.setitem(postprocess.DECODERS, "oracle", decoder)
     path = tmp_path / "a.png"
-    picture = painted_block(tissue_block()).image[:1560, :1560]
-    Image.fromarray(picture).save(path)
+    image = painted_block(tissue_block()).image[:1560, :1560]
+    Image.fromarray(image).save(path)
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "out", Model(oracle.card, Failing(12)), 464, mpp=0.25, resume=True,
              tissue_mask=False)  # fmt: skip
     if change.get("touch"):
-        Image.fromarray(np.ascontiguousarray(picture[::-1])).save(path)
+        Image.fromarray(np.ascontiguousarray(image[::-1])).save(path)
     card = oracle_card(halo_px=128, **change.get("card", {}))
     with pytest.raises(ConfigError, match=said):
         _run(path, tmp_path / "out", Model(card, OracleBackend()), change.get("tile", 464),
@@ -165,8 +165,8 @@ def test_what_cannot_be_read_is_left_out_and_said(tmp_path, nucleate, monkeypatc
                for e in row["lost"])  # fmt: skip
     assert "cannot be read" in row["lost"][0]["reason"]
     assert row["nuclei"] > 1500
-    picture = np.asarray(Image.open(tmp_path / "out" / "a.overview.png"))
-    assert picture.shape[1] > picture.shape[0] > 900
+    image = np.asarray(Image.open(tmp_path / "out" / "a.overview.png"))
+    assert image.shape[1] > image.shape[0] > 900
     assert row["tissue_mm2"] == pytest.approx(0.59, rel=0.05)
     assert row["features"]["area_um2"]["q50"] > 10
 
@@ -219,9 +219,9 @@ def test_killed_again_and_again(tmp_path):
     command = [sys.executable, "-m", "nucleate", "segment", str(path),
                "--tile-px", "1024", "--formats", "parquet", "--resume", "-o"]  # fmt: skip
     quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    begun = time.monotonic()
+    started = time.monotonic()
     assert subprocess.run([*command, str(tmp_path / "whole")], **quiet, check=False).returncode == 0
-    usual = time.monotonic() - begun
+    usual = time.monotonic() - started
     rng = np.random.default_rng(1)
     kills = 0
     for _ in range(4):
@@ -334,7 +334,7 @@ def test_what_another_run_left_is_never_mixed_in(tmp_path, oracle, painted_slide
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
-def test_damage_inside_of_a_unit_is_one_sentence_and_mended(
+def test_damage_inside_of_a_unit_is_one_sentence_and_fixed(
     tmp_path, oracle, painted_slide, monkeypatch
 ):
     monkeypatch.setattr(segment_one, "RASTER_PIXELS", 1000)

@@ -67,13 +67,13 @@ def test_run_folder_holds_everything(run):
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_validation_pictures_are_kept_beside_their_truth(run):
+def test_validation_images_are_kept_beside_their_truth(run):
     """Labels of 32 bits, overlays, and the scores of the shipped model."""
     held_out = sorted(n.split(":")[1] for n in read_split(run / "split.json").parts["validation"])
     folder = run / "validation"
-    told = json.loads((folder / "metrics.json").read_text())
-    assert sorted(row["name"].split(":")[1] for row in told["per_picture"]) == held_out
-    assert 0 <= told["coco"]["segm"]["1000"]["AP"] <= 1
+    printed = json.loads((folder / "metrics.json").read_text())
+    assert sorted(row["name"].split(":")[1] for row in printed["per_image"]) == held_out
+    assert 0 <= printed["coco"]["segm"]["1000"]["AP"] <= 1
     for name in held_out:
         true = read_labels(folder / "labels" / f"{name}.true.tif")
         assert true.max() > 0
@@ -91,7 +91,7 @@ def test_model_folder_is_complete_and_the_engines_agree(run):
     assert card.licence == "MIT"
     assert card.recipe["data"]["root"] == "."
     assert set(card.thresholds) == {"foreground", "marker", "smooth", "min_area"}
-    assert card.metrics["validation"]["pictures"] == 2
+    assert card.metrics["validation"]["images"] == 2
     assert card.training_data[0]["images"] == 4
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
     maps = [load_model(run, backend=b, device="cpu").backend(image) for b in ("openvino", "torch")]
@@ -245,7 +245,7 @@ def test_killed_and_resumed_gives_the_same_bits(tree, tmp_path, seed):
     assert rows[0] == rows[1]
 
 
-def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree, tmp_path):
+def test_a_model_trained_on_normalised_images_normalises_what_it_is_given(tree, tmp_path):
     """The reference is a training image; the card carries it; the engine applies it."""
     from dataclasses import replace
 
@@ -263,12 +263,12 @@ def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree
     (reference,) = model.card.stain["fitted_on"]
     assert f"0:{reference}" in split.parts["train"]
     assert f"reference {reference}" in (tmp_path / "run" / "log.txt").read_text()
-    picture = folder.tissue(96, 96, 12, 3)[0]
-    transform = stain_transform(ArraySource(picture), model.card)
+    image = folder.tissue(96, 96, 12, 3)[0]
+    transform = stain_transform(ArraySource(image), model.card)
     assert transform.table is not None
     plain = type(model)(replace(model.card, stain=None), model.backend)
-    normalised = ArraySource(transform.apply(picture))
-    assert len(find_nuclei(ArraySource(picture), model, 0.25, EngineOptions()).nuclei) == len(
+    normalised = ArraySource(transform.apply(image))
+    assert len(find_nuclei(ArraySource(image), model, 0.25, EngineOptions()).nuclei) == len(
         find_nuclei(normalised, plain, 0.25, EngineOptions()).nuclei
     )
     card = json.loads((tmp_path / "run" / "model" / "card.json").read_text())
@@ -278,7 +278,7 @@ def test_a_model_trained_on_normalised_pictures_normalises_what_it_is_given(tree
         load_model(tmp_path / "run" / "model", device="cpu")
 
 
-def test_tensorboard_holds_scalars_pictures_and_hyper_parameters(run):
+def test_tensorboard_holds_scalars_images_and_hyper_parameters(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run / "tensorboard")).Reload()
@@ -501,8 +501,8 @@ def test_targets_lean_towards_the_teachers(run):
         [f"teacher={{models: [{run.as_posix()}, {run.as_posix()}], weight: 0.25}}"],
     )
     teachers = Teachers.load(recipe, torch.device("cpu"))
-    picture = read_image(next((run / "validation").glob("overlays/*")))[0]
-    image = torch.from_numpy(picture[None].copy())
+    pixels = read_image(next((run / "validation").glob("overlays/*")))[0]
+    image = torch.from_numpy(pixels[None].copy())
     said = load_model(run, backend="torch", device="cpu").backend(image.numpy())
     truth = {name: torch.zeros(image.shape[:3]) for name in (*said, "boundary")}
     blended = teachers.blend(image.permute(0, 3, 1, 2), truth)
@@ -544,9 +544,9 @@ def test_the_engine_is_given_what_decoding_needs(tree, tmp_path):
     heads = "{foreground: {loss: {bce: 1}}, distance: {loss: {mse: 4}}, boundary: {loss: {bce: 1}}}"
     recipe = load_recipe(tree / "tiny.yaml", [f"heads={heads}", "train.steps=3"])
     model = train_recipe(recipe, tree, tmp_path / "run")
-    picture = np.zeros((1, 64, 64, 3), np.uint8)
-    assert set(load_model(model, device="cpu").backend(picture)) == {"foreground", "distance"}
-    torch_says = load_model(model, device="cpu", backend="torch").backend(picture)
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    assert set(load_model(model, device="cpu").backend(image)) == {"foreground", "distance"}
+    torch_says = load_model(model, device="cpu", backend="torch").backend(image)
     assert set(torch_says) == {"foreground", "distance"}
 
 
@@ -565,10 +565,10 @@ def test_int8_is_kept_where_it_costs_little(run, tree, tmp_path, monkeypatch, nu
     assert set(card.metrics["precisions"]) == {"f32", "bf16", "int8"}
     model = load_model(own, device="cpu")
     assert model.backend.about.endswith("int8")
-    picture = read_image(next((own / "validation").glob("overlays/*")))[0][None]
+    image = read_image(next((own / "validation").glob("overlays/*")))[0][None]
     whole, small = (
-        load_model(own, device="cpu", precision="f32").backend(picture),
-        model.backend(picture),
+        load_model(own, device="cpu", precision="f32").backend(image),
+        model.backend(image),
     )
     for head, drawn in whole.items():
         assert 0 < np.abs(drawn - small[head]).mean() < 0.05

@@ -67,9 +67,9 @@ def test_the_types_travel_with_the_model(model, tree):
 def test_the_names_of_the_types_are_written(tree, model, tmp_path):
     from nucleate.slides.segment_many import BatchOptions, run_batch
 
-    picture = tree / "Train" / "Images" / "train_1.png"
+    image = tree / "Train" / "Images" / "train_1.png"
     formats = ("geojson", "csv", "overlay")
-    run_batch([picture], tmp_path, model, BatchOptions(0.25, formats))
+    run_batch([image], tmp_path, model, BatchOptions(0.25, formats))
     features = json.loads((tmp_path / "train_1.geojson").read_text())["features"]
     in_qupath = [f["properties"]["classification"]["name"] for f in features]
     rows = list(csv.DictReader((tmp_path / "train_1.nuclei.csv").read_text().splitlines()))
@@ -78,7 +78,7 @@ def test_the_names_of_the_types_are_written(tree, model, tmp_path):
     assert len(set(in_qupath)) > 1
 
 
-def test_types_that_can_be_seen_are_told_apart(model, tree, tmp_path):
+def test_types_that_can_be_seen_are_distinguished(model, tree, tmp_path):
     report = evaluate_model(model, list_entries("consep", tree, {"types": 4}))
     report.write(tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())["per_class"]

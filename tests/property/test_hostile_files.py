@@ -85,9 +85,9 @@ def _rois():
 def _draw_all_coco(path):
     content = read_coco(path)
     return [
-        draw_coco("x", picture, content.position_of)
-        for picture in content.pictures
-        if picture.record["height"] * picture.record["width"] <= 1 << 20
+        draw_coco("x", image, content.position_of)
+        for image in content.images
+        if image.record["height"] * image.record["width"] <= 1 << 20
     ]
 
 

@@ -28,11 +28,11 @@ def table(labels, scores, shift=(0, 0)):
     )
 
 
-def random_records(seed, pictures=3, crowd=True):
+def random_records(seed, images=3, crowd=True):
     """Return truth, and detections that are shifted, missed, invented, doubled, unsure."""
     rng = np.random.default_rng(seed)
     records = Records()
-    for i in range(pictures):
+    for i in range(images):
         _, truth = tissue(300, 340, 120, seed * 10 + i)
         _, other = tissue(300, 340, 30, seed * 10 + i + 5)
         near = table(truth, rng.random(400), rng.integers(-3, 4, 2))

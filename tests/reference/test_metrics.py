@@ -17,7 +17,7 @@ from tests.reference import slow
 from tests.synthetic import scattered, tissue
 
 
-def _pictures(max_id=5):
+def _images(max_id=5):
     grid = st.lists(
         st.lists(st.integers(0, max_id), min_size=7, max_size=7), min_size=5, max_size=5
     )
@@ -29,7 +29,7 @@ def _same(a, b):
 
 
 @settings(max_examples=300, deadline=None)
-@given(_pictures(), _pictures())
+@given(_images(), _images())
 def test_every_metric_agrees_with_its_definition(truth, pred):
     table = overlap(truth, pred)
     assert _same(instance.aji(table), slow.aji(truth, pred))
@@ -68,8 +68,8 @@ def test_a_tie_of_iou_is_broken_by_shared_pixels():
 
 
 @settings(max_examples=200, deadline=None)
-@given(_pictures(), _pictures())
-def test_bounds_that_hold_for_any_picture(truth, pred):
+@given(_images(), _images())
+def test_bounds_that_hold_for_any_image(truth, pred):
     m = score_labels(truth, pred).metrics
     if truth.any() or pred.any():
         assert m["aji"] <= m["iou"] + 1e-12 <= m["dice"] + 2e-12
@@ -77,7 +77,7 @@ def test_bounds_that_hold_for_any_picture(truth, pred):
 
 
 @settings(max_examples=100, deadline=None)
-@given(_pictures(), _pictures(), st.permutations([1, 2, 3, 4, 5]))
+@given(_images(), _images(), st.permutations([1, 2, 3, 4, 5]))
 def test_numbers_of_nuclei_carry_no_meaning(truth, pred, order):
     table = np.array([0, *(1000 * i for i in order)], np.int32)
     one, other = score_labels(truth, pred).metrics, score_labels(truth, table[pred]).metrics
@@ -98,7 +98,7 @@ def test_detection_agrees_with_its_definition(a, b):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_real_sized_pictures_agree_too(seed):
+def test_real_sized_images_agree_too(seed):
     _, truth = tissue(150, 150, 40, seed)
     pred = np.roll(truth, (1, 2), (0, 1))
     pred[pred == 3] = 4  # a merge
@@ -151,7 +151,7 @@ def test_missed_nuclei_are_not_free():
     assert instance.aji(overlap(truth, pred)) == pytest.approx(kept)
 
 
-def test_picture_without_background_and_with_gaps_in_ids():
+def test_image_without_background_and_with_gaps_in_ids():
     truth, pred = np.full((4, 4), 900, np.int32), np.full((4, 4), 7, np.int32)
     pred[:, 2:] = 70_001
     # the halves tie at IoU 0.5: one is taken, the other adds its 8 pixels
@@ -201,15 +201,15 @@ def test_pooled_is_not_the_mean():
     worse = np.roll(b, 3, 0)
     report = Report([score_labels(a, a, name="a"), score_labels(b, worse, name="b")])
     mean, pooled = report.means()["aji"]["mean"], report.pooled()["aji"]
-    assert mean == pytest.approx((1 + report.pictures[1].metrics["aji"]) / 2)
-    counts = [p.counts for p in report.pictures]
+    assert mean == pytest.approx((1 + report.images[1].metrics["aji"]) / 2)
+    counts = [p.counts for p in report.images]
     assert pooled == pytest.approx(
         sum(c["aji_c"] for c in counts) / sum(c["aji_u"] for c in counts)
     )
     assert mean != pytest.approx(pooled, abs=1e-3)
 
 
-def test_means_leave_out_undefined_pictures_and_say_how_many():
+def test_means_leave_out_undefined_images_and_say_how_many():
     empty = np.zeros((5, 5), np.int32)
     _, labels = tissue(60, 60, 5)
     report = Report([score_labels(empty, empty), score_labels(labels, labels)])
@@ -239,7 +239,7 @@ def test_report_files_hold_no_nan(tmp_path):
     ).write(tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["per_organ"]["liver"]["aji"] == 1.0
-    rows = list(csv.DictReader((tmp_path / "per_picture.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").read_text().splitlines()))
     assert [row["aji"] for row in rows] == ["", "1.0"]
 
 

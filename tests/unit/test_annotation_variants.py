@@ -385,8 +385,10 @@ def test_label_images_that_are_something_else(tmp_path, name):
     assert word in said if word else not said
     np.save(tmp_path / "truth.npy", labels.astype(np.int32))
     np.save(tmp_path / "pred.npy", labels.astype(np.int32))
-    told = evaluate_files(tmp_path / "pred.npy", tmp_path / "truth.npy").about.get("warnings", [])
-    assert bool(told) == bool(word)
+    printed = evaluate_files(tmp_path / "pred.npy", tmp_path / "truth.npy").about.get(
+        "warnings", []
+    )
+    assert bool(printed) == bool(word)
 
 
 def test_names_that_differ_in_case_or_unicode_form_pair_up():

@@ -24,7 +24,7 @@ def test_same_state_same_crop():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_labels_move_with_the_picture(seed):
+def test_labels_move_with_the_image(seed):
     # an image whose red channel is the label: wherever it is sharp, both must agree
     coded = np.stack([(LABELS > 0) * 255, LABELS * 0, LABELS * 0], -1).astype(np.uint8)
     geometry = OFF.model_copy(
@@ -45,14 +45,14 @@ def test_labels_move_with_the_picture(seed):
     assert ((image[..., 0] > 128) == (labels > 0))[sharp].mean() > 0.999
 
 
-def test_switched_off_gives_the_picture_itself():
+def test_switched_off_gives_the_image_itself():
     image, labels, ignore = random_crop(SAMPLE, 200, OFF, np.random.default_rng(0))
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, LABELS)
     assert not ignore.any()
 
 
-def test_crop_larger_than_the_picture_ignores_what_is_outside():
+def test_crop_larger_than_the_image_ignores_what_is_outside():
     image, labels, ignore = random_crop(SAMPLE, 300, OFF, np.random.default_rng(0))
     assert image.shape == (300, 300, 3)
     assert ignore.sum() == 300 * 300 - 200 * 200

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nucleate.curation.check import alike, check, picture_hash
+from nucleate.curation.check import alike, check, image_hash
 from nucleate.curation.inspect import inspect_entries
 from nucleate.datasets import DATASETS
 from nucleate.datasets.base import DatasetCard
@@ -37,7 +37,7 @@ def test_duplicates_are_found_also_when_recompressed_and_resized(tmp_path):
         "other": tissue(128, 128, 14, 2)[0],
         "flipped": image[:, ::-1].copy(),
     }
-    pairs = alike({name: picture_hash(picture) for name, picture in copies.items()})
+    pairs = alike({name: image_hash(copy) for name, copy in copies.items()})
     assert pairs == [
         ("a", "brighter"), ("a", "jpeg"), ("a", "smaller"), ("brighter", "jpeg"),
         ("brighter", "smaller"), ("jpeg", "smaller"),
@@ -89,10 +89,10 @@ def test_inspect_finds_every_problem_that_check_finds(tmp_path):
     assert len(problems) >= 4
     assert found.conflicts[: len(problems)] == problems
     assert found.unread == 1
-    assert found.pictures == len(entries) - 1
+    assert found.images == len(entries) - 1
 
 
-def test_empty_pictures_are_not_the_same_tissue(tmp_path):
+def test_empty_images_are_not_the_same_tissue(tmp_path):
     folder.make(tmp_path, 1)
     for name, level in (("white", 255), ("black", 0)):
         Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(

@@ -23,7 +23,7 @@ def test_right_and_wrong_classes():
     assert wrong["b"]["nuclei"] == 2
 
 
-def test_mean_over_pictures_and_pooled():
+def test_mean_over_images_and_pooled():
     found = per_class([_score([0, 1, 1]), _score([0, 0, 1])])
     assert found["a"]["pq"] == pytest.approx((1 + 1 / 1.5) / 2)
     assert found["a"]["pq_pooled"] == pytest.approx(2 / 2.5)
@@ -33,7 +33,7 @@ def test_a_class_that_is_nowhere_is_left_out_of_its_mean():
     empty = Typed(np.zeros((1, 4), np.int32), np.zeros(0, np.int16))
     counts = compare_classes(empty, empty, ["a"], None, 1.0)
     found = per_class([counts, _score([0, 1, 1])])
-    assert found["a"]["pictures"] == 1
+    assert found["a"]["images"] == 1
     assert np.isnan(per_class([counts])["a"]["pq"])
     assert per_class([{"tp_50": 3}]) == {}
 
@@ -44,7 +44,7 @@ def test_ignored_nuclei_do_not_count():
     assert found["b"]["nuclei"] == 1
 
 
-def test_typed_and_untyped_pictures_are_written_together(tmp_path):
+def test_typed_and_untyped_images_are_written_together(tmp_path):
     from nucleate.evaluation.report import Report
     from nucleate.evaluation.score import score_labels
 
@@ -53,6 +53,6 @@ def test_typed_and_untyped_pictures_are_written_together(tmp_path):
     typed.counts.update(_score([0, 1, 1]))
     for order in ([plain, typed], [typed, plain]):
         Report(order).write(tmp_path)
-        header, first, second = (tmp_path / "per_picture.csv").read_text().splitlines()
+        header, first, second = (tmp_path / "per_image.csv").read_text().splitlines()
         assert "class:a:tp" in header
         assert len(first.split(",")) == len(second.split(",")) == len(header.split(","))

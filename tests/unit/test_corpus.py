@@ -76,7 +76,7 @@ def test_what_is_tested_on_is_left_out(tiles):
         ("TCGA-2Z-A9J9-01A-01-TS1/1.png", "tiles/TCGA*/*.png"),
     ],
 )
-def test_official_test_pictures_are_refused_in_any_folder(tiles, name, path):
+def test_official_test_images_are_refused_in_any_folder(tiles, name, path):
     file = tiles / "tiles" / name
     file.parent.mkdir(exist_ok=True)
     Image.fromarray(tissue(160, 160, 20, seed=9)[0]).save(file)
@@ -85,8 +85,8 @@ def test_official_test_pictures_are_refused_in_any_folder(tiles, name, path):
 
 
 def test_the_resolution_of_a_folder_contradicts_its_files(tiles):
-    told = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
-    tifffile.imwrite(tiles / "one.tif", tissue(160, 160, 20)[0], **told)
+    printed = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": 3}
+    tifffile.imwrite(tiles / "one.tif", tissue(160, 160, 20)[0], **printed)
     one, name = {"path": "tiles/one.tif", "mpp": 0.25}, "0:tiles/one.tif"
     (tiles / "one.tif").rename(tiles / "tiles" / "one.tif")
     others = FolderConfig(path="tiles/a", mpp=0.25)
@@ -97,7 +97,7 @@ def test_the_resolution_of_a_folder_contradicts_its_files(tiles):
     assert read.shape == (160, 160, 3)
 
 
-def test_a_pattern_names_pictures_by_their_folders(tiles):
+def test_a_pattern_names_images_by_their_folders(tiles):
     config = _config(folders=(FolderConfig(path="tiles/*/*.png", mpp=0.25, group="/([ab])/"),))
     corpus = gather(config, tiles)
     assert sorted(corpus.origins)[0] == "0:tiles/a/0.png"
@@ -106,7 +106,7 @@ def test_a_pattern_names_pictures_by_their_folders(tiles):
         gather(_config(folders=(FolderConfig(path="tiles", mpp=0.25, group="a(9)?"),)), tiles)
 
 
-def test_a_picture_a_little_larger_than_a_tile_gives_few(tmp_path):
+def test_a_image_a_little_larger_than_a_tile_gives_few(tmp_path):
     (tmp_path / "tiles").mkdir()
     for i in range(3):
         Image.fromarray(tissue(140, 140, 20, seed=i)[0]).save(tmp_path / "tiles" / f"{i}.png")
@@ -128,7 +128,7 @@ def test_nothing_named_is_refused():
         CorpusConfig()
 
 
-def test_small_and_blank_pictures_are_left_out_and_named(tiles):
+def test_small_and_blank_images_are_left_out_and_named(tiles):
     Image.fromarray(np.full((160, 160, 3), GLASS, np.uint8)).save(tiles / "tiles" / "blank.png")
     Image.fromarray(tissue(40, 40, 3, seed=1)[0]).save(tiles / "tiles" / "small.png")
     corpus = gather(_config(validation=0.1), tiles)
@@ -177,7 +177,7 @@ def test_nothing_there_is_refused(tmp_path):
         gather(_config(), tmp_path)
 
 
-def test_of_large_pictures_tiles_of_tissue_are_drawn(tmp_path):
+def test_of_large_images_tiles_of_tissue_are_drawn(tmp_path):
     """Tissue is in one corner; every tile contains some of it, on the working grid."""
     (tmp_path / "tiles").mkdir()
     for i in range(3):

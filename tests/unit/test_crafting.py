@@ -57,8 +57,8 @@ def test_a_hole_that_holds_a_nucleus_stays():
 def test_clean_labels_stay():
     for seed in range(5):
         labels = largest_pieces(tissue(96, 96, 20, seed)[1])
-        mended, _, report = craft_labels(labels, options=CraftOptions(min_area_px=0))
-        np.testing.assert_array_equal(mended, labels)
+        fixed, _, report = craft_labels(labels, options=CraftOptions(min_area_px=0))
+        np.testing.assert_array_equal(fixed, labels)
         assert report.after == report.before == labels.max()
 
 

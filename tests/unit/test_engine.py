@@ -33,7 +33,7 @@ from tests.synthetic import scattered, tissue
     st.sampled_from([0, 5, 16, 24]),
     st.sampled_from([8, 16, 32]),
 )
-def test_cores_cover_the_picture_once_and_reads_are_aligned(width, height, tile, halo, align):
+def test_cores_cover_the_image_once_and_reads_are_aligned(width, height, tile, halo, align):
     if tile - tile % align <= 2 * (halo + -halo % align):
         with pytest.raises(ConfigError, match="no ground"):
             plan(width, height, tile, halo, align)
@@ -140,8 +140,8 @@ def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, m
     model = Model(oracle_card(decoder="pieces"), OracleBackend())
     step = round(6 / mpp)  # squares of 4 um, 6 um apart
     squares = scattered(480, 480, step, step * 2 // 3)
-    picture = painted((squares > 0).astype(np.int32) * 200)
-    nuclei = segment(picture, model, mpp=mpp, tile_px=256)
+    image = painted((squares > 0).astype(np.int32) * 200)
+    nuclei = segment(image, model, mpp=mpp, tile_px=256)
     assert len(nuclei) == squares.max()
     assert nuclei.frame.width == 480
     area = float(np.median(nuclei.features["area_um2"]))
@@ -203,7 +203,7 @@ def test_an_image_without_nuclei_has_all_columns(oracle, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 2000)])
-def test_any_picture_size(oracle, shape):
+def test_any_image_size(oracle, shape):
     labels = np.zeros(shape, np.int32)
     labels[0, 0] = 5
     nuclei = segment(painted(labels), oracle, mpp=0.25, tile_px=256)
@@ -237,9 +237,9 @@ def test_an_image_in_memory_is_taken_as_from_a_file(oracle, tmp_path):
     clear = np.concatenate([image, np.full((60, 80, 1), 7, np.uint8)], axis=2)
     expected = segment(image, oracle, mpp=0.25)
     palette = Image.fromarray(image).quantize(256)
-    picture = Image.fromarray(image)
+    pillow = Image.fromarray(image)
     deep = image.astype(np.uint16) * 257
-    others = opaque, deep, picture, Image.fromarray(opaque), palette, picture.convert("RGBX")
+    others = opaque, deep, pillow, Image.fromarray(opaque), palette, pillow.convert("RGBX")
     for other in others:
         found = segment(other, oracle, mpp=0.25)
         np.testing.assert_array_equal(found.coords_xy, expected.coords_xy)

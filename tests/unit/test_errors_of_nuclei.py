@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from nucleate.evaluation.error_overlays import outlined
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.evaluation.metrics.nucleus_errors import fates
+from nucleate.evaluation.metrics.nucleus_errors import outcomes
 from nucleate.evaluation.score import score_labels
 from nucleate.geometry.draw import OUTCOME_RGB
 from tests.synthetic import tissue
@@ -16,7 +16,7 @@ LABELS = arrays(np.int32, (7, 9), elements=st.integers(0, 4))
 
 
 def _counts(truth, pred):
-    return fates(overlap(np.array(truth, np.int32), np.array(pred, np.int32))).counts()
+    return outcomes(overlap(np.array(truth, np.int32), np.array(pred, np.int32))).counts()
 
 
 def test_a_small_nucleus_inside_a_large_prediction_that_matches_another_is_merged():
@@ -37,9 +37,9 @@ def test_half_covered_is_inaccurate_and_barely_touched_is_missed():
 
 
 @given(LABELS, LABELS)
-def test_every_nucleus_has_one_fate(truth, pred):
+def test_every_nucleus_has_one_outcome(truth, pred):
     table = overlap(truth, pred)
-    found = fates(table).counts()
+    found = outcomes(table).counts()
     spurious = found.pop("spurious")
     assert sum(found.values()) == len(table.truth_areas)
     assert spurious <= len(table.pred_areas) - found["matched"]
@@ -49,11 +49,11 @@ def test_every_nucleus_has_one_fate(truth, pred):
 
 @given(LABELS)
 def test_the_truth_itself_has_no_errors(labels):
-    found = fates(overlap(labels, labels)).counts()
+    found = outcomes(overlap(labels, labels)).counts()
     assert sum(found.values()) == found["matched"]
 
 
-def test_outlines_take_the_colour_of_their_fate():
+def test_outlines_take_the_colour_of_their_outcome():
     image, truth = tissue(96, 96, 8)
     pred = np.where(truth == 2, 0, truth).astype(np.int32)
     drawn = outlined(image, truth, pred)

@@ -69,7 +69,7 @@ def test_stain_and_texture_are_those_of_whole_maps():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1)])
-def test_the_smallest_pictures_are_measured(shape):
+def test_the_smallest_images_are_measured(shape):
     labels = np.ones(shape, np.int32)
     coords, offsets, _ = trace(labels)
     table = nucleus_features(labels, np.full((*shape, 3), 90, np.uint8), coords, offsets, 0.25)

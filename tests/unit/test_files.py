@@ -66,9 +66,9 @@ def test_one_process_at_a_time(tmp_path):
 
 def test_a_lock_that_was_left_is_removed(tmp_path):
     (tmp_path / ".a.json.lock").touch()
-    begun = time.monotonic()
+    started = time.monotonic()
     with alone(tmp_path / "a.json", patience_s=0.2):
-        assert 0.2 <= time.monotonic() - begun < 5
+        assert 0.2 <= time.monotonic() - started < 5
     assert not list(tmp_path.iterdir())
 
 

@@ -66,8 +66,8 @@ def test_a_card_tells_how_an_image_was_seen():
 
 @pytest.mark.parametrize("name", ["mtl-base", "mtl-small"])
 def test_bundled_cards_list_every_image(name):
-    told = [e for e in read_card(find_model(name)).training_data if "fingerprints" in e]
-    (own,) = [e for e in told if "through" not in e]  # others list what only they have seen
+    printed = [e for e in read_card(find_model(name)).training_data if "fingerprints" in e]
+    (own,) = [e for e in printed if "through" not in e]  # others list what only they have seen
     assert {part: len(texts) for part, texts in own["fingerprints"].items()} == {
         "train": own["trained_on"], "validation": len(own["validation"]),
     }  # fmt: skip

@@ -85,14 +85,14 @@ def test_a_perfect_prediction_scores_one_and_ignored_pixels_do_not_count():
     assert scoring.count(labels, more, ignore).metrics()["precision"] == 1
 
 
-def test_each_oracle_mends_its_own_error():
+def test_each_oracle_fixes_its_own_error():
     truth = np.zeros((20, 60), np.int32)
     truth[5:15, 2:10], truth[5:15, 10:18], truth[5:15, 22:30], truth[5:15, 34:42] = 1, 2, 3, 4
     pred = np.zeros_like(truth)
     pred[5:15, 2:18] = 1  # merged
     pred[6:14, 23:29] = 2  # a rim
     pred[5:15, 50:58] = 3  # false; nucleus 4 is missed
-    found = oracles.mended(truth, pred)
+    found = oracles.fixed(truth, pred)
     assert (found["missed"][5:15, 34:42] > 0).all()
     assert not (found["false"][:, 50:] > 0).any()
     assert (found["rims"][5:15, 22:30] > 0).all()

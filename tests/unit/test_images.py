@@ -98,9 +98,9 @@ def test_label_numbers_above_sixteen_bits_survive(tmp_path):
 
 
 def test_grey_palette_is_a_label_image(tmp_path):
-    picture = Image.fromarray(LABELS.astype(np.uint8), mode="P")
-    picture.putpalette([v for i in range(256) for v in (i, i, i)])
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(LABELS.astype(np.uint8), mode="P")
+    image.putpalette([v for i in range(256) for v in (i, i, i)])
+    image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), LABELS)
 
 
@@ -121,7 +121,7 @@ def _truncated_tiff():
         ("a.xyz", b"x", "not an image format"),
     ],
 )
-def test_unreadable_picture_is_one_clear_sentence(tmp_path, name, content, said):
+def test_unreadable_image_is_one_clear_sentence(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said) as caught:
         read_image(tmp_path / name)
@@ -135,7 +135,7 @@ def test_a_meaningless_fourth_sample_is_dropped(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0], IMAGE)
 
 
-def test_large_picture_is_no_bomb_and_other_formats_have_no_alias(tmp_path):
+def test_large_image_is_no_bomb_and_other_formats_have_no_alias(tmp_path):
     Image.fromarray(np.full((9_000, 11_000, 3), 255, np.uint8)).save(tmp_path / "big.png")
     assert read_image(tmp_path / "big.png")[0].shape == (9_000, 11_000, 3)
     Image.fromarray(IMAGE).save(tmp_path / "a.gif")
@@ -144,7 +144,7 @@ def test_large_picture_is_no_bomb_and_other_formats_have_no_alias(tmp_path):
         read_image(tmp_path / "a.png")
 
 
-def test_grey_picture_is_refused(tmp_path):
+def test_grey_image_is_refused(tmp_path):
     Image.fromarray(IMAGE[..., 0]).save(tmp_path / "g.png")
     with pytest.raises(InputError, match="grey-scale"):
         read_image(tmp_path / "g.png")

@@ -21,11 +21,11 @@ def test_every_data_set_can_be_inspected(tmp_path, name):
     truth = MAKERS[name](tmp_path / "t")
     card = DATASETS[name].card
     found = inspect_entries(list_entries(name, tmp_path / "t", OPTIONS.get(name, {})), card)
-    assert found.pictures == len(truth)
+    assert found.images == len(truth)
     assert found.nuclei == sum(len(compact(labels)[1]) for labels in truth.values())
     write_report(found, card, name, tmp_path / "out")
     content = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert content["pictures"] == found.pictures
+    assert content["images"] == found.images
     assert sum(content["distributions"]["eccentricity"]["counts"]) == found.nuclei
     text = (tmp_path / "out" / "index.html").read_text()
     assert all(entry_name in text for entry_name in truth)

@@ -47,7 +47,7 @@ def test_earlier_outline_keeps_shared_pixels():
     assert contested == 1
 
 
-def test_outline_beyond_the_picture_is_clipped():
+def test_outline_beyond_the_image_is_clipped():
     outline = np.array([[-5, -5], [50, -5], [50, 50], [-5, 50]], float)
     assert rasterise(outline, np.array([0, 4]), (4, 6))[0].all()
 
@@ -124,7 +124,7 @@ def test_label_that_is_not_there_has_an_empty_outline():
     assert xy.tolist() == [[1.5, 0.0], [2.0, 0.5], [1.5, 1.0], [1.0, 0.5]]
 
 
-def test_empty_picture_has_no_outlines():
+def test_empty_image_has_no_outlines():
     xy, offsets, boxes = trace(np.zeros((5, 5), np.int32))
     assert xy.shape == (0, 2)
     assert offsets.tolist() == [0]

@@ -100,7 +100,7 @@ def test_nothing_found():
     assert len(find_nuclei(blank, _oracle(), None, EngineOptions()).nuclei) == 0
 
 
-def test_of_two_that_are_the_same_the_surer_stays():
+def test_of_two_that_are_the_same_the_higher_stays():
     maps = detections(scattered(24, 24, 24, 10))
     twice = {name: np.concatenate([m, m]) for name, m in maps.items()}
     twice["scores"] = np.array([0.6, 0.8], np.float32)
@@ -129,8 +129,8 @@ def test_overlapping_nuclei_survive_whole_as_polygons():
             return {name: m[None] for name, m in maps.items()}
 
     card = oracle_card(heads=["instances"], decoder="mask_nms", thresholds={})
-    picture = ArraySource(np.zeros((14, 26, 3), np.uint8), 0.25)
-    nuclei = find_nuclei(picture, Model(card, Fixed()), 0.25, EngineOptions()).nuclei
+    image = ArraySource(np.zeros((14, 26, 3), np.uint8), 0.25)
+    nuclei = find_nuclei(image, Model(card, Fixed()), 0.25, EngineOptions()).nuclei
     assert nuclei.features["area_um2"].tolist() == pytest.approx([100 / 16] * 3)
     assert sorted(nuclei.boxes_xyxy[:, 0].tolist()) == [2, 8, 14]
     assert sorted(np.bincount(paint(nuclei, (14, 26)).ravel())[1:].tolist()) == [60, 60, 100]
@@ -152,7 +152,7 @@ def test_boxes_that_hold_no_pixel_are_left_out(box):
     assert flat(mask_nms(maps, THRESHOLDS, (20, 20))).max() == 0
 
 
-def test_a_box_that_reaches_out_of_the_picture_is_cut():
+def test_a_box_that_reaches_out_of_the_image_is_cut():
     maps = {
         "boxes": np.array([[-5, -5, 5, 5]], np.float32),
         "scores": np.ones(1, np.float32),

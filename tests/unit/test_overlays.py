@@ -35,6 +35,6 @@ def test_nuclei_of_any_size_and_place_can_be_drawn(corner, edge):
     assert coloured(np.zeros((20, 20, 3), np.uint8), one).any()
 
 
-def test_no_nuclei_leave_the_picture_as_it_is():
+def test_no_nuclei_leave_the_image_as_it_is():
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
     assert (coloured(image, Instances.empty(Frame(8, 9))) == image).all()

@@ -40,14 +40,14 @@ def test_what_is_not_defined_is_left_out():
     assert found.difference == pytest.approx(0.15)
 
 
-def test_other_pictures_are_refused():
+def test_other_images_are_refused():
     with pytest.raises(InputError, match=says("q:", "one of the two")):
         paired({"q": 1.0}, {})
     with pytest.raises(InputError, match="No image"):
         paired({"q": np.nan}, {"q": 1.0})
 
 
-def test_pictures_of_one_slide_are_drawn_together():
+def test_images_of_one_slide_are_drawn_together():
     """31 slides shift their 21 tiles each: no true difference, so rarely an alarm."""
     rng = np.random.default_rng(1)
     owners = np.repeat(np.arange(31), 21)
@@ -72,16 +72,16 @@ def test_means_over_groups_by_hand():
     assert means == {0.0, 0.666667, 1.0}
 
 
-def _seeds(changes, noise=0.0, pictures=12, seed=0):
+def _seeds(changes, noise=0.0, images=12, seed=0):
     """One pair of systems per change, which the second gains on every image, give or take."""
     rng = np.random.default_rng(seed)
-    base = rng.uniform(0.4, 0.6, pictures)
+    base = rng.uniform(0.4, 0.6, images)
     return [
-        (_named(base), _named(base + change + rng.normal(0, noise, pictures))) for change in changes
+        (_named(base), _named(base + change + rng.normal(0, noise, images))) for change in changes
     ]
 
 
-def test_over_seeds_means_are_of_all_seeds_and_pictures():
+def test_over_seeds_means_are_of_all_seeds_and_images():
     runs = _seeds([0.1, 0.2, 0.3])
     found = paired_over_seeds(runs, {name: name for name in runs[0][0]})
     assert found.difference == pytest.approx(0.2)
@@ -105,7 +105,7 @@ def test_over_seeds_the_interval_knows_of_seeds_and_of_patients():
     )
 
 
-def test_over_seeds_pictures_without_a_value_are_left_out_of_all():
+def test_over_seeds_images_without_a_value_are_left_out_of_all():
     runs = _seeds([0.1, 0.2])
     name = next(iter(runs[0][0]))
     runs[1][1][name] = float("nan")

@@ -78,12 +78,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_case_is_told_from_the_others(case, model, example):
+def test_each_case_is_distinguished(case, model, example):
     change, factor, kinds = CASES[case]
     found = find_nuclei(ArraySource(change(example)), model, MPP * factor, EngineOptions())
-    told = {doubt.kind for doubt in found.doubts}
-    assert kinds <= told
-    assert bool(told) == bool(kinds), found.notes()
+    printed = {doubt.kind for doubt in found.doubts}
+    assert kinds <= printed
+    assert bool(printed) == bool(kinds), found.notes()
 
 
 def test_what_lies_on_ink_alone_is_no_nucleus(model, example):
@@ -114,8 +114,8 @@ def test_the_summary_has_the_reason(nucleate, tmp_path, example):
 def test_annotated_images_are_judged_by_their_labels(case, model, example):
     change, factor, kinds = CASES[case]
     labels = find_nuclei(ArraySource(example), model, MPP, EngineOptions()).nuclei.to_labels()
-    told = {doubt.kind for doubt in doubts_about_sample(change(example), labels, MPP * factor)}
-    assert told == kinds
+    printed = {doubt.kind for doubt in doubts_about_sample(change(example), labels, MPP * factor)}
+    assert printed == kinds
 
 
 def test_check_names_the_images_and_the_option(nucleate, tmp_path):

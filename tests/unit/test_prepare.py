@@ -29,14 +29,14 @@ SPLIT = Split(
 )
 
 
-def test_without_options_only_labels_are_mended(tree, tmp_path):
+def test_without_options_only_labels_are_fixed(tree, tmp_path):
     assert prepare(tree, tmp_path / "out", PrepareOptions(craft=None)) == {"train": 4}
     for before, after in zip(tree, list_entries("shards", tmp_path / "out", {}), strict=True):
         np.testing.assert_array_equal(before.read().image, after.read().image)
         np.testing.assert_array_equal(before.read().labels, after.read().labels)
 
 
-def test_zscore_uses_training_pictures_only(tree, tmp_path):
+def test_zscore_uses_training_images_only(tree, tmp_path):
     prepare(tree, tmp_path / "out", PrepareOptions(scale="zscore"), SPLIT)
     pixels = np.concatenate([e.read().image.reshape(-1, 3) for e in tree[:3]]) / 255
     for part in ("train", "validation"):
@@ -53,7 +53,7 @@ def test_zscore_uses_training_pictures_only(tree, tmp_path):
     np.testing.assert_array_equal(back.image, tree[3].read().image)
 
 
-def test_stain_reference_is_a_training_picture(tmp_path):
+def test_stain_reference_is_a_training_image(tmp_path):
     images = {f"p{i}_0": stained(i, red=0.7 + 0.1 * i, size=128) for i in range(4)}
     entries = in_memory(images)
     config = StainConfig(method="macenko")
@@ -104,7 +104,7 @@ def test_crafting_is_counted(tree, tmp_path):
     assert "specks dropped" in said[-1]
 
 
-def test_official_test_pictures_are_prepared_as_test_only(tmp_path):
+def test_official_test_images_are_prepared_as_test_only(tmp_path):
     monuseg.make(tmp_path / "m", monuseg.TRAIN[:2] + monuseg.TEST)
     entries = list_entries("monuseg", tmp_path / "m", {})
     with pytest.raises(InputError, match=says("official test")):
@@ -143,7 +143,7 @@ def test_wrong_splits_and_options(tree, tmp_path):
 def test_maps_are_stored_beside_the_labels(tree, tmp_path):
     from nucleate.targets import encode
 
-    heads = ("distance", "distance_in_picture", "boundary")
+    heads = ("distance", "distance_in_image", "boundary")
     prepare(tree, tmp_path / "out", PrepareOptions(craft=None, maps=heads))
     with np.load(tmp_path / "out" / "shard-0000.npz") as shard:
         for head, target in encode(tree[1].read().labels, list(heads)).items():
@@ -172,7 +172,7 @@ def test_shards_write_nowhere_else(tree, tmp_path):
     for wrong in ('"group": 5', '"group": ["a"]', '"class_names": null'):
         key = wrong.split(":")[0]
         records = json.loads(good)
-        records["pictures"][0][key.strip('"')] = json.loads(wrong.split(": ")[1])
+        records["images"][0][key.strip('"')] = json.loads(wrong.split(": ")[1])
         manifest.write_text(json.dumps(records))
         with pytest.raises(InputError, match=says("a manifest")):
             list_entries("shards", tmp_path / "out", {})
@@ -193,9 +193,9 @@ def test_damaged_shards_are_refused(tree, tmp_path):
     manifest = tmp_path / "out" / MANIFEST
     good = json.loads(manifest.read_text())
     for wrong in (
-        {"format": "x"}, {"pictures": [{}]}, {"scaling": {"kind": 1, "x": 2}}, {"files": 3},
-        {"pictures": [good["pictures"][0]] * 2},
-        {"pictures": [good["pictures"][0] | {"shard": "../../x"}]},
+        {"format": "x"}, {"images": [{}]}, {"scaling": {"kind": 1, "x": 2}}, {"files": 3},
+        {"images": [good["images"][0]] * 2},
+        {"images": [good["images"][0] | {"shard": "../../x"}]},
     ):  # fmt: skip
         manifest.write_text(json.dumps(good | wrong))
         with pytest.raises(InputError):

@@ -247,7 +247,7 @@ def test_zooms_are_even_and_their_classes_too():
 
 
 @pytest.mark.parametrize(("ordinal", "pairwise"), [(False, False), (True, False), (False, True)])
-def test_multiscale_asks_what_it_is_told_to(ordinal, pairwise):
+def test_multiscale_asks_what_the_recipe_states(ordinal, pairwise):
     task = _task("multiscale", ordinal=ordinal, pairwise=pairwise)
     losses, scores = task(_batch(task))
     assert ("accuracy" in scores, "pair_accuracy" in scores) == (ordinal, pairwise)
@@ -290,7 +290,7 @@ def test_impossible_tasks_are_refused(make, arguments, said):
         make(network, **arguments)
 
 
-def test_neighbours_are_never_of_the_same_picture():
+def test_neighbours_are_never_of_the_same_image():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 5)).astype(np.float32)
     owners = np.repeat(np.array(list("abcd")), 10)
@@ -301,7 +301,7 @@ def test_neighbours_are_never_of_the_same_picture():
     assert nearest_patches(vectors, np.array(["a"] * 40), 8, 5).shape == (8, 0)
 
 
-def test_attention_is_a_map_of_the_picture():
+def test_attention_is_a_map_of_the_image():
     network = build("mtl", ["foreground"], FAMILIES["mtl"])
     found = attention(network, tissue(100, 90, 10, seed=2)[0])
     assert found.shape == (100, 90)

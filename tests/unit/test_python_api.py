@@ -100,9 +100,9 @@ def test_evaluate_takes_arrays_nuclei_and_files(nuclei, tmp_path):
 
 
 def test_thresholds_device_and_progress(oracle):
-    told = []
-    nucleate.segment(IMAGE, oracle, mpp=0.25, tile_px=192, progress=lambda *t: told.append(t))
-    assert told[-1][0] == told[-1][1] > 0
+    printed = []
+    nucleate.segment(IMAGE, oracle, mpp=0.25, tile_px=192, progress=lambda *t: printed.append(t))
+    assert printed[-1][0] == printed[-1][1] > 0
     assert len(nucleate.segment(IMAGE, oracle, mpp=0.25, progress=True)) == LABELS.max()
     with pytest.raises(ConfigError, match=says("loaded already", "load_model")):
         nucleate.segment(IMAGE, oracle, mpp=0.25, device="cpu")
@@ -130,11 +130,16 @@ def test_segment_files_is_the_command(oracle, tmp_path):
 
 def test_glass_is_skipped_if_asked_for(oracle):
     image = np.full((2048, 2048, 3), 240, np.uint8)
-    told = []
+    printed = []
     nucleate.segment(
-        image, oracle, mpp=0.25, tile_px=512, tissue_mask=True, progress=lambda *t: told.append(t)
+        image,
+        oracle,
+        mpp=0.25,
+        tile_px=512,
+        tissue_mask=True,
+        progress=lambda *t: printed.append(t),
     )
-    assert told == []
+    assert printed == []
 
 
 WRONG = {  # what people type -> a call, and what the one sentence has to name

@@ -52,7 +52,7 @@ def test_tiff_is_read_region_by_region_as_openslide_reads_it(tmp_path, block, om
     np.testing.assert_array_equal(own.read(0, 0, 575, 475, 1), tifffile.imread(path, level=1))
 
 
-def test_beyond_the_picture_it_is_mirrored_as_often_as_needed():
+def test_beyond_the_image_it_is_mirrored_as_often_as_needed():
     rng = np.random.default_rng(0)
     for _ in range(300):
         high, wide = rng.integers(1, 40, 2).tolist()
@@ -116,7 +116,7 @@ def test_levels_lie_on_each_other(tmp_path, block):
         assert error < 4 < np.abs(found.astype(int) - shifted)[8:-8, 8:-8].mean()
 
 
-def test_an_overview_is_the_picture(tmp_path, block):
+def test_an_overview_is_the_image(tmp_path, block):
     covered = np.zeros((10, 12), bool)
     covered[2:5, 3:9] = True
     path = tmp_path / "a.tif"
@@ -163,8 +163,8 @@ def test_ome_zarr(tmp_path, version):
 
     image, _ = tissue(300, 400, 50)
     root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=version)
-    for i, picture in enumerate((image, image[::2, ::2])):
-        data = np.ascontiguousarray(np.moveaxis(picture, -1, 0))
+    for i, level in enumerate((image, image[::2, ::2])):
+        data = np.ascontiguousarray(np.moveaxis(level, -1, 0))
         root.create_array(str(i), data=data, chunks=(1, 64, 64))
     axes = [{"name": "c", "type": "channel"}] + [
         {"name": a, "type": "space", "unit": "micrometer"} for a in "yx"

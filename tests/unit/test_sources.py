@@ -78,8 +78,8 @@ def test_an_error_of_a_service_may_quote_the_address(tmp_path):
     url = "http://127.0.0.1:9/a/t.png?sig=secret"
     with pytest.raises(InputError, match=r"127.0.0.1:9/a/t.png: cannot be reached") as caught:
         fetch(url, tmp_path)
-    told = "".join(traceback.format_exception(caught.value))
-    assert "secret" not in told
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "secret" not in printed
 
 
 def test_rows_of_a_signed_source_have_no_signature(tmp_path):

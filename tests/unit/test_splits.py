@@ -90,7 +90,7 @@ PATIENTS = entries_of(
 
 
 @pytest.mark.parametrize("scheme", ["kfold", "leave-one-organ-out", "leave-one-patient-out"])
-def test_schemes_test_each_picture_once_and_cut_no_group(scheme):
+def test_schemes_test_each_image_once_and_cut_no_group(scheme):
     from nucleate.datasets.schemes import SCHEMES, SchemeOptions
 
     splits = SCHEMES[scheme](PATIENTS, SchemeOptions())
@@ -184,7 +184,7 @@ def test_a_split_file_cannot_lie_about_groups(tmp_path):
 
 
 @pytest.mark.data
-def test_the_pictures_of_s2_have_the_components_that_it_counted(real_data):
+def test_the_images_of_s2_have_the_components_that_it_counted(real_data):
     """142, 102, … are the numbers in the notebook: the same images, labels and way to count."""
     from nucleate.datasets.loading import list_entries
     from nucleate.evaluation.score import component_count

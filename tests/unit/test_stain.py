@@ -127,7 +127,7 @@ def test_pen_does_not_count():
 
 
 @everything
-def test_a_tile_changes_as_its_picture_does(method, space):
+def test_a_tile_changes_as_its_image_does(method, space):
     image = stained(5, 0.8, 1.2)
     transform = fit({"r": stained(1)}, method, space=space).adapt(image)
     np.testing.assert_array_equal(
@@ -143,8 +143,8 @@ def test_the_table_is_close_to_the_formula(method, space):
     exact = METHODS[method].convert(
         image.reshape(-1, 3).astype(np.float32), source, normaliser.target
     )
-    told = normaliser.adapt(image).apply(image).reshape(-1, 3)
-    assert np.abs(np.clip(exact, 0, 255) - told).mean() < 1
+    printed = normaliser.adapt(image).apply(image).reshape(-1, 3)
+    assert np.abs(np.clip(exact, 0, 255) - printed).mean() < 1
 
 
 def test_macenko_finds_known_stains():
@@ -216,12 +216,12 @@ def test_fit_refuses_what_is_no_reference():
 
 
 def test_reference_is_the_medoid_and_rejections_have_reasons():
-    pictures = {f"p{i}": stained(i, red=0.6 + 0.1 * i) for i in range(6)}
-    pictures["empty"] = np.full((256, 256, 3), 250, np.uint8)
+    images = {f"p{i}": stained(i, red=0.6 + 0.1 * i) for i in range(6)}
+    images["empty"] = np.full((256, 256, 3), 250, np.uint8)
     burnt = stained(9)
     burnt[::2] = (255, 100, 120)
-    pictures["burnt"] = burnt
-    ranking = select((examine(n, i) for n, i in pictures.items()), 2, Criteria(drop_focus=0.2))
+    images["burnt"] = burnt
+    ranking = select((examine(n, i) for n, i in images.items()), 2, Criteria(drop_focus=0.2))
     assert [c.chosen for c in ranking[:3]] == [1, 2, 0]
     assert ranking[0].name in ("p2", "p3", "p4")  # the middle of the row
     reasons = {c.name: c.rejected for c in ranking if c.rejected}
@@ -229,7 +229,7 @@ def test_reference_is_the_medoid_and_rejections_have_reasons():
     assert reasons["burnt"].startswith("clipped")
     assert any(r.startswith("focus") for r in reasons.values())
     with pytest.raises(InputError, match=says("stain reference", "9")):
-        select([examine(n, i) for n, i in pictures.items()], 9)
+        select([examine(n, i) for n, i in images.items()], 9)
     with pytest.raises(ConfigError, match="at least one"):
         select([], 0)
 
@@ -238,19 +238,19 @@ def sample(name, image):
     return Sample(image=image, labels=None, name=name, group=name)
 
 
-def test_recipe_fits_on_training_pictures_only(tmp_path):
+def test_recipe_fits_on_training_images_only(tmp_path):
     training = [sample(f"t{i}", stained(i)) for i in range(3)]
-    pictures = {s.name: (lambda s=s: s.image) for s in training}
-    assert fit_stain(StainConfig(), pictures, []) is None
-    normaliser = fit_stain(StainConfig(method="macenko", references=2), pictures, ["v"])
+    images = {s.name: (lambda s=s: s.image) for s in training}
+    assert fit_stain(StainConfig(), images, []) is None
+    normaliser = fit_stain(StainConfig(method="macenko", references=2), images, ["v"])
     assert len(normaliser.fitted_on) == 2
     write_normaliser(tmp_path / "s.json", normaliser)
     ready = StainConfig(method="macenko", fitted="s.json")
-    assert fit_stain(ready, pictures, ["0:other"], tmp_path) == normaliser
+    assert fit_stain(ready, images, ["0:other"], tmp_path) == normaliser
     with pytest.raises(ConfigError, match=says("held-out")):
-        fit_stain(ready, pictures, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
+        fit_stain(ready, images, [f"0:{normaliser.fitted_on[0]}"], tmp_path)
     with pytest.raises(ConfigError, match="fitted for macenko"):
-        fit_stain(StainConfig(method="reinhard", fitted="s.json"), pictures, [], tmp_path)
+        fit_stain(StainConfig(method="reinhard", fitted="s.json"), images, [], tmp_path)
     said = []
     blank = sample("blank", np.full((64, 64, 3), 255, np.uint8))
     changed = restain([*training, blank], normaliser, said.append)
@@ -275,19 +275,19 @@ def test_a_model_takes_its_stain_along(oracle):
             self.seen = batch
             return {"foreground": np.zeros(batch.shape[:3], np.float32)}
 
-    picture = stained(7, 0.7, 1.3)
+    image = stained(7, 0.7, 1.3)
     normaliser = fit({"r": stained(1)}, "macenko")
     card = replace(oracle.card, stain=normaliser.to_dict())
     heard = Listener()
-    found = find_nuclei(ArraySource(picture), Model(card, heard), 0.25, EngineOptions())
+    found = find_nuclei(ArraySource(image), Model(card, heard), 0.25, EngineOptions())
     assert found.stain == ""
-    np.testing.assert_array_equal(heard.seen[0], normaliser.adapt(picture).apply(picture))
+    np.testing.assert_array_equal(heard.seen[0], normaliser.adapt(image).apply(image))
     blank = np.full((64, 64, 3), 255, np.uint8)
     found = find_nuclei(ArraySource(blank), Model(card, heard), 0.25, EngineOptions())
     assert "are tissue" in found.stain
-    large = np.tile(picture, (17, 17, 1))  # above the limit: windows are sampled
+    large = np.tile(image, (17, 17, 1))  # above the limit: windows are sampled
     sampled = stain_transform(ArraySource(large), card).table
-    assert np.abs(sampled - normaliser.adapt(picture).table).mean() < 4
+    assert np.abs(sampled - normaliser.adapt(image).table).mean() < 4
 
 
 def test_agrees_with_torchstain():
@@ -303,8 +303,8 @@ def test_agrees_with_torchstain():
     for method, other in theirs.items():
         other.fit(reference)
         mine = fit({"r": reference}, method, as_published=True)
-        for picture in (stained(9, 0.7, 1.4), half):
-            expected = other.normalize(picture)
+        for image in (stained(9, 0.7, 1.4), half):
+            expected = other.normalize(image)
             expected = expected[0] if isinstance(expected, tuple) else expected
-            got = mine.adapt(picture).apply(picture)
+            got = mine.adapt(image).apply(image)
             assert np.abs(got.astype(int) - expected).mean() <= 1, method

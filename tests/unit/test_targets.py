@@ -32,7 +32,7 @@ def test_every_nucleus_peaks_at_one_even_when_touching():
     assert peaks == [1.0, 1.0]
 
 
-def test_nucleus_that_fills_the_picture_is_finite():
+def test_nucleus_that_fills_the_image_is_finite():
     assert np.isfinite(distance(np.ones((8, 8), np.int32))).all()
 
 

@@ -15,15 +15,15 @@ def _slide():
     """Return an image at 2 um per pixel: a piece of tissue of 800 × 600 um on glass."""
     import cv2
 
-    picture = np.full((600, 800, 3), GLASS, np.uint8)
+    image = np.full((600, 800, 3), GLASS, np.uint8)
     block = tissue_block().image
     small = cv2.resize(block, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
-    picture[150:450, 200:600] = np.tile(small, (2, 2, 1))[:300, :400]
-    return picture
+    image[150:450, 200:600] = np.tile(small, (2, 2, 1))[:300, :400]
+    return image
 
 
-def _survey(picture):
-    return survey(Reader(ArraySource(picture), 2.0))
+def _survey(image):
+    return survey(Reader(ArraySource(image), 2.0))
 
 
 def test_tissue_is_found_and_glass_is_not():
@@ -47,10 +47,10 @@ def test_blank_glass_holds_nothing():
 
 @pytest.mark.parametrize("pen", PENS)
 def test_pen_is_left_out_on_glass_and_on_tissue(pen):
-    picture = _slide()
-    picture[80:100, 100:700] = PENS[pen]
-    picture[280:310, 150:650] = PENS[pen]
-    seen = _survey(picture)
+    image = _slide()
+    image[80:100, 100:700] = PENS[pen]
+    image[280:310, 150:650] = PENS[pen]
+    seen = _survey(image)
     line = np.array([[x, 295.0] for x in range(220, 600, 10)])
     assert not seen.tissue.holds(line).any()
     assert not seen.tissue.holds(np.array([[x, 90.0] for x in range(110, 700, 10)])).any()
@@ -59,10 +59,10 @@ def test_pen_is_left_out_on_glass_and_on_tissue(pen):
 
 
 def test_a_fold_is_left_out():
-    picture = _slide()
-    layer = picture[250:290, 200:600] / 255.0
-    picture[250:290, 200:600] = np.rint(255 * layer**3)  # light passes three layers
-    seen = _survey(picture)
+    image = _slide()
+    layer = image[250:290, 200:600] / 255.0
+    image[250:290, 200:600] = np.rint(255 * layer**3)  # light passes three layers
+    seen = _survey(image)
     fold = np.array([[x, 270.0] for x in range(220, 580, 10)])
     assert seen.tissue.holds(fold).mean() < 0.5  # its pale stretches are no denser than tissue
     beside = np.array([[x, 380.0] for x in range(220, 580, 10)])
@@ -70,6 +70,6 @@ def test_a_fold_is_left_out():
 
 
 def test_dust_is_no_tissue():
-    picture = np.full((600, 600, 3), GLASS, np.uint8)
-    picture[300:312, 300:312] = (150, 90, 140)  # 24 um
-    assert _survey(picture).mm2 == 0
+    image = np.full((600, 600, 3), GLASS, np.uint8)
+    image[300:312, 300:312] = (150, 90, 140)  # 24 um
+    assert _survey(image).mm2 == 0

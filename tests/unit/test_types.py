@@ -95,11 +95,11 @@ def squares(n):
 
 
 def test_a_notebook_shows_outlines_and_features():
-    told = squares(5)._repr_html_()
-    assert "<b>5 nuclei</b> on 60 × 20 pixels" in told
-    assert told.count("M") == told.count("Z") == 5
-    assert "<td style='text-align:left'>&lt;b&gt;</td><td>nan</td>" in told
-    assert "<td style='text-align:left'>area_um2</td><td>1</td><td>2</td><td>3</td>" in told
+    printed = squares(5)._repr_html_()
+    assert "<b>5 nuclei</b> on 60 × 20 pixels" in printed
+    assert printed.count("M") == printed.count("Z") == 5
+    assert "<td style='text-align:left'>&lt;b&gt;</td><td>nan</td>" in printed
+    assert "<td style='text-align:left'>area_um2</td><td>1</td><td>2</td><td>3</td>" in printed
     many = squares(5_000)._repr_html_()
     assert "5,000 nuclei</b> (1,667 of them drawn)" in many
     assert "<b>0 nuclei</b>" in Instances.empty(Frame(5, 5))._repr_html_()

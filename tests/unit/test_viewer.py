@@ -138,7 +138,7 @@ def test_unknown_column_and_row(table):
         table.facts(500)
 
 
-def test_pieces_of_all_levels_make_up_the_picture():
+def test_pieces_of_all_levels_make_up_the_image():
     rng = np.random.default_rng(1)
     image = cv2.GaussianBlur(rng.integers(0, 256, (700, 1100, 3)).astype(np.uint8), (0, 0), 6)
     pyramid = Pyramid(lambda: ArraySource(image))
@@ -170,7 +170,7 @@ def test_a_pack_is_read_back():
 # ---- what is opened -------------------------------------------------------------------------
 
 
-def picture(path, width=400, height=300):
+def write_image(path, width=400, height=300):
     Image.fromarray(np.full((height, width, 3), 230, np.uint8)).save(path)
     return path
 
@@ -179,7 +179,7 @@ def test_what_has_one_name_belongs_together(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         keep(many(5), tmp_path / folder / "a.nuclei.parquet", "a.png")
-    image = picture(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     shown = open_contents([image, tmp_path / "one", tmp_path / "two"], None, tmp_path, print)
     assert [one.name for one in shown] == ["a"]
     assert list(shown[0].layers) == ["one/a", "two/a"]
@@ -193,7 +193,7 @@ def test_what_has_one_name_belongs_together(tmp_path):
 
 
 def test_a_result_cannot_point_elsewhere(tmp_path):
-    picture(tmp_path / "secret.png")
+    write_image(tmp_path / "secret.png")
     (tmp_path / "x" / "y").mkdir(parents=True)
     keep(many(5), tmp_path / "x" / "y" / "a.nuclei.parquet", "../../secret.png")
     assert open_contents([tmp_path / "x" / "y"], None, tmp_path, print)[0].pixels is None
@@ -208,7 +208,7 @@ def test_the_image_is_found_through_the_summary(tmp_path, monkeypatch):
     scans, out = tmp_path / "scans", tmp_path / "deep" / "out"
     scans.mkdir()
     (out / "case").mkdir(parents=True)
-    image = picture(scans / "a.png")
+    image = write_image(scans / "a.png")
     keep(many(5), out / "case" / "a.nuclei.parquet", "a.png")
 
     def found():
@@ -240,11 +240,11 @@ def test_the_image_is_found_through_the_summary(tmp_path, monkeypatch):
 
 def test_what_does_not_fit_is_refused(tmp_path):
     keep(many(5), tmp_path / "a.nuclei.parquet", "a.png")
-    image = picture(tmp_path / "a.png", 300, 300)
+    image = write_image(tmp_path / "a.png", 300, 300)
     with pytest.raises(InputError, match=says("400 × 300", "a.png", "300 × 300")):
         open_contents([image, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
     (tmp_path / "other").mkdir()
-    both = [image, picture(tmp_path / "other" / "a.png")]
+    both = [image, write_image(tmp_path / "other" / "a.png")]
     assert [one.name for one in open_contents(both, None, tmp_path, print)] == ["a", "other/a"]
     with pytest.raises(ConfigError, match=r"a\.png.*same name.*one by one"):
         open_contents([*both, tmp_path / "a.nuclei.parquet"], None, tmp_path, print)
@@ -264,8 +264,8 @@ def test_truth_says_what_became_of_each(tmp_path):
     result = tmp_path / "a.nuclei.parquet"
     shown = open_contents([result], tmp_path / "a.labels.tif", tmp_path, print)[0]
     found, true = shown.layers.values()
-    assert [found.facts(row)["fate"] for row in (0, 1)] == ["matched", "spurious"]
-    assert [true.facts(row)["fate"] for row in (0, 1)] == ["matched", "missed"]
+    assert [found.facts(row)["outcome"] for row in (0, 1)] == ["matched", "spurious"]
+    assert [true.facts(row)["outcome"] for row in (0, 1)] == ["matched", "missed"]
     assert true.facts(0)["area_um2"] == pytest.approx(36 * 0.25)
     assert [true.facts(row)["id"] for row in (0, 1)] == [3, 7]
     keep(squares([[1, 1]], width=50, area_um2=[9]), tmp_path / "b.nuclei.parquet", "")
@@ -281,7 +281,7 @@ def guarded(tmp_path):
     keep(many(50), tmp_path / "a.nuclei.parquet", "a.png")
     (tmp_path / "secret.txt").write_text("nobody's business")
     shown = open_contents(
-        [picture(tmp_path / "a.png"), tmp_path / "a.nuclei.parquet"], None, tmp_path, print
+        [write_image(tmp_path / "a.png"), tmp_path / "a.nuclei.parquet"], None, tmp_path, print
     )
     return TestClient(
         Guard(make_app(shown, None), TOKEN, PORT), base_url=f"http://127.0.0.1:{PORT}",
@@ -377,7 +377,7 @@ def test_a_request_that_is_too_large(guarded):
             yield b" " * (64 << 10)
 
     assert guarded.post(address, content=pieces()).status_code == 413
-    assert guarded.post(f"/{TOKEN}/api/pictures?name=a.png", content=b"x").status_code == 413
+    assert guarded.post(f"/{TOKEN}/api/images?name=a.png", content=b"x").status_code == 413
 
 
 def test_a_slow_request_is_given_up():
@@ -395,10 +395,10 @@ def test_a_slow_request_is_given_up():
         scope = {"type": "http", "path": f"/{TOKEN}/api", "headers": headers}
         await guard(scope, slow, send)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     asyncio.run(asked())
     assert sent[0]["status"] == 408
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def listening_server(tmp_path, monkeypatch):
     from nucleate.viewer import serving
 
     monkeypatch.setattr(serving, "ASK_S", 0.5)
-    shown = open_contents([picture(tmp_path / "a.png")], None, tmp_path, print)
+    shown = open_contents([write_image(tmp_path / "a.png")], None, tmp_path, print)
     listening = serving.bound(0)
     server = serving.make_server(shown, None, listening, TOKEN)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -469,13 +469,13 @@ def test_who_asks_letter_by_letter_is_hung_up_on(listening_server):
 def test_region_export_is_what_was_selected(guarded):
     ring = [[0, 0], [200, 0], [200, 300], [0, 300]]
     asked = {"ring": ring, "filters": [["roundness", 0, 0.5]], "column": "area_um2"}
-    told = guarded.post(f"/{TOKEN}/api/items/0/layers/0/select", json=asked).json()
+    printed = guarded.post(f"/{TOKEN}/api/items/0/layers/0/select", json=asked).json()
     found = guarded.post(f"/{TOKEN}/api/items/0/layers/0/geojson", json=asked).json()
-    assert len(found["features"]) == told["count"] == sum(told["histogram"]["counts"])
-    assert told["mm2"] == pytest.approx(200 * 300 * 0.25 / 1e6)
+    assert len(found["features"]) == printed["count"] == sum(printed["histogram"]["counts"])
+    assert printed["mm2"] == pytest.approx(200 * 300 * 0.25 / 1e6)
 
 
-def test_a_result_that_was_written_anew_is_said(tmp_path):
+def test_a_result_that_was_written_again_is_said(tmp_path):
     file = tmp_path / "a.nuclei.parquet"
     table = Table(keep(many(50), file, "a.png"))
     assert len(table.inside((0, 0, 400, 300))) == 50
@@ -489,23 +489,23 @@ def test_a_result_that_was_written_anew_is_said(tmp_path):
             ask()
 
 
-def test_a_found_picture_that_does_not_fit_becomes_a_note(tmp_path):
+def test_a_found_image_that_does_not_fit_becomes_a_note(tmp_path):
     keep(many(50), tmp_path / "a.nuclei.parquet", "a.png")
-    picture(tmp_path / "a.png", 300, 300)
+    write_image(tmp_path / "a.png", 300, 300)
     shown = open_contents([tmp_path], None, tmp_path, print)
     asked = TestClient(
         Guard(make_app(shown, None), TOKEN, PORT), base_url=f"http://127.0.0.1:{PORT}"
     )
-    told = asked.get(f"/{TOKEN}/api/items/0").json()
-    assert "a.png has 300 × 300" in told["note"]
-    assert not told["pixels"]
-    assert told["layers"][0]["count"] == 50
+    printed = asked.get(f"/{TOKEN}/api/items/0").json()
+    assert "a.png has 300 × 300" in printed["note"]
+    assert not printed["pixels"]
+    assert printed["layers"][0]["count"] == 50
 
 
 def test_many_results_are_opened_when_they_are_looked_at(tmp_path):
     for number in range(5):
         keep(many(50), tmp_path / f"{number}.nuclei.parquet", f"{number}.png")
-        picture(tmp_path / f"{number}.png")
+        write_image(tmp_path / f"{number}.png")
     shown = open_contents([tmp_path], None, tmp_path, print)
     assert len(shown) == 5
     for one in shown:
@@ -545,15 +545,15 @@ def waited(queue, number):
     raise AssertionError(job)
 
 
-def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
+def test_a_dropped_image_becomes_nuclei(oracle, make_queue, tmp_path):
     labels = np.zeros((96, 128), np.int32)
     labels[10:30, 10:30], labels[50:70, 60:90] = 1, 2
     queue = make_queue(oracle)
     client = TestClient(
-        Guard(make_app([], queue), TOKEN, PORT, picture_bytes=1 << 20),
+        Guard(make_app([], queue), TOKEN, PORT, image_bytes=1 << 20),
         base_url=f"http://127.0.0.1:{PORT}",
     )
-    address = f"/{TOKEN}/api/pictures?name=../../a.png&mpp=0.25"
+    address = f"/{TOKEN}/api/images?name=../../a.png&mpp=0.25"
     number = client.post(address, content=png_bytes(painted(labels))).json()["number"]
     job = waited(queue, number)
     assert (job.name, job.state, job.done) == ("a.png", "done", job.tiles)
@@ -568,7 +568,7 @@ def test_a_dropped_picture_becomes_nuclei(oracle, make_queue, tmp_path):
     assert [p.suffix for p in tmp_path.iterdir()] == [".parquet"]  # the image is not kept
 
 
-def test_pictures_that_cannot_be(oracle, make_queue):
+def test_images_that_cannot_be(oracle, make_queue):
     queue = make_queue(oracle, Limits(megapixels=1))
     with pytest.raises(InputError, match=says("not a supported image")):
         queue.add("a.exe", b"", 0.25)
@@ -647,7 +647,7 @@ def test_what_fails_does_not_push_out_what_there_is_to_see(oracle, make_queue):
     assert queue.job(good).state == "done"
 
 
-def test_a_picture_that_is_begun_at_once_is_known(oracle, make_queue, monkeypatch):
+def test_a_image_that_is_started_at_once_is_known(oracle, make_queue, monkeypatch):
     """The worker may be faster than the caller that adds the image."""
     queue = make_queue(oracle)
     put = queue._waiting.put_nowait

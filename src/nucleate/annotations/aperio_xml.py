@@ -95,10 +95,10 @@ def read_aperio_regions(path: PathLike) -> OutlineFile:
             f"{path}: not an Aperio annotation{what}: the XML begins with {root!r}, not "
             "'Annotations'. Export it as GeoJSON, or as XML of ImageScope."
         )
-    return _told(path, outlines, omitted)
+    return _outline_file(path, outlines, omitted)
 
 
-def _told(path: PathLike, outlines: list[Float64], omitted: Counter[str]) -> OutlineFile:
+def _outline_file(path: PathLike, outlines: list[Float64], omitted: Counter[str]) -> OutlineFile:
     if not outlines and omitted["no vertices"]:
         raise InputError(
             f"{path}: {omitted['no vertices']} regions have no Vertex with X and Y: XML of another "

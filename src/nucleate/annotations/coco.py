@@ -19,7 +19,7 @@ import numpy as np
 from nucleate.annotations.coco_masks import MAX_PIXELS, pixels_of, rings_of
 from nucleate.annotations.doubts import are_boxes, misplaced, shared
 from nucleate.annotations.drawing import ragged
-from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_told
+from nucleate.annotations.outline_file import HOPELESS, kind_of_json, no_mask_message
 from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
@@ -34,7 +34,7 @@ OURS = "written by nucleate"  # how the description of nucleate's own files begi
 
 
 @dataclass(slots=True)
-class CocoPicture:
+class CocoImage:
     """One image of a COCO file and its annotations, as they stand in the file.
 
     Attributes:
@@ -55,13 +55,13 @@ class CocoFile:
     """A COCO file, checked as far as names and numbers go; masks are decoded when they are drawn.
 
     Attributes:
-        pictures: in the order of the file.
+        images: in the order of the file.
         categories: names, in ascending order of their ids; each once, however many ids it has.
         position_of: id of a category -> position in `categories`.
         ours: whether nucleate wrote it: its crowd regions are areas that do not count.
     """
 
-    pictures: list[CocoPicture]
+    images: list[CocoImage]
     categories: tuple[str, ...]
     position_of: dict[Id, int]
     ours: bool = False
@@ -102,22 +102,22 @@ def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
         categories = sorted(listed, key=lambda pair: (isinstance(pair[0], str), pair[0]))
         if not categories and not any("category_id" in a for a in content["annotations"]):
             categories = [(0, "nucleus")]
-        pictures: dict[Id, CocoPicture] = {}
+        images: dict[Id, CocoImage] = {}
         for record in content["images"]:
             height, width = int(record["height"]), int(record["width"])
             if min(height, width) < 1 or height * width > MAX_PIXELS:
                 raise ValueError(f"an image of {width} × {height} pixels")
-            if identity(record["id"]) in pictures:
+            if identity(record["id"]) in images:
                 raise ValueError(f"two images with the id {record['id']}")
             if not isinstance(record["file_name"], str):
                 raise TypeError("a file_name that is no text")
-            pictures[identity(record["id"])] = CocoPicture(record)
+            images[identity(record["id"])] = CocoImage(record)
         names = list(dict.fromkeys(name for _, name in categories))
         position_of = {number: names.index(name) for number, name in categories}
         for annotation in content["annotations"]:
             if identity(annotation.get("category_id", 0)) not in position_of:
                 raise ValueError(f"no category {annotation.get('category_id')}")
-            pictures[identity(annotation["image_id"])].annotations.append(annotation)
+            images[identity(annotation["image_id"])].annotations.append(annotation)
         ours = str((content.get("info") or {}).get("description", "")).startswith(OURS)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         kind = kind_of_json(content)
@@ -131,7 +131,7 @@ def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
             f"{path}: not a COCO file of instances ({said}). Export it again, with images, "
             "annotations and categories."
         ) from error
-    return CocoFile(list(pictures.values()), tuple(names), position_of, ours)
+    return CocoFile(list(images.values()), tuple(names), position_of, ours)
 
 
 def plain_path(file_name: str) -> PurePosixPath:
@@ -155,11 +155,11 @@ def plain_path(file_name: str) -> PurePosixPath:
     return PurePosixPath("/".join(p for p in name.split("/") if p not in ("", ".", "..")))
 
 
-def picture_name(file_name: str) -> str:
+def image_name(file_name: str) -> str:
     r"""Return the name of an image, without ending and without the folder `images/`.
 
     Example:
-        >>> picture_name(r"images\a\t.png")
+        >>> image_name(r"images\a\t.png")
         'a/t'
     """
     path = plain_path(file_name)
@@ -185,7 +185,7 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     Returns:
         The answer, and a sentence: "" where there are no crowd regions.
     """
-    annotations = [(p, a) for p in file.pictures for a in p.annotations]
+    annotations = [(p, a) for p in file.images for a in p.annotations]
     crowds = [(p, a) for p, a in annotations if is_crowd(a)]
     if not crowds or file.ours:
         return False, ""
@@ -196,8 +196,8 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     if others and connected:
         sizes = [_pieces_area(p, a)[1] for p, a in others[:: max(1, len(others) // _TRIED)]]
         ratio = float(np.median([size for _, size in facts]) / max(1.0, float(np.median(sizes))))
-        per_picture = len(crowds) / len({id(p) for p, _ in crowds})
-        connected = 0.2 < ratio < 5 and per_picture > 1
+        per_image = len(crowds) / len({id(p) for p, _ in crowds})
+        connected = 0.2 < ratio < 5 and per_image > 1
     counted = f"{len(crowds)} of {len(annotations)} annotations are crowd regions (iscrowd 1)"
     if connected:
         return True, (
@@ -209,9 +209,9 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     )
 
 
-def _pieces_area(picture: CocoPicture, annotation: dict[str, Any]) -> tuple[int, int]:
+def _pieces_area(image: CocoImage, annotation: dict[str, Any]) -> tuple[int, int]:
     """Return in how many pieces a mask lies, and its area; (0, 0) where it is damaged or empty."""
-    height, width = int(picture.record["height"]), int(picture.record["width"])
+    height, width = int(image.record["height"]), int(image.record["width"])
     try:
         inside = pixels_of(annotation.get("segmentation"), height, width)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
@@ -229,7 +229,7 @@ def _pieces_area(picture: CocoPicture, annotation: dict[str, Any]) -> tuple[int,
 
 def draw_coco(
     owner: object,
-    picture: CocoPicture,
+    image: CocoImage,
     position_of: dict[Id, int],
     nuclei_only: bool = False,
 ) -> tuple[Int32, Int16, Bool | None, DrawingReport]:
@@ -237,7 +237,7 @@ def draw_coco(
 
     Args:
         owner: what to name in an error message.
-        picture: from `read_coco`.
+        image: from `read_coco`.
         position_of: id of a category -> class.
         nuclei_only: whether crowd regions are nuclei, see `crowds_are_nuclei`.
 
@@ -249,14 +249,14 @@ def draw_coco(
         InputError: a mask is damaged or of another size than the image; no annotation has a mask;
             or all lie outside.
     """
-    height, width = int(picture.record["height"]), int(picture.record["width"])
+    height, width = int(image.record["height"]), int(image.record["width"])
     flat = np.zeros(height * width, np.int32)  # column after column
     ignore = np.zeros(height * width, np.bool_)
     contested = count = bare = 0
     kinds: list[int] = []
     rings: list[Float64] = []
     try:
-        for annotation in picture.annotations:
+        for annotation in image.annotations:
             crowded = is_crowd(annotation) and not nuclei_only
             mask = annotation.get("segmentation")
             count += not crowded
@@ -279,7 +279,7 @@ def draw_coco(
             " Export the file again."
         ) from error
     if bare and bare == count:
-        raise InputError(f"{owner}: {no_mask_told(bare)}.")
+        raise InputError(f"{owner}: {no_mask_message(bare)}.")
     labels, old = compact(np.ascontiguousarray(flat.reshape(width, height).T))
     classes = np.array(kinds, np.int16)[old - 1]
     crowd = np.ascontiguousarray(ignore.reshape(width, height).T) if ignore.any() else None
@@ -288,7 +288,7 @@ def draw_coco(
         raise InputError(f"{owner}: {problems[0]}.")
     hidden = count - len(old) - bare - outside
     problems += shared(count, hidden, contested, int((labels > 0).sum()))
-    problems += [no_mask_told(bare)] if bare else []
+    problems += [no_mask_message(bare)] if bare else []
     if are_boxes(*ragged(rings)):
         problems.append(
             f"all {len(rings)} outlines are upright rectangles: boxes, not the outlines of nuclei"

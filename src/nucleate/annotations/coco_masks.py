@@ -114,7 +114,7 @@ def recorded(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
 def detection(
     outline_xy: Float32,
     score: float,
-    picture: int | str,
+    image: int | str,
     category: int | str,
     shape: tuple[int, int],
 ) -> dict[str, Any]:
@@ -123,12 +123,12 @@ def detection(
     Args:
         outline_xy: float32 (k, 2), in pixels of the image.
         score: 0 to 1.
-        picture: its id.
+        image: its id.
         category: its id.
         shape: (H, W) of the image.
     """
     return {
-        "image_id": picture, "category_id": category, "score": round(float(score), 6),
+        "image_id": image, "category_id": category, "score": round(float(score), 6),
         **recorded(outline_counts(outline_xy, *shape), shape),
     }  # fmt: skip
 

@@ -46,20 +46,20 @@ def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[
         ]
     far = high.max(0)
     if far.max() <= 1 and min(shape) > 2:
-        told = f"all outlines lie within the first pixel of the {size}: relative positions."
-        return 0, [f"{told} {_REMEDY}"]
+        message = f"all outlines lie within the first pixel of the {size}: relative positions."
+        return 0, [f"{message} {_REMEDY}"]
     beyond = (high > (width * 1.02 + 2, height * 1.02 + 2)).any(1) | (low < -2).any(1)
     if count > 1 and beyond.all():
-        told = f"all {count} outlines reach beyond the {size}: another level or image?"
-        return 0, [f"{told} {_REMEDY}"]
+        message = f"all {count} outlines reach beyond the {size}: another level or image?"
+        return 0, [f"{message} {_REMEDY}"]
     ends = far / (width, height)
     if ends.max() < min(0.8, _CHANCE ** (1 / count)) and abs(ends[0] - ends[1]) < 0.1 * ends.max():
-        told = (
+        message = (
             f"all {count} outlines are in the first {100 * ends[0]:.0f} % of the width and "
             f"{100 * ends[1]:.0f} % of the height of the {size}: micrometres, or pixels of another "
             "level?"
         )
-        return 0, [f"{told} {_REMEDY}, or crop the image to what is annotated"]
+        return 0, [f"{message} {_REMEDY}, or crop the image to what is annotated"]
     return 0, []
 
 
@@ -173,8 +173,8 @@ def _of_pieces(pieces: Int64) -> list[str]:
         ]
     several = int((pieces > 1).sum())
     if several >= 3 and several > _SHARE * len(pieces):
-        told = f"{several} of {len(pieces)} labels are in several pieces: numbers used twice?"
-        return [f"{told} Give each nucleus a separate number"]
+        message = f"{several} of {len(pieces)} labels are in several pieces: numbers used twice?"
+        return [f"{message} Give each nucleus a separate number"]
     return []
 
 
@@ -182,8 +182,8 @@ def _of_ground(labels: Int32, old: Int64, areas: Int64) -> list[str]:
     largest = int(np.argmax(areas))
     if len(old) > 1 and areas[largest] > 0.5 * labels.size:
         share = 100 * areas[largest] / labels.size
-        told = f"the label {old[largest]} covers {share:.0f} % of the image: the background,"
-        return [f"{told} or a region? Background is 0"]
+        message = f"the label {old[largest]} covers {share:.0f} % of the image: the background,"
+        return [f"{message} or a region? Background is 0"]
     return []
 
 

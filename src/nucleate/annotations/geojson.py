@@ -84,7 +84,7 @@ def read_objects(path: PathLike) -> OutlineFile:
         ragged([found.rings[i] for i in kept]),
         [found.names[i] for i in kept],
         found.counts["points"],
-        *_told(found.counts),
+        *_count_notes(found.counts),
     )
     return without_regions(file)
 
@@ -207,7 +207,7 @@ def _nuclei(found: _Found) -> list[int]:
     return [i for i in range(len(found.rings)) if i not in dropped]
 
 
-def _told(counts: Counter[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _count_notes(counts: Counter[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the problems and the notes about what was left out or interpreted."""
     problems = {
         "whole": f"{counts['whole']} merged objects (MultiPolygon, GeometryCollection) have "

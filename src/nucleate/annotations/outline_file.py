@@ -47,15 +47,17 @@ def without_regions(file: OutlineFile) -> OutlineFile:
         rings = [coords[offsets[i] : offsets[i + 1]] for i in np.flatnonzero(~is_region)]
         names = [name for name, left in zip(file.names, is_region, strict=False) if not left]
         count = int(is_region.sum())
-        told = (
+        message = (
             f"{count} {'outline surrounds' if count == 1 else 'outlines surround'} other outlines: "
             "regions, not nuclei. They are left out"
         )
-        file = replace(file, outlines=ragged(rings), names=names, problems=(*file.problems, told))
+        file = replace(
+            file, outlines=ragged(rings), names=names, problems=(*file.problems, message)
+        )
     if are_boxes(*file.outlines):
         count = len(file.outlines[1]) - 1
-        told = f"all {count} outlines are upright rectangles: boxes, not the outlines of nuclei"
-        file = replace(file, problems=(*file.problems, told))
+        message = f"all {count} outlines are upright rectangles: boxes, not the outlines of nuclei"
+        file = replace(file, problems=(*file.problems, message))
     return file
 
 
@@ -77,18 +79,18 @@ def draw_file(
         raise InputError(f"{owner}: {drawn.problems[0]}.")
     problems = (*file.problems, *drawn.problems)
     if file.no_mask:
-        problems = (*problems, no_mask_told(file.no_mask))
+        problems = (*problems, no_mask_message(file.no_mask))
     if file.no_mask and not drawn.outlines:
-        raise InputError(f"{owner}: {no_mask_told(file.no_mask)}.")
-    told = replace(drawn, no_mask=file.no_mask, problems=problems, notes=file.notes)
-    return labels, owners, told
+        raise InputError(f"{owner}: {no_mask_message(file.no_mask)}.")
+    message = replace(drawn, no_mask=file.no_mask, problems=problems, notes=file.notes)
+    return labels, owners, message
 
 
-def no_mask_told(count: int) -> str:
+def no_mask_message(count: int) -> str:
     """Return the sentence about annotations without an outline.
 
     Example:
-        >>> no_mask_told(2)[:38]
+        >>> no_mask_message(2)[:38]
         '2 annotations have a box, a point or a'
     """
     have = "1 annotation has" if count == 1 else f"{count} annotations have"

@@ -20,7 +20,7 @@ import numpy as np
 from nucleate.annotations.coco import (
     MAX_BYTES,
     CocoFile,
-    CocoPicture,
+    CocoImage,
     Id,
     identity,
     plain_path,
@@ -68,8 +68,8 @@ def joined(files: Iterable[CocoFile]) -> CocoFile:
     """
     files = list(files)
     names = sorted({name for file in files for name in file.categories})
-    pictures = [picture for file in files for picture in file.pictures]
-    return CocoFile(pictures, tuple(names), {_id(name): i for i, name in enumerate(names)})
+    images = [image for file in files for image in file.images]
+    return CocoFile(images, tuple(names), {_id(name): i for i, name in enumerate(names)})
 
 
 def _id(name: str) -> Id:
@@ -79,16 +79,16 @@ def _id(name: str) -> Id:
 
 def _as_coco(found: Found) -> CocoFile:
     """Return records, shapes and problems in the form of COCO; a category's id is its name."""
-    pictures = []
+    images = []
     for record, shapes, problems in found:
         annotations = [
             {"id": i, "category_id": _id(name), "segmentation": [flat] if flat else []}
             for i, (name, flat) in enumerate(shapes)
         ]
         embedded = record.pop("embedded", None)
-        pictures.append(CocoPicture(record, annotations, tuple(problems), embedded))
+        images.append(CocoImage(record, annotations, tuple(problems), embedded))
     names = sorted({name for _, shapes, _ in found for name, _ in shapes}) or ["nucleus"]
-    return CocoFile(pictures, tuple(names), {_id(name): i for i, name in enumerate(names)})
+    return CocoFile(images, tuple(names), {_id(name): i for i, name in enumerate(names)})
 
 
 def _labelme(path: PathLike, content: Any) -> Found:  # noqa: ANN401

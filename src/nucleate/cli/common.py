@@ -41,7 +41,7 @@ def equip(app: typer.Typer) -> None:
             # \b: the parser's word for a paragraph whose lines stay as they are
             text = inspect.getdoc(command.callback) or ""
             command.help = text.replace("\n\nExample", "\n\n\b\nExample")
-            command.callback = _told(command.callback)
+            command.callback = _with_sentences(command.callback)
 
 
 def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
@@ -59,7 +59,7 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
     return [leaf for name, sub in below.items() for leaf in leaves(sub, (*words, name))]
 
 
-def _told(run: Callable[..., Any]) -> Callable[..., Any]:
+def _with_sentences(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that states as much, and in such words, as it is asked to."""
 
     @functools.wraps(run)

@@ -91,7 +91,7 @@ def check(
         write_text(out, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     answer(**asdict(report))
     groups = len({entry.group for entry in entries})
-    show(f"{report.pictures} images of {groups} groups, {report.nuclei} nuclei annotated")
+    show(f"{report.images} images of {groups} groups, {report.nuclei} nuclei annotated")
     if report.part:
         show(f"complete: the counts are those of {card.title}, part {report.part!r}")
     for note in report.notes:
@@ -137,8 +137,8 @@ def inspect(
     if name == "shards":
         found.conflicts += damaged_shards(Path(source) if root is None else root)
     write_report(found, card, name, out)
-    answer(page=out / "index.html", pictures=found.pictures, nuclei=found.nuclei)
-    show(f"{found.pictures} images, {found.nuclei} nuclei; look at {out / 'index.html'}")
+    answer(page=out / "index.html", images=found.images, nuclei=found.nuclei)
+    show(f"{found.images} images, {found.nuclei} nuclei; look at {out / 'index.html'}")
     if found.unread:
         warn(f"{counted(found.unread, 'image')} cannot be read; the reasons are on the page")
         raise typer.Exit(3)
@@ -165,7 +165,7 @@ def convert(
     keep_outside(out, Path(source) if root is None else root)
     tally = convert_entries(entries, out, to)
     answer(out=out, **asdict(tally))
-    show(f"{tally.pictures} images with {tally.nuclei} nuclei written to {out}")
+    show(f"{tally.images} images with {tally.nuclei} nuclei written to {out}")
     if tally.contested_px or tally.hidden:
         show(
             f"{tally.contested_px} pixels were claimed by more than one annotation, and "
@@ -265,16 +265,16 @@ def slide(
         mpp=source.mpp,
         downsamples=source.downsamples,
         origin_xy=source.origin_xy,
-        associated={name: picture.shape[:2] for name, picture in found.associated.items()},
+        associated={name: image.shape[:2] for name, image in found.associated.items()},
         colour_profile_bytes=None if found.icc is None else len(found.icc),
         metadata=found.metadata,
     )
     show(f"{source.name}: {source.width} × {source.height} pixels, {mpp}, levels {levels}")
     show(f"begins at {source.origin_xy} of the file; read by {type(source).__name__}")
-    for name, picture in found.associated.items():
-        show(f"{name}: {picture.shape[1]} × {picture.shape[0]} pixels")
+    for name, image in found.associated.items():
+        show(f"{name}: {image.shape[1]} × {image.shape[0]} pixels")
         if out is not None:
-            write_png(out / f"{file.stem}.{name}.png", picture)
+            write_png(out / f"{file.stem}.{name}.png", image)
     show(f"colour profile: {'none' if found.icc is None else f'{len(found.icc)} bytes'}")
     if out is not None and found.icc is not None:
         with atomic(out / f"{file.stem}.icc") as temporary:

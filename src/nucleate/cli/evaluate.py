@@ -44,7 +44,7 @@ def evaluate(
     options: OptionsOption = None,
     mpp: MppOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per_picture.csv.")
+        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per_image.csv.")
     ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
@@ -88,7 +88,7 @@ def evaluate(
             raise ConfigError("evaluate: --root requires --model. Name a model, or omit --root.")
         report = evaluate_files(pred, truth, say, mpp)
         name, digest = pred.name, "files"
-        names = [picture.name for picture in report.pictures]
+        names = [image.name for image in report.images]
     else:
         if root is None or pred is not None:
             raise ConfigError(
@@ -119,7 +119,7 @@ def evaluate(
         name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
         digest = weights_digest(ready.card)
         names = [entry.name for entry in entries]
-    if any(is_official_test(picture) for picture in names):
+    if any(is_official_test(image) for image in names):
         if ledger is not None:
             log_test_use(ledger, name, digest, report, command_line(root))
         noted = "not recorded; --ledger FILE does" if ledger is None else f"recorded in {ledger}"
@@ -134,14 +134,14 @@ def evaluate(
     for doubt in report.about.get("warnings", ()):
         warn(f"warning: {doubt}")
     if report.seen:
-        warn(f"warning: {seen_note(report.seen, len(report.pictures))}")
+        warn(f"warning: {seen_note(report.seen, len(report.images))}")
 
 
 def _show_report(report: Any) -> None:  # noqa: ANN401
     """Print means with intervals and pooled values, and the number of images that count."""
     from rich.table import Table
 
-    table = Table(title=f"{len(report.pictures)} images")
+    table = Table(title=f"{len(report.images)} images")
     for column in ("metric", "mean", "95 % interval", "pooled", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     pooled = report.pooled()

@@ -151,10 +151,10 @@ def _show_folds(title: str, found: dict[str, Any]) -> None:
 
     shown = ("aji", "pq", "dice", "count_error")
     table = Table(title=title)
-    for column in ("fold", "pictures", *shown):
+    for column in ("fold", "images", *shown):
         table.add_column(column, justify="left" if column == "fold" else "right")
     for name, fold in found["folds"].items():
-        table.add_row(name, str(fold["pictures"]), *(f"{fold[m]:.4f}" for m in shown))
+        table.add_row(name, str(fold["images"]), *(f"{fold[m]:.4f}" for m in shown))
     over = found["over_folds"]
     table.add_row("mean ± SD", "", *(f"{over[m]['mean']:.4f} ± {over[m]['sd']:.4f}" for m in shown))
     show_table(table)

@@ -57,7 +57,7 @@ def export(
 
     done = export_results(result, to, out, truth)
     answer(file=out, **asdict(done))
-    show(f"{done.nuclei} nuclei of {counted(done.pictures, 'image')} written to {out}")
+    show(f"{done.nuclei} nuclei of {counted(done.images, 'image')} written to {out}")
     if done.left_out:
         say(f"{done.left_out} images are not in {truth} and were left out")
     if truth is not None and done.without:

@@ -97,7 +97,7 @@ def prepare(
     entries = list_entries(data, source, parse_options(options))
     parts = None if split is None else read_split(split)
     written = prepare_entries(entries, out, wanted, parts, say)
-    answer(out=out, pictures=written)
+    answer(out=out, images=written)
     show(f"{', '.join(f'{n} {part}' for part, n in written.items())} images written to {out}")
 
 

@@ -115,7 +115,7 @@ def _show_test(title: str, test: dict[str, Any]) -> None:
     """Print one row per share of the labels and start; SD is over seeds."""
     from rich.table import Table
 
-    table = Table(title=f"{title}, {test['pictures']} images")
+    table = Table(title=f"{title}, {test['images']} images")
     for column in ("labelled", "start", "AJI ± SD", "gain (95 % interval)"):
         table.add_column(column, justify="left" if column == "start" else "right", no_wrap=True)
     for share, rows in test["labelled"].items():

@@ -49,7 +49,7 @@ def select(
     from nucleate.stain.reference import Criteria, examine
     from nucleate.stain.reference import select as rank
 
-    paths = _pictures(sources, for_fitting=True)
+    paths = _images(sources, for_fitting=True)
     described = []
     for name, path in paths.items():
         try:
@@ -67,7 +67,7 @@ def select(
     answer(
         ranking=out / "ranking.csv",
         candidates=[
-            {"picture": paths[c.name], "chosen": c.chosen, "rejected": c.rejected} for c in ranking
+            {"image": paths[c.name], "chosen": c.chosen, "rejected": c.rejected} for c in ranking
         ],
     )
     for candidate in ranking:
@@ -112,7 +112,7 @@ def fit(
     from nucleate.stain.reference import examine
     from nucleate.stain.reference import select as rank
 
-    paths = _pictures(sources, for_fitting=True)
+    paths = _images(sources, for_fitting=True)
     keep_apart(out, *paths.values())
     if references is not None:
         ranking = rank((examine(n, _read(path)) for n, path in paths.items()), references)
@@ -142,7 +142,7 @@ def apply(
     from nucleate.stain.normalise import read_normaliser
 
     normaliser = read_normaliser(stain)
-    paths = _pictures(sources)
+    paths = _images(sources)
     for name, path in paths.items():
         keep_apart(out / f"{name}.png", path)
     reasons: dict[str, str] = {}
@@ -160,7 +160,7 @@ def apply(
         if transform.note:
             say(f"{path}: {transform.note}")
     written = len(paths) - len(reasons)
-    answer(out=out, pictures=written, failed=reasons)
+    answer(out=out, images=written, failed=reasons)
     show(f"{written} images written to {out}")
     if reasons:
         raise typer.Exit(3)
@@ -187,7 +187,7 @@ def preview(
     from nucleate.stain.reference import examine
     from nucleate.stain.reference import select as rank
 
-    paths = _pictures(sources)
+    paths = _images(sources)
     keep_apart(out, reference, *paths.values())
     if reference is None:
         ranking = rank(examine(name, _read(path)) for name, path in paths.items())
@@ -198,11 +198,11 @@ def preview(
     write_png(out, sheet)
     for note in notes:
         say(note)
-    answer(file=out, pictures=list(images), reference=reference, notes=notes)
+    answer(file=out, images=list(images), reference=reference, notes=notes)
     show(f"{out}: {len(images)} images, reference {reference}")
 
 
-def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
+def _images(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
     """Return the images of files, folders and globs, by the names of their results."""
     from nucleate.datasets.test_sets import is_official_test
     from nucleate.slides.find_sources import expand_sources, result_stems
@@ -219,8 +219,8 @@ def _pictures(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
 
 def _read(path: Path) -> Any:  # noqa: ANN401
     """Read an image."""
-    from nucleate.readers.images import PICTURES, read_image
+    from nucleate.readers.images import IMAGES, read_image
 
-    if path.suffix.lower() not in PICTURES:
+    if path.suffix.lower() not in IMAGES:
         raise InputError(f"{path}: is a slide, not an image. Export a tile of it and name that.")
     return read_image(path)[0]

@@ -130,8 +130,8 @@ def answer(more: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:  # 
     for stream in _programs:
         from nucleate.evaluation.report import no_nan
 
-        told = json.dumps(no_nan({**facts, **more()}), default=_plain, ensure_ascii=False)
-        stream.write(f"{told}\n")
+        line = json.dumps(no_nan({**facts, **more()}), default=_plain, ensure_ascii=False)
+        stream.write(f"{line}\n")
         stream.flush()
 
 

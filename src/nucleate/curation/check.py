@@ -29,7 +29,7 @@ class CheckReport:
     """What was found.
 
     Attributes:
-        pictures: that the data set lists.
+        images: that the data set lists.
         nuclei: annotated ones: outlines where outlines are given, else labels.
         part: published part that these counts are those of; empty if none is.
         problems: sentences about what should be fixed or known before training.
@@ -37,7 +37,7 @@ class CheckReport:
         rows: one mapping per image that could be read.
     """
 
-    pictures: int = 0
+    images: int = 0
     nuclei: int = 0
     part: str = ""
     problems: list[str] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Checker:
         self._entries, self._card = entries, card
         self._hashes: dict[str, Bool] = {}
         self._first_error: InputError | None = None
-        self.report = CheckReport(pictures=len(entries))
+        self.report = CheckReport(images=len(entries))
 
     def read(self, entry: Entry) -> Sample | None:
         """Return an image, None where it cannot be read: that is a problem."""
@@ -84,7 +84,7 @@ class Checker:
             return None
         self.report.notes += said
         if sample.image[::4, ::4].std() > 2:  # an empty image looks like any other
-            self._hashes[entry.name] = picture_hash(sample.image)
+            self._hashes[entry.name] = image_hash(sample.image)
         self.report.rows.append(_describe(sample, self.report))
         return sample
 
@@ -138,7 +138,7 @@ def _read(entry: Entry) -> tuple[Sample, list[str]]:
     return sample, said
 
 
-def picture_hash(image: UInt8) -> Bool:
+def image_hash(image: UInt8) -> Bool:
     """Return 143 bits that survive resizing, recompression and changes of brightness.
 
     Each states whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
@@ -150,7 +150,7 @@ def picture_hash(image: UInt8) -> Bool:
 
     Example:
         >>> image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-        >>> bool((picture_hash(image) == picture_hash(image // 2)).mean() > 0.9)
+        >>> bool((image_hash(image) == image_hash(image // 2)).mean() > 0.9)
         True
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -237,18 +237,18 @@ def _counts(report: CheckReport, card: DatasetCard) -> None:
     """Find the published part that the counts fit, or say which ones they come close to."""
     fits = [
         part
-        for part, (pictures, nuclei) in card.parts.items()
-        if pictures == report.pictures and nuclei in (None, report.nuclei)
+        for part, (images, nuclei) in card.parts.items()
+        if images == report.images and nuclei in (None, report.nuclei)
     ]
     if fits:
         report.part = fits[0]
     elif card.parts:
         known = "; ".join(
-            f"{part}: {pictures} images" + (f", {nuclei} nuclei" if nuclei else "")
-            for part, (pictures, nuclei) in card.parts.items()
+            f"{part}: {images} images" + (f", {nuclei} nuclei" if nuclei else "")
+            for part, (images, nuclei) in card.parts.items()
         )
         report.problems.append(
-            f"{report.pictures} images with {report.nuclei} nuclei are no published part ({known})"
+            f"{report.images} images with {report.nuclei} nuclei are no published part ({known})"
         )
 
 

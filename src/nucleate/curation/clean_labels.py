@@ -80,9 +80,9 @@ def craft_labels(
         Labels int32 (H, W), 1..n without gaps; their classes; the counts of changes.
 
     Example:
-        >>> mended, _, report = craft_labels(
+        >>> fixed, _, report = craft_labels(
         ...     np.array([[5, 5, 0, 5, 5]], np.int32), options=CraftOptions("split", 2))
-        >>> mended.tolist(), report.pieces_added
+        >>> fixed.tolist(), report.pieces_added
         ([[1, 1, 0, 2, 2]], 1)
     """
     wanted = options or CraftOptions()

@@ -29,7 +29,7 @@ class Tally:
     """What was converted.
 
     Attributes:
-        pictures: written.
+        images: written.
         nuclei: labels written.
         contested_px: pixels that more than one annotation claimed; the data set's card states who
             got them.
@@ -37,7 +37,7 @@ class Tally:
         problems: sentences about annotations that were left out or read with doubt.
     """
 
-    pictures: int = 0
+    images: int = 0
     nuclei: int = 0
     contested_px: int = 0
     hidden: int = 0
@@ -76,7 +76,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
                 "folders. Rename one of them."
             )
         seen.add(flat)
-        tally.pictures += 1
+        tally.images += 1
         tally.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
         if sample.labels is not None:
             tally.nuclei += len(np.unique(sample.labels[sample.labels > 0]))
@@ -88,7 +88,7 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
 
 def write_folder(samples: Iterable[Sample], out: Path) -> None:
     """Write `images/NAME.png`, `labels/NAME.tif`, `ignore/NAME.png` and the manifest."""
-    pictures: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     for sample in samples:
         write_png(out / "images" / f"{sample.name}.png", sample.image)
         if sample.labels is not None:
@@ -97,8 +97,8 @@ def write_folder(samples: Iterable[Sample], out: Path) -> None:
             _write_mask(out / "ignore" / f"{sample.name}.png", sample.ignore)
         facts = {key: getattr(sample, key) for key in FACTS}
         classes = None if sample.classes is None else sample.classes.tolist()
-        pictures[sample.name] = facts | {"classes": classes}
-    content = {"format": FOLDER_FORMAT, "pictures": pictures}
+        images[sample.name] = facts | {"classes": classes}
+    content = {"format": FOLDER_FORMAT, "images": images}
     (out / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -145,7 +145,7 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
 
 
 def _annotations(
-    sample: Sample, picture: int, first: int, names: list[str], polygons: bool
+    sample: Sample, image: int, first: int, names: list[str], polygons: bool
 ) -> list[dict[str, Any]]:
     """Return the annotations of one image; `names` are those of the categories so far."""
     if sample.labels is None:
@@ -166,7 +166,7 @@ def _annotations(
             about["segmentation"] = outlined[value]
         found.append(
             {
-                "id": first + i, "image_id": picture, "category_id": kind + 1, "iscrowd": crowd,
+                "id": first + i, "image_id": image, "category_id": kind + 1, "iscrowd": crowd,
                 **about,
             }
         )  # fmt: skip

@@ -33,7 +33,7 @@ class Inspection:
     """Everything that the page and the JSON file show.
 
     Attributes:
-        pictures: read.
+        images: read.
         nuclei: labels in all of them.
         rows: per image, its facts and `METRICS`.
         sizes: "width × height" -> images.
@@ -49,7 +49,7 @@ class Inspection:
         thumbs: image -> JPEG of it with outlines; not in the JSON file.
     """
 
-    pictures: int = 0
+    images: int = 0
     nuclei: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def inspect_entries(
         found.thumbs[sample.name] = thumbnail(sample)
         tell(done + 1, len(entries))
     problems = checker.finish().problems
-    found.pictures = len(found.rows)
+    found.images = len(found.rows)
     found.nuclei = sum(row["nuclei"] or 0 for row in found.rows)
     sizes = Counter(f"{row['width']} × {row['height']}" for row in found.rows)
     found.sizes = dict(sizes.most_common())
@@ -239,7 +239,7 @@ def _by(rows: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
     for row in rows:
         groups[row[key] or "not stated"].append(row)
     return {
-        name: {"pictures": len(members)}
+        name: {"images": len(members)}
         | {metric: _mean(row[metric] for row in members) for metric in METRICS}
         for name, members in sorted(groups.items())
     }
@@ -276,7 +276,7 @@ def _kruskal(rows: list[dict[str, Any]], grouping: str, metric: str) -> dict[str
     n = len(everything)
     return {
         "groups": len(groups),
-        "pictures": n,
+        "images": n,
         "h": float(statistic),
         "p": float(p),
         "epsilon2": float(np.clip(statistic / (n - 1), 0, 1)),

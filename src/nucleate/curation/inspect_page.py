@@ -70,7 +70,7 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
 def _facts(found: Inspection) -> str:
     groups = len({row["group"] for row in found.rows})
     facts = [
-        (found.pictures, "pictures"),
+        (found.images, "images"),
         (found.nuclei, "nuclei"),
         (groups, "patients or slides"),
         (len({row["organ"] for row in found.rows if row["organ"]}), "organs"),
@@ -121,7 +121,7 @@ def _nuclei_plots(found: Inspection) -> list[str]:
     counts = [row["nuclei"] for row in found.rows if row["nuclei"] is not None]
     if counts:
         tags.append(
-            plot("Nuclei per image", "nuclei", "pictures", lambda ax: ax.hist(
+            plot("Nuclei per image", "nuclei", "images", lambda ax: ax.hist(
                 counts, bins=min(30, max(5, len(counts) // 2)), color=INK))
         )  # fmt: skip
     for metric, title in (
@@ -208,9 +208,9 @@ def _organs(found: Inspection) -> list[str]:
     """Return the table of organs, or nothing where the data set names none."""
     if not any(row["organ"] for row in found.rows):
         return []
-    head = ["organ", "pictures", *map(_plain, METRICS)]
+    head = ["organ", "images", *map(_plain, METRICS)]
     body = [
-        [organ, row["pictures"], *(_number(row[metric]) for metric in METRICS)]
+        [organ, row["images"], *(_number(row[metric]) for metric in METRICS)]
         for organ, row in found.organs.items()
     ]
     return [heading("By organ"), quiet("Means over images.") + table(head, body)]
@@ -226,7 +226,7 @@ def _bias(found: Inspection) -> str:
     if not tests:
         return said + "<p>There are no two groups of two images to compare.</p>"
     body = [
-        [f"{_plain(t['metric'])} between {t['grouping']}s", t["groups"], t["pictures"],
+        [f"{_plain(t['metric'])} between {t['grouping']}s", t["groups"], t["images"],
          f"{t['epsilon2']:.2f}", f"{t['p_holm']:.2g}"]
         for t in sorted(tests, key=lambda t: (t["grouping"], -t["epsilon2"]))
     ]  # fmt: skip
@@ -235,7 +235,7 @@ def _bias(found: Inspection) -> str:
         for t in found.bias
         if "cramers_v" in t
     )
-    return said + balance + table(["metric", "groups", "pictures", "ε²", "p (Holm)"], body)
+    return said + balance + table(["metric", "groups", "images", "ε²", "p (Holm)"], body)
 
 
 def _outliers(found: Inspection) -> str:
@@ -252,13 +252,13 @@ def _outliers(found: Inspection) -> str:
         for o in found.outliers[:60]
     ]
     return quiet("Robust z-score above 3.5. Look at them before they are trained on.") + table(
-        ["picture", "metric", "value", "unit", "z"], body
+        ["image", "metric", "value", "unit", "z"], body
     )
 
 
 def _rows(found: Inspection) -> str:
     shown = found.rows[:500]
-    head = ["picture", "group", "organ", "part", "size", "mpp", *map(_plain, METRICS)]
+    head = ["image", "group", "organ", "part", "size", "mpp", *map(_plain, METRICS)]
     body = [
         [r["name"], r["group"], r["organ"], r["part"], f"{r['width']} × {r['height']}", r["mpp"],
          *(_number(r[m]) for m in METRICS)]

@@ -22,7 +22,7 @@ from nucleate.datasets.base import Entry
 from nucleate.datasets.loading import at_mpp
 from nucleate.datasets.resize import resized
 from nucleate.datasets.shards import Scaling, write_shards
-from nucleate.datasets.splits import Split, bare_name, refuse_test_pictures
+from nucleate.datasets.splits import Split, bare_name, refuse_test_images
 from nucleate.errors import ConfigError, InputError, pick
 from nucleate.files import atomic_folder
 from nucleate.geometry.labels import compact
@@ -99,9 +99,9 @@ def prepare(
     """
     parts = _parts(entries, split)
     training = parts["train"]
-    pictures = {e.name: partial(_image, e) for e in training}
+    images = {e.name: partial(_image, e) for e in training}
     held_out = [e.name for part, members in parts.items() if part != "train" for e in members]
-    stain = fit_stain(options.stain, pictures, held_out)
+    stain = fit_stain(options.stain, images, held_out)
     if stain is not None:
         tell(f"stain: {stain.method}, reference {', '.join(stain.fitted_on)}")
 
@@ -127,8 +127,10 @@ def prepare(
             written[part] = write_shards(
                 _closing(samples, report, counts), target, scaling, about, options.maps
             )
-            told = "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
-            tell(f"{part}: {written[part]} images; {told}")
+            message = (
+                "labels as they are" if options.craft is None else f"labels: {_changes(report)}"
+            )
+            tell(f"{part}: {written[part]} images; {message}")
     return written
 
 
@@ -216,7 +218,7 @@ def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
         )
     if not parts.get("train"):
         raise ConfigError("The split has no training images. Create it again.")
-    refuse_test_pictures([e for part, es in parts.items() if part != "test" for e in es])
+    refuse_test_images([e for part, es in parts.items() if part != "test" for e in es])
     return parts
 
 

@@ -101,7 +101,7 @@ def open_root(path: Path) -> PathLike:
 
 def pair(
     root: Path,
-    pictures: dict[str, PathLike],
+    images: dict[str, PathLike],
     annotations: dict[str, PathLike],
     where: str,
     endings: tuple[str, ...] = (),
@@ -112,7 +112,7 @@ def pair(
 
     Args:
         root: what to name in an error message.
-        pictures: name -> file.
+        images: name -> file.
         annotations: name -> file.
         where: how to get the data.
         endings: of annotations, to say what is looked for.
@@ -120,12 +120,12 @@ def pair(
     Raises:
         InputError: no images, an image without annotation, or the reverse.
     """
-    if not pictures:
+    if not images:
         raise InputError(f"{root}: contains no image of this data set. {where}")
-    annotations = renamed(annotations, pictures)
-    alone = sorted(pictures.keys() ^ annotations.keys())
+    annotations = renamed(annotations, images)
+    alone = sorted(images.keys() ^ annotations.keys())
     if alone:
-        what = "annotation" if alone[0] in pictures else "picture"
+        what = "annotation" if alone[0] in images else "image"
         more = f" (and {len(alone) - 1} more orphans)" if len(alone) > 1 else ""
         names = [name for name, _ in walk(open_root(root))]
         seen = endings_seen(names, endings) if endings and what == "annotation" else ""
@@ -133,7 +133,7 @@ def pair(
             f"{root}: {alone[0]} has no {what}{more}. {seen}Unpack the data set again, or remove "
             "it."
         )
-    return [(name, pictures[name], annotations[name]) for name in sorted(pictures)]
+    return [(name, images[name], annotations[name]) for name in sorted(images)]
 
 
 def endings_seen(names: list[str], wanted: tuple[str, ...]) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 from nucleate.annotations.coco import (
     CocoFile,
-    CocoPicture,
+    CocoImage,
     crowds_are_nuclei,
     draw_coco,
+    image_name,
     is_crowd,
-    picture_name,
     plain_path,
 )
 from nucleate.annotations.outline_file import kind_of_json_bytes
@@ -90,17 +90,17 @@ def entries(
     find = grouping(group)
     settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     found: dict[str, Entry] = {}
-    names = [picture_name(str(picture.record["file_name"])) for picture in content.pictures]
+    names = [image_name(str(image.record["file_name"])) for image in content.images]
     if len(set(names)) < len(names) and len(set(folders)) > 1:  # a file per image, in folders
         names = [str(folder / name) for folder, name in zip(folders, names, strict=True)]
-    for picture, folder, name in zip(content.pictures, folders, names, strict=True):
-        file = _file_of(files, folder, picture, root)
+    for image, folder, name in zip(content.images, folders, names, strict=True):
+        file = _file_of(files, folder, image, root)
         if name in found:
             raise InputError(f"{root}: two images have the name {name!r}. Rename one of them.")
-        stated = picture.record.get("group")
+        stated = image.record.get("group")
         owner = find(name) if group is not None or not stated else str(stated)
-        organ = picture.record.get("organ")
-        read = _reader(name, owner, file, (picture, content, drawing), settle)
+        organ = image.record.get("organ")
+        read = _reader(name, owner, file, (image, content, drawing), settle)
         found[name] = Entry(
             name, owner, read, None if organ is None else str(organ), is_official_test(name)
         )
@@ -120,7 +120,7 @@ def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePo
         strange = next((n for n, kind in kinds.items() if kind not in ("", "a COCO file")), None)
         if set(kinds.values()) == {LABELME}:
             read = {name: read_annotations(file) for name, file in found.items()}
-            folders = [PurePosixPath(n).parent for n, file in read.items() for _ in file.pictures]
+            folders = [PurePosixPath(n).parent for n, file in read.items() for _ in file.images]
             return joined(read.values()), folders
         if strange is not None:
             raise InputError(
@@ -133,19 +133,19 @@ def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePo
         )
     name, file = next(iter(found.items()))
     content = read_annotations(file)
-    return content, [PurePosixPath(name).parent] * len(content.pictures)
+    return content, [PurePosixPath(name).parent] * len(content.images)
 
 
 def _file_of(
-    files: dict[str, PathLike], folder: PurePosixPath, picture: CocoPicture, root: Path
+    files: dict[str, PathLike], folder: PurePosixPath, image: CocoImage, root: Path
 ) -> PathLike:
     """Return the file of an image, or the image that its annotation contains."""
     try:
-        return _locate(files, folder, str(picture.record["file_name"]), root)
+        return _locate(files, folder, str(image.record["file_name"]), root)
     except InputError:
-        if picture.embedded is None:
+        if image.embedded is None:
             raise
-        return picture.embedded
+        return image.embedded
 
 
 def _drawing(content: CocoFile, crowds: str) -> tuple[bool, str]:
@@ -192,11 +192,11 @@ def _reader(
     name: str,
     group: str,
     file: PathLike,
-    annotated: tuple[CocoPicture, CocoFile, tuple[bool, str]],
+    annotated: tuple[CocoImage, CocoFile, tuple[bool, str]],
     settle: Callable[[str, float | None], float | None],
 ) -> Callable[[], Sample]:
-    picture, content, (crowds_count, told) = annotated
-    record: dict[str, Any] = picture.record
+    image, content, (crowds_count, crowd_note) = annotated
+    record: dict[str, Any] = image.record
 
     def read() -> Sample:
         pixels, stated = read_image(file)
@@ -208,13 +208,13 @@ def _reader(
                 f"{file}: is {pixels.shape[1]} × {pixels.shape[0]} pixels, the COCO file states "
                 f"{size[1]} × {size[0]}. Export the images and the COCO file together."
             )
-        labels, classes, ignore, drawn = draw_coco(name, picture, content.position_of, crowds_count)
-        drawn = replace(drawn, problems=(*picture.problems, *drawn.problems))
-        if told and any(is_crowd(a) for a in picture.annotations):
+        labels, classes, ignore, drawn = draw_coco(name, image, content.position_of, crowds_count)
+        drawn = replace(drawn, problems=(*image.problems, *drawn.problems))
+        if crowd_note and any(is_crowd(a) for a in image.annotations):
             if crowds_count or not drawn.outlines:
-                drawn = replace(drawn, problems=(*drawn.problems, told))
+                drawn = replace(drawn, problems=(*drawn.problems, crowd_note))
             else:
-                drawn = replace(drawn, notes=(*drawn.notes, told))
+                drawn = replace(drawn, notes=(*drawn.notes, crowd_note))
         written = plausible_mpp(record.get("mpp"))
         return Sample(
             image=pixels,

@@ -27,7 +27,7 @@ from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.files import PathLike, read_bytes
 from nucleate.folders import renamed, walk
 from nucleate.geometry.labels import compact
-from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.images import IMAGES, read_image
 from nucleate.resolution import check_mpp, plausible_mpp, resolve_mpp
 from nucleate.types import Int16, Int32, Sample
 
@@ -137,7 +137,7 @@ def _find(root: Path, with_types: bool, mpp_table: str | None) -> _Files:
     """
     found = _Files()
     tables = {
-        **dict.fromkeys(_IMAGE_FOLDERS, (found.images, PICTURES)),
+        **dict.fromkeys(_IMAGE_FOLDERS, (found.images, IMAGES)),
         **dict.fromkeys(_LABEL_FOLDERS, (found.labels, LABEL_IMAGES)),
         "ignore": (found.ignored, (".png",)),
         **({"types": (found.typed, (".png",))} if with_types else {}),
@@ -322,8 +322,8 @@ def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
         content = json.loads(read_bytes(file, 1 << 28))
         if content["format"] != FORMAT:
             raise ValueError(f"the format {str(content['format'])[:40]!r}")
-        pictures = {str(name): dict(facts) for name, facts in content["pictures"].items()}
-        for facts in pictures.values():
+        images = {str(name): dict(facts) for name, facts in content["images"].items()}
+        for facts in images.values():
             np.array(facts.get("classes") or [], np.int16)
             if not all(isinstance(n, str) for n in facts.get("class_names", ())):
                 raise TypeError("a class name that is no text")
@@ -336,4 +336,4 @@ def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"{file}: not an index of images ({said}). Remove it, or convert the data again."
         ) from error
-    return pictures
+    return images

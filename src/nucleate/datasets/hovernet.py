@@ -21,7 +21,7 @@ from nucleate.geometry.labels import compact
 from nucleate.readers.images import read_image
 from nucleate.types import Int16, Int32, Sample
 
-_PICTURES = (".png", ".tif", ".jpg")
+_IMAGES = (".png", ".tif", ".jpg")
 
 
 def find(
@@ -51,7 +51,7 @@ def find(
         path = PurePosixPath(name)
         above = path.parent.name.lower()
         key = str(path.parent.parent / path.stem)
-        if above == "images" and path.suffix.lower() in _PICTURES:
+        if above == "images" and path.suffix.lower() in _IMAGES:
             images[key] = file
         elif above == "labels" and path.suffix.lower() == ".mat":
             labels[key] = file

@@ -14,7 +14,7 @@ from nucleate.datasets import DATASETS
 from nucleate.datasets.base import Entry, sample_doubts
 from nucleate.datasets.resize import resized
 from nucleate.datasets.schemes import SchemeOptions, split_by
-from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_pictures
+from nucleate.datasets.splits import Split, make_split, read_split, refuse_test_images
 from nucleate.errors import ConfigError, InputError, nearest, pick
 from nucleate.geometry.labels import grown
 from nucleate.resolution import HOW_TO_STATE_MPP, check_mpp, grid_ratio, no_mpp
@@ -76,7 +76,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
     if config.scheme is not None:
         split = _published(config, list(entries.values()))
     elif config.split is None:
-        refuse_test_pictures(list(entries.values()))
+        refuse_test_images(list(entries.values()))
         split = _draw(list(entries.values()), may_validate, config)
     else:
         split = _read_fitting(base / config.split, entries)
@@ -168,7 +168,7 @@ def _published(config: DataConfig, entries: list[Entry]) -> Split:
             "write them with 'nucleate data split' and set data.split to one of the files."
         )
     split = next(iter(splits.values()))
-    refuse_test_pictures([e for e in entries if e.name not in split.parts.get("test", ())])
+    refuse_test_images([e for e in entries if e.name not in split.parts.get("test", ())])
     return split
 
 
@@ -193,7 +193,7 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
             f"{entries[other].group!r}. Set the same options as for the split, or create the split "
             "again."
         )
-    refuse_test_pictures([entries[n] for n, part in parts.items() if part != "test"])
+    refuse_test_images([entries[n] for n, part in parts.items() if part != "test"])
     return split
 
 

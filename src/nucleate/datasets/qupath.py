@@ -16,7 +16,7 @@ from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError
 from nucleate.files import PathLike
 from nucleate.folders import walk
-from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.images import IMAGES, read_image
 from nucleate.resolution import resolve_mpp
 from nucleate.types import Int16, Int64, Sample
 
@@ -65,7 +65,7 @@ def entries(
         lower = name.lower()
         if lower.endswith(_ENDINGS):
             table, stem = outlines, PurePosixPath(name[: lower.rindex(".geojson")]).name
-        elif lower.endswith(PICTURES):
+        elif lower.endswith(IMAGES):
             table, stem = images, PurePosixPath(name).stem
         else:
             continue

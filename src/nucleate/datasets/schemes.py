@@ -14,7 +14,7 @@ from nucleate.datasets.splits import (
     Split,
     bare_name,
     make_split,
-    refuse_test_pictures,
+    refuse_test_images,
 )
 from nucleate.errors import ConfigError, InputError, pick
 
@@ -201,7 +201,7 @@ def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[
     """
     make = pick(SCHEMES, scheme, "scheme")
     if scheme not in _MAY_TEST:
-        refuse_test_pictures(entries)
+        refuse_test_images(entries)
     return make(entries, options)  # type: ignore[no-any-return]
 
 

@@ -102,7 +102,7 @@ def entries(root: Path) -> list[Entry]:
     manifest = read_manifest(path)
     scaling = Scaling(**manifest["scaling"])
     found = []
-    for record in manifest["pictures"]:
+    for record in manifest["images"]:
         file = base / record["shard"]
         if record["shard"] not in manifest["files"] or not file.is_file():
             raise InputError(
@@ -129,10 +129,10 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
         numbers = np.array([scaling.mean, scaling.sd], np.float64).reshape(2, 3)
         if scaling.kind not in ("none", "unit", "zscore") or not np.isfinite(numbers).all():
             raise ValueError("an invalid scaling")
-        names = [str(record["name"]) for record in content["pictures"]]
+        names = [str(record["name"]) for record in content["images"]]
         if len(set(names)) < len(names):
             raise ValueError("a duplicate name")
-        for record in content["pictures"]:
+        for record in content["images"]:
             texts = [record[key] for key in ("name", "group", "shard")]
             texts += [record[key] or "" for key in ("organ", "species", "centre")]
             texts += list(record["class_names"])
@@ -252,7 +252,7 @@ def write_shards(
         raise InputError(f"Two images have the name {twice!r}. Rename one of them.")
     manifest = {
         "format": FORMAT, "scaling": asdict(how), "about": about or {}, "files": files,
-        "pictures": records,
+        "images": records,
     }  # fmt: skip
     write_text(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return len(records)

@@ -27,7 +27,7 @@ def bare_name(name: str) -> str:
     return rest if colon and number.isdecimal() else name
 
 
-def file_names(pictures: Iterable[str]) -> dict[str, str]:
+def file_names(images: Iterable[str]) -> dict[str, str]:
     """Return image -> name of its file; with the number of its set only where it is needed.
 
     Raises:
@@ -37,7 +37,7 @@ def file_names(pictures: Iterable[str]) -> dict[str, str]:
         >>> file_names(["0:a/b", "1:c"])
         {'0:a/b': 'a_b', '1:c': 'c'}
     """
-    names = list(pictures)
+    names = list(images)
     bare = [bare_name(name) for name in names]
     shown = bare if len(set(bare)) == len(bare) else names
     files = [name.replace("/", "_").replace(":", "_") for name in shown]
@@ -177,7 +177,7 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
     )
 
 
-def refuse_test_pictures(entries: Iterable[Member]) -> None:
+def refuse_test_images(entries: Iterable[Member]) -> None:
     """Raise an `InputError` if an official test image is among images to train on."""
     found = next((entry.name for entry in entries if entry.test_only), None)
     if found is not None:

@@ -13,7 +13,7 @@ from nucleate.annotations.label_images import LABEL_IMAGES, read_labels
 from nucleate.datasets.base import DatasetCard, Entry, check_size, open_root, pair
 from nucleate.files import PathLike
 from nucleate.folders import walk
-from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.images import IMAGES, read_image
 from nucleate.types import Int32, Sample
 
 CARD = DatasetCard(
@@ -55,7 +55,7 @@ def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
         folder = path.parent.name.lower()
         published = _FOLDERS.match(folder)
         kind = published.group(1) if published else folder
-        if kind in ("slide", "images") and path.suffix.lower() in PICTURES:
+        if kind in ("slide", "images") and path.suffix.lower() in IMAGES:
             images[path.stem] = file
         elif kind in ("gt", "labels") and path.suffix.lower() in LABEL_IMAGES:
             labels[path.stem] = file

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, TRUTH_OUTCOMES, outcomes
 from nucleate.geometry.draw import OUTCOME_RGB, Rgb, draw_rings
 from nucleate.geometry.labels import compact
 from nucleate.geometry.outlines import trace
@@ -43,15 +43,17 @@ def outlined(
     if ignore is not None:
         truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
     truth, pred = compact(np.ascontiguousarray(truth))[0], compact(np.ascontiguousarray(pred))[0]
-    found = fates(overlap(truth, pred))
+    found = outcomes(overlap(truth, pred))
     canvas = np.ascontiguousarray(image[window]).copy()
     if times > 1:
         canvas = cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
-    spurious = PRED_FATES.index("spurious")
+    spurious = PRED_OUTCOMES.index("spurious")
     grey = (190, 190, 190)
     thin = [OUTCOME_RGB["spurious"] if f == spurious else grey for f in found.pred]
     _draw(canvas, pred[window], thin, times, 1)
-    _draw(canvas, truth[window], [OUTCOME_RGB[TRUTH_FATES[f]] for f in found.truth], times, times)
+    _draw(
+        canvas, truth[window], [OUTCOME_RGB[TRUTH_OUTCOMES[f]] for f in found.truth], times, times
+    )
     return canvas
 
 

@@ -16,7 +16,7 @@ from nucleate.evaluation.leakage import seen_in_file
 from nucleate.evaluation.metrics.classes import Typed, compare_classes
 from nucleate.evaluation.metrics.coco import Records, average_precision
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, PictureScore, score_labels
+from nucleate.evaluation.score import DETECTION_RADIUS_UM, NEED_MPP, ImageScore, score_labels
 from nucleate.folders import renamed
 from nucleate.geometry.outlines import paint
 from nucleate.inference.backends import Model
@@ -157,7 +157,7 @@ class Prediction:
     sample: Sample
     nuclei: Instances
     labels: Int32
-    score: PictureScore
+    score: ImageScore
     candidates: Instances
 
 
@@ -257,6 +257,6 @@ def model_facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _tell(tell: Callable[[str], None], score: PictureScore) -> None:
+def _tell(tell: Callable[[str], None], score: ImageScore) -> None:
     m = score.metrics
     tell(f"{score.name}: AJI {m['aji']:.3f}, PQ {m['pq']:.3f}, Dice {m['dice']:.3f}")

@@ -12,7 +12,7 @@ from nucleate.errors import InputError
 from nucleate.evaluation.report import Report
 from nucleate.files import read_text, write_text
 
-LEDGER = ("date", "commit", "model", "sha256", "pictures", "aji", "pq", "dice", "command")
+LEDGER = ("date", "commit", "model", "sha256", "images", "aji", "pq", "dice", "command")
 
 
 def check_ledger(ledger: Path) -> list[dict[str, str]]:
@@ -48,7 +48,7 @@ def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: 
         "commit": git_commit() or "",
         "model": name,
         "sha256": digest,
-        "pictures": len(report.pictures),
+        "images": len(report.images),
         **{name: round(means[name]["mean"], 4) for name in ("aji", "pq", "dice")},
         "command": command,
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from nucleate.evaluation.compare import resampled_means
 from nucleate.evaluation.metrics.classes import per_class
-from nucleate.evaluation.score import METRICS, PictureScore, ratios
+from nucleate.evaluation.score import METRICS, ImageScore, ratios
 from nucleate.files import write_text
 
 
@@ -25,25 +25,25 @@ class Report:
     """Scores of a set of images.
 
     Attributes:
-        pictures: one score each.
+        images: one score each.
         about: what was compared: model, data, command; written into the JSON.
         coco: from `average_precision`; None where no scores are known.
     """
 
-    pictures: list[PictureScore]
+    images: list[ImageScore]
     about: dict[str, Any] = field(default_factory=dict)
     coco: dict[str, dict[str, dict[str, float]]] | None = None
 
     @property
     def names(self) -> list[str]:
         """Metrics that at least one image has."""
-        has = {name for picture in self.pictures for name in picture.metrics}
-        return [name for name in METRICS if name in has or not self.pictures]
+        has = {name for image in self.images for name in image.metrics}
+        return [name for name in METRICS if name in has or not self.images]
 
     @property
     def seen(self) -> dict[str, str]:
         """Name of each image that the model saw in training -> how, and what shows it."""
-        return {p.name: p.seen for p in self.pictures if p.seen is not None}
+        return {p.name: p.seen for p in self.images if p.seen is not None}
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each metric the mean over images, its 95 % interval, and how many count.
@@ -52,8 +52,8 @@ class Report:
         resamples, seed 0). Images where a metric is not defined are left out; `n` states how many
         remain.
         """
-        rows = [picture.metrics for picture in self.pictures]
-        groups = [p.group or p.name for p in self.pictures]
+        rows = [image.metrics for image in self.images]
+        groups = [p.group or p.name for p in self.images]
         return {
             name: mean_interval([row.get(name, math.nan) for row in rows], groups)
             for name in self.names
@@ -62,8 +62,8 @@ class Report:
     def pooled(self) -> dict[str, float]:
         """Return each metric of the counts summed over all images; HD95 cannot be pooled."""
         total: dict[str, float] = defaultdict(float)
-        for picture in self.pictures:
-            for name, value in picture.counts.items():
+        for image in self.images:
+            for name, value in image.counts.items():
                 total[name] += value
         total["hd95_px"] = float("nan")
         return ratios(total)
@@ -71,11 +71,11 @@ class Report:
     def per_organ(self) -> dict[str, dict[str, float]]:
         """Return organ -> mean of each metric over its images, and their number."""
         groups: dict[str, list[dict[str, float]]] = defaultdict(list)
-        for picture in self.pictures:
-            groups[picture.organ or "unknown"].append(picture.metrics)
+        for image in self.images:
+            groups[image.organ or "unknown"].append(image.metrics)
         return {
             organ: {
-                "pictures": len(rows),
+                "images": len(rows),
                 **{
                     name: mean_interval([r.get(name, math.nan) for r in rows])["mean"]
                     for name in self.names
@@ -88,8 +88,8 @@ class Report:
         """Return everything that is known, as metrics.json contains it."""
         return {
             "about": self.about,
-            "pictures": len(self.pictures),
-            "groups": len({p.group or p.name for p in self.pictures}),
+            "images": len(self.images),
+            "groups": len({p.group or p.name for p in self.images}),
             "conventions": "empty/empty is left out, empty/non-empty is 0; what divides by nothing "
             "(precision, recall, SQ, counting error) is left out; mean: over images; "
             "interval: 95 % percentile bootstrap over patients or slides; pooled: summed counts",
@@ -98,8 +98,8 @@ class Report:
             "pooled": self.pooled(),
             "coco": self.coco,
             "per_organ": self.per_organ(),
-            "per_class": per_class([p.counts for p in self.pictures]),
-            "per_picture": [
+            "per_class": per_class([p.counts for p in self.images]),
+            "per_image": [
                 {
                     "name": p.name,
                     "organ": p.organ,
@@ -107,12 +107,12 @@ class Report:
                     **p.metrics,
                     "counts": p.counts,
                 }
-                for p in self.pictures
+                for p in self.images
             ],
         }
 
     def write(self, folder: Path) -> None:
-        """Write metrics.json and per_picture.csv into a folder.
+        """Write metrics.json and per_image.csv into a folder.
 
         Raises:
             OutputError: the files cannot be written.
@@ -120,14 +120,14 @@ class Report:
         content = json.dumps(no_nan(self.content()), indent=1)
         write_text(folder / "metrics.json", content + "\n")
         text = io.StringIO()
-        names = ["name", "organ", *self.names, *(k for p in self.pictures for k in p.counts)]
+        names = ["name", "organ", *self.names, *(k for p in self.images for k in p.counts)]
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(dict.fromkeys(names))
-        for p in self.pictures:
+        for p in self.images:
             row: dict[str, Any] = {"name": p.name, "organ": p.organ, **p.counts, **p.metrics}
             known = no_nan(row)
             writer.writerow("" if known.get(k) is None else known[k] for k in dict.fromkeys(names))
-        write_text(folder / "per_picture.csv", text.getvalue())
+        write_text(folder / "per_image.csv", text.getvalue())
 
 
 def seen_note(seen: dict[str, str], images: int) -> str:

@@ -11,7 +11,7 @@ from nucleate.annotations.label_images import as_labels
 from nucleate.errors import InputError
 from nucleate.evaluation.metrics import instance, pixel
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.evaluation.metrics.nucleus_errors import fates
+from nucleate.evaluation.metrics.nucleus_errors import outcomes
 from nucleate.types import Bool, Int32
 
 DETECTION_RADIUS_UM = 3.0  # the field's convention: 12 pixels at 40x, 6 at 20x
@@ -25,7 +25,7 @@ NEED_MPP = ("f1_detection",)  # metrics with a length in micrometres
 
 
 @dataclass(frozen=True, slots=True)
-class PictureScore:
+class ImageScore:
     """One image: its summable counts; every ratio follows from them.
 
     Attributes:
@@ -55,7 +55,7 @@ def score_labels(
     name: str = "",
     organ: str | None = None,
     radius_px: float | None = DETECTION_RADIUS_PX,
-) -> PictureScore:
+) -> ImageScore:
     """Score a predicted label image against the true one.
 
     Args:
@@ -83,7 +83,7 @@ def score_labels(
         "pixel_tp": cells.tp, "pixel_fp": cells.fp, "pixel_fn": cells.fn, "pixel_tn": cells.tn,
         "nuclei_true": len(table.truth_areas), "nuclei_pred": len(table.pred_areas),
         "components_true": component_count(truth), "components_pred": component_count(pred),
-        **fates(table).counts(),
+        **outcomes(table).counts(),
     }  # fmt: skip
     counts["aji_c"], counts["aji_u"] = instance.aji_counts(table)
     counts["aji_plus_c"], counts["aji_plus_u"] = instance.aji_plus_counts(table)
@@ -100,7 +100,7 @@ def score_labels(
     counts |= dict(
         zip(("rim_near_pred", "rim_pred", "rim_near_true", "rim_true"), near, strict=True)
     )
-    return PictureScore(name, organ, counts)
+    return ImageScore(name, organ, counts)
 
 
 def _labels(side: str, given: Int32) -> Int32:

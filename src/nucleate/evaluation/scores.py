@@ -44,7 +44,7 @@ def read_scores(folder: Path) -> Scores:
     path = next((file for file in files if file.is_file()), files[0])
     try:
         content = json.loads(read_text(path))
-        rows = content["per_picture"]
+        rows = content["per_image"]
         names = whole = [str(row["name"]) for row in rows]
         bare = [bare_name(name) for name in names]
         names = bare if len(set(bare)) == len(bare) else names

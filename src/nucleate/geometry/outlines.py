@@ -79,8 +79,8 @@ def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:
         nuclei: in pixels of the image.
         shape: (H, W) of the image.
     """
-    surest_first = nuclei.take(np.argsort(-nuclei.scores, kind="stable"))
-    return rasterise(surest_first.coords_xy, surest_first.offsets, shape, surest_first.ids)[0]
+    highest_first = nuclei.take(np.argsort(-nuclei.scores, kind="stable"))
+    return rasterise(highest_first.coords_xy, highest_first.offsets, shape, highest_first.ids)[0]
 
 
 def centroids_xy(coords_xy: NDArray[np.floating], offsets: Int64) -> NDArray[np.float64]:

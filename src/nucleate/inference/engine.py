@@ -131,12 +131,12 @@ def run(
     collect = _Collect(reader, model.card, tissue)
     with workers(options) as pools, ThreadPoolExecutor(1, "put") as pen:
         done = run_tiles(reader, model, tiles, options, colours, pools)
-        blocks = ((unit, [_told(next(done), tell) for _ in unit.tiles]) for unit in units)
+        blocks = ((unit, [_reported(next(done), tell) for _ in unit.tiles]) for unit in units)
         for _ in ahead(pen, lambda block: sink.put(collect(*block)), blocks, 2):
             pass
 
 
-def _told(done: Done, tell: Callable[[Done], None]) -> Done:
+def _reported(done: Done, tell: Callable[[Done], None]) -> Done:
     tell(done)
     return done
 

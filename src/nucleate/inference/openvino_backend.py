@@ -58,7 +58,7 @@ class OpenVinoBackend:
         """Return head -> float32 (B, H, W) for uint8 (B, H, W, 3)."""
         check_size(batch, self._align_px)
         if self._one_by_one:
-            return _stacked([self._run(picture[None]) for picture in batch])
+            return _stacked([self._run(image[None]) for image in batch])
         return self._run(batch)
 
     def _run(self, batch: UInt8) -> Maps:

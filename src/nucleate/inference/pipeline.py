@@ -163,13 +163,13 @@ class _Reading:
 
     def __call__(self, tile: Tile) -> _Pixels:
         """Read a tile."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         image, error = None, ""
         try:
             image = self.reader.read(tile.read, self.mpp)
         except RegionError as damage:
             error = str(damage)
-        return _Pixels(tile, image, error, time.perf_counter() - begun)
+        return _Pixels(tile, image, error, time.perf_counter() - started)
 
 
 def _infer(
@@ -196,9 +196,9 @@ def _said(same: list[_Pixels], model: Model, colours: Transform) -> Iterator[_Sa
     if not images:
         yield from (_Said(pixels, None, 0.0) for pixels in same)
         return
-    begun = time.perf_counter()
+    started = time.perf_counter()
     maps = model.backend(np.stack([colours.apply(image) for image in images]))
-    seconds = (time.perf_counter() - begun) / len(images)
+    seconds = (time.perf_counter() - started) / len(images)
     for i, pixels in enumerate(same):
         yield _Said(pixels, {head: m[i] for head, m in maps.items()}, seconds)
 
@@ -217,12 +217,12 @@ class _Decoding:
 
     def __call__(self, said: _Said) -> Done:
         """Decode one tile and keep the nuclei that it may own."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         pixels = said.pixels
         part = None
         if pixels.image is not None and said.maps is not None:
             part = self._emit(pixels.tile, pixels.image, said.maps)
-        spent = pixels.seconds, said.seconds, time.perf_counter() - begun
+        spent = pixels.seconds, said.seconds, time.perf_counter() - started
         return Done(pixels.tile, part, pixels.error, spent)
 
     def _emit(self, tile: Tile, image: UInt8, maps: Maps) -> Part:

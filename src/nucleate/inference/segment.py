@@ -143,7 +143,7 @@ def segment(
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
         ready = Model(replace(card, thresholds=chosen), ready.backend)
     source, options = _opened(image, plane), EngineOptions(tile_px)
-    with _told(progress) as tell:
+    with _progress(progress) as tell:
         found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)
     doubts = {doubt.reason for doubt in found.doubts}
     for note in found.notes():
@@ -153,7 +153,7 @@ def segment(
 
 
 @contextmanager
-def _told(
+def _progress(
     progress: bool | Callable[[int, int], None],
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Give what is given of the tiles: nothing, the caller's function, or a bar."""

@@ -77,8 +77,8 @@ class TorchBackend:
             torch.autocast(self._device, self._half, enabled=self._half is not None),
             torch.backends.cudnn.flags(allow_tf32=False),
         ):
-            pictures = torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
-            maps = self._network.maps(pictures.permute(0, 3, 1, 2))
+            images = torch.from_numpy(np.require(batch, requirements="W")).to(self._device)
+            maps = self._network.maps(images.permute(0, 3, 1, 2))
         wanted = maps if self._maps is None else {head: maps[head] for head in self._maps}
         return {head: m.cpu().numpy() for head, m in wanted.items()}
 

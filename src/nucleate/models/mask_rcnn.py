@@ -133,10 +133,10 @@ class MaskRCNN(Network):
         """
         features, size = self._features(image)
         sizes = [size] * len(image)
-        pictures = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
-        boxes, _ = self.first(pictures, features, None)
+        padded = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
+        boxes, _ = self.first(padded, features, None)
         found, _ = self.second(features, boxes, sizes, None)
-        return _stacked([self._nuclei(picture) for picture in found])
+        return _stacked([self._nuclei(one) for one in found])
 
     def probe(self, image: Tensor) -> None:
         """Do all the work but the masks."""
@@ -181,13 +181,13 @@ class MaskRCNN(Network):
         grown = F.interpolate(nuclei[:, None].float(), size, mode="nearest-exact")[:, 0]
         vague = F.interpolate(ignore[:, None].float(), size, mode="nearest-exact")[:, 0]
         truth = [_truth(g, v) for g, v in zip(grown * (vague == 0), vague, strict=True)]
-        pictures = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
+        padded = ImageList(image.new_empty(1, 1, *self._padded(size)), sizes)
         stages = (self.first, self.second)
         was = self.training
         try:
             for stage in stages:  # their losses exist in training only; validation wants them too
                 stage.train()
-            boxes, one = self.first(pictures, features, truth)
+            boxes, one = self.first(padded, features, truth)
             self.second.vague = [t["vague"] for t in truth]
             _, two = self.second(features, boxes, sizes, truth)
         finally:
@@ -229,15 +229,15 @@ class MaskRCNN(Network):
 
 def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return lists of different lengths as arrays, filled up with zeros."""
-    most = max(len(picture["scores"]) for picture in found)
+    most = max(len(image["scores"]) for image in found)
     return {
         name: torch.stack(
             [
                 F.pad(
-                    picture[name],
-                    [0, 0] * (picture[name].ndim - 1) + [0, most - len(picture[name])],
+                    image[name],
+                    [0, 0] * (image[name].ndim - 1) + [0, most - len(image[name])],
                 )
-                for picture in found
+                for image in found
             ]
         )
         for name in OUTPUTS

@@ -19,7 +19,7 @@ import numpy as np
 from nucleate.datasets.base import Entry
 from nucleate.datasets.grouping import grouping
 from nucleate.datasets.loading import at_mpp, describe_set, list_sets
-from nucleate.datasets.splits import Split, make_split, refuse_test_pictures
+from nucleate.datasets.splits import Split, make_split, refuse_test_images
 from nucleate.datasets.test_sets import is_official_test
 from nucleate.errors import ConfigError, InputError, nearest
 from nucleate.pretraining.recipe import CorpusConfig, FolderConfig
@@ -170,7 +170,7 @@ def gather(config: CorpusConfig, base: Path) -> Corpus:
                 f"data.exclude: unknown patient {group!r}. {nearest(group, known[:20])}"
             )
     origins = [o for o in origins if o.group not in config.exclude]
-    refuse_test_pictures(origins)
+    refuse_test_images(origins)
     if not origins:
         raise ConfigError(
             "data.exclude: excludes every image. Add images, or exclude fewer patients."

@@ -44,7 +44,7 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def draw_pictures(learned: Network, first: Network, tiles: list[TissueTile], folder: Path) -> None:
+def draw_images(learned: Network, first: Network, tiles: list[TissueTile], folder: Path) -> None:
     """Write neighbours.png and attention.png: what the encoder was and is.
 
     Args:
@@ -80,8 +80,8 @@ def attention(network: Network, image: UInt8) -> Float32:
         image: uint8 (H, W, 3).
     """
     with torch.inference_mode():
-        picture = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
-        deepest = network.eval().encode(picture)[-1].float()
+        batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+        deepest = network.eval().encode(batch)[-1].float()
         strength = deepest.square().mean(1, keepdim=True)
         strength = F.interpolate(strength, image.shape[:2], mode="bilinear")[0, 0]
         low, high = torch.quantile(strength.flatten(), torch.tensor([0.02, 0.98]))

@@ -22,7 +22,7 @@ from nucleate.models.families import build, some_heads
 from nucleate.models.fingerprints import fingerprint
 from nucleate.pretraining.autoencoder import AutoEncoder
 from nucleate.pretraining.corpus import Corpus, TissueTile, gather
-from nucleate.pretraining.figures import draw_pictures, draw_progress
+from nucleate.pretraining.figures import draw_images, draw_progress
 from nucleate.pretraining.multiscale import MultiScale
 from nucleate.pretraining.pretext import Pretext
 from nucleate.pretraining.recipe import PretrainRecipe
@@ -169,7 +169,7 @@ def _finish(
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
     pretext.load_state_dict({k.removeprefix("pretext."): v for k, v in state.items()})
     draw_progress(run, pretext)
-    draw_pictures(pretext.network, first, held_out, run.path)
+    draw_images(pretext.network, first, held_out, run.path)
     folder = run.path / "encoder"
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / ENCODER, pretext.network.encoder_state())

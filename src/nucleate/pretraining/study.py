@@ -216,8 +216,10 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
             "choose another -o."
         )
     for name, pretext in plan.pretexts.items():
-        begun = out / "pretexts" / name / "recipe.yaml"
-        changed = differences(load_tree(PretrainRecipe, begun), pretext) if begun.exists() else []
+        started = out / "pretexts" / name / "recipe.yaml"
+        changed = (
+            differences(load_tree(PretrainRecipe, started), pretext) if started.exists() else []
+        )
         if changed:
             raise TrainingError(
                 f"{out}: the pretext {name} has another recipe ({', '.join(changed)}). "

@@ -43,7 +43,7 @@ def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
                 start: _row(metrics, None if start == first else found.get(first), groups)
                 for start, metrics in found.items()
             }
-        tables[title] = {"pictures": len(entries), "labelled": rows}
+        tables[title] = {"images": len(entries), "labelled": rows}
     return {
         "study": recipe.name,
         "about": recipe.about,
@@ -123,7 +123,7 @@ def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
                 axes.errorbar(moved, y, spread, capsize=2, label=start, **look)
         shares = sorted({float(share) for share in test["labelled"]})
         axes.set(xscale="log", xlabel="labelled images, %", ylabel="AJI")
-        axes.set_title(f"{title}, {test['pictures']} images", fontsize=10)
+        axes.set_title(f"{title}, {test['images']} images", fontsize=10)
         axes.set_xticks(shares, [f"{share:g}" for share in shares])
         axes.minorticks_off()
         axes.grid(alpha=0.3)

@@ -48,7 +48,7 @@ class Pretraining(Learner):
     ) -> None:
         super().__init__(recipe.train, recipe.seed)
         self.pretext = pretext
-        self.told = {f"val_{name}": name for name in pretext.chance}
+        self.logged = {f"val_{name}": name for name in pretext.chance}
         examples = Examples(held_out, pretext, recipe.seed, exam=True)
         made = [examples[i] for i in range(recipe.examples)]
         size = recipe.train.batch

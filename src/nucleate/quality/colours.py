@@ -26,7 +26,7 @@ _SAMPLE = 10_000  # pixels that are enough to know what is stained
 _PARTS, _PART_PX = 3, 192  # in which exchanged channels are looked for where a model found nuclei
 
 
-def other_stain(pictures: list[UInt8]) -> str:
+def other_stain(images: list[UInt8]) -> str:
     """Return why an image does not show haematoxylin or eosin; empty if it may.
 
     H&E absorbs green most: haematoxylin nearly as much red, eosin hardly any. DAB absorbs blue
@@ -37,7 +37,7 @@ def other_stain(pictures: list[UInt8]) -> str:
         >>> other_stain([np.repeat(grey, 3, axis=2)])
         'the image is grey: it shows no haematoxylin or eosin'
     """
-    pixels = np.concatenate([sample_pixels(picture[::2, ::2]) for picture in pictures])
+    pixels = np.concatenate([sample_pixels(image[::2, ::2]) for image in images])
     pixels = pixels[:: max(1, len(pixels) // _SAMPLE)]
     if float(pixels.std()) <= _EMPTY_BYTE:
         return ""
@@ -59,14 +59,14 @@ def other_stain(pictures: list[UInt8]) -> str:
     return ""
 
 
-def exchange_facts(pictures: list[UInt8], inside: list[Bool], mpp: float) -> Float64 | None:
+def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float64 | None:
     """Return what tells whether red and blue are exchanged; None if too little is stained.
 
     Blue nuclei on pink absorb more red, and less blue, than what is around them; brown nuclei on
     blue do the opposite.
 
     Args:
-        pictures: uint8 (h, w, 3), parts of one image.
+        images: uint8 (h, w, 3), parts of one image.
         inside: bool (h, w) of each, which pixels are in nuclei.
         mpp: micrometres per pixel.
 
@@ -82,8 +82,8 @@ def exchange_facts(pictures: list[UInt8], inside: list[Bool], mpp: float) -> Flo
         True
     """
     stained, fine, nuclei, rings = [], [], [], []
-    for picture, mask in zip(pictures, inside, strict=True):
-        density = cv2.blur(OD_OF_BYTE[picture], (3, 3))
+    for image, mask in zip(images, inside, strict=True):
+        density = cv2.blur(OD_OF_BYTE[image], (3, 3))
         mask = np.ascontiguousarray(mask)
         red, green, blue = cv2.split(density)  # numpy sums over the last axis ten times slower
         total = red + green + blue
@@ -135,12 +135,12 @@ def _of_nuclei(nuclei: Float32, rings: Float32) -> tuple[float, float, float]:
 
 
 def is_exchanged(
-    pictures: list[UInt8], inside: list[Bool], mpp: float, annotated: bool = False
+    images: list[UInt8], inside: list[Bool], mpp: float, annotated: bool = False
 ) -> bool:
     """Return whether red and blue are exchanged.
 
     Args:
-        pictures: uint8 (h, w, 3), parts of one image.
+        images: uint8 (h, w, 3), parts of one image.
         inside: bool (h, w) of each, which pixels are in nuclei.
         mpp: micrometres per pixel.
         annotated: whether people have outlined the nuclei: then these alone decide. A model finds
@@ -151,8 +151,8 @@ def is_exchanged(
         False
     """
     if not annotated:  # the cost counts: `segment` looks at every image
-        pictures, inside = some(pictures), some(inside)
-    facts = exchange_facts(pictures, inside, mpp)
+        images, inside = some(images), some(inside)
+    facts = exchange_facts(images, inside, mpp)
     if facts is None:
         return False
     if annotated and facts[5] > 0:

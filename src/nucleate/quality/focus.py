@@ -14,14 +14,14 @@ _COARSEST_MPP = 0.6  # coarser pixels do not show what is measured
 _FLAT = 1e-5  # variance of the optical density below which there is nothing to be sharp
 
 
-def sharpness(pictures: list[UInt8], mpp: float) -> float | None:
+def sharpness(images: list[UInt8], mpp: float) -> float | None:
     """Return how much of the structure of 0.5 um there is beside that of 1 um, as log2 of energies.
 
     The optical density is blurred by Gaussians of 0.25, 0.5 and 1 um; the energies are those of
     what the second step takes away, and the third.
 
     Args:
-        pictures: uint8 (h, w, 3), parts of one image.
+        images: uint8 (h, w, 3), parts of one image.
         mpp: micrometres per pixel.
 
     Returns:
@@ -37,23 +37,23 @@ def sharpness(pictures: list[UInt8], mpp: float) -> float | None:
     if mpp > _COARSEST_MPP:
         return None
     fine = coarse = 0.0
-    for picture in pictures:
-        density = OD_OF_BYTE[cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)]
+    for image in images:
+        density = OD_OF_BYTE[cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)]
         steps = [cv2.GaussianBlur(density, (0, 0), max(s / mpp, 0.3)) for s in _SIGMAS_UM]
         fine += float(np.square(steps[0] - steps[1]).sum())
         coarse += float(np.square(steps[1] - steps[2]).sum())
-    pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+    pixels = sum(image.shape[0] * image.shape[1] for image in images)
     if not pixels or coarse / pixels < _FLAT:
         return None
     return float(np.log2(max(fine, 1e-9) / coarse))
 
 
-def is_blurred(pictures: list[UInt8], mpp: float) -> bool:
+def is_blurred(images: list[UInt8], mpp: float) -> bool:
     """Return whether an image is out of focus.
 
     Example:
         >>> is_blurred([np.full((64, 64, 3), 200, np.uint8)], 0.25)
         False
     """
-    found = sharpness(pictures, mpp)
+    found = sharpness(images, mpp)
     return found is not None and found < _BLURRED

@@ -64,26 +64,26 @@ def doubts_about_sample(image: UInt8, labels: Int32 | None, mpp: float | None) -
         []
     """
     windows, inside = whole(image, labels)
-    pictures = [window.pixels for window in windows]
-    return _of_pixels(pictures, inside, mpp, annotated=labels is not None)
+    images = [window.pixels for window in windows]
+    return _of_pixels(images, inside, mpp, annotated=labels is not None)
 
 
 def _of_pixels(
-    pictures: list[UInt8], inside: list[Bool], mpp: float | None, *, annotated: bool
+    images: list[UInt8], inside: list[Bool], mpp: float | None, *, annotated: bool
 ) -> list[Doubt]:
     """Return what is not plausible about colours, focus, and where the nuclei lie."""
-    if not pictures:
+    if not images:
         return []
     found = []
-    nothing = "" if annotated else _on_nothing(pictures, inside)
-    stain = other_stain(pictures)
+    nothing = "" if annotated else _on_nothing(images, inside)
+    stain = other_stain(images)
     if nothing:
         found.append(Doubt("nothing", nothing))
     if stain:
         found.append(Doubt("stain", stain))
-    if not found and is_exchanged(pictures, inside, mpp or 0.25, annotated):
+    if not found and is_exchanged(images, inside, mpp or 0.25, annotated):
         found.append(Doubt("exchanged", EXCHANGED))
-    if mpp is not None and is_blurred(pictures if annotated else some(pictures), mpp):
+    if mpp is not None and is_blurred(images if annotated else some(images), mpp):
         found.append(
             Doubt("focus", "out of focus, or coarser than its mpp: nothing finer than 1 um is seen")
         )
@@ -96,11 +96,11 @@ EXCHANGED = (
 )
 
 
-def _on_nothing(pictures: Iterable[UInt8], inside: Iterable[Bool]) -> str:
+def _on_nothing(images: Iterable[UInt8], inside: Iterable[Bool]) -> str:
     """Return what is wrong if most of what is in nuclei is ink or glass; else an empty text."""
     tissue = all_inside = 0
-    for picture, mask in zip(pictures, inside, strict=True):
-        pixels = picture[::_EVERY, ::_EVERY][mask[::_EVERY, ::_EVERY]]
+    for image, mask in zip(images, inside, strict=True):
+        pixels = image[::_EVERY, ::_EVERY][mask[::_EVERY, ::_EVERY]]
         tissue += int(tissue_mask(pixels).sum())
         all_inside += len(pixels)
     if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:

@@ -67,14 +67,14 @@ class Survey:
     """What is seen of a slide from afar.
 
     Attributes:
-        picture: uint8 (h, w, 3), as large as it is shown; likewise `pen` and `fold`.
+        image: uint8 (h, w, 3), as large as it is shown; likewise `pen` and `fold`.
         tissue: without pen and folds, with a seam.
         pen: bool (h, w), ink, or the black outside of a scan.
         fold: bool (h, w), tissue on tissue.
         mm2: of tissue.
     """
 
-    picture: UInt8
+    image: UInt8
     tissue: Tissue
     pen: Bool
     fold: Bool
@@ -93,9 +93,9 @@ def survey(reader: Reader) -> Survey:
         Kothari et al. 2013, doi:10.4103/2153-3539.117448 (folds by their density, against that of
         the slide's other tissue).
     """
-    picture = reader.overview(UM_PER_PX)
+    image = reader.overview(UM_PER_PX)
     mpp = reader.grid(UM_PER_PX).mpp
-    smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
     pen, stained, total, weakest = _densities(smooth)
     usual = float(np.median(total[stained])) if stained.any() else np.inf
     sure, loose = (
@@ -109,7 +109,7 @@ def survey(reader: Reader) -> Survey:
     mask = cv2.dilate(mask.view(np.uint8), disc).view(np.bool_) & ~pen & ~fold
     tissue = Tissue.over(mask, reader)
     area = float(mask.sum()) * np.prod(tissue.level0_per_px) * reader.mpp**2 / 1e6
-    return Survey(_shown(picture), tissue, _shown(pen), _shown(fold), float(area))
+    return Survey(_shown(image), tissue, _shown(pen), _shown(fold), float(area))
 
 
 def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
@@ -126,14 +126,14 @@ def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
     return pen, stained, total, weakest
 
 
-def _shown(picture: Array) -> Array:
+def _shown(image: Array) -> Array:
     """Return an image or mask no larger than it is shown: it is kept until the slide is done."""
-    scale = _SHOWN_PX / max(picture.shape[:2])
+    scale = _SHOWN_PX / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    small = cv2.resize(picture.view(np.uint8), size, interpolation=cv2.INTER_AREA)
-    return small.view(picture.dtype)  # type: ignore[no-any-return]
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image.view(np.uint8), size, interpolation=cv2.INTER_AREA)
+    return small.view(image.dtype)  # type: ignore[no-any-return]
 
 
 def _pieces_with(mask: Bool, seeds: Bool) -> Bool:

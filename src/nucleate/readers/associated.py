@@ -54,15 +54,15 @@ def _of_openslide(path: Path, source: Source) -> Extras:
     import openslide
 
     with openslide.OpenSlide(str(path)) as slide:
-        pictures: dict[str, UInt8] = {}
+        images: dict[str, UInt8] = {}
         for name in slide.associated_images:
             try:
-                pictures[name] = np.asarray(slide.associated_images[name].convert("RGB"))
+                images[name] = np.asarray(slide.associated_images[name].convert("RGB"))
             except openslide.OpenSlideError:
                 continue  # a label that cannot be read is none
         profile = slide.color_profile
         icc = None if profile is None else bytes(profile.tobytes())
-        return Extras(source, pictures, dict(slide.properties), icc)
+        return Extras(source, images, dict(slide.properties), icc)
 
 
 def _of_tiff(path: Path, source: Source) -> Extras:

@@ -17,7 +17,7 @@ from nucleate.readers.pixels import Stored, to_rgb
 from nucleate.readers.tiff_image import TIFF_ENDINGS, decode_tiff
 from nucleate.types import UInt8
 
-PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".npy")
+IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 
 
 class ImageNote(UserWarning):
@@ -125,14 +125,14 @@ def _why_not(path: PathLike, head: bytes) -> str:
             "cannot be read as TIFF (its first bytes are those of no image). The file is damaged "
             "or is not what its ending states: export it again."
         )
-    if suffix in PICTURES:
+    if suffix in IMAGES:
         return (
             "cannot be read as an image (its first bytes are those of no image). The file is "
             "damaged or is not what its ending states: export it again."
         )
     return (
         f"{suffix or 'a file without an ending'} is not an image format known here. "
-        f"Convert it to one of: {' '.join(PICTURES)}"
+        f"Convert it to one of: {' '.join(IMAGES)}"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nucleate.errors import InputError, explain_os_error
 from nucleate.readers.array import ArraySource
 from nucleate.readers.contents import foreign, format_of, not_read
-from nucleate.readers.images import PICTURES, load_image, read_head
+from nucleate.readers.images import IMAGES, load_image, read_head
 from nucleate.readers.limits import MAX_PIXELS
 from nucleate.readers.openslide import OpenSlideSource, openslide_reads
 from nucleate.readers.source import Source
@@ -21,7 +21,7 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
     """Open an image or a slide.
 
     Args:
-        path: one of the endings in `PICTURES` and `SLIDES`.
+        path: one of the endings in `IMAGES` and `SLIDES`.
         plane: which of several focal planes or time points of a TIFF, from 1 on.
         most_pixels: of an image that has to be read at once.
 
@@ -43,14 +43,14 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
     head = read_head(path)
     kind = format_of(head)
-    if suffix not in PICTURES + SLIDES:
+    if suffix not in IMAGES + SLIDES:
         named = (foreign(path) if kind is None else None) or not_read(head)
         if named is not None:
             raise InputError(f"{path}: {named}")
-    if suffix not in PICTURES + SLIDES:
+    if suffix not in IMAGES + SLIDES:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is neither an image nor a slide "
-            f"format known here. Convert it to one of: {' '.join(PICTURES + SLIDES)}"
+            f"format known here. Convert it to one of: {' '.join(IMAGES + SLIDES)}"
         )
     if suffix in SLIDES and kind not in ("PNG", "JPEG", "WEBP"):
         if plane not in (None, 1):

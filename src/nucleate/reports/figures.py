@@ -119,7 +119,7 @@ def counting_figures(run: RunResult) -> list[Figure]:
 
 def _counts(run: RunResult) -> tuple[Any, Any]:
     """Return the numbers of true and of predicted nuclei per image."""
-    counts = [p.score.counts for p in run.pictures]
+    counts = [p.score.counts for p in run.images]
     return (
         np.array([c["nuclei_true"] for c in counts]),
         np.array([c["nuclei_pred"] for c in counts]),
@@ -143,8 +143,8 @@ def calibration_figure(runs: Sequence[RunResult]) -> Figure:
 
 def all_scores(run: RunResult) -> tuple[Any, Any]:
     """Return the scores of all predicted nuclei, and whether each matches a true one."""
-    scores = [p.scores for p in run.pictures]
-    hits = [p.hits for p in run.pictures]
+    scores = [p.scores for p in run.images]
+    hits = [p.hits for p in run.images]
     return np.concatenate(scores or [np.zeros(0, np.float32)]), np.concatenate(
         hits or [np.zeros(0, bool)]
     )

@@ -78,15 +78,15 @@ def _facts(run: RunResult) -> dict[str, Any]:
     scores, hits = all_scores(run)
     return {
         "recipe": run.recipe.name,
-        "pictures_are": run.part,
+        "images_are": run.part,
         "seen_in_training": report.seen,
         "mean": report.means(),
         "pooled": report.pooled(),
         "per_organ": report.per_organ(),
-        "fates": outcomes(run),
+        "outcomes": outcomes(run),
         "calibration_error": calibration_error(scores, hits),
         "cost": {name: {"value": value, "unit": unit} for name, (value, unit) in run.cost.items()},
-        "per_picture": [{"name": p.name, **p.metrics, "counts": p.counts} for p in report.pictures],
+        "per_image": [{"name": p.name, **p.metrics, "counts": p.counts} for p in report.images],
     }
 
 
@@ -98,13 +98,13 @@ def _about(run: RunResult) -> str:
     seen = {bare_name(n): how for n, how in run.report.seen.items() if how.startswith("trained")}
     never = "" if seen else ", never trained on"
     if seen:
-        chosen += f" <b>Warning: {text(seen_note(seen, len(run.pictures)))}</b>"
+        chosen += f" <b>Warning: {text(seen_note(seen, len(run.images)))}</b>"
     train = run.recipe.train
     folds = f"{len(run.curves)} folds, " if len(run.curves) > 1 else ""
     return (
         f"<p><b>{text(run.name)}</b>: {text(run.recipe.about)}. {folds}{train.steps} steps of "
         f"{train.batch} crops of {train.crop_px}², seed {run.recipe.seed}; "
-        f"{len(run.pictures)} images that it was {text(run.part)}{never}.{chosen}</p>"
+        f"{len(run.images)} images that it was {text(run.part)}{never}.{chosen}</p>"
     )
 
 

@@ -21,9 +21,9 @@ from nucleate.errors import InputError
 from nucleate.evaluation.error_overlays import outlined
 from nucleate.evaluation.evaluate import Prediction, predictions
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, fates
+from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, outcomes
 from nucleate.evaluation.report import Report
-from nucleate.evaluation.score import PictureScore
+from nucleate.evaluation.score import ImageScore
 from nucleate.files import read_text
 from nucleate.inference.loading import load_model
 from nucleate.models.card import read_card
@@ -35,7 +35,7 @@ _WINDOW, _ENLARGED = 300, 2  # pixels of an image that are shown, and how many t
 
 
 @dataclass(frozen=True, slots=True)
-class PictureResult:
+class ImageResult:
     """One image that the run was not trained on.
 
     Attributes:
@@ -45,7 +45,7 @@ class PictureResult:
         overlay: JPEG of the window with most errors.
     """
 
-    score: PictureScore
+    score: ImageScore
     scores: Float32
     hits: Bool
     overlay: bytes
@@ -61,7 +61,7 @@ class RunResult:
         part: what its images were to the run: "tested on", or "chosen on" (the checkpoint or
             the thresholds were chosen on the same images, so that scores are too high).
         curves: name of a fold -> rows of metrics.csv.
-        pictures: results.
+        images: results.
         cost: what it takes: name -> (value, unit).
         environment: where it ran.
     """
@@ -70,14 +70,14 @@ class RunResult:
     recipe: Recipe
     part: str
     curves: dict[str, list[dict[str, float]]]
-    pictures: list[PictureResult]
+    images: list[ImageResult]
     cost: dict[str, tuple[float, str]]
     environment: dict[str, Any]
 
     @property
     def report(self) -> Report:
         """Scores of all images."""
-        return Report([picture.score for picture in self.pictures])
+        return Report([image.score for image in self.images])
 
 
 def gather(
@@ -101,7 +101,7 @@ def gather(
     folds = sorted((path / "splits").glob("*.json"))
     runs = {fold.stem: path / fold.stem for fold in folds} or {"": path}
     entries = list_sets(recipe.data.sets, base / recipe.data.root)[0]
-    found: list[PictureResult] = []
+    found: list[ImageResult] = []
     seconds = pixels = 0.0
     parts: set[str] = set()
     for run in runs.values():
@@ -118,7 +118,7 @@ def gather(
         for prediction in predictions(model, (_entry(entries, name) for name in names)):
             seconds += time.perf_counter() - clock
             pixels += prediction.sample.image[..., 0].size
-            found.append(_picture(prediction))
+            found.append(_image(prediction))
             clock = time.perf_counter()
         tell(f"{run}: {len(names)} images predicted")
     first = next(iter(runs.values()))
@@ -128,7 +128,7 @@ def gather(
         recipe=recipe,
         part=part,
         curves=curves,
-        pictures=found,
+        images=found,
         cost={
             **_cost(read_card(RunFolder(first).model), curves),
             "segmenting, with reading and scoring": (
@@ -168,19 +168,19 @@ def _entry(entries: dict[str, Entry], name: str) -> Entry:
     return entries[name]
 
 
-def _picture(found: Prediction) -> PictureResult:
+def _image(found: Prediction) -> ImageResult:
     """Return what the report keeps of a prediction."""
     truth = found.sample.labels
     if truth is None:
         raise InputError(f"{found.sample.name}: has no labels. Restore them.")
     table = overlap(truth, found.labels, found.sample.ignore)
-    seen = fates(table)
+    seen = outcomes(table)
     pred = found.labels if found.sample.ignore is None else found.labels * ~found.sample.ignore
     ids = np.unique(pred[pred > 0])
-    return PictureResult(
+    return ImageResult(
         score=found.score,
         scores=found.nuclei.scores[ids - 1],
-        hits=np.asarray(seen.pred == PRED_FATES.index("matched")),
+        hits=np.asarray(seen.pred == PRED_OUTCOMES.index("matched")),
         overlay=_window(found),
     )
 

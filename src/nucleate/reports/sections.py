@@ -16,7 +16,7 @@ from nucleate.reports.figures import (
     counting_figures,
     score_bins,
 )
-from nucleate.reports.run_results import PictureResult, RunResult
+from nucleate.reports.run_results import ImageResult, RunResult
 from nucleate.reports.tables import (
     OUTCOMES,
     Table,
@@ -87,7 +87,7 @@ def errors_section(runs: Sequence[RunResult]) -> str:
 
 def examples_section(run: RunResult) -> str:
     """Return the best and worst images: the window where truth and prediction differ most."""
-    known = [p for p in run.pictures if not math.isnan(p.score.metrics["aji"])]
+    known = [p for p in run.images if not math.isnan(p.score.metrics["aji"])]
     ranked = sorted(known, key=lambda p: p.score.metrics["aji"])
     worst, best = ranked[:_SHOWN], ranked[_SHOWN:][-_SHOWN:][::-1]
     parts = []
@@ -99,7 +99,7 @@ def examples_section(run: RunResult) -> str:
     return "".join(parts)
 
 
-def _example(p: PictureResult) -> str:
+def _example(p: ImageResult) -> str:
     m, c = p.score.metrics, p.score.counts
     errors = ", ".join(f"{int(c[name])} {name}" for name in OUTCOMES[1:] if c[name])
     caption = (

@@ -16,13 +16,13 @@ from nucleate.datasets.splits import bare_name
 from nucleate.errors import InputError
 from nucleate.evaluation.compare import paired
 from nucleate.evaluation.metrics.classes import per_class
-from nucleate.evaluation.metrics.nucleus_errors import TRUTH_FATES
+from nucleate.evaluation.metrics.nucleus_errors import TRUTH_OUTCOMES
 from nucleate.evaluation.score import METRICS
 from nucleate.files import write_text
 from nucleate.reports.run_results import RunResult
 
 MAIN_METRICS = ("aji", "pq", "dq", "sq", "dice", "iou", "f1_detection", "count_error")
-OUTCOMES = (*TRUTH_FATES, "spurious")
+OUTCOMES = (*TRUTH_OUTCOMES, "spurious")
 _WORDS = {
     "aji": "AJI", "aji_plus": "AJI+", "pq": "PQ", "dq": "DQ", "sq": "SQ", "iou": "IoU",
     "dice": "Dice", "accuracy": "pixel accuracy", "f1_50": "F1 at IoU 0.5",
@@ -144,7 +144,7 @@ def results_table(runs: Sequence[RunResult]) -> Table:
     body = []
     for run in runs:
         means = run.report.means()
-        body.append([run.name, len(run.pictures), *(_interval(means[m]) for m in MAIN_METRICS)])
+        body.append([run.name, len(run.images), *(_interval(means[m]) for m in MAIN_METRICS)])
     return Table(
         "results",
         "Mean over images, with its 95 % bootstrap interval over patients or slides.",
@@ -185,7 +185,7 @@ def published_table(runs: Sequence[RunResult]) -> Table:
     for run in runs if others else ():
         means, pooled = run.report.means(), run.report.pooled()
         body.append(
-            [f"{run.name} (this report)", f"{len(run.pictures)} images it was {run.part}",
+            [f"{run.name} (this report)", f"{len(run.images)} images it was {run.part}",
              *(three_digits(v) for v in (means["dice"]["mean"], pooled["dice"],
                means["iou"]["mean"], means["component_count_error"]["mean"])), "this report"]
         )  # fmt: skip
@@ -215,7 +215,7 @@ def errors_table(runs: Sequence[RunResult]) -> Table:
     body = []
     for run in runs:
         found = outcomes(run)
-        true = max(1, sum(found[name] for name in TRUTH_FATES))
+        true = max(1, sum(found[name] for name in TRUTH_OUTCOMES))
         body.append([run.name, true, *(f"{n} ({n / true:.1%})" for n in found.values())])
     return Table(
         "errors",
@@ -227,7 +227,7 @@ def errors_table(runs: Sequence[RunResult]) -> Table:
 
 def outcomes(run: RunResult) -> dict[str, int]:
     """Return how many true nuclei had which outcome."""
-    counts = [p.score.counts for p in run.pictures]
+    counts = [p.score.counts for p in run.images]
     return {name: int(sum(c[name] for c in counts)) for name in OUTCOMES}
 
 
@@ -235,7 +235,7 @@ def pixels_table(runs: Sequence[RunResult]) -> Table:
     """Return the confusion of pixels as shares of all pixels, as Histology-NucleiSeg shows it."""
     body = []
     for run in runs:
-        counts = [p.score.counts for p in run.pictures]
+        counts = [p.score.counts for p in run.images]
         sums = {k: sum(c[f"pixel_{k}"] for c in counts) for k in ("tp", "fn", "fp", "tn")}
         pooled = run.report.pooled()
         shares = [f"{n / max(1, sum(sums.values())):.3f}" for n in sums.values()]
@@ -253,7 +253,7 @@ def pixels_table(runs: Sequence[RunResult]) -> Table:
 def organs_table(run: RunResult) -> Table:
     """Return the scores per organ."""
     rows = [
-        [organ, int(m["pictures"]), *(three_digits(m[k]) for k in MAIN_METRICS)]
+        [organ, int(m["images"]), *(three_digits(m[k]) for k in MAIN_METRICS)]
         for organ, m in run.report.per_organ().items()
     ]
     head = ("organ", "images", *map(metric_name, MAIN_METRICS))
@@ -265,7 +265,7 @@ def classes_table(run: RunResult) -> Table:
     rows = [
         [name, int(m["nuclei"]), three_digits(m["pq"]), three_digits(m["pq_pooled"]),
          three_digits(m["f1_detection"])]
-        for name, m in per_class([p.score.counts for p in run.pictures]).items()
+        for name, m in per_class([p.score.counts for p in run.images]).items()
     ]  # fmt: skip
     head = ("class", "nuclei", "PQ, mean over images", "PQ, pooled", "detection F1")
     title = f"{run.name}: scores per class of nuclei."
@@ -290,7 +290,7 @@ def images_table(run: RunResult) -> Table:
     rows = [
         [bare_name(p.score.name), p.score.organ,
          *(three_digits(p.score.metrics[m]) for m in METRICS)]
-        for p in run.pictures
+        for p in run.images
     ]  # fmt: skip
     head = ("image", "organ", *map(metric_name, METRICS))
     return Table(f"images-{file_name(run)}", f"{run.name}: every image.", head, rows)
@@ -306,11 +306,11 @@ def report_tables(runs: Sequence[RunResult]) -> list[Table]:
 
 
 def _groups(run: RunResult) -> dict[str, str]:
-    return {p.score.name: p.score.group or p.score.name for p in run.pictures}
+    return {p.score.name: p.score.group or p.score.name for p in run.images}
 
 
 def _by_name(run: RunResult, metric: str) -> dict[str, float]:
-    return {p.score.name: p.score.metrics[metric] for p in run.pictures}
+    return {p.score.name: p.score.metrics[metric] for p in run.images}
 
 
 def _interval(m: dict[str, float]) -> str:

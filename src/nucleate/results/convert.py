@@ -15,7 +15,7 @@ from nucleate.annotations.coco import (
     CocoFile,
     Id,
     identity,
-    picture_name,
+    image_name,
     read_coco,
 )
 from nucleate.annotations.coco_masks import detection
@@ -34,13 +34,13 @@ class Exported:
     """What was written.
 
     Attributes:
-        pictures: with or without nuclei.
+        images: with or without nuclei.
         nuclei: of all images.
         left_out: images of the result that the file of truth does not name.
         without: images of the truth that the result does not have.
     """
 
-    pictures: int
+    images: int
     nuclei: int
     left_out: int = 0
     without: int = 0
@@ -111,7 +111,7 @@ def write_coco(
     names: files without ending, types in any case; a type that it lacks becomes its most frequent
     one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
     """
-    pictures: dict[str, Id] = {name: i + 1 for i, name in enumerate(files)}
+    images: dict[str, Id] = {name: i + 1 for i, name in enumerate(files)}
     kinds: dict[str, Id] = {}
     for found in files.values():
         for name in found.class_names:
@@ -119,20 +119,20 @@ def write_coco(
     other: Id = 1
     if truth is not None:
         known = read_coco(truth)
-        pictures = _numbers(known, truth, files)
+        images = _numbers(known, truth, files)
         kinds = {known.categories[i].lower(): number for number, i in known.position_of.items()}
         used = Counter(
-            identity(a.get("category_id", 0)) for p in known.pictures for a in p.annotations
+            identity(a.get("category_id", 0)) for p in known.images for a in p.annotations
         )
         other = used.most_common(1)[0][0] if used else min(kinds.values(), default=1, key=str)
-        sizes = {identity(p.record["id"]): p.record for p in known.pictures}
-    mine = {name: found for name, found in files.items() if name in pictures}
+        sizes = {identity(p.record["id"]): p.record for p in known.images}
+    mine = {name: found for name, found in files.items() if name in images}
     if not mine:
         raise InputError(
             f"{truth}: lists none of the {len(files)} images of {result}. Check the file."
         )
     for name, found in mine.items() if truth is not None else ():
-        record = sizes[pictures[name]]
+        record = sizes[images[name]]
         if (found.frame.height, found.frame.width) != (record["height"], record["width"]):
             raise InputError(
                 f"{truth}: {name} differs in size from the image in {result}. Segment the images "
@@ -149,7 +149,7 @@ def write_coco(
             "info": {"description": "written by nucleate; areas and boxes in pixels"},
             "images": [
                 {
-                    "id": pictures[name],
+                    "id": images[name],
                     "file_name": _source(name, found),
                     "height": found.frame.height,
                     "width": found.frame.width,
@@ -164,13 +164,13 @@ def write_coco(
     with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(head)
         for name, found in mine.items():
-            for one in _detections(found, pictures[name], lower):
+            for one in _detections(found, images[name], lower):
                 count += 1
                 extra = {} if truth is not None else {"id": count, "iscrowd": 0}
                 text = json.dumps(extra | one, allow_nan=False)
                 file.write(("\n" if count == 1 else ",\n") + text)
         file.write(tail)
-    return Exported(len(mine), count, len(files) - len(mine), len(pictures) - len(mine))
+    return Exported(len(mine), count, len(files) - len(mine), len(images) - len(mine))
 
 
 def _detections(found: NucleiFile, number: Id, kinds: dict[str, Id]) -> Iterator[dict[str, Any]]:
@@ -207,7 +207,7 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
         files: names of the results; where one has folders, those below `images/` are part of the
             names.
     """
-    names = [picture_name(picture.record["file_name"]) for picture in known.pictures]
+    names = [image_name(image.record["file_name"]) for image in known.images]
     if not any("/" in name for name in files):
         names = [PurePosixPath(name).name for name in names]
     short = [re.sub(r"^[0-9a-f]{8}-", "", name) for name in names]  # of Label Studio
@@ -216,7 +216,7 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
     twice = next((stem for stem, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{truth}: two images have the name {twice!r}. Rename one of them.")
-    ids = [identity(picture.record["id"]) for picture in known.pictures]
+    ids = [identity(image.record["id"]) for image in known.images]
     return renamed(dict(zip(names, ids, strict=True)), files)
 
 

@@ -208,11 +208,11 @@ def _largest_class(metadata: Any) -> int:  # noqa: ANN401
         return 0
     first = metadata.row_group(0)
     paths = [first.column(i).path_in_schema for i in range(first.num_columns)]
-    told = [
+    statistics = [
         metadata.row_group(i).column(paths.index("class")).statistics
         for i in range(metadata.num_row_groups)
     ]
-    return max((int(s.max) for s in told if s is not None and s.has_min_max), default=0)
+    return max((int(s.max) for s in statistics if s is not None and s.has_min_max), default=0)
 
 
 class Writer:

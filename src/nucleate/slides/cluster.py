@@ -81,10 +81,10 @@ class Cluster:
         more = True
         while more or not done.is_empty():
             while more and done.count() < 2 * max(1, sum(self._client.nthreads().values())):
-                begun = next(runs, None)
-                more = begun is not None
-                if begun is not None:
-                    i, run = begun
+                started = next(runs, None)
+                more = started is not None
+                if started is not None:
+                    i, run = started
                     self._futures[i] = self._submit(run, options, out)
                     owner |= {future.key: (i, shown(run.name)) for future in self._futures[i]}
                     done.update(self._futures[i])
@@ -99,9 +99,9 @@ class Cluster:
         folder = run.outputs.units
         store = str(folder.resolve()) if out.url is None else f"{out.url}/{run.outputs.units_name}"
         source = run.name if is_url(run.name) else str(run.path.resolve())
-        told = json.dumps(run.job, sort_keys=True)
+        job_text = json.dumps(run.job, sort_keys=True)
         work = Work(
-            source, options.mpp, options.override_mpp, self._spec, told, options.engine, store
+            source, options.mpp, options.override_mpp, self._spec, job_text, options.engine, store
         )
         return [
             self._client.submit(run_on_worker, work, unit.key, pure=False, **self._needs)

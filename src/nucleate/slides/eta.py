@@ -21,7 +21,7 @@ class Progress:
 
     def __init__(self, tiles: int, mpp: float) -> None:
         self.tiles, self.done, self.mm2, self.nuclei = tiles, 0, 0.0, 0
-        self._mpp, self._begun = mpp, time.monotonic()
+        self._mpp, self._started = mpp, time.monotonic()
 
     def add(self, done: Done) -> None:
         """Count a tile."""
@@ -41,12 +41,12 @@ class Progress:
 
     def left(self) -> str:
         """Return how long the rest will take, as far as is known."""
-        spent = time.monotonic() - self._begun
+        spent = time.monotonic() - self._started
         minutes = spent / max(self.done, 1) * (self.tiles - self.done) / 60
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
 
     def __str__(self) -> str:
-        spent = max(time.monotonic() - self._begun, 1e-3)
+        spent = max(time.monotonic() - self._started, 1e-3)
         return (
             f"{self.done / spent:.1f} tiles/s, {self.mm2 / spent:.2f} mm²/s, {self.nuclei:,} nuclei"
         )

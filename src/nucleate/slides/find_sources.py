@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from nucleate.errors import InputError
 from nucleate.folders import folded, walk
 from nucleate.readers.contents import foreign
-from nucleate.readers.images import PICTURES
+from nucleate.readers.images import IMAGES
 from nucleate.readers.opening import SLIDES, is_zarr
 from nucleate.readers.openslide import dicom_series
 from nucleate.readers.remote import find_remote, is_url, shown, url_name, url_path
@@ -99,7 +99,7 @@ def _is_source(name: str) -> bool:
     """
     parts = PurePosixPath(name).parts
     return (
-        name.lower().endswith(PICTURES + SLIDES)
+        name.lower().endswith(IMAGES + SLIDES)
         and not name.endswith(OWN_IMAGES)
         and not any(part.startswith(".") for part in parts)
         and not any(part.lower().endswith(".zarr") for part in parts[:-1])

@@ -71,11 +71,11 @@ def _digest(path: Path) -> str:
 
     A file of up to 16 MiB is read whole, of a larger one 256 pieces of 64 KiB.
     """
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     parts = _parts(path)
     for part in parts:
         size = part.stat().st_size
-        told.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
+        digest.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
         if len(parts) > 1000:
             continue  # an image in thousands of chunks: names and sizes
         pieces = range(_PIECES) if size > _PIECES * _PIECE else range(-(-size // _PIECE))
@@ -83,8 +83,8 @@ def _digest(path: Path) -> str:
         with open(part, "rb") as file:
             for i in pieces:
                 file.seek(int(i * step))
-                told.update(file.read(_PIECE))
-    return short(told.hexdigest())
+                digest.update(file.read(_PIECE))
+    return short(digest.hexdigest())
 
 
 def job_digest(job: dict[str, Any]) -> str:
@@ -92,7 +92,7 @@ def job_digest(job: dict[str, Any]) -> str:
     return short(digest_of(job))
 
 
-def is_begun(folder: Path) -> bool:
+def is_started(folder: Path) -> bool:
     """Return whether a job was started in a folder."""
     return (folder / _JOB).is_file()
 

@@ -58,7 +58,7 @@ def draw_overview(
     scale = _PANEL_PX / max(high, wide)
     size = max(1, round(wide * scale)), max(1, round(high * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    left = cv2.resize(seen.picture, size, interpolation=way)
+    left = cv2.resize(seen.image, size, interpolation=way)
     for mask, colour in (
         (seen.tissue.mask, _TISSUE_RGB), (seen.pen, _PEN_RGB), (seen.fold, _FOLD_RGB),
     ):  # fmt: skip

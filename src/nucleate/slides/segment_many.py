@@ -151,13 +151,13 @@ class _Batch:
             return error
         state = Progress(sum(len(unit.tiles) for unit in run.left), _mpp(run, self._model))
 
-        def told(done: Done) -> None:
+        def report_tile(done: Done) -> None:
             state.add(done)
             self._progress(run.path, state)
 
         try:
             with _said(run.path):
-                segment_here(run, self._model, self._options.engine, told)
+                segment_here(run, self._model, self._options.engine, report_tile)
         except NucleateError as error:
             abandon(run)
             return error
@@ -172,7 +172,7 @@ class _Batch:
         rows: dict[int, dict[str, Any]] = {}
         under_way: dict[int, tuple[Run, Progress]] = {}
 
-        def begun() -> Iterator[tuple[int, Run]]:
+        def started() -> Iterator[tuple[int, Run]]:
             for i, source in enumerate(self._sources):
                 try:
                     run = self._begin(source)
@@ -187,7 +187,7 @@ class _Batch:
                 yield i, run
 
         try:
-            for i, outcome in cluster.run(begun(), self._options, self._out):
+            for i, outcome in cluster.run(started(), self._options, self._out):
                 if i not in under_way:  # it has failed
                     continue
                 run, state = under_way[i]

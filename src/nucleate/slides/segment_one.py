@@ -25,7 +25,7 @@ from nucleate.results.parquet import open_nuclei
 from nucleate.slides.manifest import (
     check_job,
     check_same,
-    is_begun,
+    is_started,
     job_digest,
     job_facts,
     read_tissue,
@@ -64,7 +64,7 @@ class Run:
         memory: what keeps the units of an image; None where they are files, which can be resumed.
         units: all of them.
         left: those to do.
-        begun: when.
+        started: when.
         is_done: whether the result was there already.
         spent: seconds per stage.
     """
@@ -81,7 +81,7 @@ class Run:
     memory: InMemory | None
     units: list[Unit]
     left: list[Unit]
-    begun: float
+    started: float
     is_done: bool = False
     spent: list[float] = field(default_factory=lambda: [0.0] * len(STAGES))
 
@@ -107,7 +107,7 @@ def start(
         InputError: it cannot be read, has no resolution, or a name that is too long.
         ConfigError: with `resume`, what was started was started differently; an overlay of a slide.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     source = open_source(path, options.plane, options.most_pixels)
     reader = as_reader(source, model.card, options.mpp, options.override_mpp)
     pixels = source.width * source.height
@@ -128,7 +128,7 @@ def start(
     colours = stain_transform(source, model.card)
     memory = None if is_slide or spread else InMemory()
     run = Run(
-        path, name, reader, seen, tissue, outputs, job, digest, colours, memory, [], [], begun
+        path, name, reader, seen, tissue, outputs, job, digest, colours, memory, [], [], started
     )
     if options.resume:
         _resume(run)
@@ -147,7 +147,7 @@ def _resume(run: Run) -> None:
     outputs = run.outputs
     outputs.out.pull(outputs.units_name)
     outputs.out.pull_file(outputs.parquet_name)
-    if is_begun(outputs.units):
+    if is_started(outputs.units):
         check_job(outputs.units, run.job)
         run.tissue = read_tissue(outputs.units, run.reader)
     elif outputs.parquet.is_file():
@@ -158,7 +158,7 @@ def _resume(run: Run) -> None:
 def _make_folder(run: Run, resume: bool) -> None:
     """Make the folder of the units, or find out which of them are there."""
     outputs = run.outputs
-    if not (resume and is_begun(outputs.units)):
+    if not (resume and is_started(outputs.units)):
         outputs.out.remove(outputs.units_name)
         write_job(outputs.units, run.job, run.tissue)
         outputs.out.push(outputs.units_name)

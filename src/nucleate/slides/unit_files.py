@@ -69,12 +69,12 @@ class UnitFiles:
         Raises:
             OutputError: it cannot be written.
         """
-        begun = time.perf_counter()
+        started = time.perf_counter()
         facts = {"job_digest": self._digest, "lost": segmented.lost}
         with writer(self._folder / unit_file(segmented.unit), self._like, facts) as out:
             for nuclei in (segmented.seams(), segmented.inside()):
                 out.write(nuclei if len(nuclei) else self._like)
-        spent = (*segmented.seconds, time.perf_counter() - begun)
+        spent = (*segmented.seconds, time.perf_counter() - started)
         self._written(Written(segmented.unit, len(segmented.nuclei), len(segmented.lost), spent))
 
 

@@ -69,7 +69,7 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     outputs.out.remove(outputs.units_name)
     stages = dict(zip(STAGES, (round(s, 2) for s in run.spent), strict=True))
     return _row(run, found, files) | {
-        "seconds": round(time.monotonic() - run.begun, 2),
+        "seconds": round(time.monotonic() - run.started, 2),
         "stages": stages,
         "notes": notes,
     }
@@ -82,7 +82,7 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
         InputError: nothing of the source could be read.
         OutputError: it cannot be written.
     """
-    outputs, begun = run.outputs, time.perf_counter()
+    outputs, started = run.outputs, time.perf_counter()
     frame, classes = frame_of(run.reader), tuple(card.classes)
     facts: dict[str, Any] = {"source": run.path.name, "job": run.job}
     if run.memory is None:
@@ -104,7 +104,7 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
         found = replace(open_nuclei(outputs.unfinished), kept=nuclei)
         for one in run.memory.units:
             run.add((*one.seconds, 0.0))
-    run.spent[STAGES.index("write")] += time.perf_counter() - begun
+    run.spent[STAGES.index("write")] += time.perf_counter() - started
     return found, cut
 
 
@@ -200,5 +200,5 @@ def _quantiles(values: Float32) -> dict[str, float | None]:
     if not len(known):
         return dict.fromkeys(("mean", *names))
     spread = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
-    told = {"mean": float(known.mean()), **dict(zip(names, spread.tolist(), strict=True))}
-    return {name: round(value, 4) for name, value in told.items()}
+    found = {"mean": float(known.mean()), **dict(zip(names, spread.tolist(), strict=True))}
+    return {name: round(value, 4) for name, value in found.items()}

@@ -34,10 +34,10 @@ def write_ranking(path: Path, ranking: list[Candidate]) -> None:
     write_text(path, text.getvalue())
 
 
-def ranking_sheet(pictures: list[tuple[Candidate, UInt8]]) -> UInt8:
+def ranking_sheet(images: list[tuple[Candidate, UInt8]]) -> UInt8:
     """Return a sheet of images with their rank or the reason of their rejection."""
     cells = []
-    for rank, (c, image) in enumerate(pictures, 1):
+    for rank, (c, image) in enumerate(images, 1):
         if c.rejected:
             second, colour = f"rejected: {c.rejected}", (190, 30, 30)
         elif c.chosen:

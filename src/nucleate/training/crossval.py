@@ -5,7 +5,7 @@ recipe.yaml            what was asked
 splits/fold-1.json …   who is trained on, chosen on and tested on
 fold-1/ …              run folders, each resumable
 predictions/           label image of every image, out of its fold
-out-of-fold/           metrics.json, per_picture.csv
+out-of-fold/           metrics.json, per_image.csv
 out-of-fold-tta/   the same with test-time augmentation, where asked for
 crossval.json          per fold, and mean ± SD over folds
 """
@@ -31,7 +31,7 @@ from nucleate.environment import git_commit
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.evaluation.evaluate import model_facts, predictions
 from nucleate.evaluation.report import Report, no_nan
-from nucleate.evaluation.score import METRICS, PictureScore
+from nucleate.evaluation.score import METRICS, ImageScore
 from nucleate.files import read_text, write_text
 from nucleate.inference.ensembles import with_tta
 from nucleate.inference.loading import load_model
@@ -208,13 +208,13 @@ def _predict(
     Without names for the files of the predictions, test-time augmentation is what is scored.
     """
     tta = not files
-    scores: list[PictureScore] = []
+    scores: list[ImageScore] = []
     folds: dict[str, Any] = {}
     about: dict[str, Any] = {}
     for name, split in splits.items():
         model = load_model(out / name)
         model = with_tta(model) if tta else model
-        mine: list[PictureScore] = []
+        mine: list[ImageScore] = []
         for found in predictions(model, [entries[n] for n in sorted(split.parts["test"])]):
             mine.append(found.score)
             if not tta:
@@ -223,7 +223,7 @@ def _predict(
         means = Report(mine).means()
         run = RunFolder(out / name)
         folds[name] = {
-            "pictures": len(mine),
+            "images": len(mine),
             "best_step": model.card.metrics["validation"]["best_step"],
             "seconds": sum(row["seconds"] for row in run.numbers()),
             "thresholds": model.card.thresholds,

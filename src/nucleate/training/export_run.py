@@ -175,7 +175,7 @@ def _scores(
         for m, (labels, ignore) in zip(maps, truths, strict=True)
     ]
     return {
-        "pictures": len(tables),
+        "images": len(tables),
         "aji": float(np.nanmean([aji(table) for table in tables])),
         "pq": float(np.nanmean([panoptic(*matches(table, 0.5))[2] for table in tables])),
         "best_step": run.step_of(recipe.train.keep),

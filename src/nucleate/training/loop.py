@@ -38,12 +38,12 @@ class Learner(pl.LightningModule, ABC):
     Attributes:
         score: name of the value of a round that states which checkpoint is the best; higher is
             better.
-        told: values of a round that the log tells, and names for them.
+        logged: values of a round that the log tells, and names for them.
         sums: sums over the steps of the current round.
     """
 
     score: ClassVar[str]
-    told: dict[str, str]
+    logged: dict[str, str]
 
     def __init__(self, config: FitConfig, seed: int) -> None:
         super().__init__()
@@ -108,12 +108,12 @@ class Keeper(Callback):
 
     def __init__(self, run: RunFolder, config: FitConfig) -> None:
         self.run, self.config = run, config
-        self.begun = self.round_begun = time.monotonic()
+        self.started = self.round_started = time.monotonic()
         self.first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.begun = self.round_begun = time.monotonic()
+        self.started = self.round_started = time.monotonic()
         self.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: ANN401
@@ -134,7 +134,7 @@ class Keeper(Callback):
         self.run.add_row(
             {
                 "step": step,
-                "seconds": round(now - self.round_begun, 1),
+                "seconds": round(now - self.round_started, 1),
                 "memory_mb": _peak_memory_mb(module.device),
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
                 **{name: round(value, 6) for name, value in row.items()},
@@ -142,17 +142,17 @@ class Keeper(Callback):
         )
         best = self.run.best_row(module.score)
         scalars = {name: value for name, value in row.items() if name.startswith("train_")}
-        scalars |= {f"hp/{name}": float(best.get(name, "nan")) for name in module.told}
+        scalars |= {f"hp/{name}": float(best.get(name, "nan")) for name in module.logged}
         for name, value in scalars.items():
             module.logger.experiment.add_scalar(name, value, step)  # type: ignore[union-attr]
-        self.round_begun = now
+        self.round_started = now
         self.run.save_checkpoint(step, row[module.score], trainer.save_checkpoint)
-        said = ", ".join(f"{label} {row[name]:.4f}" for name, label in module.told.items())
+        said = ", ".join(f"{label} {row[name]:.4f}" for name, label in module.logged.items())
         self._tell(step, f" · loss {row['loss']:.4f} · validation {said}")
 
     def _tell(self, step: int, more: str) -> None:
         done, steps = step - self.first_step, self.config.steps
-        rate = (time.monotonic() - self.begun) / max(1, done)
+        rate = (time.monotonic() - self.started) / max(1, done)
         left = (steps - step) * rate / 60
         self.run.say(f"step {step}/{steps} · {rate:.2f} s/step · {left:.0f} min left{more}")
 
@@ -174,8 +174,8 @@ class RoundSampler(Sampler[int]):
 class Numbers(Dataset[int]):
     """0 … n - 1: what is validated on is in memory already."""
 
-    def __init__(self, pictures: Sized) -> None:
-        self.count = len(pictures)
+    def __init__(self, images: Sized) -> None:
+        self.count = len(images)
 
     def __getitem__(self, index: int) -> int:
         return index
@@ -259,7 +259,9 @@ def fit(
         if last is not None:
             run.say(f"resuming from {last.name}")
         if isinstance(trainer.logger, TensorBoardLogger):
-            scores = dict.fromkeys((f"hp/{name}" for name in learner.told), 0.0)  # filled in later
+            scores = dict.fromkeys(
+                (f"hp/{name}" for name in learner.logged), 0.0
+            )  # filled in later
             trainer.logger.log_hyperparams(flat(recipe.model_dump(mode="json")), scores)
         numbers = DataLoader(Numbers(validation), batch_size=None)
         try:

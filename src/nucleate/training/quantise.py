@@ -114,11 +114,13 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
         if kept:
             with atomic(run.model / INT8) as temporary:
                 temporary.write_bytes(small.read_bytes())
-    told = {m.precision: {"aji": m.aji, "pq": m.pq} for m in found}
+    scores = {m.precision: {"aji": m.aji, "pq": m.pq} for m in found}
     files = {name: digest for name, digest in card.files.items() if name != INT8}
     if kept:
         files[INT8] = sha256(run.model / INT8)
-    write_card(run.model, replace(card, files=files, metrics={**card.metrics, "precisions": told}))
+    write_card(
+        run.model, replace(card, files=files, metrics={**card.metrics, "precisions": scores})
+    )
     return found, kept
 
 
@@ -216,10 +218,10 @@ def _measure(path: Path, card: ModelCard, precision: Precision, held_out: list[A
     means = evaluate_model(Model(card, backend), held_out).means()
     alone = OpenVinoBackend(path, card, precision, threads=1)
     edge = _TIMED_PX + -_TIMED_PX % card.align_px
-    picture = np.random.default_rng(0).integers(0, 256, (1, edge, edge, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, edge, edge, 3), np.uint8)
     seconds = []
     for _ in range(5):
-        begun = time.perf_counter()
-        alone(picture)
-        seconds.append(time.perf_counter() - begun)
+        started = time.perf_counter()
+        alone(image)
+        seconds.append(time.perf_counter() - started)
     return Measured(precision, means["aji"]["mean"], means["pq"]["mean"], min(seconds))

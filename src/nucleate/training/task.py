@@ -46,7 +46,7 @@ class Task(Learner):
         self, recipe: Recipe, validation: list[Sample], teachers: Teachers | None = None
     ) -> None:
         super().__init__(recipe.train, recipe.seed)
-        self.told = {"val_aji": "AJI", "val_pq": "PQ", "val_dice": "Dice"}
+        self.logged = {"val_aji": "AJI", "val_pq": "PQ", "val_dice": "Dice"}
         self.recipe, self.validation = recipe, validation
         self.network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
         self.network.to(memory_format=torch.channels_last)
@@ -95,9 +95,9 @@ class Task(Learner):
         )
         if int(index) < _SHOWN and self.logger is not None:
             window = slice(0, _SHOWN_PX), slice(0, _SHOWN_PX)
-            picture = outlined(sample.image, sample.labels, pred, sample.ignore, window)
+            image = outlined(sample.image, sample.labels, pred, sample.ignore, window)
             self.logger.experiment.add_image(  # type: ignore[attr-defined]
-                f"validation/{sample.name}", picture, self.global_step, dataformats="HWC"
+                f"validation/{sample.name}", image, self.global_step, dataformats="HWC"
             )
 
     def on_validation_epoch_end(self) -> None:

@@ -72,8 +72,8 @@ def train_recipe(
     check_start(recipe, data, validation)
     _try_network(recipe)
     held_out = [s.name for s in validation] + list(data.split.parts.get("test", ()))
-    pictures = {s.name: partial(getattr, s, "image") for s in training}
-    stain = fit_stain(recipe.stain, pictures, held_out, base)
+    images = {s.name: partial(getattr, s, "image") for s in training}
+    stain = fit_stain(recipe.stain, images, held_out, base)
     run = RunFolder(out)
     run.begin(recipe, data.split, resume)
     with run.alone():

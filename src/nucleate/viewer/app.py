@@ -40,7 +40,7 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
     shelf = _Shelf(shown, queue)
 
     @app.exception_handler(NucleateError)
-    def told(_: Request, error: NucleateError) -> JSONResponse:
+    def answer(_: Request, error: NucleateError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, status_code=400)
 
     @app.exception_handler(OSError)
@@ -113,7 +113,7 @@ def _image_routes(shelf: _Shelf) -> APIRouter:
         return {
             "version": __version__,
             "items": shelf.items(),
-            "takes_pictures": shelf.queue is not None,
+            "takes_images": shelf.queue is not None,
             "most_bytes": most,
         }
 
@@ -162,16 +162,16 @@ def _nuclei_routes(shelf: _Shelf) -> APIRouter:
         pixels = float(frame.width * frame.height) if ring is None else area_px(ring, frame)
         if pixels <= 0:
             raise InputError("The region is outside the image, or has no area. Draw another.")
-        told: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
+        answer: dict[str, Any] = {"count": len(rows), "of": table.count, "px2": pixels}
         if frame.mpp is not None:
-            told["mm2"] = pixels * frame.mpp**2 / 1e6
+            answer["mm2"] = pixels * frame.mpp**2 / 1e6
         if column is not None:
             values = table.column(str(column))[rows]
             values = values[np.isfinite(values)]
-            told["histogram"] = table.histogram(rows, str(column))
-            told["mean"] = float(values.mean()) if len(values) else None
-            told["median"] = float(np.median(values)) if len(values) else None
-        return told
+            answer["histogram"] = table.histogram(rows, str(column))
+            answer["mean"] = float(values.mean()) if len(values) else None
+            answer["median"] = float(np.median(values)) if len(values) else None
+        return answer
 
     @routes.post("/geojson")
     def geojson(name: str, number: int, asked: Asked) -> StreamingResponse:
@@ -186,15 +186,15 @@ def _drop_routes(shelf: _Shelf) -> APIRouter:
     """Return the answers about images that are dropped on the page."""
     routes = APIRouter()
 
-    @routes.post("/api/pictures")
+    @routes.post("/api/images")
     async def take(
         request: Request, name: Annotated[str, Query(max_length=500)], mpp: float | None = None
     ) -> dict[str, int]:
         return {"number": shelf.taking().add(name, await request.body(), mpp)}
 
-    @routes.get("/api/pictures/{number}")
+    @routes.get("/api/images/{number}")
     def state(number: int) -> dict[str, Any]:
-        return shelf.taking().job(number).told()
+        return shelf.taking().job(number).as_json()
 
     return routes
 

@@ -14,7 +14,7 @@ import numpy as np
 from nucleate.annotations.label_images import read_labels
 from nucleate.errors import ConfigError, InputError
 from nucleate.evaluation.metrics.matching import Overlap
-from nucleate.evaluation.metrics.nucleus_errors import PRED_FATES, TRUTH_FATES, fates
+from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, TRUTH_OUTCOMES, outcomes
 from nucleate.folders import walk
 from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
 from nucleate.geometry.outlines import centroids_xy, trace
@@ -76,19 +76,19 @@ def open_contents(
     """
     sources: dict[str, Path] = {}
     results: dict[str, list[Path]] = {}
-    pictures: list[Path | str] = []
+    images: list[Path | str] = []
     for path in paths:
         for name, found in _expand(path):
             if name.endswith(PARQUET):
                 results.setdefault(name.removesuffix(PARQUET), []).append(found)
             else:
-                pictures.append(found)
-    for picture, stem in result_stems(pictures).items():
-        sources[stem] = Path(picture)
-    for stem, picture in sources.items():
+                images.append(found)
+    for image, stem in result_stems(images).items():
+        sources[stem] = Path(image)
+    for stem, image in sources.items():
         if stem not in results and PurePath(stem).name in results:
             raise ConfigError(
-                f"{picture}: another image has the same name, so that the result of each is "
+                f"{image}: another image has the same name, so that the result of each is "
                 "unclear. View them one by one, or name the folder of both results."
             )
     stems = list(dict.fromkeys([*sources, *results]))
@@ -128,7 +128,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Conte
         )
     note, named = "", path is not None
     if path is None:
-        path, note = _picture_of(files[0])
+        path, note = _image_of(files[0])
         if note:
             tell(note)
     pixels = None if path is None else Pyramid(partial(_open_fitting, path, files))
@@ -160,7 +160,7 @@ def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
     return source
 
 
-def _picture_of(file: NucleiFile) -> tuple[Path | None, str]:
+def _image_of(file: NucleiFile) -> tuple[Path | None, str]:
     """Return the image of a result; else None, and what to do.
 
     It is beside the result or beside its folder, or where the `summary.json` of the folder states.
@@ -226,10 +226,10 @@ def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
     if not truth.name.endswith(PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
     tell("comparing with the truth …")
-    found = fates(_overlap(true, table.file))
+    found = outcomes(_overlap(true, table.file))
     judged = Table(true)
-    judged.add("fate", found.truth, TRUTH_FATES)
-    table.add("fate", found.pred, PRED_FATES)
+    judged.add("outcome", found.truth, TRUTH_OUTCOMES)
+    table.add("outcome", found.pred, PRED_OUTCOMES)
     shown.layers = {name if name != "truth" else "result": table, "truth": judged}
 
 

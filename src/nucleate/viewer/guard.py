@@ -35,7 +35,7 @@ class Guard:
         app: what is guarded.
         token: first part of every path.
         port: that the server listens on, for the Host and Origin headers.
-        picture_bytes: how large an image may be that is sent to a path that ends in `/pictures`.
+        image_bytes: how large an image may be that is sent to a path that ends in `/images`.
         body_seconds: how long the body of a request may take to arrive.
     """
 
@@ -44,13 +44,13 @@ class Guard:
         app: ASGIApp,
         token: str,
         port: int,
-        picture_bytes: int = 0,
+        image_bytes: int = 0,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app, self._token = app, token
         end = "" if port == 80 else f":{port}"  # browsers leave the usual port out
         self._hosts = {f"127.0.0.1{end}", f"localhost{end}"}
-        self._picture_bytes, self._seconds = picture_bytes, body_seconds
+        self._image_bytes, self._seconds = image_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse: 400 foreign Host, 403 foreign page, 404 no token, 413, 408."""
@@ -107,7 +107,7 @@ class Guard:
         return None
 
     def _most(self, path: str) -> int:
-        return self._picture_bytes if path.endswith("/pictures") else BODY_BYTES
+        return self._image_bytes if path.endswith("/images") else BODY_BYTES
 
     async def _body(self, receive: Receive, most: int) -> bytes | int:
         """Return the body of a request, or the status that refuses it."""

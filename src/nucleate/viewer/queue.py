@@ -16,7 +16,7 @@ from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.readers.array import ArraySource
-from nucleate.readers.images import PICTURES, read_image
+from nucleate.readers.images import IMAGES, read_image
 from nucleate.resolution import no_mpp
 from nucleate.results.names import PARQUET
 from nucleate.viewer.contents import Content, keep
@@ -47,7 +47,7 @@ class Job:
     """One dropped image.
 
     Attributes:
-        name: of the file, as the browser told it.
+        name: of the file, as the browser as_json it.
         state: `waiting`, `running`, `done` or `failed`.
         done: tiles that are done, of `tiles`.
         tiles: in all; 0 until it is known.
@@ -62,7 +62,7 @@ class Job:
     error: str = ""
     shown: Content | None = None
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return what the page is given."""
         return {
             "name": self.name, "state": self.state, "done": self.done, "tiles": self.tiles,
@@ -102,10 +102,10 @@ class Queue:
         Raises:
             InputError: too many wait already, or its name has no ending known here.
         """
-        name = PurePosixPath(name.replace("\\", "/")).name[:120] or "picture"
-        if not name.lower().endswith(PICTURES):
+        name = PurePosixPath(name.replace("\\", "/")).name[:120] or "image"
+        if not name.lower().endswith(IMAGES):
             raise InputError(
-                f"{name}: is not a supported image format. Supported: {' '.join(PICTURES)}"
+                f"{name}: is not a supported image format. Supported: {' '.join(IMAGES)}"
             )
         with self._lock:
             number = self._next
@@ -174,9 +174,9 @@ class Queue:
             self._forget()
 
     def _segment(self, job: Job, data: bytes, mpp: float | None, number: int) -> Content:
-        begun = self._clock()
+        started = self._clock()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            path = Path(folder) / f"picture{Path(job.name).suffix.lower()}"
+            path = Path(folder) / f"image{Path(job.name).suffix.lower()}"
             path.write_bytes(data)
             try:
                 image, stated = read_image(path, most_pixels=self.limits.megapixels * 1_000_000)
@@ -190,7 +190,7 @@ class Queue:
             job.done, job.tiles = done, tiles
             if self._stopping:
                 raise OverTimeError(f"{job.name}: the server has stopped. Start it again.")
-            if self._clock() - begun > self.limits.seconds:
+            if self._clock() - started > self.limits.seconds:
                 raise OverTimeError(
                     f"{job.name}: takes longer than {self.limits.seconds:g} s. Use "
                     "`nucleate segment`, which has no limit."

@@ -17,7 +17,7 @@ class Filter:
     """Nuclei whose feature is in low..high, both included; nuclei without the value do not.
 
     Attributes:
-        column: name of a feature, `score`, `class`, or `fate`.
+        column: name of a feature, `score`, `class`, or `outcome`.
         low: least value.
         high: greatest value.
     """
@@ -56,8 +56,8 @@ def area_px(ring_xy: Float64, frame: Frame) -> float:
     import shapely
 
     polygon = shapely.make_valid(shapely.Polygon(ring_xy))
-    picture = shapely.box(0, 0, frame.width, frame.height)
-    return float(shapely.area(shapely.intersection(polygon, picture)))
+    image = shapely.box(0, 0, frame.width, frame.height)
+    return float(shapely.area(shapely.intersection(polygon, image)))
 
 
 def parse_filters(found: Sequence[Any]) -> Filters:

@@ -84,7 +84,7 @@ def make_server(
     """Return the server; `run(sockets=[listening])` starts it."""
     most = 0 if queue is None else queue.limits.megabytes << 20
     port = listening.getsockname()[1]
-    guarded = Guard(make_app(shown, queue), token, port, picture_bytes=most)
+    guarded = Guard(make_app(shown, queue), token, port, image_bytes=most)
     config = uvicorn.Config(
         guarded, log_level="error", access_log=False, lifespan="off", server_header=False,
         limit_concurrency=_AT_ONCE, timeout_keep_alive=15, timeout_graceful_shutdown=2,

@@ -149,7 +149,7 @@ class Table:
         return self.file.group(number)
 
     def add(self, name: str, values: Any, names: tuple[str, ...]) -> None:  # noqa: ANN401
-        """Add a column of whole numbers, such as `fate`, and what its numbers are called."""
+        """Add a column of whole numbers, such as `outcome`, and what its numbers are called."""
         self._columns[name], self.names[name] = np.asarray(values, np.float32), names
 
     def column(self, name: str) -> Float32:
@@ -254,12 +254,12 @@ class Table:
         if not 0 <= row < self.count:
             raise InputError(f"There is no nucleus {row} in {self.file.path.name}.")
         one = next(self.nuclei(np.array([row])))
-        told: dict[str, Any] = {"id": int(one.ids[0]), "outline": one.coords_xy.tolist()}
-        told |= {name: _plain(values[0]) for name, values in one.features.items()}
-        told["score"] = _plain(one.scores[0])
+        facts: dict[str, Any] = {"id": int(one.ids[0]), "outline": one.coords_xy.tolist()}
+        facts |= {name: _plain(values[0]) for name, values in one.features.items()}
+        facts["score"] = _plain(one.scores[0])
         for name, names in self.names.items():
-            told[name] = names[int(self.column(name)[row])]
-        return told
+            facts[name] = names[int(self.column(name)[row])]
+        return facts
 
     def select(self, filters: Filters, ring_xy: Float64 | None) -> Int64:
         """Return the rows that pass; with a ring, those whose centre is in it."""

@@ -58,24 +58,24 @@ def compare_classes(
     return counts
 
 
-def per_class(pictures: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+def per_class(images: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Return class -> PQ (mean over images, and pooled), and F1 of detection (pooled).
 
     Images where a class is neither true nor predicted are left out of its mean.
 
     Args:
-        pictures: the counts of each image; those without classes give an empty result.
+        images: the counts of each image; those without classes give an empty result.
     """
     names = dict.fromkeys(
         key.removeprefix(_PREFIX).rpartition(":")[0]
-        for counts in pictures
+        for counts in images
         for key in counts
         if key.startswith(_PREFIX)
     )
     found: dict[str, dict[str, float]] = {}
     for name in names:
         rows = [
-            {key: counts.get(f"{_PREFIX}{name}:{key}", 0) for key in _COUNTS} for counts in pictures
+            {key: counts.get(f"{_PREFIX}{name}:{key}", 0) for key in _COUNTS} for counts in images
         ]
         total = {key: sum(row[key] for row in rows) for key in _COUNTS}
         each = np.array([_quality(row) for row in rows])
@@ -83,7 +83,7 @@ def per_class(pictures: Sequence[dict[str, float]]) -> dict[str, dict[str, float
         found[name] = {
             "nuclei": total["tp"] + total["fn"],
             "pq": float(known.mean()) if len(known) else float("nan"),
-            "pictures": len(known),
+            "images": len(known),
             "pq_pooled": _quality(total),
             "f1_detection": instance.f1(
                 int(total["near_tp"]), int(total["near_fp"]), int(total["near_fn"])

@@ -9,17 +9,17 @@ import numpy as np
 from nucleate.evaluation.metrics.matching import Overlap
 from nucleate.types import Int8
 
-TRUTH_FATES = ("matched", "merged", "split", "inaccurate", "missed")
-PRED_FATES = ("matched", "part", "spurious")
+TRUTH_OUTCOMES = ("matched", "merged", "split", "inaccurate", "missed")
+PRED_OUTCOMES = ("matched", "part", "spurious")
 
 
 @dataclass(frozen=True, slots=True)
-class Fates:
+class Outcomes:
     """One outcome per nucleus, in the order of the overlap table (ascending ids).
 
     Attributes:
-        truth: int8 (n,), indices into `TRUTH_FATES`.
-        pred: int8 (m,), indices into `PRED_FATES`.
+        truth: int8 (n,), indices into `TRUTH_OUTCOMES`.
+        pred: int8 (m,), indices into `PRED_OUTCOMES`.
     """
 
     truth: Int8
@@ -27,11 +27,11 @@ class Fates:
 
     def counts(self) -> dict[str, int]:
         """Return how many true nuclei met each outcome, and how many predictions are spurious."""
-        found = {name: int((self.truth == i).sum()) for i, name in enumerate(TRUTH_FATES)}
-        return found | {"spurious": int((self.pred == PRED_FATES.index("spurious")).sum())}
+        found = {name: int((self.truth == i).sum()) for i, name in enumerate(TRUTH_OUTCOMES)}
+        return found | {"spurious": int((self.pred == PRED_OUTCOMES.index("spurious")).sum())}
 
 
-def fates(table: Overlap) -> Fates:
+def outcomes(table: Overlap) -> Outcomes:
     """Return the outcome of every true nucleus and of every prediction.
 
     A pair matches above IoU 0.5. A prediction belongs to a nucleus that contains more than half of
@@ -49,7 +49,7 @@ def fates(table: Overlap) -> Fates:
         >>> from nucleate.evaluation.metrics.matching import overlap
         >>> truth = np.array([[1, 1, 2, 2, 0, 3, 3, 3, 3, 0, 0, 4]], np.int32)
         >>> pred_ = np.array([[1, 1, 1, 1, 0, 2, 2, 3, 3, 0, 4, 0]], np.int32)
-        >>> fates(overlap(truth, pred_)).counts()
+        >>> outcomes(overlap(truth, pred_)).counts()
         {'matched': 0, 'merged': 2, 'split': 1, 'inaccurate': 0, 'missed': 1, 'spurious': 1}
     """
     n, m = len(table.truth_areas), len(table.pred_areas)
@@ -65,4 +65,4 @@ def fates(table: Overlap) -> Fates:
     greedy = np.bincount(right[swallows], minlength=m) > 1
     truth[left[swallows & greedy[right]]] = 1
     truth[left[matched]], pred[right[matched]] = 0, 0
-    return Fates(truth, pred)
+    return Outcomes(truth, pred)

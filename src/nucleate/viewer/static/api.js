@@ -26,7 +26,7 @@ export const select = async (id, layer, asked) =>
   (await post(`api/items/${id}/layers/${layer}/select`, asked)).json();
 export const geojson = async (id, layer, asked) =>
   (await post(`api/items/${id}/layers/${layer}/geojson`, asked)).blob();
-export const job = async (number) => (await get(`api/pictures/${number}`)).json();
+export const job = async (number) => (await get(`api/images/${number}`)).json();
 
 export async function view(id, layer, box, filters, colour, signal) {
   const asked = new URLSearchParams({ box: box.join(","), filters: JSON.stringify(filters), colour });
@@ -36,7 +36,7 @@ export async function view(id, layer, box, filters, colour, signal) {
 export async function send(file, mpp) {
   const asked = new URLSearchParams({ name: file.name });
   if (mpp) asked.set("mpp", mpp);
-  const response = await fetch(`api/pictures?${asked}`, { method: "POST", body: file });
+  const response = await fetch(`api/images?${asked}`, { method: "POST", body: file });
   if (response.status === 413) throw new Error(`${file.name} is too large for this page.`);
   return (await (await answer(response)).json()).number;
 }

@@ -11,7 +11,7 @@ export function ramp(t) {
   return `rgb(${mixed.join(",")})`;
 }
 
-export const named = (column, name, i) => (column === "fate" ? OUTCOMES[name] : CLASSES[i % CLASSES.length]);
+export const named = (column, name, i) => (column === "outcome" ? OUTCOMES[name] : CLASSES[i % CLASSES.length]);
 
 // -> function of a value: which of `colours` it has
 export function scale(column, names, span) {

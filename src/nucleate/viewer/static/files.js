@@ -9,7 +9,7 @@ export function save(blob, name) {
 }
 
 // All panes as they are on the screen, with nuclei, region and scale bar, as PNG.
-export function pictureOf(panes) {
+export function imageOf(panes) {
   const ratio = window.devicePixelRatio || 1;
   const sizes = panes.map(({ element }) => [element.clientWidth * ratio, element.clientHeight * ratio].map(Math.round));
   const canvas = document.createElement("canvas");

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { named, ramp, scale } from "./colours.js";
 import { takeDrops } from "./drops.js";
-import { pictureOf, save } from "./files.js";
+import { imageOf, save } from "./files.js";
 import { draw as drawHistogram } from "./histogram.js";
 import { Overlay } from "./overlay.js";
 
@@ -17,7 +17,7 @@ const KEYS = [
   ["V", "take the view as region"], ["Esc", "whole image"],
 ];
 
-let item = null; // what the server told of the image
+let item = null; // what the server sent about the image
 let panes = []; // {viewer, overlay}
 let layer = 0; // that is counted
 let filters = []; // [column, low, high]; an end that is null lets everything through
@@ -62,7 +62,7 @@ let showing = 0;
 async function show(about, place = {}) {
   showing++;
   closePanes();
-  [item, region, drawing, layer, told, chosen] = [about, null, null, 0, { row: -1 }, -1];
+  [item, region, drawing, layer, hovered, chosen] = [about, null, null, 0, { row: -1 }, -1];
   asking++;
   choosing++; // an answer about the image before comes too late
   $("draw").setAttribute("aria-pressed", "false");
@@ -82,7 +82,7 @@ async function show(about, place = {}) {
   $("layout-row").hidden = !two;
   $("layout").replaceChildren(...(two ? [option("together", "one over the other"), option("beside", "side by side"),
     option("first", item.layers[0].name), option("second", item.layers[1].name)] : [option("first")]));
-  const judged = two && "fate" in item.layers[0].names;
+  const judged = two && "outcome" in item.layers[0].names;
   $("layout").value = place.layout && two ? place.layout : two ? (judged ? "together" : "beside") : "first";
   $("nuclei-controls").hidden = !item.layers.length;
   for (const select of [$("colour"), $("column"), $("add-filter")]) {
@@ -90,7 +90,7 @@ async function show(about, place = {}) {
     const offered = select === $("add-filter") ? sortable() : columns();
     select.replaceChildren(...first, ...offered.map((name) => option(name, label(name))));
   }
-  $("colour").value = columns().includes(place.colour) ? place.colour : judged ? "fate" : "";
+  $("colour").value = columns().includes(place.colour) ? place.colour : judged ? "outcome" : "";
   $("column").value = columns().includes("area_um2") ? "area_um2" : columns()[0] ?? "";
   await lay(place);
 }
@@ -108,8 +108,8 @@ function columns() {
 // columns that mean the same in all layers, and can be filtered by
 function sortable() {
   return columns().filter((name) => {
-    const told = item.layers.map((about) => about.names[name]).filter(Boolean);
-    return told.length < 2 || String(told[0]) === String(told[1]);
+    const values = item.layers.map((about) => about.names[name]).filter(Boolean);
+    return values.length < 2 || String(values[0]) === String(values[1]);
   });
 }
 
@@ -262,16 +262,16 @@ async function count() {
   const mine = ++counting;
   const column = has(layer, $("column").value) ? $("column").value : null;
   try {
-    const told = await api.select(item.id, layer, { filters: filtersOf(layer), ring: region, column });
+    const reply = await api.select(item.id, layer, { filters: filtersOf(layer), ring: region, column });
     if (mine !== counting) return; // a later question was asked meanwhile
-    $("count").textContent = told.count.toLocaleString("en");
-    $("count").title = `of ${told.of.toLocaleString("en")}`;
-    const area = told.mm2 === undefined ? "" : `, ${number(told.mm2)} mm², ${number(told.count / told.mm2)} per mm²`;
-    $("region").textContent = `${region ? "Region" : "Whole image"}: ${told.count.toLocaleString("en")} of ` +
-      `${told.of.toLocaleString("en")} nuclei${area}`;
+    $("count").textContent = reply.count.toLocaleString("en");
+    $("count").title = `of ${reply.of.toLocaleString("en")}`;
+    const area = reply.mm2 === undefined ? "" : `, ${number(reply.mm2)} mm², ${number(reply.count / reply.mm2)} per mm²`;
+    $("region").textContent = `${region ? "Region" : "Whole image"}: ${reply.count.toLocaleString("en")} of ` +
+      `${reply.of.toLocaleString("en")} nuclei${area}`;
     $("clear").disabled = !region;
-    $("histogram").parentElement.hidden = !told.histogram;
-    if (told.histogram) histogram(column, told);
+    $("histogram").parentElement.hidden = !reply.histogram;
+    if (reply.histogram) histogram(column, reply);
   } catch (error) {
     if (mine !== counting) return;
     if (region) setRegion(null); // what was not counted is not kept
@@ -279,10 +279,10 @@ async function count() {
   }
 }
 
-function histogram(column, told) {
+function histogram(column, reply) {
   const canvas = $("histogram");
-  const ends = drawHistogram(canvas, told.histogram, Boolean(item.layers[layer].names[column]), number);
-  const words = `${label(column)}: mean ${number(told.mean)}, median ${number(told.median)}`;
+  const ends = drawHistogram(canvas, reply.histogram, Boolean(item.layers[layer].names[column]), number);
+  const words = `${label(column)}: mean ${number(reply.mean)}, median ${number(reply.median)}`;
   $("histogram-text").textContent = words;
   canvas.setAttribute("aria-label", `Histogram of ${words}, ${ends}`);
 }
@@ -344,22 +344,22 @@ function place(overlay, position) {
   return [box[0] + position.x / zoom, box[1] + position.y / zoom];
 }
 
-let told = { row: -1 };
+let hovered = { row: -1 };
 let asking = 0;
 async function hover(overlay, position) {
   const found = overlay.at(...place(overlay, position));
   const tip = $("tip");
-  if (!found) { asking++; tip.hidden = true; told = { row: -1 }; return; }
+  if (!found) { asking++; tip.hidden = true; hovered = { row: -1 }; return; }
   const pane = overlay.canvas.parentElement;
   [tip.style.left, tip.style.top] = [`${pane.offsetLeft + position.x + 14}px`, `${position.y + 14}px`];
-  if (found.row !== told.row || found.layer !== told.layer) {
-    told = found;
+  if (found.row !== hovered.row || found.layer !== hovered.layer) {
+    hovered = found;
     const mine = ++asking;
     const facts = await api.nucleus(item.id, found.layer, found.row).catch(() => null);
     if (mine !== asking || !facts) return;
     const colour = $("colour").value;
     const lines = [`nucleus ${facts.id}`];
-    for (const name of new Set(["area_um2", "class", "fate", "score", colour])) {
+    for (const name of new Set(["area_um2", "class", "outcome", "score", colour])) {
       if (name === "class" && item.layers[found.layer].names.class.length < 2) continue;
       if (facts[name] === undefined) continue;
       lines.push(`${label(name)}  ${typeof facts[name] === "string" ? facts[name] : number(facts[name])}`);
@@ -470,7 +470,7 @@ async function saveGeojson() {
 }
 
 async function savePng() {
-  save(await pictureOf(panes), `${item.name}.png`);
+  save(await imageOf(panes), `${item.name}.png`);
 }
 
 let keeping = 0;
@@ -568,7 +568,7 @@ async function start() {
   $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("The link is copied."); });
   $("keys").innerHTML = KEYS.map(([keys, words]) => `<tr><td>${keys.split(" ").map((k) => `<kbd>${k}</kbd>`).join(" ")}</td><td>${words}</td></tr>`).join("");
   addEventListener("keydown", key, true);
-  if (listed.takes_pictures) takeDrops(listed.most_bytes, say, showDropped);
+  if (listed.takes_images) takeDrops(listed.most_bytes, say, showDropped);
   const said = placeSaid();
   const first = listed.items.find((one) => one.id === said.item) ?? listed.items[0];
   if (first) { $("item").value = first.id; await show(await api.item(first.id), said); await listFilters(); }

@@ -11,7 +11,7 @@ export class Overlay {
   constructor(viewer, pane, item, layers) {
     Object.assign(this, { viewer, item, layers, filtersOf: () => [], column: "", opacity: 1, hidden: false });
     this.canvas = pane.appendChild(document.createElement("canvas"));
-    this.views = new Map(); // layer -> what the server told
+    this.views = new Map(); // layer -> what the server sent
     this.drawn = null; // what is on the buffer, and where
     this.scales = new Map(); // layer -> value to colour
     this.marked = null; // outline of the chosen nucleus

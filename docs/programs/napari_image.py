@@ -1,6 +1,6 @@
-"""Draw docs/pictures/napari.jpg: the widget in napari, with the bundled example.
+"""Draw docs/images/napari.jpg: the widget in napari, with the bundled example.
 
-`xvfb-run python docs/programs/napari_picture.py`: napari draws with OpenGL, so it needs a display,
+`xvfb-run python docs/programs/napari_image.py`: napari draws with OpenGL, so it needs a display,
 if only a virtual one.
 """
 
@@ -14,7 +14,7 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-PICTURE = Path(__file__).parents[1] / "pictures" / "napari.jpg"
+IMAGE = Path(__file__).parents[1] / "images" / "napari.jpg"
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     viewer.camera.zoom *= 2.2
     _wait_until(lambda: False, 2)
     drawn = viewer.screenshot(canvas_only=False)
-    Image.fromarray(drawn[..., :3]).save(PICTURE, quality=88)
+    Image.fromarray(drawn[..., :3]).save(IMAGE, quality=88)
     viewer.close()
 
 

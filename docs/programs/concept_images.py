@@ -13,8 +13,8 @@ from nucleate.targets import encode
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-PICTURES = Path(__file__).parents[1] / "pictures"
-MAPS = ["foreground", "distance", "distance_in_picture", "boundary"]
+IMAGES = Path(__file__).parents[1] / "images"
+MAPS = ["foreground", "distance", "distance_in_image", "boundary"]
 
 
 def targets() -> None:
@@ -59,13 +59,13 @@ def metrics() -> None:
     axis.grid(color="#dddddd", linewidth=0.5)
     axis.set_axisbelow(True)
     axis.set_title("filled: true nuclei; orange: predicted ones", fontsize=10)
-    figure.savefig(PICTURES / "metrics.png", dpi=110)
+    figure.savefig(IMAGES / "metrics.png", dpi=110)
 
 
 def _save(figure: plt.Figure, axes: np.ndarray, name: str) -> None:
     for axis in axes:
         axis.axis("off")
-    figure.savefig(PICTURES / f"{name}.png", dpi=110)
+    figure.savefig(IMAGES / f"{name}.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make the images of the documentation: the demo, and four official test images.
 
-    python docs/programs/pictures.py MoNuSegTestData.zip
+    python docs/programs/images.py MoNuSegTestData.zip
 
 True outlines are yellow where a prediction matches them (IoU above 0.5) and red where none does;
 predictions that match nothing are blue. The left half shows the image alone.
@@ -26,7 +26,7 @@ from nucleate.readers.array import ArraySource
 from nucleate.readers.images import read_image
 from nucleate.types import Frame, Instances
 
-OUT = Path(__file__).parents[1] / "pictures"
+OUT = Path(__file__).parents[1] / "images"
 EXAMPLE = Path(__file__).parents[2] / "src/nucleate/example/skin.tif"
 SHOWN = ("TCGA-HT-8564", "TCGA-AO-A0J2", "TCGA-2Z-A9J9", "TCGA-A6-6782")
 YELLOW, RED, BLUE = (255, 221, 0), (230, 0, 0), (0, 90, 255)

@@ -1,6 +1,6 @@
 """Images of the page of `nucleate view`, for the documentation.
 
-python docs/programs/view_pictures.py DATA
+python docs/programs/view_images.py DATA
 
 Needs Chromium, the extras view and dev, and of DATA the slide CMU-1-Small-Region.svs (OpenSlide's
 test data, CC0) and an image of TNBC (CC BY 4.0, Naylor et al. 2019).
@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from nucleate.datasets.loading import list_entries
 from nucleate.results.images import write_labels, write_png
 
-PICTURES = Path(__file__).parents[1] / "pictures"
+IMAGES = Path(__file__).parents[1] / "images"
 SLIDE = "slides/aperio_svs/CMU-1-Small-Region.svs"
 WIDTH, HEIGHT = 1280, 860
 
@@ -47,8 +47,8 @@ def save(page: Page, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.png"
         page.screenshot(path=path)
-        with Image.open(path) as picture:
-            picture.convert("RGB").save(PICTURES / f"{name}.jpg", quality=85)
+        with Image.open(path) as image:
+            image.convert("RGB").save(IMAGES / f"{name}.jpg", quality=85)
 
 
 def segmented(source: Path, out: Path, *words: object) -> Path:

@@ -1,6 +1,6 @@
-"""Draw the images of docs/how-to/failure-modes.md: `docs/pictures/failure-*.jpg`.
+"""Draw the images of docs/how-to/failure-modes.md: `docs/images/failure-*.jpg`.
 
-    python docs/programs/failure_pictures.py
+    python docs/programs/failure_images.py
 
 The sources are two crops of CMU-1-Small-Region.svs (CC0 1.0): the bundled example, and
 tests/data/keratin.tif, which is unaltered. What is done to the example is in `ALTERED`, one
@@ -23,7 +23,7 @@ from nucleate.stain.deconvolution import from_stains, to_stains
 from nucleate.types import UInt8
 
 ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "docs" / "pictures"
+IMAGES = ROOT / "docs" / "images"
 MPP = 0.499
 _SIDE = 360  # pixels of the source that are shown
 _ENLARGED = 2
@@ -93,7 +93,7 @@ def main() -> None:
             data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
             if len(data) < _MOST_BYTES:
                 break
-        (PICTURES / f"failure-{name}.jpg").write_bytes(data.tobytes())
+        (IMAGES / f"failure-{name}.jpg").write_bytes(data.tobytes())
         print(f"failure-{name}.jpg: {len(data)} bytes at quality {quality}")
 
 
