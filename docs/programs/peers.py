@@ -46,7 +46,8 @@ def overview() -> str:
         cells.append(f"{r['install_mb'] / 1000:.1f} GB")
         lines.append(f"| {shown} | {' | '.join(cells)} |")
     lines.append(
-        f"\nAJI and PQ: mean over MoNuSeg's {data['rows'][BASE]['aji']['n']} test images. "
+        "\nAJI (aggregated Jaccard index) and PQ (panoptic quality): 0 to 1, higher is better; "
+        f"mean over MoNuSeg's {data['rows'][BASE]['aji']['n']} test images. "
         f"Retrained here: {data['minutes']:g} minutes on the training images of the bundled "
         "models, which were trained for longer. "
         "[How this was measured](docs/results/index.md#peers)."

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "docs" / "results" / "pretraining"
 IMAGES = ROOT / "docs" / "images"
 CLAIM, AT = 0.02, "10"  # AJI that pretraining is said to gain, and at how many % of the labels
-SHOWN = """
+FIGURES = """
 ### {name}
 
 ![progress](pretraining/{name}-progress.png)
@@ -190,7 +190,7 @@ On patients that were not learned from, with the recipes of `recipes/pretrain/`:
         parts.append(f"| {name} | {m['steps']} | {run['minutes']} | {reached} | {chance} |")
     for name, run in found["pretexts"].items():
         if run:
-            parts.append(SHOWN.format(name=name))
+            parts.append(FIGURES.format(name=name))
     return "\n".join(parts)
 
 

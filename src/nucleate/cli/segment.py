@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from nucleate.cli.terminal import (
     Bar,
     answer,
     counted,
+    is_hushed,
     say,
     show,
     warn,
@@ -31,6 +32,8 @@ from nucleate.errors import ConfigError
 
 if TYPE_CHECKING:
     from nucleate.slides.worker import ModelSpec
+
+_NAMED = 5  # sources whose names a line states
 
 
 def segment(
@@ -147,6 +150,7 @@ def segment(
             summary = run_batch(found, out, ready, options, bar.say, bar.show)
     out = shown(out)
     answer(out=out, **summary)
+    _warn_of(summary["sources"], out)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
     show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}, written to {out}")
@@ -157,6 +161,17 @@ def segment(
         warn(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
+
+
+def _warn_of(rows: list[dict[str, Any]], out: str) -> None:
+    """Name the sources with notes at the end; of a single one, state them if nothing else did."""
+    noted = [row for row in rows if row.get("notes")]
+    if len(rows) > 1 and noted:
+        names = ", ".join(Path(row["source"]).name for row in noted[:_NAMED])
+        more = f" and {len(noted) - _NAMED} more" if len(noted) > _NAMED else ""
+        warn(f"notes on {names}{more}: see {out.rstrip('/')}/summary.json")
+    elif noted and is_hushed():
+        warn("; ".join(noted[0]["notes"]))
 
 
 def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
@@ -222,6 +237,7 @@ def demo(
     from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.segment_many import run_batch
 
+    say("segmenting the bundled example; the first start on a machine compiles, later ones do not")
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
         summary = run_batch([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
@@ -229,8 +245,8 @@ def demo(
     row = summary["sources"][0]
     show(
         f"Found {row['nuclei']} nuclei ({row['nuclei_per_mm2']:.0f} per mm², mean area "
-        f"{row['mean_area_um2']} um²) in {row['width']} × {row['height']} pixels at "
-        f"{row['mpp']:.3f} um/px, in {row['seconds']:.1f} s with {summary['engine']}."
+        f"{row['mean_area_um2']} µm²) in {row['width']} × {row['height']} pixels at "
+        f"{row['mpp']:.3f} µm/px, in {row['seconds']:.1f} s with {summary['engine']}."
     )
     show("Look at:")
     about = {

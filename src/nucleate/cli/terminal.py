@@ -87,6 +87,11 @@ def hushed() -> Iterator[None]:
         _unhushed.pop()
 
 
+def is_hushed() -> bool:
+    """Whether the command is to be quiet."""
+    return bool(_unhushed)
+
+
 def warn(text: str) -> None:
     """Say what went wrong, also where a command is to be quiet."""
     (_unhushed[-1] if _unhushed else sys.stderr).write(f"{text}\n")

@@ -33,7 +33,7 @@ OUTCOME_RGB: dict[str, Rgb] = {  # of true nuclei and predictions, see `metrics.
     "split": SKY,
     "inaccurate": (255, 255, 255),
     "missed": VERMILION,
-    "part": SKY,
+    "part": BLUE,
     "spurious": BLACK,
 }
 # numbers from low to high: cividis, doi:10.1371/journal.pone.0199239

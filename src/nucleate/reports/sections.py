@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nucleate.datasets.splits import bare_name
+from nucleate.evaluation.metrics.nucleus_errors import MEANING
 from nucleate.geometry.draw import OUTCOME_RGB
 from nucleate.pages import figure, heading, plots, quiet, table, text
 from nucleate.reports.figures import (
@@ -27,14 +28,6 @@ from nucleate.reports.tables import (
 )
 
 _SHOWN = 3  # best and worst images
-_MEANING = {
-    "matched": "found",
-    "merged": "drawn together with a neighbour",
-    "split": "cut into pieces",
-    "inaccurate": "found, but the outline is too far off",
-    "missed": "not found",
-    "spurious": "predicted where there is none",
-}
 
 
 def shown(found: Table, words: str | None = None) -> str:
@@ -75,7 +68,7 @@ def errors_section(runs: Sequence[RunResult]) -> str:
     """Return what was missed, split, merged and made up, per run."""
     key = "".join(
         f'<span class="key" style="background: rgb{OUTCOME_RGB[name]}"></span>{name}: '
-        f"{_MEANING[name]}"
+        f"{MEANING[name]}"
         for name in OUTCOMES
     )
     said = quiet(

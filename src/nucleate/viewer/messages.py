@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
+from nucleate.evaluation.metrics.nucleus_errors import MEANING
 from nucleate.geometry import draw
 from nucleate.types import Float64
 from nucleate.viewer.selection import Filters, parse_filters
@@ -27,6 +28,7 @@ def palette_script() -> str:
         "UNKNOWN": "#888888",
         "CLASSES": [web(rgb) for rgb in draw.CLASS_RGB],
         "OUTCOMES": {name: web(rgb) for name, rgb in draw.OUTCOME_RGB.items()},
+        "MEANING": MEANING,
         "SCALE": draw.SCALE_RGB,
     }
     return "".join(f"export const {name} = {json.dumps(v)};\n" for name, v in colours.items())

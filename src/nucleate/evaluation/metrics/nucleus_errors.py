@@ -11,6 +11,15 @@ from nucleate.types import Int8
 
 TRUTH_OUTCOMES = ("matched", "merged", "split", "inaccurate", "missed")
 PRED_OUTCOMES = ("matched", "part", "spurious")
+MEANING = {
+    "matched": "found",
+    "merged": "drawn together with a neighbour",
+    "split": "cut into pieces",
+    "inaccurate": "found, but the outline is too far off",
+    "missed": "not found",
+    "part": "predicted on a true nucleus, but no match",
+    "spurious": "predicted where there is none",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 // Colours that can be distinguished with any colour vision: a scale for numbers, a list for names.
 
-import { CLASSES, OUTCOMES, PLAIN, SCALE, UNKNOWN } from "./palette.js";
+import { CLASSES, MEANING, OUTCOMES, PLAIN, SCALE, UNKNOWN } from "./palette.js";
 
 export const BINS = 24;
 
@@ -12,6 +12,7 @@ export function ramp(t) {
 }
 
 export const named = (column, name, i) => (column === "outcome" ? OUTCOMES[name] : CLASSES[i % CLASSES.length]);
+export const meaning = (column, name) => (column === "outcome" ? MEANING[name] : "");
 
 // -> function of a value: which of `colours` it has
 export function scale(column, names, span) {

@@ -1,7 +1,7 @@
 // The page: one image, one or two panes, and the panel beside them.
 
 import * as api from "./api.js";
-import { named, ramp, scale } from "./colours.js";
+import { meaning, named, ramp, scale } from "./colours.js";
 import { takeDrops } from "./drops.js";
 import { imageOf, save } from "./files.js";
 import { draw as drawHistogram } from "./histogram.js";
@@ -76,7 +76,7 @@ async function show(about, place = {}) {
     item.layers.every((one) => !one.count) ? "No nuclei were found. Check the resolution (mpp) and the stain of the image." : "";
   $("status-empty").hidden = !none;
   $("status-empty").textContent = none;
-  $("facts").textContent = `${item.width.toLocaleString("en")} × ${item.height.toLocaleString("en")} pixels` +
+  $("facts").textContent = `${item.name}: ${item.width.toLocaleString("en")} × ${item.height.toLocaleString("en")} pixels` +
     (item.mpp ? `, ${number(item.mpp)} µm per pixel` : ", resolution unknown");
   const two = item.layers.length === 2;
   $("layout-row").hidden = !two;
@@ -240,6 +240,7 @@ async function legend(column) {
       one.className = "name";
       one.innerHTML = `<i style="border-color:${colour}"></i>`;
       one.append(name);
+      if (meaning(column, name)) one.append(`: ${meaning(column, name)}`);
     }
     return;
   }
@@ -283,7 +284,7 @@ function histogram(column, reply) {
   const canvas = $("histogram");
   const ends = drawHistogram(canvas, reply.histogram, Boolean(item.layers[layer].names[column]), number);
   const words = `${label(column)}: mean ${number(reply.mean)}, median ${number(reply.median)}`;
-  $("histogram-text").textContent = words;
+  $("histogram-text").textContent = `${words}. The bars at both ends include all values beyond.`;
   canvas.setAttribute("aria-label", `Histogram of ${words}, ${ends}`);
 }
 
