@@ -30,6 +30,7 @@ from nucleate.training.initial_weights import start
 from nucleate.training.loop import choose_device, fit
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.task import Task, provisional_card
+from nucleate.training.teacher import Teachers
 from nucleate.types import Maps, Sample, UInt8
 
 
@@ -142,7 +143,7 @@ def train(recipe: Recipe, samples: list[Sample], folder: Path) -> Task:
     run = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.seed, verbose=False)
-    task = FoldTask(recipe, samples[:1])
+    task = FoldTask(recipe, samples[:1], Teachers.load(recipe, torch.device(device)))
     if run.checkpoint("last") is None:
         start(task.network, recipe)
     averaged = [EMAWeightAveraging(decay=recipe.train.ema)] if recipe.train.ema else []

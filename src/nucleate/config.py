@@ -199,6 +199,8 @@ class TeacherConfig(Strict):
     """Bundled models, model folders or run folders; several are averaged."""
     weight: Share = 0.5
     """Of what they say in the target; the truth has the rest."""
+    within_px: Annotated[int, Field(ge=0)] | None = None
+    """Distance from true nuclei in which they count: what they find elsewhere is not learned."""
 
 
 class HeadConfig(Strict):

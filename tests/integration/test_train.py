@@ -509,6 +509,13 @@ def test_targets_lean_towards_the_teachers(run):
     for name, drawn in said.items():
         np.testing.assert_allclose(blended[name].numpy(), 0.25 * drawn, atol=1e-5)
     assert blended["boundary"] is truth["boundary"]
+    truth["foreground"][0, 100, 100] = 1.0
+    near = Teachers(teachers._networks, 0.25, within_px=2).blend(image.permute(0, 3, 1, 2), truth)
+    for name, drawn in said.items():
+        expected = np.zeros_like(drawn)
+        block = (0, slice(98, 103), slice(98, 103))
+        expected[block] = 0.25 * drawn[block] + 0.75 * truth[name].numpy()[block]
+        np.testing.assert_allclose(near[name].numpy(), expected, atol=1e-5)
 
 
 def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):

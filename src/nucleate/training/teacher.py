@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nucleate.cards import ModelCard
@@ -32,6 +33,8 @@ def teacher_cards(recipe: Recipe) -> list[ModelCard]:
         ConfigError: one of them draws none of the recipe's maps, or at another resolution.
         ModelError: there is no such model.
     """
+    if recipe.teacher.within_px is not None and "foreground" not in recipe.maps:
+        raise ConfigError("teacher.within_px needs the head foreground. Add it, or omit the key.")
     cards = [read_card(find_model(name)) for name in recipe.teacher.models]
     for card in cards:
         if not set(card.heads) & set(recipe.maps):
@@ -54,10 +57,13 @@ class Teachers:
     Args:
         networks: the teachers, in evaluation mode.
         weight: of what they say, 0 to 1; the truth has the rest.
+        within_px: distance from true nuclei beyond which the truth alone counts; None: nowhere.
     """
 
-    def __init__(self, networks: Sequence[Network], weight: float) -> None:
-        self._networks, self._weight = tuple(networks), weight
+    def __init__(
+        self, networks: Sequence[Network], weight: float, within_px: int | None = None
+    ) -> None:
+        self._networks, self._weight, self._within_px = tuple(networks), weight, within_px
 
     @classmethod
     def load(cls, recipe: Recipe, device: torch.device) -> Teachers | None:
@@ -68,7 +74,8 @@ class Teachers:
             network.load_state_dict(read_weights(find_model(name), card))
             network.requires_grad_(False).eval()
             networks.append(network.to(device).to(memory_format=torch.channels_last))
-        return cls(networks, recipe.teacher.weight) if networks else None
+        how = recipe.teacher
+        return cls(networks, how.weight, how.within_px) if networks else None
 
     @torch.no_grad()
     def blend(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -82,8 +89,13 @@ class Teachers:
         for network in self._networks:
             for head, drawn in network.maps(images).items():
                 said.setdefault(head, []).append(drawn)
+        weight = torch.full_like(next(iter(targets.values())), self._weight)
+        if self._within_px is not None:
+            edge = 2 * self._within_px + 1
+            near = F.max_pool2d(targets["foreground"][:, None], edge, 1, self._within_px)[:, 0]
+            weight *= near > 0
         return {
-            head: torch.lerp(truth, torch.stack(said[head]).mean(0).to(truth), self._weight)
+            head: torch.lerp(truth, torch.stack(said[head]).mean(0).to(truth), weight.to(truth))
             if head in said
             else truth
             for head, truth in targets.items()
