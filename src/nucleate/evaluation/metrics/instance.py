@@ -195,16 +195,26 @@ def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[Int64, Float64]:
     """Return all index pairs at most `radius` apart, and their distances, without a full matrix."""
     if not len(a_xy) or not len(b_xy):
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    order = np.argsort(b_xy[:, 0], kind="stable")
-    xs = b_xy[order, 0]
-    low = np.searchsorted(xs, a_xy[:, 0] - radius, "left")
-    high = np.searchsorted(xs, a_xy[:, 0] + radius, "right")
-    left = np.repeat(np.arange(len(a_xy)), high - low)
-    starts = np.repeat(low - np.concatenate([[0], np.cumsum(high - low)[:-1]]), high - low)
-    right = order[starts + np.arange(len(left))]
-    apart = np.hypot(*(a_xy[left] - b_xy[right]).T)
-    close = apart <= radius
-    return np.stack([left[close], right[close]], 1).astype(np.int64), apart[close]
+    corner = np.minimum(a_xy.min(0), b_xy.min(0))
+    cell = radius * (1 + 1e-9)  # so that rounding never puts a pair two cells apart
+    a_cells, b_cells = (((xy - corner) // cell).astype(np.int64) for xy in (a_xy, b_xy))
+    across = int(max(a_cells[:, 0].max(), b_cells[:, 0].max())) + 3  # the cells beside the rim too
+    keys = b_cells[:, 1] * across + b_cells[:, 0]
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    found = []
+    for down in (-1, 0, 1):  # three cells of a row are one range of keys
+        centre = (a_cells[:, 1] + down) * across + a_cells[:, 0]
+        low = np.searchsorted(keys, centre - 1, "left")
+        counts = np.searchsorted(keys, centre + 1, "right") - low
+        left = np.repeat(np.arange(len(a_xy)), counts)
+        first = np.repeat(low - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        found.append(np.stack([left, order[first + np.arange(len(left))]], 1))
+    pairs = np.concatenate(found)
+    apart = np.hypot(*(a_xy[pairs[:, 0]] - b_xy[pairs[:, 1]]).T)
+    close = np.flatnonzero(apart <= radius)
+    close = close[np.lexsort((pairs[close, 1], pairs[close, 0]))]
+    return pairs[close], apart[close]
 
 
 def _aggregate(table: Overlap, rows: Int64) -> tuple[int, int]:
