@@ -70,6 +70,9 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
             found = re.search(r"(^|\s)#(.*)|^about: (.*)", line)
             if found:
                 yield number, found[2] or found[3] or ""
+    elif path.suffix == ".html":  # pages and templates: what is no tag and no expression
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield number, re.sub(r"</?\w+|\{[{%].*?[}%]\}", " ", line)
     else:
         for number, line in enumerate(text.splitlines(), start=1):
             for part in re.findall(r"//(.*)|/\*(.*)|\"([^\"]* [^\"]*)\"|>([^<]* [^<]*)<", line):

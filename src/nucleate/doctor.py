@@ -13,7 +13,7 @@ from nucleate.errors import NucleateError, install, optional
 from nucleate.models.card import BUNDLED, DEFAULT_MODEL, bundled_models, read_card
 
 _EXTRAS = {
-    "data": ("matplotlib", "scipy"),
+    "data": ("matplotlib", "scipy", "jinja2"),
     "train": (
         "torch",
         "torchvision",

@@ -807,15 +807,17 @@ def test_matlab_labels_and_inspect_need_no_pytorch(tmp_path):
     assert (tmp_path / "report" / "index.html").exists()
 
 
-@pytest.mark.parametrize("command", ["check", "inspect"])
-def test_the_small_extra_is_named_where_scipy_lacks(command, tmp_path, nucleate, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "module"), [("check", "scipy.io"), ("inspect", "scipy"), ("inspect", "jinja2")]
+)
+def test_the_small_extra_is_named(command, module, tmp_path, nucleate, monkeypatch):
     hovernet.kumar(tmp_path / "data")
-    listed = ["numpy>=2", *(f"{p}; extra == 'data'" for p in ("matplotlib>=3.9.2", "scipy>=1.14"))]
+    listed = ["numpy>=2", *(f"{p}; extra == 'data'" for p in ("scipy>=1.14", "jinja2>=3.1"))]
     listed.append("torch>=2.6; extra == 'train'")
     monkeypatch.setattr("nucleate.errors.metadata.requires", lambda _: listed)
-    monkeypatch.setitem(sys.modules, "scipy" if command == "inspect" else "scipy.io", None)
+    monkeypatch.setitem(sys.modules, module, None)
     code, out, err = nucleate("data", command, "kumar", tmp_path / "data", "-o", tmp_path / "x")
-    assert "pip install 'matplotlib>=3.9.2' 'scipy>=1.14'" in out + err
+    assert "pip install 'scipy>=1.14' 'jinja2>=3.1'" in out + err
     assert "extra 'data'" in out + err
     assert code != 0
     assert "torch" not in out + err

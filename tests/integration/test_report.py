@@ -14,10 +14,9 @@ from nucleate.config import load_recipe
 from nucleate.errors import InputError, ModelError
 from nucleate.evaluation.score import METRICS
 from nucleate.evaluation.scores import read_scores
-from nucleate.reports.figures import report_figures, write_figures
+from nucleate.reports.figures import calibration_error, report_figures, write_figures
 from nucleate.reports.page import report_page, write_report
 from nucleate.reports.run_results import gather
-from nucleate.reports.sections import calibration_error
 from nucleate.reports.tables import (
     Table,
     published_figures,
@@ -76,12 +75,22 @@ def test_the_page_has_every_section_and_needs_no_other_file(runs, tmp_path):
                   "one: Bland-Altman plot of the counts"):  # fmt: skip
         assert f'<img alt="{title}"' in page
     words = re.sub(r"<pre>.*?</pre>|src=\S+", "", page, flags=re.DOTALL)
-    assert not re.findall(r"\w+_(?:aji|pq|dice|iou|loss|error)|>image|\bfates?\b", words)
+    assert not re.findall(r"\w+_(?:aji|pq|dice|iou|loss|error)|>picture|\bfates?\b", words)
     assert "tiny &lt;b&gt;&amp;&lt;/b&gt; quick" in page
     assert page.count("were chosen on the same images") == 1  # of the run, not of the folds
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert str(runs) not in page
+
+
+def test_names_cannot_break_the_page(runs):
+    run = gather(runs / "one", runs, None)
+    odd = replace(run.images[0], score=replace(run.images[0].score, name="0:<script>&"))
+    page = report_page([replace(run, name="<i>&", images=[odd])])
+    assert not re.findall("<script|<i>", page)
+    assert "<br>" in page  # markup around the names stays markup
+    assert page.count("&lt;script&gt;&amp;") == 3  # description, caption, table
+    assert "<h1>&lt;i&gt;&amp;</h1>" in page
 
 
 def test_figures_and_tables_for_a_paper(runs, tmp_path):

@@ -102,4 +102,7 @@ def test_names_cannot_break_the_page(tmp_path):
         file = next((tmp_path / "t" / part).iterdir())
         file.rename(file.with_name("<script>alert(1)<" + file.suffix))
     found = inspect_entries(list_entries("folder", tmp_path / "t", {}), DATASETS["folder"].card)
-    assert "<script>" not in inspection_page(found, DATASETS["folder"].card)
+    page = inspection_page(found, DATASETS["folder"].card)
+    assert "<script>" not in page
+    assert 'alt="&lt;script&gt;alert(1)&lt; with outlines"' in page
+    assert "<figcaption>&lt;script&gt;alert(1)&lt;<br>" in re.sub(r">\s+", ">", page)

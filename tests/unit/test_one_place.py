@@ -28,6 +28,10 @@ PLACES = {  # idea -> what only its place contains, and the place
     ),
     "descriptions of data sets": (r'"reader": .*\s*"part": ', "datasets/loading.py"),
     "what gives boxes in place of maps": (r"isinstance\(.*MaskRCNN|\bdetects\(|family == ", None),
+    "markup in Python, but for what a notebook shows in a base install": (
+        r"html import escape|html\.escape|[\"']<(p|b|div|span|table|tr|ul|h\d|figure|img)\b",
+        "results/figures.py",
+    ),
     "test patients": (r"\b44-2665[ \"].*\bHC-7209\b", "datasets/test_sets.py"),
 }
 

@@ -127,6 +127,7 @@ def inspect(
 
     optional("matplotlib", "data")
     optional("scipy", "data")
+    optional("jinja2", "data")
     name, card, entries = _entries(source, root, options)
     parts = None if split is None else read_split(split)
     if parts is not None and not parts.names() & {entry.name for entry in entries}:

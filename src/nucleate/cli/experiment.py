@@ -181,6 +181,7 @@ def report(
 
     optional("torch", "train")
     optional("matplotlib", "train")
+    optional("jinja2", "train")
     from nucleate.reports.page import write_report
     from nucleate.reports.run_results import gather
 

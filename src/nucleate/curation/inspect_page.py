@@ -15,9 +15,10 @@ from nucleate.curation.inspect import METRICS, Inspection
 from nucleate.datasets.base import DatasetCard
 from nucleate.files import write_text
 from nucleate.geometry.draw import BLUE, GREEN, VERMILION, web_colour
-from nucleate.pages import INK, SOFT, figure, heading, page, plot, plots, quiet, table, text
+from nucleate.pages import INK, SOFT, Plot, page
 
-_SHEET = 24  # images on the contact sheet
+_Table = tuple[list[str], list[list[Any]]]  # head and body
+_SHEET, _ROWS = 24, 500  # images on the contact sheet, and in the table
 _CHANNELS = tuple(web_colour(rgb) for rgb in (VERMILION, GREEN, BLUE))  # red, green, blue
 
 
@@ -36,59 +37,39 @@ def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> 
 
 def inspection_page(found: Inspection, card: DatasetCard) -> str:
     """Return the HTML page of an inspection."""
-    blocks = [
-        f"<h1>{text(card.title)}</h1>",
-        f"<p>{text(card.contents)}</p>",
-        f'<p class="quiet">Licence: {text(card.licence)} · {text(card.citation)}</p>',
-        _facts(found),
-        _conflicts(found),
-        heading("What it looks like"),
-        quiet(
-            "Outlines as annotated, in yellow; hatched areas do not count. Images are spread "
-            "over the organs; the strongest outliers follow."
-        ),
-        _sheet(found),
-        heading("Nuclei"),
-        plots(_nuclei_plots(found)),
-        heading("Colours"),
-        quiet(
-            "Tissue only: glass, pen and black are left out. Stains by the fixed vectors of "
-            "Ruifrok and Johnston."
-        ),
-        plots(_colour_plots(found)),
-        *_organs(found),
-        heading("Bias between parts"),
-        _bias(found),
-        heading("Outliers"),
-        _outliers(found),
-        heading("Every image"),
-        _rows(found),
-    ]
-    return page(f"{card.title}: inspection", blocks)
+    return page(
+        "inspection.html",
+        found=found,
+        card=card,
+        numbers=_numbers(found),
+        sheet=_sheet(found),
+        nuclei=_nuclei_plots(found),
+        colours=_colour_plots(found),
+        organs=_organs(found),
+        bias=_bias(found),
+        outliers=_outliers(found),
+        rows=_rows(found),
+    )
 
 
-def _facts(found: Inspection) -> str:
-    groups = len({row["group"] for row in found.rows})
-    facts = [
+def _numbers(found: Inspection) -> list[tuple[int, str]]:
+    """Return the numbers at the top; 0 is not shown."""
+    rows = found.rows
+    return [
         (found.images, "images"),
         (found.nuclei, "nuclei"),
-        (groups, "patients or slides"),
-        (len({row["organ"] for row in found.rows if row["organ"]}), "organs"),
-        (len({row["centre"] for row in found.rows if row["centre"]}), "centres stated"),
+        (len({row["group"] for row in rows}), "patients or slides"),
+        (len({row["organ"] for row in rows if row["organ"]}), "organs"),
+        (len({row["centre"] for row in rows if row["centre"]}), "centres stated"),
         (len(found.classes), "nucleus classes"),
     ]
-    items = "".join(f"<li><b>{n:,}</b>{text(what)}</li>" for n, what in facts if n)
-    return f'<ul class="facts">{items}</ul>'
 
 
-def _conflicts(found: Inspection) -> str:
-    sizes = ", ".join(f"{size} ({n})" for size, n in found.sizes.items())
-    said = "".join(f'<li class="note">{text(c)}</li>' for c in found.conflicts)
-    return f"<p>Sizes: {text(sizes)}.</p><ul>{said or '<li>No conflicts found.</li>'}</ul>"
+def _sheet(found: Inspection) -> list[tuple[str, str, str]]:
+    """Return images to show: name, organ and nuclei, and by what it is an outlier.
 
-
-def _sheet(found: Inspection) -> str:
-    """Return thumbnails: one organ after the other in turn, then the strongest outliers."""
+    One organ comes after the other in turn, then the strongest outliers.
+    """
     by_organ: dict[str, list[str]] = defaultdict(list)
     for row in found.rows:
         by_organ[row["organ"] or ""].append(row["name"])
@@ -98,51 +79,46 @@ def _sheet(found: Inspection) -> str:
         for names in by_organ.values()
         if turn < len(names)
     ]
-    odd = list(dict.fromkeys(o["name"] for o in found.outliers))[: _SHEET // 4]
+    why: dict[str, list[str]] = defaultdict(list)
+    for o in found.outliers:
+        why[o["name"]].append(f"{_plain(o['metric'])} {_number(o['value'])} (z {o['z']:+.1f})")
+    odd = list(why)[: _SHEET // 4]
     chosen = [name for name in turns if name not in odd][: _SHEET - len(odd)] + odd
     facts = {row["name"]: row for row in found.rows}
-    figures = []
+    shown = []
     for name in chosen:
         row = facts[name]
         said = [row["organ"] or "", f"{row['nuclei']} nuclei" if row["nuclei"] is not None else ""]
-        why = [
-            f"{_plain(o['metric'])} {_number(o['value'])} (z {o['z']:+.1f})"
-            for o in found.outliers
-            if o["name"] == name
-        ]
-        note = f'<br><span class="note">outlier: {text(", ".join(why[:3]))}</span>' if why else ""
-        caption = f"{text(name)}<br>{text(' · '.join(s for s in said if s))}{note}"
-        figures.append(figure(found.thumbs[name], f"{name} with outlines", caption))
-    return f'<div class="sheet">{"".join(figures)}</div>'
+        shown.append((name, " · ".join(s for s in said if s), ", ".join(why[name][:3])))
+    return shown
 
 
-def _nuclei_plots(found: Inspection) -> list[str]:
-    tags = []
+def _nuclei_plots(found: Inspection) -> list[Plot]:
+    plots = []
     counts = [row["nuclei"] for row in found.rows if row["nuclei"] is not None]
     if counts:
-        tags.append(
-            plot("Nuclei per image", "nuclei", "images", lambda ax: ax.hist(
+        plots.append(
+            Plot("Nuclei per image", "nuclei", "images", lambda ax: ax.hist(
                 counts, bins=min(30, max(5, len(counts) // 2)), color=INK))
         )  # fmt: skip
     for metric, title in (
         ("nuclei_per_mm2", "Nuclei per mm²"),
         ("touching", "Nuclei that touch another"),
     ):
-        tags += _by_organ(found, metric, title)
+        plots += _by_organ(found, metric, title)
     for key, title, unit in (
         ("area_um2", "Area of nuclei", "µm²"),
         ("eccentricity", "Eccentricity of nuclei", "0 round, 1 a line"),
     ):
         if found.distributions[key]["counts"]:
-            tags.append(plot(title, unit, "nuclei", _bars(found.distributions[key])))
+            plots.append(Plot(title, unit, "nuclei", _bars(found.distributions[key])))
     if found.classes:
         names, values = list(found.classes)[::-1], list(found.classes.values())[::-1]
-        bars = plot("Classes", "nuclei", "", lambda ax: ax.barh(names, values, color=INK))
-        tags.append(bars)
-    return tags
+        plots.append(Plot("Classes", "nuclei", "", lambda ax: ax.barh(names, values, color=INK)))
+    return plots
 
 
-def _colour_plots(found: Inspection) -> list[str]:
+def _colour_plots(found: Inspection) -> list[Plot]:
     total = np.sum([np.array(h) for h in found.histograms.values()], axis=0)
 
     def levels(ax: Any) -> None:  # noqa: ANN401
@@ -165,8 +141,8 @@ def _colour_plots(found: Inspection) -> list[str]:
             ax.legend(frameon=False, fontsize=7, ncols=2)
 
     return [
-        plot("Intensities on tissue", "level", "share", levels),
-        plot("Mean stain of each image", "haematoxylin (OD)", "eosin (OD)", stains),
+        Plot("Intensities on tissue", "level", "share", levels),
+        Plot("Mean stain of each image", "haematoxylin (OD)", "eosin (OD)", stains),
         *_by_organ(found, "haematoxylin", "Haematoxylin by organ", least=2),
         *_by_organ(found, "eosin", "Eosin by organ", least=2),
         *_by_organ(found, "haematoxylin", "Haematoxylin by centre", "centre", least=2),
@@ -175,7 +151,7 @@ def _colour_plots(found: Inspection) -> list[str]:
 
 def _by_organ(
     found: Inspection, metric: str, title: str, key: str = "organ", least: int = 1
-) -> list[str]:
+) -> list[Plot]:
     """Return a plot of a metric's values per organ, or nothing where there are too few groups."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in found.rows:
@@ -194,7 +170,7 @@ def _by_organ(
         for i, name in enumerate(names):
             ax.plot(groups[name], np.full(len(groups[name]), i + 1), ".", color=INK, alpha=0.5)
 
-    return [plot(title, METRICS[metric], "", draw, max(3.0, 1.2 + 0.28 * len(names)))]
+    return [Plot(title, METRICS[metric], "", draw, max(3.0, 1.2 + 0.28 * len(names)))]
 
 
 def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
@@ -204,68 +180,50 @@ def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
     )
 
 
-def _organs(found: Inspection) -> list[str]:
-    """Return the table of organs, or nothing where the data set names none."""
+def _organs(found: Inspection) -> _Table | None:
+    """Return the means per organ, or None where the data set names none."""
     if not any(row["organ"] for row in found.rows):
-        return []
+        return None
     head = ["organ", "images", *map(_plain, METRICS)]
     body = [
         [organ, row["images"], *(_number(row[metric]) for metric in METRICS)]
         for organ, row in found.organs.items()
     ]
-    return [heading("By organ"), quiet("Means over images.") + table(head, body)]
+    return head, body
 
 
-def _bias(found: Inspection) -> str:
+def _bias(found: Inspection) -> _Table | None:
+    """Return the tests between groups, or None where there are none."""
     tests = [test for test in found.bias if "epsilon2" in test]
-    said = quiet(
-        "Kruskal-Wallis tests between organs, centres, or parts of a split; ε² is the effect size "
-        "(0 none, 1 complete), p is corrected by Holm over all metrics. Give --split to compare "
-        "the parts of a split."
-    )
     if not tests:
-        return said + "<p>There are no two groups of two images to compare.</p>"
+        return None
     body = [
         [f"{_plain(t['metric'])} between {t['grouping']}s", t["groups"], t["images"],
          f"{t['epsilon2']:.2f}", f"{t['p_holm']:.2g}"]
         for t in sorted(tests, key=lambda t: (t["grouping"], -t["epsilon2"]))
     ]  # fmt: skip
-    balance = "".join(
-        f"<p>Classes between {text(t['grouping'])}s: Cramér's V = {t['cramers_v']:.2f}.</p>"
-        for t in found.bias
-        if "cramers_v" in t
-    )
-    return said + balance + table(["metric", "groups", "images", "ε²", "p (Holm)"], body)
+    return ["metric", "groups", "images", "ε²", "p (Holm)"], body
 
 
-def _outliers(found: Inspection) -> str:
-    if not found.outliers:
-        return "<p>No image lies far from the others.</p>"
+def _outliers(found: Inspection) -> _Table | None:
+    """Return the strongest outliers, or None where there are none."""
     body = [
-        [
-            o["name"],
-            _plain(o["metric"]),
-            _number(o["value"]),
-            METRICS[o["metric"]],
-            f"{o['z']:+.1f}",
-        ]
+        [o["name"], _plain(o["metric"]), _number(o["value"]), METRICS[o["metric"]],
+         f"{o['z']:+.1f}"]
         for o in found.outliers[:60]
-    ]
-    return quiet("Robust z-score above 3.5. Look at them before they are trained on.") + table(
-        ["image", "metric", "value", "unit", "z"], body
-    )
+    ]  # fmt: skip
+    return (["image", "metric", "value", "unit", "z"], body) if body else None
 
 
-def _rows(found: Inspection) -> str:
-    shown = found.rows[:500]
+def _rows(found: Inspection) -> _Table:
+    """Return the facts of the first images."""
     head = ["image", "group", "organ", "part", "size", "mpp", *map(_plain, METRICS)]
     body = [
         [r["name"], r["group"], r["organ"], r["part"], f"{r['width']} × {r['height']}", r["mpp"],
          *(_number(r[m]) for m in METRICS)]
-        for r in shown
+        for r in found.rows[:_ROWS]
     ]  # fmt: skip
-    more = "" if len(shown) == len(found.rows) else "<p>The first 500; all are in report.json.</p>"
-    return more + table(head, body)
+    return head, body
 
 
 def _plain(metric: str) -> str:

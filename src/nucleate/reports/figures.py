@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.files import atomic
-from nucleate.pages import SERIES, plot, render
+from nucleate.pages import SERIES, Plot
 from nucleate.reports.run_results import RunResult
 from nucleate.reports.tables import file_name
 
@@ -25,49 +25,29 @@ _PANELS = (  # name of a file, title, column of metrics.csv -> words of the lege
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A plot that a page and a paper show alike.
-
-    Attributes:
-        name: of its files, without an ending.
-        title: above the plot.
-        x: label of the axis.
-        y: label of the axis.
-        draw: draws on matplotlib axes.
-    """
-
-    name: str
-    title: str
-    x: str
-    y: str
-    draw: Callable[[Any], Any]
-
-    def tag(self) -> str:
-        """Return it as an image inside a page."""
-        return plot(self.title, self.x, self.y, self.draw)
-
-
-def write_figures(figures: Sequence[Figure], folder: Path) -> None:
+def write_figures(figures: Mapping[str, Plot], folder: Path) -> None:
     """Write every figure as SVG and as PDF, whose text stays text.
+
+    Args:
+        figures: name of the files, without an ending -> plot.
+        folder: where they go.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    for figure in figures:
+    for name, plot in figures.items():
         for form in ("svg", "pdf"):
-            data = render(figure.title, figure.x, figure.y, figure.draw, form)
-            with atomic(folder / f"{figure.name}.{form}") as part:
-                part.write_bytes(data)
+            with atomic(folder / f"{name}.{form}") as part:
+                part.write_bytes(plot.render(form))
 
 
-def curve_figures(run: RunResult) -> list[Figure]:
+def curve_figures(run: RunResult) -> dict[str, Plot]:
     """Return loss, pixel scores and nucleus scores of a training over its steps."""
-    return [
-        Figure(f"curves-{file_name(run)}-{name}", title, "step", "", _lines(run, words))
+    return {
+        f"curves-{file_name(run)}-{name}": Plot(title, "step", "", _lines(run, words))
         for name, title, words in _PANELS
         if any(column in row for rows in run.curves.values() for row in rows for column in words)
-    ]
+    }
 
 
 def _lines(run: RunResult, words: dict[str, str]) -> Callable[[Any], None]:
@@ -92,7 +72,7 @@ def agreement(run: RunResult) -> tuple[float, float, float]:
     return bias, bias - 1.96 * spread, bias + 1.96 * spread
 
 
-def counting_figures(run: RunResult) -> list[Figure]:
+def counting_figures(run: RunResult) -> dict[str, Plot]:
     """Return predicted against true numbers, and the plot of Bland and Altman."""
     true, pred = _counts(run)
     bias, *limits = agreement(run)
@@ -109,12 +89,15 @@ def counting_figures(run: RunResult) -> list[Figure]:
             ax.axhline(limit, color=SERIES[1], ls="--", lw=1)
         ax.plot((true + pred) / 2, pred - true, "o", color=SERIES[0], alpha=0.8)
 
-    return [
-        Figure(f"counts-{file_name(run)}", f"{run.name}: nuclei per image",
-               "true", "predicted", scatter),
-        Figure(f"bland-altman-{file_name(run)}", f"{run.name}: Bland-Altman plot of the counts",
-               "mean of true and predicted", "predicted - true", bland_altman),
-    ]  # fmt: skip
+    return {
+        f"counts-{file_name(run)}": Plot(
+            f"{run.name}: nuclei per image", "true", "predicted", scatter
+        ),
+        f"bland-altman-{file_name(run)}": Plot(
+            f"{run.name}: Bland-Altman plot of the counts",
+            "mean of true and predicted", "predicted - true", bland_altman,
+        ),
+    }  # fmt: skip
 
 
 def _counts(run: RunResult) -> tuple[Any, Any]:
@@ -126,7 +109,7 @@ def _counts(run: RunResult) -> tuple[Any, Any]:
     )
 
 
-def calibration_figure(runs: Sequence[RunResult]) -> Figure:
+def calibration_figure(runs: Sequence[RunResult]) -> Plot:
     """Return how often nuclei of a score match, against the score."""
 
     def draw(ax: Any) -> None:  # noqa: ANN401
@@ -138,7 +121,7 @@ def calibration_figure(runs: Sequence[RunResult]) -> Figure:
                         label=run.name)  # fmt: skip
         ax.legend(frameon=False, fontsize=8)
 
-    return Figure("calibration", "Calibration", "score", "share that matches", draw)
+    return Plot("Calibration", "score", "share that matches", draw)
 
 
 def all_scores(run: RunResult) -> tuple[Any, Any]:
@@ -160,9 +143,31 @@ def score_bins(scores: Any, hits: Any, bins: int) -> list[tuple[float, float, in
     ]  # fmt: skip
 
 
-def report_figures(runs: Sequence[RunResult]) -> list[Figure]:
-    """Return all figures of a report."""
-    figures = [calibration_figure(runs)]
+def calibration_error(scores: Any, hits: Any, bins: int = 10) -> float:  # noqa: ANN401
+    """Return the expected calibration error: the mean gap between score and share of matches.
+
+    Args:
+        scores: float (n,), 0 to 1.
+        hits: bool (n,).
+        bins: equal intervals of the score.
+
+    References:
+        Guo et al. 2017, arXiv:1706.04599 (section 2).
+
+    Example:
+        >>> import numpy as np
+        >>> calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
+        0.4
+    """
+    if not len(scores):
+        return math.nan
+    rows = score_bins(scores, hits, bins)
+    return round(sum(n * abs(score - share) for score, share, n in rows) / len(scores), 12)
+
+
+def report_figures(runs: Sequence[RunResult]) -> dict[str, Plot]:
+    """Return all figures of a report: name of its files, without an ending -> plot."""
+    figures = {"calibration": calibration_figure(runs)}
     for run in runs:
-        figures += curve_figures(run) + counting_figures(run)
+        figures |= curve_figures(run) | counting_figures(run)
     return figures

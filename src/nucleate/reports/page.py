@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nucleate.datasets.splits import bare_name
+from nucleate.evaluation.metrics.nucleus_errors import MEANING
 from nucleate.evaluation.report import no_nan, seen_note
 from nucleate.files import write_text
-from nucleate.pages import heading, page, plots, table, text
-from nucleate.reports.figures import all_scores, curve_figures, report_figures, write_figures
-from nucleate.reports.run_results import RunResult
-from nucleate.reports.sections import (
-    calibration_error,
-    calibration_section,
-    classes_section,
-    counting_section,
-    errors_section,
-    examples_section,
-    organs_section,
-    pixels_section,
-    shown,
-)
-from nucleate.reports.tables import (
-    comparison_table,
-    cost_table,
-    images_table,
-    outcomes,
-    published_table,
-    report_tables,
-    results_table,
-    write_tables,
-)
+from nucleate.geometry.draw import OUTCOME_RGB, web_colour
+from nucleate.pages import page
+from nucleate.reports import figures, tables
+from nucleate.reports.run_results import ImageResult, RunResult
 from nucleate.trees import dump_recipe
+
+_SHOWN = 3  # best and worst images
 
 
 def write_report(runs: Sequence[RunResult], out: Path) -> None:
@@ -47,35 +31,31 @@ def write_report(runs: Sequence[RunResult], out: Path) -> None:
     """
     facts = {run.name: _facts(run) for run in runs}
     write_text(out / "report.json", json.dumps(no_nan(facts), indent=1) + "\n")
-    write_figures(report_figures(runs), out / "figures")
-    write_tables(report_tables(runs), out / "tables")
+    figures.write_figures(figures.report_figures(runs), out / "figures")
+    tables.write_tables(tables.report_tables(runs), out / "tables")
     write_text(out / "index.html", report_page(runs))
 
 
 def report_page(runs: Sequence[RunResult]) -> str:
     """Return the HTML page of a report."""
-    blocks = [f"<h1>{text(' · '.join(run.name for run in runs))}</h1>"]
-    blocks += [_about(run) for run in runs]
-    blocks += [heading("Results"), shown(results_table(runs)), shown(comparison_table(runs))]
-    blocks += [_published(runs)]
-    blocks += [heading("Curves"), *(_curves(run) for run in runs)]
-    blocks += [heading("What goes wrong"), errors_section(runs)]
-    blocks += [examples_section(run) for run in runs]
-    blocks += [heading("Counting"), *(counting_section(run) for run in runs)]
-    blocks += [heading("Pixels"), pixels_section(runs)]
-    blocks += [heading("Scores of the nuclei"), calibration_section(runs)]
-    blocks += [heading("By organ"), *(organs_section(run) for run in runs)]
-    blocks += [classes_section(run) for run in runs]
-    blocks += [heading("Cost"), shown(cost_table(runs))]
-    blocks += [heading("Every image"), *(_images(run) for run in runs)]
-    blocks += [heading("Recipes"), *(_recipe(run) for run in runs)]
-    return page("Report: " + ", ".join(run.name for run in runs), blocks)
+    return page(
+        "report.html",
+        runs=[_shown(run) for run in runs],
+        results=tables.results_table(runs),
+        differences=tables.comparison_table(runs),
+        published=tables.published_table(runs),
+        errors=tables.errors_table(runs),
+        outcomes=[(name, web_colour(OUTCOME_RGB[name]), MEANING[name]) for name in tables.OUTCOMES],
+        pixels=tables.pixels_table(runs),
+        calibration=figures.calibration_figure(runs),
+        cost=tables.cost_table(runs),
+    )
 
 
 def _facts(run: RunResult) -> dict[str, Any]:
     """Return the figures of one run as plain values."""
     report = run.report
-    scores, hits = all_scores(run)
+    scores, hits = figures.all_scores(run)
     return {
         "recipe": run.recipe.name,
         "images_are": run.part,
@@ -83,47 +63,52 @@ def _facts(run: RunResult) -> dict[str, Any]:
         "mean": report.means(),
         "pooled": report.pooled(),
         "per_organ": report.per_organ(),
-        "outcomes": outcomes(run),
-        "calibration_error": calibration_error(scores, hits),
+        "outcomes": tables.outcomes(run),
+        "calibration_error": figures.calibration_error(scores, hits),
         "cost": {name: {"value": value, "unit": unit} for name, (value, unit) in run.cost.items()},
         "per_image": [{"name": p.name, **p.metrics, "counts": p.counts} for p in report.images],
     }
 
 
-def _about(run: RunResult) -> str:
-    chosen = "" if run.part == "tested on" else (
-        " <span class='note'>Checkpoint or thresholds were chosen on the same images: these "
-        "scores are too high for comparison with others.</span>"
-    )  # fmt: skip
+def _shown(run: RunResult) -> dict[str, Any]:
+    """Return what the page shows of one run."""
     seen = {bare_name(n): how for n, how in run.report.seen.items() if how.startswith("trained")}
-    never = "" if seen else ", never trained on"
-    if seen:
-        chosen += f" <b>Warning: {text(seen_note(seen, len(run.images)))}</b>"
-    train = run.recipe.train
-    folds = f"{len(run.curves)} folds, " if len(run.curves) > 1 else ""
-    return (
-        f"<p><b>{text(run.name)}</b>: {text(run.recipe.about)}. {folds}{train.steps} steps of "
-        f"{train.batch} crops of {train.crop_px}², seed {run.recipe.seed}; "
-        f"{len(run.images)} images that it was {text(run.part)}{never}.{chosen}</p>"
-    )
+    data = run.recipe.data.model_copy(update={"root": "."})  # no folder of this machine
+    return {
+        "name": run.name,
+        "recipe": run.recipe,
+        "part": run.part,
+        "folds": len(run.curves),
+        "images": len(run.images),
+        "seen": seen_note(seen, len(run.images)) if seen else "",
+        "curves": figures.curve_figures(run).values(),
+        "examples": _examples(run),
+        "means": run.report.means(),
+        "agreement": figures.agreement(run),
+        "counting": figures.counting_figures(run).values(),
+        "calibration_error": figures.calibration_error(*figures.all_scores(run)),
+        "organs": tables.organs_table(run),
+        "classes": tables.classes_table(run),
+        "scores": tables.images_table(run),
+        "yaml": dump_recipe(run.recipe.model_copy(update={"data": data})),
+    }
 
 
-def _published(runs: Sequence[RunResult]) -> str:
-    found = published_table(runs)
-    return heading("Beside published results") + shown(found) if found.body else ""
+def _examples(run: RunResult) -> dict[str, list[dict[str, Any]]]:
+    """Return the worst and best images: the window where truth and prediction differ most."""
+    known = [p for p in run.images if not math.isnan(p.score.metrics["aji"])]
+    ranked = sorted(known, key=lambda p: p.score.metrics["aji"])
+    worst, best = ranked[:_SHOWN], ranked[_SHOWN:][-_SHOWN:][::-1]
+    return {"worst": [_example(p) for p in worst], "best": [_example(p) for p in best]}
 
 
-def _curves(run: RunResult) -> str:
-    return f"<h3>{text(run.name)}</h3>" + plots([each.tag() for each in curve_figures(run)])
-
-
-def _images(run: RunResult) -> str:
-    found = images_table(run)
-    name = f"{text(run.name)}: {len(found.body)} images"
-    return f"<details><summary>{name}</summary>{table(found.head, found.body)}</details>"
-
-
-def _recipe(run: RunResult) -> str:
-    asked = dump_recipe(run.recipe.model_copy(update={"data": run.recipe.data.model_copy(
-        update={"root": "."})}))  # fmt: skip
-    return f"<details><summary>{text(run.name)}</summary><pre>{text(asked)}</pre></details>"
+def _example(p: ImageResult) -> dict[str, Any]:
+    counts = p.score.counts
+    return {
+        "name": bare_name(p.score.name),
+        "overlay": p.overlay,
+        "metrics": p.score.metrics,
+        "true": int(counts["nuclei_true"]),
+        "predicted": int(counts["nuclei_pred"]),
+        "errors": ", ".join(f"{int(counts[n])} {n}" for n in tables.OUTCOMES[1:] if counts[n]),
+    }
