@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file, no scripts, images and plots inside."""
+"""Self-contained HTML pages: one file without scripts, images and plots embedded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from nucleate.geometry.draw import BLUE, CLASS_RGB, YELLOW, web_colour
 
-INK, SOFT = web_colour(BLUE), "#c9d6e3"  # of bars and boxes
+INK, SOFT = web_colour(BLUE), "#c9d6e3"  # colours of bars and boxes
 SERIES = tuple(web_colour(rgb) for rgb in CLASS_RGB if rgb != YELLOW)  # yellow is faint on white
 _STYLE = """
 :root { color-scheme: light dark; --line: #d4d9de; --soft: #f3f5f7; --ink: #1c2733; }
@@ -37,7 +37,7 @@ figcaption { font-size: .78rem; overflow-wrap: anywhere } .quiet { opacity: .75;
 
 
 def page(title: str, blocks: Sequence[str]) -> str:
-    """Return a whole page of blocks of HTML."""
+    """Return a complete HTML page of the given blocks."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -48,7 +48,7 @@ def page(title: str, blocks: Sequence[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return a value as text that cannot be taken for HTML.
+    """Escape a value for HTML.
 
     Example:
         >>> text("a < b")
@@ -58,17 +58,17 @@ def text(value: object) -> str:
 
 
 def heading(words: str) -> str:
-    """Return a section's heading, which can be linked to."""
+    """Return a section heading with an anchor."""
     return f'<h2 id="{text(words.lower().replace(" ", "-"))}">{text(words)}</h2>'
 
 
 def quiet(words: str) -> str:
-    """Return a paragraph of explanation."""
+    """Return a paragraph of explanation, in muted style."""
     return f'<p class="quiet">{text(words)}</p>'
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    """Return a table; None is an empty cell."""
+    """Return a table; None gives an empty cell."""
     top = "".join(f"<th>{text(cell)}</th>" for cell in head)
     rows = "".join(
         "<tr>" + "".join(f"<td>{text('' if c is None else c)}</td>" for c in row) + "</tr>"
@@ -78,7 +78,7 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
 
 
 def figure(jpeg: bytes, description: str, caption: str) -> str:
-    """Return an image with its caption, which is HTML already."""
+    """Return an image with its caption, which is already HTML."""
     data = base64.b64encode(jpeg).decode()
     return (
         f'<figure><img alt="{text(description)}" loading="lazy" '
@@ -92,14 +92,14 @@ def plots(tags: Sequence[str]) -> str:
 
 
 def plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float = 3.0) -> str:
-    """Return an image tag with a plot; the plot is an image inside the page.
+    """Return an image tag with an embedded plot.
 
     Args:
-        title: above the plot.
-        x: label of the axis.
-        y: label of the axis.
-        draw: draws on matplotlib axes.
-        height: in inches; the width is 5.2.
+        title: title above the plot.
+        x: label of the x axis.
+        y: label of the y axis.
+        draw: function that draws on matplotlib axes.
+        height: height in inches; the width is 5.2.
     """
     data = base64.b64encode(render(title, x, y, draw, "png", height)).decode()
     return f'<img alt="{text(title)}" src="data:image/png;base64,{data}">'
@@ -108,7 +108,7 @@ def plot(title: str, x: str, y: str, draw: Callable[[Any], Any], height: float =
 def render(
     title: str, x: str, y: str, draw: Callable[[Any], Any], form: str, height: float = 3.0
 ) -> bytes:
-    """Return a plot as a file: `png`, `svg` or `pdf`. In the last two, text stays text.
+    """Render a plot as `png`, `svg` or `pdf`; in the last two, text stays text.
 
     The same plot gives the same bytes.
     """
@@ -128,7 +128,7 @@ def render(
         ),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font has every script
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # no font covers all scripts
         canvas = Figure(figsize=(5.2, height), layout="constrained")
         FigureCanvasAgg(canvas)
         ax = canvas.add_subplot()
