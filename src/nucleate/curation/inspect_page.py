@@ -1,4 +1,4 @@
-"""The figures of an inspection → one self-contained HTML page, and the same figures as JSON."""
+"""Inspection → one self-contained HTML page, and the same figures as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHANNELS = tuple(web_colour(rgb) for rgb in (VERMILION, GREEN, BLUE))  # red, g
 
 
 def write_report(found: Inspection, card: DatasetCard, name: str, out: Path) -> None:
-    """Write `index.html`, which needs no other file, and `report.json`.
+    """Write `index.html`, which is self-contained, and `report.json`.
 
     Raises:
         OutputError: a file cannot be written.
@@ -42,17 +42,17 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
         f'<p class="quiet">Licence: {text(card.licence)} · {text(card.citation)}</p>',
         _facts(found),
         _conflicts(found),
-        heading("What it looks like"),
+        heading("Samples"),
         quiet(
-            "Outlines as annotated, in yellow; hatched areas do not count. Images are spread "
-            "over the organs; the strongest outliers follow."
+            "Outlines as annotated, in yellow; hatched areas are ignored. Images are sampled "
+            "across organs; the strongest outliers follow."
         ),
         _sheet(found),
         heading("Nuclei"),
         plots(_nuclei_plots(found)),
         heading("Colours"),
         quiet(
-            "Tissue only: glass, pen and black are left out. Stains by the fixed vectors of "
+            "Tissue only, without glass, pen and black. Stains by the fixed vectors of "
             "Ruifrok and Johnston."
         ),
         plots(_colour_plots(found)),
@@ -61,7 +61,7 @@ def inspection_page(found: Inspection, card: DatasetCard) -> str:
         _bias(found),
         heading("Outliers"),
         _outliers(found),
-        heading("Every image"),
+        heading("All images"),
         _rows(found),
     ]
     return page(f"{card.title}: inspection", blocks)
@@ -88,7 +88,7 @@ def _conflicts(found: Inspection) -> str:
 
 
 def _sheet(found: Inspection) -> str:
-    """Return thumbnails: one organ after the other in turn, then the strongest outliers."""
+    """Return thumbnails, alternating between organs, then the strongest outliers."""
     by_organ: dict[str, list[str]] = defaultdict(list)
     for row in found.rows:
         by_organ[row["organ"] or ""].append(row["name"])
@@ -131,7 +131,7 @@ def _nuclei_plots(found: Inspection) -> list[str]:
         tags += _by_organ(found, metric, title)
     for key, title, unit in (
         ("area_um2", "Area of nuclei", "µm²"),
-        ("eccentricity", "Eccentricity of nuclei", "0 round, 1 a line"),
+        ("eccentricity", "Eccentricity of nuclei", "0 circle, 1 line"),
     ):
         if found.distributions[key]["counts"]:
             tags.append(plot(title, unit, "nuclei", _bars(found.distributions[key])))
@@ -176,7 +176,7 @@ def _colour_plots(found: Inspection) -> list[str]:
 def _by_organ(
     found: Inspection, metric: str, title: str, key: str = "organ", least: int = 1
 ) -> list[str]:
-    """Return a plot of a metric's values per organ, or nothing where there are too few groups."""
+    """Plot a metric by organ; return nothing if there are too few groups."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in found.rows:
         if row[metric] is not None:
@@ -205,7 +205,7 @@ def _bars(distribution: dict[str, list[float]]) -> Callable[[Any], Any]:
 
 
 def _organs(found: Inspection) -> list[str]:
-    """Return the table of organs, or nothing where the data set names none."""
+    """Return the table of organs, or nothing if the data set names none."""
     if not any(row["organ"] for row in found.rows):
         return []
     head = ["organ", "images", *map(_plain, METRICS)]
@@ -240,7 +240,7 @@ def _bias(found: Inspection) -> str:
 
 def _outliers(found: Inspection) -> str:
     if not found.outliers:
-        return "<p>No image lies far from the others.</p>"
+        return "<p>No outliers.</p>"
     body = [
         [
             o["name"],
@@ -251,7 +251,7 @@ def _outliers(found: Inspection) -> str:
         ]
         for o in found.outliers[:60]
     ]
-    return quiet("Robust z-score above 3.5. Look at them before they are trained on.") + table(
+    return quiet("Robust z-score above 3.5. Look at these images before training.") + table(
         ["image", "metric", "value", "unit", "z"], body
     )
 
@@ -269,7 +269,7 @@ def _rows(found: Inspection) -> str:
 
 
 def _plain(metric: str) -> str:
-    """Return a metric's name as people write it."""
+    """Format the name of a metric for display."""
     return metric.replace("_mm2", " mm²").replace("_um2", " µm²").replace("_", " ")
 
 
