@@ -1,6 +1,6 @@
 """nucleate finds every cell nucleus in H&E-stained tissue.
 
-The public API on one screen; nothing is imported before it is used.
+The public API on one screen; every name is imported on first use.
 
     import nucleate
 
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nucleate._version import __version__
 
-# Three of the packages that nucleate uses send usage data to their makers, and write into the home,
-# as soon as they are imported: OpenVINO and NNCF through a package that they also do without, and
-# ONNX Runtime unless the environment forbids it.
+# Three dependencies send usage data to their makers, and write into the home directory, as soon as
+# they are imported: OpenVINO and NNCF through a package that is optional for them, and ONNX Runtime
+# unless this environment variable is set.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

@@ -1,4 +1,4 @@
-"""`python -m nucleate` is the command line."""
+"""Run the command line with `python -m nucleate`."""
 
 from nucleate.cli import main
 

@@ -1,3 +1,3 @@
-"""The version, in a separate file: nothing inside the package imports the facade for it."""
+"""The version, in a separate file, so that the package need not import `nucleate` to read it."""
 
 __version__ = "0.1.0"

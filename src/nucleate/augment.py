@@ -1,8 +1,8 @@
-"""Sample → Sample: one random crop of an image and its labels, as another lab might show it.
+"""Sample → Sample: a random crop of an image and its labels, varied as between laboratories.
 
-Geometry is one remap (flip, right angle, rotation, shear, zoom, shift and elastic deformation), so
-that the image is interpolated once. Then come the colours of another image, artefacts, a coarser
-scan, and stain, lamp and camera. The strength of each step is in the recipe.
+All geometry is one remap (flip, right angle, rotation, shear, zoom, shift and elastic deformation),
+so the image is interpolated once. Then follow the colours of another image, artefacts, a coarser
+scan, and changes of stain, lamp and camera. The recipe sets the strength of each step.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from nucleate.stain.deconvolution import restained
 from nucleate.stain.tissue import sample_pixels, tissue_mask
 from nucleate.types import Bool, Float32, Int32, Sample, UInt8
 
-_MPP = 0.25  # of a sample that states none
-_SMALL_PX2 = (80.0, 200.0)  # of 0.25 um/px: what the median nucleus has in images at 20x
+_MPP = 0.25  # assumed for a sample without mpp
+_SMALL_PX2 = (80.0, 200.0)  # area of the median nucleus of 20x images, at 0.25 um/px
 _LEAST_ZOOM, _SMOOTHED_BELOW = 0.3, 0.7
 _COARSER = (1.3, 2.3)
-_ENOUGH = 1000  # pixels that tell the colours of tissue
+_ENOUGH = 1000  # tissue pixels needed to estimate colours
 
 
 class Looks(NamedTuple):
-    """What an image looks like.
+    """Colours and nucleus size of an image.
 
     Attributes:
-        mean: float32 (3,), of its tissue in 8-bit CIELAB.
-        sd: float32 (3,), standard deviations of the same, 1 at the least.
-        median_px: area of its median nucleus, in pixels; not a number without nuclei.
+        mean: float32 (3,), mean colour of the tissue, 8-bit CIELAB.
+        sd: float32 (3,), standard deviations of the same, at least 1.
+        median_px: area of the median nucleus, in pixels; NaN without nuclei.
     """
 
     mean: Float32
@@ -55,17 +55,17 @@ def random_crop(
     """Return an augmented crop of a sample.
 
     Args:
-        sample: with labels.
+        sample: the sample; its `labels` may be None.
         size: edge of the crop, in pixels.
         config: strengths.
-        rng: the only source of chance: the same state gives the same crop.
-        centre_xy: of the crop, in the sample's pixels; None draws one.
-        looks: of the sample, None if unknown; `normalise` and `zoom_small` need them.
-        others: looks that `normalise` may give to the crop.
+        rng: source of all randomness; the same state gives the same crop.
+        centre_xy: centre of the crop, in pixels of the sample; None draws one.
+        looks: looks of the sample, None if unknown; needed by `normalise` and `zoom_small`.
+        others: looks that `normalise` draws from.
 
     Returns:
-        uint8 (size, size, 3), int32 (size, size), and bool (size, size): True where neither the
-        loss nor a metric counts (outside of the image, or ignored by the annotation).
+        Image, uint8 (size, size, 3); labels, int32 (size, size); and ignore, bool (size, size):
+        True where loss and metrics skip a pixel (outside the image, or ignored by the annotation).
     """
     from nucleate.geometry.kernels import labels as _kernels
 
@@ -87,7 +87,7 @@ def random_crop(
 
 
 def looks_of(sample: Sample) -> Looks:
-    """Return the colours of a sample's tissue and the size of its nuclei."""
+    """Measure the colours of a sample's tissue and the size of its nuclei."""
     pixels = sample_pixels(sample.image)
     stained = pixels[tissue_mask(pixels)]
     stained = stained if len(stained) >= _ENOUGH else pixels
@@ -99,13 +99,13 @@ def looks_of(sample: Sample) -> Looks:
 
 
 def recoloured(image: UInt8, own: Looks, other: Looks, share: float) -> UInt8:
-    """Return an image with the colours of another, as Reinhard does, to a share.
+    """Move the colours of an image towards those of another (Reinhard).
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        own: looks of the image that it is a part of.
-        other: looks that it goes towards; contrast changes by no more than twice.
-        share: 0 not at all, 1 all the way.
+        own: looks of the whole image.
+        other: looks to move towards; contrast changes by at most a factor of 2.
+        share: 0 changes nothing, 1 matches `other`.
 
     Returns:
         uint8 (H, W, 3).
@@ -121,7 +121,7 @@ def recoloured(image: UInt8, own: Looks, other: Looks, share: float) -> UInt8:
 def _zoomed_small(
     config: AugmentConfig, looks: Looks, mpp: float | None, rng: np.random.Generator
 ) -> AugmentConfig:
-    """Return strengths whose zoom makes the median nucleus small; it never enlarges."""
+    """Return `config` with a zoom that makes the median nucleus small; never enlarges."""
     smallest, largest = (area * (_MPP / (mpp or _MPP)) ** 2 for area in _SMALL_PX2)
     wanted = np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     if not looks.median_px > 0:  # no nuclei
@@ -131,7 +131,7 @@ def _zoomed_small(
 
 
 def _sampled(image: UInt8, map_x: Float32, map_y: Float32, scale: float) -> UInt8:
-    """Return an image at positions (h, w); what shrinks much is smoothed, lest it alias."""
+    """Sample an image at positions (h, w); smooth it before strong shrinking, against aliasing."""
     if scale < _SMOOTHED_BELOW:
         low_x, low_y = max(0, int(map_x.min()) - 8), max(0, int(map_y.min()) - 8)
         window = image[low_y : int(map_y.max()) + 8, low_x : int(map_x.max()) + 8]
@@ -143,7 +143,7 @@ def _sampled(image: UInt8, map_x: Float32, map_y: Float32, scale: float) -> UInt
 
 
 def _coarser(image: UInt8, times: float) -> UInt8:
-    """Return an image of the same size that was scanned at a pixel `times` as large."""
+    """Simulate a scan whose pixels are `times` as large, at unchanged image size."""
     height, width = image.shape[:2]
     small = max(1, round(width / times)), max(1, round(height / times))
     coarse = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
@@ -157,7 +157,7 @@ def _coordinates(
     rng: np.random.Generator,
     centre_xy: tuple[float, float] | None,
 ) -> tuple[Float32, Float32, float]:
-    """Return of each pixel of the crop the position in the sample (pixel indices), and the zoom."""
+    """Return the sample position (pixel indices) of each pixel of the crop, and the zoom."""
     height, width = shape
     scale = np.exp(rng.uniform(*np.log(config.zoom)))
     angle = np.deg2rad(rng.uniform(-1, 1) * config.rotate_degrees) + (
@@ -188,12 +188,12 @@ def _coordinates(
 
 
 def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UInt8:
-    """Return the image as another stainer, lamp, camera and file format would give it.
+    """Vary an image as another stainer, lamp, camera and file format would.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         config: strengths; 0 switches a step off.
-        rng: the only source of chance.
+        rng: source of all randomness.
 
     Returns:
         uint8 (H, W, 3).
@@ -218,16 +218,16 @@ def colours(image: UInt8, config: AugmentConfig, rng: np.random.Generator) -> UI
         image = _noisy(image, rng.uniform(1, config.noise), rng)
     if rng.random() < config.jpeg_chance:
         quality = int(rng.integers(config.jpeg_quality, 96))
-        # the encoder takes its three channels as blue, green, red: swap them both ways
+        # OpenCV encodes and decodes BGR
         coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         image = np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
     return image
 
 
 def _noisy(image: UInt8, sd: float, rng: np.random.Generator) -> UInt8:
-    """Return the image with normal noise of a standard deviation `sd`, in grey levels.
+    """Add Gaussian noise of standard deviation `sd`, in grey levels.
 
-    The noise is taken from 65,536 quantiles of the normal distribution: no logarithm per value.
+    The noise is drawn from 65,536 quantiles of the normal distribution, which is faster.
     """
     table = np.rint(sd * _quantiles()).astype(np.int16)
     noise = table[rng.integers(0, 1 << 16, image.shape, np.uint16)]
@@ -236,6 +236,6 @@ def _noisy(image: UInt8, sd: float, rng: np.random.Generator) -> UInt8:
 
 @cache
 def _quantiles() -> Float32:
-    """Return the values of a standard normal distribution at 65,536 even shares."""
+    """Return 65,536 evenly spaced quantiles of the standard normal distribution."""
     inverse = NormalDist().inv_cdf
     return np.array([inverse((i + 0.5) / (1 << 16)) for i in range(1 << 16)], np.float32)

@@ -1,10 +1,10 @@
-"""A model as a package of the BioImage Model Zoo: its network for ImageJ, Fiji, ilastik and others.
+"""Export of a model to the BioImage Model Zoo, for ImageJ, Fiji, ilastik and others.
 
-Those programs run the network and get its maps; finding single nuclei in the maps is the decoder's
-work, which is described in the package's README.md.
+Those programs run the network and show its maps. Separating nuclei in the maps is the work of the
+decoder, which the package's README.md describes.
 
 References:
-    Ouyang et al. 2022, doi:10.1101/2022.06.07.495102; the format 0.5 of bioimage.io.
+    Ouyang et al. 2022, doi:10.1101/2022.06.07.495102; bioimage.io format 0.5.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from nucleate.readers.reader import Reader
 from nucleate.types import UInt8
 
 _FORMAT = "0.5.3"
-_EXAMPLE_AT = (95, 170)  # µm from the corner of the example: where tissue is
+_EXAMPLE_AT = (95, 170)  # µm from the corner of the example: a place with tissue
 _EDGE_PX = 512
 _BUNDLED_AUTHORS = ("the nucleate authors",)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who made a model, what to cite, and what may be done with it.
+    """Authors, citations and licence of a model.
 
     Attributes:
-        authors: names; those of bundled models are known.
-        cite: references, each with a DOI or an address, beside those that the card names.
-        licence: SPDX expression, for a card that states none.
+        authors: names; omit for bundled models.
+        cite: references with a DOI or an address, in addition to those on the card.
+        licence: SPDX expression, if the card states none.
     """
 
     authors: tuple[str, ...] = ()
@@ -71,14 +71,14 @@ def write_package(model: str | Path, out: Path, origin: Origin | None = None) ->
     Args:
         model: bundled name, model folder, or run folder.
         out: file to write.
-        origin: what the model's card does not say.
+        origin: what the model's card does not state.
 
     Returns:
         The names of the files inside.
 
     Raises:
-        ModelError: no such model, one that gives no maps, or an ensemble.
-        ConfigError: authors, references or licence are unknown, or contradict what is known.
+        ModelError: no such model, a model without maps, or an ensemble.
+        ConfigError: authors, references or licence are unknown, or contradict the card.
         OutputError: the file cannot be written.
     """
     folder = find_model(model)
@@ -115,10 +115,10 @@ def write_package(model: str | Path, out: Path, origin: Origin | None = None) ->
 
 
 def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
-    """Return who, what to cite and which licence; the card's references come after those given.
+    """Complete authors, citations (given ones first, then the card's) and licence.
 
     Raises:
-        ConfigError: one of them is unknown, or is given otherwise than it is known.
+        ConfigError: one of them is unknown, or contradicts the card.
     """
     if bundled and given.authors:
         raise ConfigError(
@@ -152,7 +152,7 @@ def _complete(card: ModelCard, given: Origin, bundled: bool) -> Origin:
 
 
 def _describe(card: ModelCard, heads: list[str], origin: Origin) -> dict[str, Any]:
-    """Return the package's description, as the format asks for it."""
+    """Return the package's description (rdf.yaml), as the format requires it."""
     step = card.align_px
     least = {"min": -(-2 * card.halo_px // step) * step + step, "step": step}
     image: dict[str, Any] = {
@@ -223,7 +223,7 @@ def _space(
 
 
 def _address(text: str) -> dict[str, str]:
-    """Return the DOI of a reference, else its address; nothing where it has neither.
+    """Return the DOI of a reference, else its address, else nothing.
 
     Example:
         >>> _address("Naylor et al. 2019, doi:10.1109/TMI.2018.2865709")
@@ -237,7 +237,7 @@ def _address(text: str) -> dict[str, str]:
 
 
 def _readme(card: ModelCard, origin: Origin) -> str:
-    sets = {  # of a set that was read in two ways, the last
+    sets = {  # the last entry wins for a set that was read in two ways
         entry["name"]: f"- {entry['name']}: {_stated(entry, 'licence', 'licence unknown')}. "
         f"{_stated(entry, 'citation', '')}".rstrip()
         for entry in card.training_data
@@ -254,12 +254,12 @@ def _readme(card: ModelCard, origin: Origin) -> str:
 
 Maps of nuclei in H&E-stained tissue, {card.mpp:g} micrometres per pixel. Resample images to that.
 {stain}
-Input: RGB bytes. The maps become nuclei by the decoder `{card.decoder}` ({values}): `pip install
-nucleate`, then `nucleate segment Image -o out/`, does everything, tiles and slides included.
+Input: RGB bytes. The decoder `{card.decoder}` ({values}) turns the maps into nuclei: `pip install
+nucleate`, then `nucleate segment Image -o out/`, does everything, for tiles and slides.
 
 ## Validation
 
-{_validation(card)} Run the model on your own images, and look, before you rely on it.
+{_validation(card)} Check the results on your own images before you rely on the model.
 
 ## Training data
 
@@ -270,18 +270,18 @@ The weights are {origin.licence}. Authors: {", ".join(origin.authors)}. {card.no
 
 
 def _stated(entry: dict[str, Any], key: str, otherwise: str) -> str:
-    """Return what a data set states; the reader of your own data has words for you only."""
+    """Return a field of a data set, or `otherwise` if it is empty or the placeholder "yours"."""
     text = str(entry.get(key) or "")
     return otherwise if text in ("", "yours") else text
 
 
 def _validation(card: ModelCard) -> str:
-    """Return the scores on validation images, and what was chosen on these very images."""
+    """Return the scores on validation images, and what was selected on the same images."""
     scores = card.metrics.get("validation", {})
     known = ", ".join(f"{k.upper()} {scores[k]:.3f}" for k in ("aji", "pq") if k in scores)
     if not known:
         return "No scores are stated."
-    # a recipe that states nothing of it chooses both
+    # by default, a recipe selects both
     checkpoint = card.recipe.get("train", {}).get("keep", "best") == "best"
     thresholds = card.recipe.get("decode", {}).get("tune", True)
     chosen = " and ".join(["the checkpoint"] * checkpoint + ["the thresholds"] * thresholds)

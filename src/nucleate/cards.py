@@ -1,20 +1,20 @@
-"""What a model or encoder on disk states about itself."""
+"""Metadata stored with a model or encoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-TYPE = "type_"  # the maps of the head `types`: type_1 is 1 on nuclei of the first class, and so on
+TYPE = "type_"  # prefix of the maps of the head `types`; type_1 is 1 on nuclei of the first class
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """Everything that must be known to run a model, to trust it and to cite it.
+    """What is needed to run, trust and cite a model.
 
     Attributes:
         name: short name of the model.
-        version: of the weights.
+        version: version of the weights.
         family: key of `nucleate.models.families.MODELS`.
         arguments: keyword arguments that build the network of `family`.
         heads: names of the output maps, keys of `nucleate.targets.HEADS`.
@@ -25,15 +25,15 @@ class ModelCard:
         halo_px: context that a tile reads around its core.
         classes: names of the nucleus classes, in order of their number.
         training_data: one entry per data set: name, images, nuclei, licence, citation; and one
-            with the groups (patients) and fingerprints of the images trained and chosen on.
-        licence: of the weights (SPDX expression), as the training data allow.
+            with the groups (patients) and fingerprints of the training and validation images.
+        licence: licence of the weights (SPDX expression), as the training data allow.
         metrics: results on the validation images.
         files: file name -> SHA-256.
-        package_version: of nucleate, when the card was written.
+        package_version: version of nucleate that wrote the card.
         recipe: the resolved recipe of the run.
         notes: what a user has to know.
-        stain: the fitted stain normaliser that images pass first, None for none.
-        sensitivity: low and high -> thresholds that take the place of those above.
+        stain: fitted stain normaliser that is applied to images first, or None.
+        sensitivity: low and high -> thresholds that replace those above.
     """
 
     name: str
@@ -59,30 +59,29 @@ class ModelCard:
 
     @classmethod
     def field_names(cls) -> list[str]:
-        """Return the names of all fields, the keys of the card's JSON."""
+        """Return the names of all fields, which are the keys of the card's JSON."""
         return [entry.name for entry in fields(cls)]
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderCard:
-    """Everything that must be known to start a training from a pretrained encoder, and to cite it.
+    """What is needed to start training from a pretrained encoder, and to cite it.
 
     Attributes:
-        name: of the pretraining.
-        version: of the weights.
+        name: name of the pretraining run.
+        version: version of the weights.
         family: key of `nucleate.models.families.MODELS`.
         arguments: keyword arguments that build the network whose encoder this is.
         task: key of `nucleate.pretraining.pretrainer.PRETEXTS`.
-        mpp: micrometres per pixel that it was trained at.
+        mpp: micrometres per pixel of the pretraining.
         training_data: one entry per data set or folder: name, images, licence, citation; and one
-            with the groups (patients) and the fingerprints of the images that were looked at,
-            without labels.
-        licence: of the weights (SPDX expression), as the images allow.
-        metrics: how well the task is solved on held-out images, and what guessing gives.
+            with the groups (patients) and the fingerprints of the images used, without labels.
+        licence: licence of the weights (SPDX expression), as the images allow.
+        metrics: score of the task on held-out images, and that of guessing.
         files: file name -> SHA-256.
-        package_version: of nucleate, when the card was written.
+        package_version: version of nucleate that wrote the card.
         recipe: the resolved recipe of the run.
-        notes: what the weights were before the first step.
+        notes: the initial weights.
     """
 
     name: str

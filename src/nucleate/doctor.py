@@ -1,4 +1,4 @@
-"""What is installed, what works, what is missing."""
+"""Diagnosis of an installation: what is installed, works, or is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXTRAS = {
 
 
 def diagnose() -> tuple[list[str], bool]:
-    """Return lines that describe this installation, and whether segmenting works."""
+    """Return a description of this installation, line by line, and whether segmenting works."""
     lines = [
         f"nucleate {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"installed at {Path(__file__).parent}",
@@ -57,7 +57,7 @@ def diagnose() -> tuple[list[str], bool]:
 
 
 def _engines() -> tuple[bool, list[str]]:
-    """Run the bundled model on a blank image with every engine that is installed."""
+    """Run the bundled model on a blank image with every installed engine."""
     import numpy as np
 
     from nucleate.inference.loading import load_model
@@ -88,7 +88,7 @@ def _engines() -> tuple[bool, list[str]]:
 
 
 def _sizes(largest: int = 8) -> list[str]:
-    """Return the biggest installed distributions and the size of the whole environment."""
+    """Return the largest installed distributions and the size of the whole environment."""
     sizes = {d.metadata["Name"]: _size(d) for d in distributions(path=_site_packages())}
     total = sum(sizes.values())
     lines = [f"size of the environment: {total / 1e6:.0f} MB; the biggest parts:"]
@@ -107,7 +107,7 @@ def _site_packages() -> list[str]:
 
 
 def _size(distribution: Distribution) -> int:
-    """Return the bytes of all files of a distribution."""
+    """Return the size in bytes of all files of a distribution."""
     total = 0
     for file in distribution.files or []:
         try:

@@ -1,4 +1,4 @@
-"""How an annotation became a label image."""
+"""Report on drawing an annotation into a label image."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DrawingReport:
-    """The outcome of outlines, or of layers, when they were drawn into one label image.
+    """Report on drawing outlines, or layers, into one label image.
 
     Attributes:
-        outlines: that the annotation contains.
-        contested_px: pixels that more than one of them claimed; the data set's card states who got
-            them.
-        hidden: outlines inside of the image without any pixel.
-        outside: outlines that are wholly outside of the image.
-        no_mask: annotations that have a box or a point, but neither outline nor mask.
-        problems: sentences about what changes the numbers, without the name of the image.
-        notes: sentences that change no numbers.
+        outlines: number of outlines in the annotation.
+        contested_px: pixels inside more than one outline; the data set's card states how they are
+            assigned.
+        hidden: outlines inside the image that got no pixel.
+        outside: outlines that are wholly outside the image.
+        no_mask: annotations with a box or a point, but neither outline nor mask.
+        problems: sentences about problems that affect results, without the name of the image.
+        notes: sentences about findings that do not affect results.
     """
 
     outlines: int

@@ -1,4 +1,4 @@
-"""Where something ran: commit, versions, machine."""
+"""Record of where something ran: commit, versions, machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nucleate._version import __version__
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine and source commit: what a number depends on beside the recipe."""
+    """Return versions, machine and source commit: what results depend on besides the recipe."""
     names = ("numpy", "opencv-python-headless", "numba", "openvino", "torch", "lightning")
     versions: dict[str, str | None] = {}
     for name in names:
@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that runs, '+' appended when changed, or None."""
+    """Return the commit of the running checkout, with '+' if it was modified, or None."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

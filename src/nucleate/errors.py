@@ -1,4 +1,4 @@
-"""What can go wrong, said in one sentence: subject, cause, remedy.
+"""Errors whose messages state subject, cause and remedy in a sentence or two.
 
 Every error that a user can fix is a `NucleateError`. The command line prints its text and
 exits with code 2; from Python it is an ordinary exception. Anything else is a bug in nucleate.
@@ -15,14 +15,14 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-_QUERY = re.compile(  # up to the end of the sentence's part
+_QUERY = re.compile(  # the query ends before trailing punctuation
     r"(\bhttps?:/{1,2}[^\s?#'\"<>]*)[?#][^\s'\"<>]*?(?=[:.,;)\]]*(?:[\s'\"<>]|$))"
 )
 _USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]+:/{1,2})[^/@\s'\"]+@")
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose addresses have no query, which may be a signature, and no password.
+    """Remove queries, which may be signatures, and credentials from the addresses in a text.
 
     Example:
         >>> without_secrets("https://host/a.png?sig=x%2Fy: gone. See s3://key:secret@bucket/a.")
@@ -32,9 +32,9 @@ def without_secrets(text: str) -> str:
 
 
 class NucleateError(Exception):
-    """An error with a cause and a remedy; the message is one sentence or two.
+    """An error with a cause and a remedy; the message is one or two sentences.
 
-    Its addresses have no signature and no password: messages go into logs and into files.
+    Signatures and passwords are removed from addresses: messages go into logs and files.
     """
 
     def __init__(self, text: object = "") -> None:
@@ -42,7 +42,7 @@ class NucleateError(Exception):
 
 
 class InputError(NucleateError):
-    """A file or an array is missing, corrupt, or not what it has to be."""
+    """A file or an array is missing, corrupt, or of the wrong kind."""
 
 
 class ConfigError(NucleateError):
@@ -54,11 +54,11 @@ class ModelError(NucleateError):
 
 
 class TrainingError(NucleateError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or cannot continue."""
 
 
 class DoubtfulImage(UserWarning):
-    """An image cannot be what it is said to be: wrong mpp, channels, stain, or out of focus."""
+    """An image looks inconsistent: wrong mpp, channels or stain, or out of focus."""
 
 
 class OutputError(NucleateError):
@@ -66,11 +66,11 @@ class OutputError(NucleateError):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return the part of an error sentence that names the closest known word, and all of them.
+    """Return the hint of an error message: the closest known word, and all known words.
 
     Args:
-        word: what the user wrote.
-        known: what would have been accepted.
+        word: word given by the user.
+        known: accepted words.
 
     Example:
         >>> nearest("fourground", ["foreground", "distance"])
@@ -84,7 +84,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def pick(table: dict[str, Any], name: str, what: str) -> Any:  # noqa: ANN401
-    """Return `table[name]`, or raise a `ConfigError` that names the nearest known entry.
+    """Return `table[name]`, or raise a `ConfigError` that suggests the nearest entry.
 
     Example:
         >>> pick({"a": 1}, "a", "letter")
@@ -96,17 +96,17 @@ def pick(table: dict[str, Any], name: str, what: str) -> Any:  # noqa: ANN401
 
 
 def optional(module: str, extra: str) -> ModuleType:
-    """Import and return an optional module, or raise an error that names the extra to install.
+    """Import an optional module, or raise an error that names the extra to install.
 
     Args:
         module: dotted name of the module.
-        extra: name of the extra of nucleate that installs it.
+        extra: extra of nucleate that installs it.
 
     Raises:
         NucleateError: the module is not installed.
     """
     try:
-        with warnings.catch_warnings():  # of packages about each other: not about what is done here
+        with warnings.catch_warnings():  # warnings of packages about each other are not the user's
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:
@@ -117,18 +117,18 @@ def optional(module: str, extra: str) -> ModuleType:
 
 
 def install(extra: str, module: str) -> str:
-    """Return the command that installs the packages of an extra; it needs no release of nucleate.
+    """Return the command that installs the packages of an extra; works without a PyPI release.
 
     Args:
         extra: name of the extra.
-        module: one that is missing, for an installation that does not list its extras.
+        module: a missing module, used if the installation does not list its extras.
     """
     packages = _packages(extra) or [module.split(".")[0].replace("_", "-")]
     return f"pip install {shlex.join(packages)}"
 
 
 def _packages(extra: str) -> list[str]:
-    """Return the requirements of an extra, as the installed nucleate lists them."""
+    """Return the requirements of an extra, from the installed metadata of nucleate."""
     try:
         listed = metadata.requires("nucleate") or []
     except metadata.PackageNotFoundError:
@@ -139,7 +139,7 @@ def _packages(extra: str) -> list[str]:
 
 
 def explain_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
-    """Return the sentence that states what an operating-system error means for `path`.
+    """Explain an operating-system error on `path` in a sentence, with a remedy.
 
     Example:
         >>> explain_os_error(FileNotFoundError(2, "No such file"), "a.png")

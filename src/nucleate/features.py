@@ -1,4 +1,4 @@
-"""What can be measured on each nucleus: size, shape, stain, texture, neighbours."""
+"""Measurements of each nucleus: size, shape, stain, texture, neighbours."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ COLUMNS = (
     "haematoxylin_mean", "haematoxylin_sd", "eosin_mean", "eosin_sd", "texture_entropy",
     "texture_gradient", "neighbours_50um", "nearest_um",
 )  # fmt: skip
-RADIUS_UM = 50.0  # within which neighbours are counted
-_BINS = 32  # of the haematoxylin, for its entropy
-_DENSEST = 4.0  # optical density at which the last of them ends
+RADIUS_UM = 50.0  # radius for counting neighbours
+_BINS = 32  # histogram bins for the haematoxylin entropy
+_DENSEST = 4.0  # upper edge of the last bin, in optical density
 
 
 def nucleus_features(
     labels: Int32, image: UInt8, coords_xy: Float32, offsets: Int64, mpp: float
 ) -> dict[str, NDArray[Any]]:
-    """Return one column per feature for the labels 1..n of an image.
+    """Measure the labels 1..n of an image; return one column per feature.
 
     Args:
         labels: int32 (H, W), 1..n without gaps.
         image: uint8 (H, W, 3), the image under the labels.
         coords_xy: outlines of the labels in pixels, from `labels.trace`.
-        offsets: of the outlines.
+        offsets: int64 (n + 1,), offsets of the outlines in `coords_xy`.
         mpp: micrometres per pixel.
 
     Returns:
         float32 (n,) each: `area_um2` (pixels × mpp²); `perimeter_um` (length of the outline);
         `major_um`, `minor_um` (axes of the ellipse of equal second moments) and its `eccentricity`
-        (0 round, 1 a line); `solidity` (area of the outline over that of its convex hull, at most
+        (0 circle, 1 line); `solidity` (area of the outline over that of its convex hull, at most
         1); `circularity` (4 π area / perimeter², at most 1); mean and standard deviation of
-        `haematoxylin` and `eosin` (optical density, natural logarithm); of the haematoxylin also
-        `texture_entropy` (bits, of 32 levels from 0 to 4) and `texture_gradient` (mean change per
+        `haematoxylin` and `eosin` (optical density, natural logarithm); of haematoxylin also
+        `texture_entropy` (bits, 32 levels from 0 to 4) and `texture_gradient` (mean change per
         micrometre).
 
     References:
@@ -85,16 +85,16 @@ def nucleus_features(
 
 
 def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDArray[Any]]:
-    """Return how many other nuclei are near each nucleus, and how near the nearest is.
+    """Count the neighbours of each nucleus, and measure the distance to the nearest.
 
     Args:
         xy: float64 (n, 2), centres in pixels.
-        others_xy: float64 (m, 2), centres of all nuclei around; those of `xy` may be among them.
+        others_xy: float64 (m, 2), centres of all nuclei around, which may include `xy`.
         mpp: micrometres per pixel.
 
     Returns:
-        `neighbours_50um`, int32 (n,): centres within 50 micrometres; `nearest_um`, float32 (n,):
-        distance to the nearest of them, NaN where there is none.
+        `neighbours_50um`, int32 (n,): other centres within 50 micrometres; `nearest_um`, float32
+        (n,): distance to the nearest of them, NaN if there are none.
 
     Example:
         >>> xy = np.array([[0.0, 0.0], [30.0, 40.0], [1000.0, 0.0]])
@@ -124,14 +124,14 @@ def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDAr
 
 
 def no_nuclei(frame: Frame, class_names: tuple[str, ...]) -> Instances:
-    """Return the table of no nuclei, with all columns."""
+    """Return an empty table with all feature columns."""
     counts = ("neighbours_50um",)
     columns = {n: np.zeros(0, np.int32 if n in counts else np.float32) for n in COLUMNS}
     return replace(Instances.empty(frame), features=columns, class_names=class_names)
 
 
 def _axes(sums: Float64) -> tuple[Float64, Float64]:
-    """Return the axes of the ellipse of equal second moments; pixels are squares, not points."""
+    """Return the axes of the ellipse of equal second moments, treating pixels as unit squares."""
     area = np.maximum(sums[:, 0], 1)
     x, y = sums[:, 1] / area, sums[:, 2] / area
     xx = sums[:, 3] / area - x * x + 1 / 12
@@ -154,7 +154,7 @@ def _entropy(counts: Int64) -> Float64:
 
 
 def _outlines(coords_xy: Float32, offsets: Int64) -> tuple[Float64, Float64]:
-    """Return the length of each closed outline and its area over that of its convex hull."""
+    """Return the length of each closed outline, and the ratio of its area to its convex hull's."""
     n = len(offsets) - 1
     length, share = np.zeros(n), np.ones(n)
     for i in range(n):

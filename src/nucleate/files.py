@@ -1,4 +1,4 @@
-"""Writing that is all or nothing, reading with a limit, and what stands for a content."""
+"""Atomic writing, reading with size limits, and content hashes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from typing import Protocol
 from nucleate.errors import ConfigError, InputError, OutputError, explain_os_error
 
 _TEXTS = (".json", ".geojson", ".xml", ".csv", ".txt", ".yaml", ".yml")
-_PACKED_TEXT = 16 << 20, 50  # bytes that are allowed anyway, and bytes per packed byte
+_PACKED_TEXT = 16 << 20, 50  # bytes that are always allowed, and bytes per packed byte
 _PACKED = 256 << 20, 200
 
 PathLike = Path | zipfile.Path  # both have name, suffix and open
 
 
 def as_path(path: str | PathLike) -> PathLike:
-    """Return a path as an object, whichever way it is written.
+    """Convert a path to a path object.
 
     Raises:
-        InputError: it is no path.
+        InputError: `path` is not a path.
 
     Example:
         >>> as_path("a/b.png").name
@@ -41,10 +41,10 @@ def as_path(path: str | PathLike) -> PathLike:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
 
-    The file is flushed to the disk before it is renamed. When the block fails, the temporary
-    file is removed and an earlier file at `path` is left as it was.
+    The file is flushed to disk before the renaming. If the block fails, the temporary file is
+    removed and an existing file at `path` stays unchanged.
 
     Args:
         path: final name; its folder is created.
@@ -79,12 +79,12 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return a name beside `path` that nothing else has."""
+    """Return an unused name beside `path`."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def excess_bytes(path: Path) -> int:
-    """Return by how many bytes a name is too long to be written on its file system; 0 if it fits.
+    """Return by how many bytes a name exceeds the limit of its file system; 0 if it fits.
 
     Example:
         >>> excess_bytes(Path("a.png")), excess_bytes(Path("a" * 300)) > 0
@@ -96,7 +96,7 @@ def excess_bytes(path: Path) -> int:
 
 
 def keep_apart(out: Path, *inputs: Path | None) -> None:
-    """Raise a `ConfigError` if a result would replace one of the files that it is made from.
+    """Raise a `ConfigError` if an output would replace one of its input files.
 
     Example:
         >>> keep_apart(Path("b.csv"), Path("a.parquet"), None)
@@ -107,10 +107,10 @@ def keep_apart(out: Path, *inputs: Path | None) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Check that a folder for results can be made: what takes long is not to find out at its end.
+    """Check early that an output folder can be created, before a long job runs.
 
     Raises:
-        OutputError: there is a file where a folder is needed, or it cannot be written to.
+        OutputError: a file has the name of the folder, or the folder cannot be written to.
     """
     try:
         place = next((p for p in (path, *path.parents) if p.exists()), Path())
@@ -124,13 +124,13 @@ def check_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary folder beside `path`; rename it to `path` when the block succeeds.
 
     Args:
-        path: final name; there must be nothing of that name, or an empty folder.
+        path: final name; must not exist, or be an empty folder.
 
     Raises:
-        OutputError: it is there already, or cannot be written.
+        OutputError: `path` exists already, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -157,14 +157,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def packed_limit(name: str, packed: int, most: int) -> int:
-    """Return how many bytes a packed file may unpack to, however small it is; `most` at most.
+    """Return the largest size in bytes that a packed file may unpack to; at most `most`.
 
-    Text takes many times its size when it is parsed, and packs less well than blank pixels.
+    Limits are lower for text, which grows when parsed and compresses less than blank pixels.
 
     Args:
-        name: of the file; the ending tells what it is.
-        packed: its bytes in the archive.
-        most: what its reader takes.
+        name: file name; the ending gives the kind of file.
+        packed: size in the archive, in bytes.
+        most: limit of the reader, in bytes.
 
     Example:
         >>> packed_limit("a.png", 10, 1 << 33) >> 20, packed_limit("a.geojson", 10, 1 << 33) >> 20
@@ -176,9 +176,9 @@ def packed_limit(name: str, packed: int, most: int) -> int:
 
 
 def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
-    """Return the bytes of a file, which may be inside a zip file; at most `limit` of them.
+    """Read a file, which may be inside a zip file, of at most `limit` bytes.
 
-    What is inside a zip file may unpack to 256 MiB or 200 times its size, see `packed_limit`.
+    A member of a zip file may unpack to 256 MiB or 200 times its size, see `packed_limit`.
 
     Raises:
         InputError: the file is missing, empty or too large, or cannot be unpacked.
@@ -207,10 +207,10 @@ def read_bytes(path: Path | zipfile.Path, limit: int = 8 << 30) -> bytes:
 
 
 def _member_limit(path: zipfile.Path, limit: int) -> int:
-    """Return how many bytes a file inside a zip file may unpack to.
+    """Return the largest size in bytes that a member of a zip file may unpack to.
 
     Raises:
-        InputError: it claims more than that.
+        InputError: its declared size is larger.
     """
     inside = path.root.getinfo(path.at)
     limit = packed_limit(path.name, inside.compress_size, limit)
@@ -227,7 +227,7 @@ class _Readable(Protocol):
 
 
 def read_up_to(handle: _Readable, limit: int) -> bytes:
-    """Return at most `limit` bytes; asking for all at once would set that much memory aside."""
+    """Read at most `limit` bytes in pieces; a single read would allocate all of `limit`."""
     parts: list[bytes] = []
     left = limit
     while left and (part := handle.read(min(left, 1 << 24))):
@@ -237,7 +237,7 @@ def read_up_to(handle: _Readable, limit: int) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, all or nothing.
+    """Write `text` to `path` as UTF-8, atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -247,7 +247,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path, limit: int = 64 << 20) -> str:
-    """Return the text of a UTF-8 file of at most `limit` bytes.
+    """Read a UTF-8 file of at most `limit` bytes.
 
     Raises:
         InputError: the file is missing, too large, or not UTF-8.
@@ -259,7 +259,7 @@ def read_text(path: Path, limit: int = 64 << 20) -> str:
 
 
 def digest_of(content: object) -> str:
-    """Return the SHA-256 of what JSON can write, whatever the order of its keys: 64 digits.
+    """Return the SHA-256 of a JSON-serialisable value, regardless of key order: 64 hex digits.
 
     Example:
         >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
@@ -269,7 +269,7 @@ def digest_of(content: object) -> str:
 
 
 def short(digest: str) -> str:
-    """Return as much of a SHA-256 as names of files and sentences need: 16 digits.
+    """Shorten a SHA-256 to the 16 digits used in file names and messages.
 
     Example:
         >>> short(digest_of([]))
@@ -279,6 +279,6 @@ def short(digest: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file: 64 hex digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

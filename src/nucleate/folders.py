@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLike]]:
-    """Return (path relative to `root` with slashes, file) of all visible files, sorted.
+    """List the visible files of a folder as (path relative to `root` with slashes, file), sorted.
 
-    Links to folders are followed. A folder is entered once: by its own name where that is below
-    `root`, else by the first link to it. A link to nothing is listed: who reads it reports it.
+    Links to folders are followed. Each folder is visited once: under its own name if that is below
+    `root`, else under the first link to it. Broken links are listed, for the reader to report.
 
     Warns:
-        UserWarning: a link leads back to a folder that it is in; it is not followed.
+        UserWarning: a link leads to a folder that contains it; the link is not followed.
 
     Args:
-        root: folder, or inside of a zip file.
-        whole: endings of folders that are returned as if they were files.
+        root: folder, which may be inside a zip file.
+        whole: endings of folders that are listed as if they were files.
 
     Raises:
         InputError: a folder cannot be read.
@@ -60,16 +60,16 @@ def walk(root: PathLike, whole: tuple[str, ...] = ()) -> list[tuple[str, PathLik
 
 
 def _leads_back(folder: Path, real: Path, root: Path) -> bool:
-    """Return whether a folder is, by a link, one that it is in."""
+    """Return whether a link leads to a folder that contains it."""
     above = [root, folder.parent] if folder.is_symlink() else [root]
     return any(path.resolve().is_relative_to(real) for path in above)
 
 
 def _visible(folder: PathLike) -> list[PathLike]:
-    """Return what is in a folder, sorted, without what is hidden.
+    """Return the visible children of a folder, sorted.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the folder cannot be read.
     """
     try:
         children: list[PathLike] = list(folder.iterdir())
@@ -80,7 +80,7 @@ def _visible(folder: PathLike) -> list[PathLike]:
 
 
 def folded(name: str) -> str:
-    """Return a name without what file systems tell apart differently: case and Unicode form.
+    """Normalise a name's case and Unicode form, in which file systems differ.
 
     Example:
         >>> folded("E\u0301.PNG") == folded("\u00e9.png")
@@ -90,10 +90,10 @@ def folded(name: str) -> str:
 
 
 def renamed(files: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-    """Return files under the names that they are to be paired with.
+    """Rename the keys of `files` to the names that they pair with.
 
-    A file without a partner gets the name of the one that has none either and differs in case or
-    Unicode form alone; where several do, it keeps its own.
+    An unpaired file gets the only unpaired name that differs just in case or Unicode form; if that
+    match is not unique, it keeps its own name.
 
     Example:
         >>> renamed({"A1": 1, "b": 2}, ["a1", "b"])

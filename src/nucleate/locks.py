@@ -1,4 +1,4 @@
-"""Keeping other processes from changing a file."""
+"""A lock file that keeps other processes from changing a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nucleate.errors import OutputError, explain_os_error
 
 @contextlib.contextmanager
 def alone(path: Path, patience_s: float = 30.0) -> Iterator[None]:
-    """Keep other processes from changing a file, here or on machines that share the disk.
+    """Keep other processes from changing a file, on this machine or others that share the disk.
 
-    A file `.NAME.lock` stands beside it meanwhile. One that has not changed for `patience_s` was
-    left by a killed process and is removed: lock it for moments only.
+    A file `.NAME.lock` beside it marks the lock. A lock unchanged for `patience_s` seconds is taken
+    for that of a killed process and is removed, so lock for moments only.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -41,20 +41,20 @@ def alone(path: Path, patience_s: float = 30.0) -> Iterator[None]:
 
 
 def _made(lock: Path) -> bool:
-    """Make a file that is not there yet, or return False."""
+    """Create a file; return False if it exists already."""
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
         return False
     except PermissionError:
-        if os.name == "nt":  # another process is removing it
+        if os.name == "nt":  # Windows: another process is removing the file
             return False
         raise
     return True
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another that takes its place; None where there is none."""
+    """Return an identity of a file that changes if it is replaced; None if it does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:

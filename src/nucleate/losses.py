@@ -1,9 +1,8 @@
-"""What a network is punished for: one function per term, weighted in the recipe.
+"""Loss functions: one per term, weighted in the recipe.
 
-Every term has the shape (logits, target, weight) -> scalar, all of shape (B, H, W); `weight` is
-0 on ignored pixels. The total is the weighted sum over terms and heads, or, with
-`Uncertainty`, a sum whose weights are learned per head. Adding a loss: write its function, add a
-row to `LOSSES`.
+Every term maps (logits, target, weight), each of shape (B, H, W), to a scalar; `weight` is 0 on
+ignored pixels. The total is the weighted sum over terms and heads; with `Uncertainty`, the weights
+of the heads are learned. To add a loss, write its function and add a row to `LOSSES`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nucleate.errors import pick
 
 
 def bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean binary cross-entropy of logits.
+    """Compute the weighted mean binary cross-entropy.
 
     Example:
         >>> zero = torch.zeros(1, 1, 1)
@@ -31,11 +30,11 @@ def bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean focal loss, gamma 2: easy pixels count less. No class balancing.
+    """Compute the weighted mean focal loss (gamma 2, no class balancing): easy pixels count less.
 
     References:
-        Lin et al. 2017, doi:10.1109/ICCV.2017.324. Its alpha, applied to both classes as
-        Nuclei-Segmentation does, is nothing but the term's weight in the recipe.
+        Lin et al. 2017, doi:10.1109/ICCV.2017.324. An alpha that is applied to both classes, as in
+        Nuclei-Segmentation, only scales the loss: set the term's weight in the recipe instead.
 
     Example:
         >>> zero = torch.zeros(1, 1, 1)
@@ -43,16 +42,16 @@ def focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         0.1733
     """
     per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    # binary_cross_entropy is -log of the probability of the truth where the target is 0 or 1
+    # |probability - target|: for a target of 0 or 1, one minus the probability of the true class
     missed = (torch.sigmoid(logits) - target).abs()
     return _mean(missed**2 * per_pixel, weight)
 
 
 def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - soft Dice, per image, averaged over the batch; smoothed by one pixel.
+    """Compute 1 - soft Dice per image, averaged over the batch, smoothed by one pixel.
 
     References:
-        Milletari et al. 2016, V-Net, doi:10.1109/3DV.2016.79 (there with squares; here without).
+        Milletari et al. 2016, V-Net, doi:10.1109/3DV.2016.79 (there with squares, here without).
 
     Example:
         >>> one = torch.ones(1, 1, 1)
@@ -66,7 +65,7 @@ def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def dice_pooled(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - soft Dice of all pixels of the batch together, as Nuclei-Segmentation has it.
+    """Compute 1 - soft Dice over all pixels of the batch, as Nuclei-Segmentation does.
 
     Example:
         >>> one = torch.ones(1, 1, 1)
@@ -80,7 +79,7 @@ def dice_pooled(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def tversky(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - Tversky index, per image: misses weigh 0.7, false alarms 0.3.
+    """Compute 1 - Tversky index per image; false negatives weigh 0.7, false positives 0.3.
 
     References:
         Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44.
@@ -98,7 +97,7 @@ def tversky(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def lovasz(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the Lovász hinge, per image: a convex bound of 1 - IoU. Ignored pixels are left out.
+    """Compute the Lovász hinge per image, a convex bound of 1 - IoU, without ignored pixels.
 
     References:
         Berman et al. 2018, doi:10.1109/CVPR.2018.00464 (algorithm 1).
@@ -117,7 +116,7 @@ def lovasz(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def _lovasz_hinge(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the Lovász hinge of the pixels of one image, (n,) each."""
+    """Compute the Lovász hinge of the pixels of one image, (n,) each."""
     if not len(logits):
         return logits.sum()
     sign = 2 * truth.to(logits.dtype) - 1
@@ -131,7 +130,7 @@ def _lovasz_hinge(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def mse(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean squared error of the sigmoid of logits.
+    """Compute the weighted mean squared error of the sigmoid of the logits.
 
     Example:
         >>> one = torch.ones(1, 1, 1)
@@ -142,7 +141,7 @@ def mse(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean smooth L1 (Huber, beta 0.1) of the sigmoid of logits.
+    """Compute the weighted mean smooth L1 (Huber, beta 0.1) of the sigmoid of the logits.
 
     References:
         Girshick 2015, Fast R-CNN, doi:10.1109/ICCV.2015.169.
@@ -168,12 +167,12 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-# head -> losses that the network computes itself: here, on the boxes that it draws
+# head -> losses that the network computes itself, here on its proposed boxes
 OWN_LOSSES = {"instances": ("objectness", "proposal", "classifier", "box", "mask")}
 
 
 class Uncertainty(nn.Module):
-    """Weights of the heads that are learned with the network: exp(-s) · loss + s for each head.
+    """Learned weights of the heads: exp(-s) · loss + s for each head.
 
     References:
         Kendall et al. 2018, doi:10.1109/CVPR.2018.00781 (equation 10, factors absorbed in s).
@@ -201,14 +200,14 @@ def total_loss(
     heads: dict[str, HeadConfig],
     weighing: Uncertainty | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the weighted sum of all terms of all heads, and each weighted term by itself.
+    """Return the weighted sum of all terms of all heads, and each weighted term.
 
     Args:
         logits: head -> (B, H, W).
         targets: head -> (B, H, W) in 0..1.
-        ignore: bool (B, H, W), True where nothing counts.
-        heads: the recipe's losses and weights.
-        weighing: learned weights of the heads; None takes the recipe's weights as they are.
+        ignore: bool (B, H, W), True on pixels that are excluded.
+        heads: losses and weights from the recipe.
+        weighing: learned weights of the heads; None uses the recipe's weights alone.
 
     Raises:
         ConfigError: a loss does not exist.

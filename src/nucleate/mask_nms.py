@@ -1,4 +1,4 @@
-"""Boxes with small masks → nuclei: mask non-maximum suppression, most certain first."""
+"""Boxes with small masks → nuclei: mask non-maximum suppression, highest score first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from nucleate.geometry.labels import largest_pieces
 from nucleate.types import Bool, Float32, Int16, Int32, Maps
 
-INSTANCES = "instances"  # the head that gives OUTPUTS in place of a map
+INSTANCES = "instances"  # the head whose output is OUTPUTS instead of a map
 OUTPUTS = ("boxes", "scores", "masks")  # (n, 4), (n,), (n, m, m)
-MIN_SCORE = 0.01  # below which a network gives nothing, where its recipe states nothing
-MOST_TILE_PX = 1536  # a limited number of nuclei is found in each tile
+MIN_SCORE = 0.01  # default minimum score of a detection
+MOST_TILE_PX = 1536  # the network finds a limited number of nuclei per tile
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Decoded nuclei that do not overlap; those that do are in different layers.
+    """Decoded nuclei that do not overlap; overlapping nuclei are in different layers.
 
     Attributes:
         labels: int32 (H, W), 0 background, 1..n without gaps, each nucleus one 4-connected piece.
@@ -32,18 +32,18 @@ class Layer:
 
 
 def mask_nms(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:
-    """Draw what a detector found, most certain first; leave out what is there already.
+    """Draw detections, highest score first, and suppress duplicates.
 
-    A nucleus is its mask's largest piece without holes. It is left out where its score is not above
-    `score`, where it has fewer than `min_area` pixels, and where more certain nuclei contain more
-    than the share `overlap` of its pixels. Nuclei that overlap less than that are kept whole, in
+    A nucleus is the largest piece of its mask, with holes filled. It is dropped if its score is not
+    above `score`, if it has fewer than `min_area` pixels, or if nuclei of higher score cover more
+    than the share `overlap` of its pixels. Nuclei that overlap less are kept whole, in separate
     layers.
 
     Args:
         maps: `boxes` float32 (n, 4), x0, y0, x1, y1 in pixels; `scores` (n,), 0 to 1; `masks`
-            (n, m, m), 0 to 1, each spread over its box.
-        thresholds: `score`, `mask` (of a pixel of the mask), `overlap`, `min_area`.
-        shape: (H, W) of the image; what lies outside is cut off.
+            (n, m, m), 0 to 1, each stretched over its box.
+        thresholds: `score`, `mask` (for pixels of a mask), `overlap`, `min_area`.
+        shape: (H, W) of the image; masks are clipped to it.
 
     Returns:
         At least one layer.
@@ -90,10 +90,10 @@ def mask_nms(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -
 def _paste(
     box: Float32, mask: Float32, threshold: float, shape: tuple[int, int]
 ) -> tuple[Bool, int, int]:
-    """Return the pixels of a nucleus in the window of its box, and the window's left and top.
+    """Return the mask of a nucleus within its box, and the left and top of that window.
 
-    The mask is interpolated at the pixels' centres; beyond its outermost ones it falls to 0 within
-    half a cell, so that a mask that fills its box gives the box.
+    The mask is interpolated at pixel centres and falls to 0 within half a cell beyond its outermost
+    centres, so a mask that fills its box gives the box.
     """
     (x0, y0, x1, y1), (height, width) = box.astype(np.float64), shape
     if not np.isfinite(box).all() or x1 - x0 < 1e-3 or y1 - y0 < 1e-3:
@@ -108,7 +108,7 @@ def _paste(
 
 
 def spread(box: Float32, mask: Float32, window: tuple[int, int, int, int]) -> Float32:
-    """Return a mask, which fills its box, on the pixels of a window: float32 (h, w), 0 beyond it.
+    """Resample a mask, which fills its box, to the pixels of a window: float32 (h, w), 0 outside.
 
     Args:
         box: x0, y0, x1, y1 in pixels, not empty.

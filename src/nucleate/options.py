@@ -1,4 +1,4 @@
-"""Options as the command line takes them: `key=value`, the value in YAML."""
+"""Command-line options of the form `key=value`, the value in YAML."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from nucleate.yaml_text import parse_yaml
 
 
 def parse_option(text: str) -> tuple[str, Any]:
-    """Return key and value of `key=value`, the value in YAML.
+    """Parse `key=value`, the value in YAML.
 
     Raises:
-        ConfigError: not such a text.
+        ConfigError: the text is not `key=value`.
 
     Example:
         >>> parse_option("mpp=0.25")
@@ -25,7 +25,7 @@ def parse_option(text: str) -> tuple[str, Any]:
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """Return what `--option`, given any number of times, states.
+    """Parse the values of a repeated `--option`.
 
     Raises:
         ConfigError: one of them is not `key=value`.

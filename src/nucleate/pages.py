@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file, no scripts, images and plots inside."""
+"""Self-contained HTML pages: one file with its images and plots, without scripts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SERIES = tuple(web_colour(rgb) for rgb in CLASS_RGB if rgb != YELLOW)  # yellow 
 
 
 def page(template: str, **facts: object) -> str:
-    """Return a whole page: a file of `templates/`, filled in; no fact is taken for HTML.
+    """Fill in a template of `templates/` and return the page; every value is escaped.
 
     Args:
         template: name of the file.
-        facts: what the template names; a missing one is an error.
+        facts: values that the template names; a missing one is an error.
     """
     import jinja2
 
@@ -36,7 +36,7 @@ def page(template: str, **facts: object) -> str:
 
 
 def data_url(image: bytes, form: str) -> str:
-    """Return an image as an address that contains it.
+    """Return an image as a data URL.
 
     Args:
         image: the content of a file.
@@ -67,8 +67,8 @@ class Plot:
     draw: Callable[[Any], Any]
     height: float = 3.0
 
-    def render(self, form: str) -> bytes:
-        """Return it as a file: `png`, `svg` or `pdf`. In the last two, text stays text.
+    def render(self, *forms: str) -> list[bytes]:
+        """Return the plot as files: `png`, `svg` or `pdf`. In the last two, text stays text.
 
         The same plot gives the same bytes.
         """
@@ -76,7 +76,7 @@ class Plot:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        stamp = {"svg": "Date", "pdf": "CreationDate"}.get(form)
+        files = []
         with (
             mpl.rc_context({"text.parse_math": False, "svg.fonttype": "none", "pdf.fonttype": 42,
                             "svg.hashsalt": "nucleate"}),
@@ -90,6 +90,11 @@ class Plot:
             self.draw(ax)
             ax.set(title=self.title, xlabel=self.x, ylabel=self.y)
             ax.spines[["top", "right"]].set_visible(False)
-            buffer = io.BytesIO()
-            canvas.savefig(buffer, format=form, dpi=110, metadata={stamp: None} if stamp else None)
-        return buffer.getvalue()
+            canvas.draw_without_rendering()
+            canvas.set_layout_engine("none")  # laid out once, for all files
+            for form in forms:
+                stamp = {"svg": "Date", "pdf": "CreationDate"}.get(form)
+                about = {stamp: None} if stamp else None
+                canvas.savefig(buffer := io.BytesIO(), format=form, dpi=110, metadata=about)
+                files.append(buffer.getvalue())
+        return files

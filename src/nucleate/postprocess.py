@@ -1,4 +1,4 @@
-"""Maps → nuclei. Adding a decoder: write its function, add a row to `DECODERS`."""
+"""Maps → nuclei. To add a decoder, write its function and add a row to `DECODERS`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nucleate.types import Float32, Int16, Int32, Maps
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A way from what a network states to nuclei.
+    """A way to decode the network's output to nuclei.
 
     Attributes:
-        heads: names of the heads it needs.
-        defaults: name of a threshold -> value before tuning.
-        grid: name of a threshold -> values that tuning tries.
+        heads: names of the required heads.
+        defaults: threshold name -> value before tuning.
+        grid: threshold name -> values that tuning tries.
         decode: maps, thresholds and the image's (H, W) -> nuclei; maps may be larger.
-        outputs: names of what the network gives in place of one map per head; empty for maps.
+        outputs: names of the network's outputs that replace one map per head; empty for maps.
         most_tile_px: edge of the largest tile that it decodes well.
-        candidates: name of the threshold below which what is found is a candidate still, for
-            average precision; None where all is decided before a nucleus has a score.
-        score: what the score of a nucleus is.
-        min_score: below which the network gives nothing, where its arguments state no `min_score`.
+        candidates: name of the threshold below which detections are still candidates for average
+            precision; None if detections are decided before they have a score.
+        score: definition of a nucleus's score.
+        min_score: default minimum score of a detection, if the network's arguments state none.
     """
 
     heads: tuple[str, ...]
@@ -46,9 +46,9 @@ class Decoder:
 def one_layer(
     draw: Callable[[Maps, dict[str, float]], Int32],
 ) -> Callable[[Maps, dict[str, float], tuple[int, int]], list[Layer]]:
-    """Return a decoder of what draws a label image from maps of the image's size.
+    """Return a decoder from a function that draws a label image from maps of the image's size.
 
-    The score of a nucleus is its mean foreground, its class that of the highest type map.
+    The score of a nucleus is its mean foreground; its class is that of the highest type map.
     """
 
     def decode(maps: Maps, thresholds: dict[str, float], shape: tuple[int, int]) -> list[Layer]:
@@ -61,7 +61,7 @@ def one_layer(
 
 
 def flat(layers: list[Layer]) -> Int32:
-    """Return all layers in one label image, 1..n; the higher score wins.
+    """Merge all layers into one label image, 1..n; where nuclei overlap, the higher score wins.
 
     Example:
         >>> sure = Layer(np.array([[1, 1, 0]], np.int32), np.ones(1, np.float32), np.zeros(1))
@@ -83,17 +83,17 @@ def flat(layers: list[Layer]) -> Int32:
 
 
 def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
-    """Split the foreground at the valleys of the distance map: marker-controlled watershed.
+    """Split the foreground along valleys of the distance map: marker-controlled watershed.
 
     1. Foreground: probability above `foreground`.
     2. Markers: 8-connected components of the distance, smoothed by a Gaussian of `smooth` pixels,
        above `marker`, inside the foreground.
     3. Flood the smoothed distance from its peaks, inside the foreground.
-    4. Of every nucleus keep the largest piece, fill holes, drop fewer than `min_area` pixels.
+    4. Keep the largest piece of every nucleus, fill holes, drop those below `min_area` pixels.
 
     Args:
         maps: `foreground` and `distance`, float32 (H, W) in 0..1.
-        thresholds: the four named above.
+        thresholds: `foreground`, `smooth`, `marker`, `min_area`.
 
     Returns:
         int32 (H, W), 0 background, 1..n nuclei, each one 4-connected piece.
@@ -120,10 +120,10 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
 
 
 def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
-    """Take every 4-connected piece of the foreground for a nucleus (Histology-NucleiSeg).
+    """Label each 4-connected component of the foreground as a nucleus (Histology-NucleiSeg).
 
-    Nuclei that touch stay one. Holes are filled, and what is inside of one belongs to it
-    (Histology-NucleiSeg leaves both): a nucleus has no holes.
+    Touching nuclei are not split. Holes are filled, and objects inside them are absorbed (unlike in
+    Histology-NucleiSeg): a nucleus has no holes.
 
     Args:
         maps: `foreground`, float32 (H, W) in 0..1.
@@ -146,7 +146,7 @@ def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
 
 
 def drop_small(labels: Int32, min_area: float) -> Int32:
-    """Remove the labels of fewer than `min_area` pixels and renumber the rest to 1..n.
+    """Remove labels of fewer than `min_area` pixels and renumber the rest to 1..n.
 
     Example:
         >>> drop_small(np.array([[1, 0, 2, 2]], np.int32), 2).tolist()
@@ -159,7 +159,7 @@ def drop_small(labels: Int32, min_area: float) -> Int32:
 
 
 def mean_score(labels: Int32, foreground: Float32) -> Float32:
-    """Return the mean foreground probability of each label 1..n: float32 (n,) in 0..1.
+    """Compute the mean foreground probability of each label 1..n: float32 (n,) in 0..1.
 
     Example:
         >>> mean_score(np.array([[1, 1]], np.int32), np.array([[0.5, 1.0]], np.float32)).tolist()
@@ -172,7 +172,7 @@ def mean_score(labels: Int32, foreground: Float32) -> Float32:
 
 
 def _classes(labels: Int32, maps: Maps) -> Int16:
-    """Return of each nucleus 1..n the class whose map is highest on it; 0 without such maps."""
+    """Return the class whose map is highest on each nucleus 1..n; 0 without such maps."""
     kinds = [mean_score(labels, m) for name, m in maps.items() if name.startswith(TYPE)]
     if not kinds:
         return np.zeros(int(labels.max(initial=0)), np.int16)
@@ -220,7 +220,7 @@ DECODERS: dict[str, Decoder] = {
 
 
 def missing_head(decoder: str, heads: list[str]) -> str | None:
-    """Return the name of a head that a decoder needs and `heads` lacks, None if there is none.
+    """Return the name of a head that a decoder requires and `heads` lacks, or None.
 
     Raises:
         ConfigError: no such decoder.
@@ -234,9 +234,9 @@ def missing_head(decoder: str, heads: list[str]) -> str | None:
 
 
 def needed(decoder: str, heads: list[str]) -> list[str]:
-    """Return the names of what a decoder looks at, of a network with `heads`.
+    """Return the names of the outputs that a decoder uses, for a network with `heads`.
 
-    These are some of its maps, the others are learned from only; or what it gives in their place.
+    These are some of the maps (the others only help training), or the outputs that replace them.
 
     Example:
         >>> needed("watershed", ["foreground", "distance", "boundary", "type_1"])
@@ -249,12 +249,12 @@ def needed(decoder: str, heads: list[str]) -> list[str]:
 
 
 def require_maps(decoder: str, owner: object, done: str, remedy: str) -> None:
-    """Raise a `ModelError` unless a decoder looks at maps.
+    """Raise a `ModelError` unless a decoder uses maps.
 
     Args:
         decoder: key of `DECODERS`.
-        owner: what to name in the message.
-        done: what is done to maps and cannot be done to boxes.
+        owner: subject of the message.
+        done: operation that is possible for maps but not for boxes.
         remedy: what to do instead, a sentence.
     """
     if pick(DECODERS, decoder, "decoder").outputs:
@@ -264,7 +264,7 @@ def require_maps(decoder: str, owner: object, done: str, remedy: str) -> None:
 
 
 def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, float]:
-    """Return the thresholds of a decoder, `chosen` ones replacing the defaults.
+    """Return the thresholds of a decoder: its defaults, updated by `chosen`.
 
     Raises:
         ConfigError: no such decoder or threshold.

@@ -1,4 +1,4 @@
-"""Micrometres per pixel: what is plausible, which of two statements counts, what to say without."""
+"""Micrometres per pixel: plausible range, which of two values applies, the error if unknown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from numbers import Real
 
 from nucleate.errors import InputError
 
-LOWEST_MPP, HIGHEST_MPP = 0.02, 20.0  # of a microscope
-SAME_MPP = 0.05  # within 5 % nothing is resampled
+LOWEST_MPP, HIGHEST_MPP = 0.02, 20.0  # range of microscopes
+SAME_MPP = 0.05  # images within 5 % are not resampled
 HOW_TO_STATE_MPP = "Pass mpp=…, or --mpp on the command line"
 _VALUES = "0.25 for a 40x scan, 0.5 for 20x"
 
 
 def is_plausible(mpp: object) -> bool:
-    """Return whether a microscope can have a number of micrometres per pixel.
+    """Return whether an mpp value is plausible for a microscope.
 
     Example:
         >>> is_plausible(0.25), is_plausible(25400 / 72), is_plausible("0.25"), is_plausible(True)
@@ -25,9 +25,9 @@ def is_plausible(mpp: object) -> bool:
 
 
 def plausible_mpp(value: object) -> float | None:
-    """Return what a file states as micrometres per pixel; None if no microscope can have it.
+    """Return the mpp stated by a file, or None if it is not plausible for a microscope.
 
-    Printers' and screens' resolutions (72 or 300 dots per inch) are 85 to 353 um and fall out.
+    This excludes printer and screen resolutions: 72 to 300 dots per inch are 353 to 85 um/px.
 
     Example:
         >>> plausible_mpp("0.499"), plausible_mpp(25400 / 72)
@@ -41,7 +41,7 @@ def plausible_mpp(value: object) -> float | None:
 
 
 def check_mpp(mpp: object) -> float:
-    """Return micrometres per pixel as a float, or raise when no microscope can have them.
+    """Return mpp as a float, or raise if it is not plausible for a microscope.
 
     Raises:
         InputError: not a number from `LOWEST_MPP` to `HIGHEST_MPP`.
@@ -61,13 +61,13 @@ def check_mpp(mpp: object) -> float:
 def no_mpp(
     name: object, why: str = "", remedy: str = HOW_TO_STATE_MPP, owner: str = "the file"
 ) -> InputError:
-    """Return the error of a file whose resolution is needed and unknown.
+    """Build the error for a file whose resolution is needed but unknown.
 
     Args:
-        name: of the file.
-        why: what else to state of it.
-        remedy: where to state the resolution instead.
-        owner: what it is that carries none.
+        name: file name.
+        why: text to append to the cause.
+        remedy: how to state the resolution.
+        owner: subject that lacks the resolution.
 
     Example:
         >>> str(no_mpp("a.png", remedy="Pass mpp=…"))
@@ -79,17 +79,16 @@ def no_mpp(
 def resolve_mpp(
     name: str, stated: float | None, given: float | None, override: bool = False
 ) -> float | None:
-    """Return the resolution that counts: what the file states, else what is given.
+    """Return the resolution that applies: the one the file states, else the given one.
 
     Args:
-        name: of the file, for errors.
-        stated: micrometres per pixel as the file has it; None, or what no microscope has, if it
-            states none.
-        given: as the caller has it; None takes what is stated.
-        override: whether `given` counts against a file that states another value.
+        name: file name, for errors.
+        stated: micrometres per pixel from the file; None or an implausible value if it states none.
+        given: micrometres per pixel from the caller; None uses `stated`.
+        override: let `given` replace a different value in the file.
 
     Raises:
-        InputError: both are there and differ by more than 5 %, or `given` is out of range.
+        InputError: the two differ by more than 5 %, or `given` is out of range.
 
     Example:
         >>> resolve_mpp("a", None, 0.25), resolve_mpp("a", 0.252, 0.25)
@@ -115,7 +114,7 @@ def grid_ratio(mpp: object, target: float) -> float:
     """Return pixels of a grid of `target` um/px per pixel of a grid of `mpp`; 1 within 5 %.
 
     Raises:
-        InputError: no microscope has this mpp.
+        InputError: `mpp` is not plausible for a microscope.
 
     Example:
         >>> grid_ratio(0.5, 0.25), grid_ratio(0.252, 0.25)

@@ -1,7 +1,7 @@
-"""What a network learns to draw: maps made from the label image, after augmentation.
+"""Training targets: maps made from the label image, after augmentation.
 
-THE place where tasks exist. A map is made again from the augmented labels because neither a
-distance nor a boundary survives a zoom. Adding a head: write its function, add a row to `HEADS`.
+All tasks are defined here. Maps are made from the augmented labels, because distances and
+boundaries do not survive a zoom. To add a head, write its function and add a row to `HEADS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Head:
 
     Attributes:
         target: labels int32 (H, W) -> float32 (H, W) in 0..1.
-        about: what the map means.
+        about: meaning of the map.
     """
 
     target: Callable[[Int32], Float32]
@@ -32,7 +32,7 @@ class Head:
 
 
 def foreground(labels: Int32) -> Float32:
-    """Return 1 on every nucleus and 0 elsewhere.
+    """Return 1 on nuclei and 0 elsewhere.
 
     Example:
         >>> foreground(np.array([[0, 2]], np.int32)).tolist()
@@ -42,10 +42,10 @@ def foreground(labels: Int32) -> Float32:
 
 
 def soft_foreground(labels: Int32, edge_px: float) -> Float32:
-    """Return 1 deep in nuclei, 0 far from them, and a ramp of `edge_px` pixels across the edge.
+    """Return 1 inside nuclei, 0 outside, and a ramp of `edge_px` pixels across the edge.
 
-    The edge of the annotation, half a pixel off the pixels' centres, has 0.5. Between nuclei that
-    touch there is no edge, as there is none in `foreground`.
+    The value is 0.5 on the annotated edge, which runs half a pixel from the pixel centres. As in
+    `foreground`, there is no edge between touching nuclei.
 
     Example:
         >>> soft_foreground(np.array([[0, 0, 2, 2, 2]], np.int32), 2.0).tolist()
@@ -56,12 +56,12 @@ def soft_foreground(labels: Int32, edge_px: float) -> Float32:
 
 
 def distance(labels: Int32) -> Float32:
-    """Return each nucleus' distance to its outside, divided by its own maximum: peak 1.
+    """Return the distance to the outside of each nucleus, divided by its maximum: peak 1 in each.
 
-    The distance of a pixel is Euclidean, in pixels, from its centre to the nearest centre that
-    is not of the same nucleus; the image's edge does not count as outside. Normalising per
-    nucleus gives small nuclei the same peak as large ones (unlike NuInsSeg's own maps, which
-    divide by the maximum of the image).
+    The distance is Euclidean, in pixels, from a pixel's centre to the nearest centre outside the
+    nucleus; the image border does not count as outside. Normalising per nucleus gives small nuclei
+    the same peak as large ones, unlike the maps of NuInsSeg, which divide by the maximum of the
+    image.
 
     References:
         Naylor et al. 2019, doi:10.1109/TMI.2018.2865709 (regression of the distance map).
@@ -75,7 +75,7 @@ def distance(labels: Int32) -> Float32:
 
 
 def _distances(labels: Int32) -> tuple[Float32, Int32, Float32]:
-    """Return distances to each nucleus' outside, the labels as 1..n, and the peaks (n,)."""
+    """Return distances to the outside of nuclei, the labels as 1..n, and the peaks (n,)."""
     from nucleate.geometry.kernels import labels as _kernels
 
     numbers, old = compact(labels)
@@ -84,9 +84,9 @@ def _distances(labels: Int32) -> tuple[Float32, Int32, Float32]:
 
 
 def distance_in_image(labels: Int32) -> Float32:
-    """Return each nucleus' distance to its outside, divided by the maximum of the whole image.
+    """Return the distance to the outside of each nucleus, divided by the image's maximum.
 
-    NuInsSeg's own definition: small nuclei get small values. `distance` peaks at 1 in each.
+    This is NuInsSeg's definition: small nuclei get small values, unlike in `distance`.
 
     References:
         Mahbod et al. 2024, doi:10.1038/s41597-024-03117-2 (the authors' mask generator).
@@ -100,22 +100,22 @@ def distance_in_image(labels: Int32) -> Float32:
 
 
 def boundary(labels: Int32) -> Float32:
-    """Return 1 on the pixels of a nucleus within 2 pixels of its outside, 0 elsewhere.
+    """Return 1 on pixels of a nucleus within 2 pixels of its outside, 0 elsewhere.
 
     Example:
         >>> boundary(np.array([[0, 1, 1, 1, 1, 1, 0]], np.int32)).tolist()
         [[0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]]
     """
-    small = int(labels.max(initial=0)) < 1 << 16  # else exact below 2**24 nuclei per crop
+    small = int(labels.max(initial=0)) < 1 << 16  # otherwise exact below 2**24 nuclei per crop
     values = labels.astype(np.uint16 if small else np.float32)
-    # a pixel has a stranger within two rows and columns, or all of the square is its own
+    # a pixel is boundary if the square within two rows and columns contains another label
     square = np.ones((5, 5), np.uint8)
     same = (cv2.dilate(values, square) == values) & (cv2.erode(values, square) == values)
     return np.asarray((labels > 0) & ~same, np.float32)
 
 
 def numbered(labels: Int32) -> Float32:
-    """Return 0 outside of nuclei, and on each its number 1..n: what a detector makes boxes of.
+    """Return the number 1..n on each nucleus and 0 outside, from which detectors make boxes.
 
     Example:
         >>> numbered(np.array([[0, 7, 3]], np.int32)).tolist()
@@ -136,12 +136,12 @@ HEADS: dict[str, Head] = {
 
 
 def of_class(labels: Int32, classes: Int16, number: int) -> Float32:
-    """Return 1 on every nucleus of one class and 0 elsewhere.
+    """Return 1 on nuclei of one class and 0 elsewhere.
 
     Args:
         labels: int32 (H, W).
-        classes: int16 (n,), of nucleus i + 1.
-        number: of the class.
+        classes: int16 (n,), class of nucleus i + 1.
+        number: class number.
 
     Example:
         >>> of_class(np.array([[0, 1, 2]], np.int32), np.array([3, 0], np.int16), 3).tolist()
@@ -154,16 +154,16 @@ def of_class(labels: Int32, classes: Int16, number: int) -> Float32:
 def encode(
     labels: Int32, maps: list[str], classes: Int16 | None = None, edge_px: float = 0.0
 ) -> dict[str, Float32]:
-    """Return the target of each named map.
+    """Make the target of each named map.
 
     Args:
         labels: int32 (H, W).
-        maps: keys of `HEADS`; of the head `types` its maps, type_1 … type_n.
-        classes: int16 (n,), of nucleus i + 1; needed by `types`.
-        edge_px: over how many pixels the foreground rises at the edge of a nucleus.
+        maps: keys of `HEADS`, or type_1 … type_n for the head `types`.
+        classes: int16 (n,), class of nucleus i + 1; required by `types`.
+        edge_px: width in pixels of the ramp of `foreground` at the edge of a nucleus.
 
     Raises:
-        ConfigError: a head does not exist, or there are no classes to draw.
+        ConfigError: a head does not exist, or classes are missing.
 
     Example:
         >>> sorted(encode(np.ones((2, 2), np.int32), ["foreground", "distance"]))

@@ -1,4 +1,4 @@
-"""Strict trees ⇄ YAML files; an unknown key is an error that names the nearest known one."""
+"""Strict trees ⇄ YAML files; an unknown key is an error that names the nearest known key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nucleate.yaml_text import parse_yaml
 
 
 class Strict(BaseModel):
-    """A part of a tree that has all of its keys."""
+    """A node of a tree that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -27,9 +27,9 @@ def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) ->
     """Read a recipe of any kind.
 
     Args:
-        kind: of the tree.
+        kind: class of the recipe.
         path: YAML file.
-        changes: `key.path=value` each, the value in YAML; as given to `--set`.
+        changes: `key.path=value`, the value in YAML, as in `--set`.
 
     Returns:
         The recipe; `data.root` and `data.split` stay as written.
@@ -50,7 +50,7 @@ def load_tree(kind: type[Tree], path: Path, changes: list[str] | None = None) ->
 
 
 def parse_tree(kind: type[Tree], content: dict[str, Any], owner: str) -> Tree:
-    """Return the recipe of a tree of plain values; `owner` is named in errors.
+    """Parse a tree of plain values into a recipe; errors name `owner`.
 
     Raises:
         ConfigError: an unknown key, a missing key, or a value out of range.
@@ -58,7 +58,7 @@ def parse_tree(kind: type[Tree], content: dict[str, Any], owner: str) -> Tree:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        # a key that is misspelt is also missing: say the misspelling
+        # a misspelt key is also missing: report the misspelling
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -80,13 +80,13 @@ def _lower(sentence: str) -> str:
 def check_arguments(
     make: Callable[..., object], arguments: dict[str, Any], owner: str, given: tuple[str, ...]
 ) -> None:
-    """Raise a `ConfigError` for an argument that a class does not have, or not of that type.
+    """Raise a `ConfigError` for an argument that a class does not accept, or of the wrong type.
 
     Args:
         make: class or function with type hints.
-        arguments: of a recipe.
-        owner: is named in errors.
-        given: arguments that are no business of the recipe.
+        arguments: arguments from a recipe.
+        owner: subject of error messages.
+        given: arguments that a recipe must not set.
     """
     hints = get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
     known = [name for name in inspect.signature(make).parameters if name not in given]
@@ -139,11 +139,11 @@ def _step(at: Any, part: str, change: str) -> Any:  # noqa: ANN401
 
 
 def _known_keys(tree: type[Strict], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the recipe has at a location of its tree."""
+    """Return the valid keys at a location of the recipe tree."""
     kind: Any = tree
     for part in location:
         fields = getattr(kind, "model_fields", {})
-        if part not in fields:  # a place in a list, or a name that the user gives
+        if part not in fields:  # a list index, or a name chosen by the user
             continue
         annotation = fields[part].annotation
         arguments = getattr(annotation, "__args__", ())

@@ -1,4 +1,4 @@
-"""The types that cross every border of the package: axes, dtypes and units are fixed here."""
+"""The types shared by the whole package; they fix axes, dtypes and units."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Maps = dict[str, Float32]  # the network's output: head name -> (H, W), or what 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One annotated (or not yet annotated) image.
+    """An image, with or without annotation.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
         labels: int32 (H, W), 0 background, 1..n nuclei; None without annotation.
         classes: int16 (n,), the class of nucleus i + 1; None without classes.
-        class_names: what `classes` are positions in.
-        ignore: bool (H, W), vague areas, left out of the loss and of the metrics; None for none.
+        class_names: names of the classes that `classes` indexes.
+        ignore: bool (H, W), vague areas, excluded from loss and metrics; None for none.
         mpp: micrometres per pixel of `image`; None means unknown and is never guessed.
         name: unique in its data set.
-        group: patient or slide; a split never cuts a group.
-        organ: as the data set states.
-        species: as the data set states.
-        centre: hospital or laboratory, where the data set states.
-        drawn: how outlines became labels; None where the annotation is a label image.
+        group: patient or slide; a split never divides a group.
+        organ: organ, if the data set states it.
+        species: species, if the data set states it.
+        centre: hospital or laboratory, if the data set states it.
+        drawn: report on drawing outlines into labels; None if the annotation is a label image.
         weight: how often training draws crops from it, relative to its area.
 
     Raises:
@@ -80,13 +80,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The pixel grid that coordinates live in: level 0 of one image or slide.
+    """The pixel grid of coordinates: level 0 of one image or slide.
 
     Attributes:
         width: pixels.
         height: pixels.
         mpp: micrometres per pixel, None if unknown.
-        origin_xy: position of this grid's corner in the file's level 0, in pixels.
+        origin_xy: top left corner of this grid in level 0 of the file, in pixels.
     """
 
     width: int
@@ -108,7 +108,7 @@ class Instances:
         classes: int16 (n,), indices into `class_names`.
         frame: the pixel grid of the coordinates.
         features: column name -> array of length n.
-        class_names: of the classes; one name only where the model has no types.
+        class_names: names of the classes; a single name if the model has no types.
 
     Raises:
         InputError: lengths or dtypes do not fit together.
@@ -155,7 +155,7 @@ class Instances:
 
     @classmethod
     def empty(cls, frame: Frame) -> Instances:
-        """Return the table of no nuclei in `frame`."""
+        """Return an empty table for `frame`."""
         return cls(
             ids=np.zeros(0, np.int64),
             coords_xy=np.zeros((0, 2), np.float32),
@@ -173,7 +173,7 @@ class Instances:
     def __getitem__(
         self, key: str | NDArray[Any] | slice | int | list[int]
     ) -> NDArray[Any] | Instances:
-        """Return a column by its name, or some nuclei by a mask, numbers or a slice.
+        """Return a column by name, or select nuclei by a mask, indices or a slice.
 
         Raises:
             InputError: there is no such column.
@@ -201,7 +201,7 @@ class Instances:
         return columns[key]
 
     def to_labels(self) -> Int32:
-        """Return the label image of `frame`: int32 (H, W), 0 background, ids elsewhere.
+        """Draw the label image of `frame`: int32 (H, W), 0 background, ids elsewhere.
 
         Example:
             >>> Instances.empty(Frame(3, 2)).to_labels().tolist()
@@ -212,39 +212,39 @@ class Instances:
         return paint(self, (self.frame.height, self.frame.width))
 
     def to_dataframe(self) -> Any:  # noqa: ANN401
-        """Return a pandas table, one row per nucleus (extra `export`)."""
+        """Convert to a pandas DataFrame, one row per nucleus (extra `export`)."""
         from nucleate.results.save import to_dataframe
 
         return to_dataframe(self)
 
     def to_geopandas(self) -> Any:  # noqa: ANN401
-        """Return a GeoDataFrame with every outline as a polygon (extra `export`)."""
+        """Convert to a GeoDataFrame with outlines as polygons (extra `export`)."""
         from nucleate.results.save import to_geopandas
 
         return to_geopandas(self)
 
     def to_anndata(self) -> Any:  # noqa: ANN401
-        """Return an AnnData with features and centroids (extra `export`)."""
+        """Convert to an AnnData with features and centroids (extra `export`)."""
         from nucleate.results.save import to_anndata
 
         return to_anndata(self)
 
     def to_spatialdata(self) -> Any:  # noqa: ANN401
-        """Return a SpatialData with outlines and features (extra `export`)."""
+        """Convert to a SpatialData with outlines and features (extra `export`)."""
         from nucleate.results.save import to_spatialdata
 
         return to_spatialdata(self)
 
     def save(self, path: str | Path, image: Any = None) -> None:  # noqa: ANN401
-        """Write the nuclei to a file; the ending states the format.
+        """Write the nuclei to a file; the ending gives the format.
 
         Args:
-            path: ends in .parquet, .csv, .geojson, .geojson.gz, .tif (label image), .ome.zarr,
+            path: with ending .parquet, .csv, .geojson, .geojson.gz, .tif (label image), .ome.zarr,
                 .spatialdata.zarr, .annotations.db, or .png and .jpg (outlines on `image`).
-            image: (H, W, 3), for .png and .jpg.
+            image: (H, W, 3), required by .png and .jpg.
 
         Raises:
-            InputError: an unknown ending; an overlay without an image, or of another size.
+            InputError: unknown ending; overlay without an image, or with one of another size.
             OutputError: the file cannot be written.
         """
         from nucleate.results.save import save
@@ -275,10 +275,10 @@ class Instances:
 
     @staticmethod
     def concatenate(parts: list[Instances], frame: Frame) -> Instances:
-        """Return all nuclei of `parts` in one table of `frame`, with ids 1..n.
+        """Concatenate `parts` into one table of `frame`, with ids 1..n.
 
-        Parts without nuclei need no features; without any nucleus the columns are those of the
-        first part.
+        Parts without nuclei need no features; if all are empty, the columns are those of the first
+        part.
         """
         parts = [part for part in parts if len(part)] or parts[:1]
         if not parts:
@@ -303,15 +303,15 @@ class Instances:
         """Draw all outlines with matplotlib (extra `data`).
 
         Args:
-            image: of the size of `frame`, as `segment` takes it in memory; None leaves it blank.
-            column: feature, or `score`, that outlines are coloured by; None gives all one colour.
-            axes: of matplotlib; None makes a new figure.
+            image: image of the size of `frame`, as `segment` takes it in memory; None draws none.
+            column: feature, or `score`, that colours the outlines; None gives all one colour.
+            axes: matplotlib axes; None makes a new figure.
 
         Returns:
             The axes.
 
         Raises:
-            InputError: there is no such feature; an image of another size, or none at all.
+            InputError: no such feature; an image of another size; or the image is empty.
             NucleateError: matplotlib is not installed.
 
         Example:
@@ -323,7 +323,7 @@ class Instances:
         return plot(self, image, column, axes)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the outlines, and a table of the features."""
+        """Return the HTML shown in a notebook: the outlines, and a table of the features."""
         from nucleate.results.figures import as_html
 
         return as_html(self)

@@ -1,4 +1,4 @@
-"""YAML texts → values, strictly: no key twice, no aliases that multiply."""
+"""YAML texts → values, strictly: no duplicate keys, no exploding aliases."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from nucleate.errors import ConfigError
 
-_YAML_VALUES = 100_000  # of a text, written out without aliases
+_YAML_VALUES = 100_000  # limit per text, after expansion of aliases
 
 
 def parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
-    """Return the values of a YAML text; a key that stands twice is an error."""
+    """Parse a YAML text; a duplicate key is an error."""
     import yaml
 
     class Strict(yaml.SafeLoader):
@@ -20,7 +20,7 @@ def parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
         keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
         twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if twice is not None:
-            raise yaml.YAMLError(f"the key {twice!r} stands twice")
+            raise yaml.YAMLError(f"the key {twice!r} is given twice")
         loader.flatten_mapping(node)
         return dict(loader.construct_pairs(node, deep=True))
 
@@ -34,16 +34,16 @@ def parse_yaml(text: str, owner: str) -> Any:  # noqa: ANN401
 
 
 def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN401
-    """Return the values of a YAML text whose aliases do not multiply.
+    """Load a YAML text whose aliases expand to a limited number of values.
 
     Args:
         text: YAML.
         loader: a subclass of yaml.SafeLoader.
-        owner: what to name in an error message.
+        owner: subject of error messages.
 
     Raises:
-        ConfigError: written out without aliases it has more than 100,000 values, or no end.
-        yaml.YAMLError: it is no YAML.
+        ConfigError: with aliases expanded, it has more than 100,000 values, or infinitely many.
+        yaml.YAMLError: the text is not valid YAML.
     """
     reader = loader(text)
     try:
@@ -61,10 +61,10 @@ def load_yaml(text: str, loader: type[Any], owner: object) -> Any:  # noqa: ANN4
 
 
 def _expanded(node: Any, known: dict[int, int]) -> int:  # noqa: ANN401
-    """Return how many values a node of YAML has, written out without aliases."""
+    """Count the values of a YAML node after expansion of aliases."""
     if id(node) in known:
         return known[id(node)]
-    known[id(node)] = _YAML_VALUES + 1  # where it contains itself
+    known[id(node)] = _YAML_VALUES + 1  # reached again if the node contains itself
     count = 1
     if isinstance(node.value, list):
         for item in node.value:

@@ -72,7 +72,7 @@ GEOJSON = {  # features -> nuclei, and a word of the problem or note
     ),
     "cell without": (
         [_feature(TWO_RINGS[0], "cell", nucleusGeometry=TWO_RINGS[1]),
-         _feature(_polygon(_ring(40, 40)), "cell")], 1, "left out",
+         _feature(_polygon(_ring(40, 40)), "cell")], 1, "omitted",
     ),
     "one outside": ([*_nuclei(), _feature(_polygon(_ring(90, 4)))], 16, "1 of 17 outlines lie out"),
     "micrometres": (_nuclei(scale=0.25), 16, "micrometres"),
@@ -244,7 +244,7 @@ COCO = {  # change -> nuclei, a word of the problem
     "every mask is a crowd": (_all_crowd, 16, "16 of 16 annotations are crowd"),
     "every second mask is a crowd": (_half_crowd, 16, "8 of 16 annotations are crowd"),
     "zero as text": (_zero_as_text, 16, ""),
-    "one crowd": (_one_crowd, None, "areas that do not count"),
+    "one crowd": (_one_crowd, None, "areas to ignore"),
     "VIA 2": (_via, 16, ""),
     "text as ids": (_text_ids, 16, ""),
     "some boxes": (_some_boxes, 11, "5 annotations have a box"),

@@ -126,5 +126,5 @@ def test_overlapping_outlines_are_counted(tmp_path):
     report = check(list_entries("monuseg", tmp_path, {}), DATASETS["monuseg"].card)
     assert report.nuclei == 2
     assert report.rows[0]["contested_px"] == 400
-    assert any("1 outlines lie wholly under others" in note for note in report.notes)
-    assert any("400 pixels are claimed" in note for note in report.notes)
+    assert any("1 outlines are wholly under others" in note for note in report.notes)
+    assert any("400 pixels belong" in note for note in report.notes)

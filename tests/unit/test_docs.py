@@ -22,7 +22,7 @@ def test_the_page_of_recipes_is_what_the_program_writes():
     program = ROOT / "docs/programs/recipe_reference.py"
     subprocess.run([sys.executable, str(program), "--check"], check=True)
     page = (ROOT / "docs/reference/recipe.md").read_text(encoding="utf-8")
-    assert "| `train.steps` | integer, above 0 | *required* | Steps of the optimiser. |" in page
+    assert "| `train.steps` | integer, above 0 | *required* | Number of optimiser steps. |" in page
     assert "| `init.from` | text | none |" in page
     assert not re.search(r"\|\s*\|\n", page)  # every key has a meaning
     for noise in ("Config", "model_validator", "class ", "bases"):

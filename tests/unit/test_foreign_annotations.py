@@ -162,7 +162,7 @@ def _brush(kind="brushlabels"):
 REFUSED = {
     "brush": (_studio(_brush()), "brush"),
     "turned": (_studio({**_studio()[0]["annotations"][0]["result"][0], "image_rotation": 90}),
-               "turned by 90"),
+               "rotated by 90"),
     "no image": ([{"id": 1, "data": {}, "annotations": []}], "no image"),
     "masks of AI": (_labelme({"label": "a", "points": [[1, 1], [9, 9]], "shape_type": "mask",
                               "mask": "x"}), "mask of labelme"),

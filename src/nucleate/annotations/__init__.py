@@ -1,1 +1,1 @@
-"""Outlines and masks that people or programs drew, from their files."""
+"""Readers of outlines and masks from annotation files."""

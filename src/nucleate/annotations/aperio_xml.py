@@ -1,4 +1,4 @@
-"""Outlines in the XML of Aperio ImageScope, and of HALO, which writes nearly the same."""
+"""Outlines in the XML of Aperio ImageScope, and in the similar XML of HALO."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
 from nucleate.types import Float64, Int64
 
-_KINDS = {  # Type of a region, as ImageScope and as HALO write it
+_KINDS = {  # Type of a region, as ImageScope and HALO write it
     "0": "polygon", "1": "rectangle", "2": "ellipse", "3": "arrow", "4": "ruler", "5": "pin",
     "rectangle": "rectangle", "ellipse": "ellipse", "circle": "ellipse", "arrow": "arrow",
     "ruler": "ruler", "pin": "pin",
 }  # fmt: skip
-_OTHERS = {  # outermost element -> the program that writes it
+_OTHERS = {  # root element -> the program that writes it
     "ASAP_Annotations": "an annotation of ASAP",
     "annotations": "an annotation of CVAT or of NDP.view",
     "annotation": "boxes in the form of Pascal VOC",
@@ -32,22 +32,22 @@ def read_aperio_xml(path: PathLike) -> tuple[Float64, Int64]:
     """Read the outlines of an Aperio ImageScope annotation file.
 
     Args:
-        path: the XML file; may be inside a zip file. Regions with fewer than three vertices
-            enclose nothing and are left out, save ellipses and rectangles of two corners.
+        path: the XML file; may be inside a zip file. Regions with fewer than three vertices are
+            omitted, except ellipses and rectangles given by two corners.
 
     Returns:
         Vertices float64 (m, 2) as (x, y) in pixels, corner origin; offsets int64 (n + 1,).
 
     Raises:
-        InputError: missing, not XML, with entities (refused: an attack), or without vertices.
+        InputError: missing, not XML, with entities (refused as an attack), or without vertices.
     """
     return read_aperio_regions(path).outlines
 
 
 def read_aperio_regions(path: PathLike) -> OutlineFile:
-    """Read an Aperio ImageScope annotation file: nuclei, and what is left out and why.
+    """Read an Aperio ImageScope annotation file: nuclei, and omitted regions with the reason.
 
-    Negative regions, arrows and rulers are no nuclei. A region around others is none either.
+    Negative regions, arrows, rulers and regions around other regions are not nuclei.
 
     Args:
         path: see `read_aperio_xml`.
@@ -64,7 +64,7 @@ def read_aperio_regions(path: PathLike) -> OutlineFile:
     root = None
     try:
         for _, element in iterparse(io.BytesIO(data), forbid_dtd=False, forbid_entities=True):
-            root = element.tag  # the last element to end is the outermost
+            root = element.tag  # the root element ends last
             if element.tag == "Region":
                 outline, kind = _outline(element)
                 if outline is None:
@@ -105,7 +105,7 @@ def _outline_file(path: PathLike, outlines: list[Float64], omitted: Counter[str]
             "program. Export it as GeoJSON, or as XML of ImageScope."
         )
     problems = tuple(
-        f"{omitted[kind]} {words} left out"
+        f"{omitted[kind]} {words} omitted"
         for kind, words in (
             ("negative", "negative regions (NegativeROA) are not subtracted, but"),
             ("no vertices", "regions have no Vertex with X and Y and are"),
@@ -113,7 +113,7 @@ def _outline_file(path: PathLike, outlines: list[Float64], omitted: Counter[str]
         if omitted[kind]
     )
     notes = tuple(
-        f"{count} regions are left out: {kind}"
+        f"{count} regions are omitted: {kind}"
         for kind, count in sorted(omitted.items())
         if kind not in ("negative", "no vertices")
     )
@@ -122,11 +122,11 @@ def _outline_file(path: PathLike, outlines: list[Float64], omitted: Counter[str]
 
 
 def _outline(region: Any) -> tuple[Float64 | None, str]:  # noqa: ANN401
-    """Return the outline of a region, or None and why it has none.
+    """Return the outline of a region, or None and the reason.
 
     Raises:
         KeyError: a vertex has no X or Y.
-        ValueError: one that is no number.
+        ValueError: a coordinate is not a number.
     """
     kind = _KINDS.get(str(region.get("Type", "0")).lower(), "polygon")
     vertices = [(v.attrib["X"], v.attrib["Y"]) for v in region.iter() if v.tag in ("Vertex", "V")]
@@ -146,7 +146,7 @@ def _outline(region: Any) -> tuple[Float64 | None, str]:  # noqa: ANN401
 
 
 def _ellipse(corners: Float64) -> Float64:
-    """Return 64 vertices of the upright ellipse in the box of some corners."""
+    """Return 64 vertices of the axis-aligned ellipse in the bounding box of some corners."""
     low, high = corners.min(0), corners.max(0)
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)

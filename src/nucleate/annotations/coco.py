@@ -1,7 +1,7 @@
-"""COCO JSON: images, categories, and masks as polygons or run lengths → label images.
+"""COCO JSON (images, categories, masks as polygons or run lengths) → label images.
 
-Run lengths are exact for any mask. Polygons are drawn by the pixel-centre rule, as everywhere in
-nucleate.
+Run lengths represent any mask exactly. Polygons are drawn by the pixel-centre rule, as everywhere
+in nucleate.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from nucleate.geometry.labels import compact
 from nucleate.types import Bool, Float64, Int16, Int32
 
 MAX_BYTES = 2 << 30
-_TRIED = 200  # masks of a file that are decoded to see what its crowd regions are
+_TRIED = 200  # masks per file that are decoded to classify its crowd regions
 
 Id = int | str
-OURS = "written by nucleate"  # how the description of nucleate's own files begins
+OURS = "written by nucleate"  # start of the description of files that nucleate writes
 
 
 @dataclass(slots=True)
 class CocoImage:
-    """One image of a COCO file and its annotations, as they stand in the file.
+    """One image of a COCO file and its annotations, unchanged.
 
     Attributes:
-        record: the image's entry: file_name, height, width, and whatever else.
+        record: the image's entry: file_name, height, width, and any other keys.
         annotations: its annotations, in the order of the file.
-        problems: sentences about how they were read.
-        embedded: the image, where the file contains it.
+        problems: sentences about problems in reading them.
+        embedded: the image, if the file contains it.
     """
 
     record: dict[str, Any]
@@ -52,13 +52,13 @@ class CocoImage:
 
 @dataclass(frozen=True, slots=True)
 class CocoFile:
-    """A COCO file, checked as far as names and numbers go; masks are decoded when they are drawn.
+    """A COCO file with checked names and numbers; masks are decoded when they are drawn.
 
     Attributes:
         images: in the order of the file.
-        categories: names, in ascending order of their ids; each once, however many ids it has.
+        categories: unique names, in ascending order of their ids.
         position_of: id of a category -> position in `categories`.
-        ours: whether nucleate wrote it: its crowd regions are areas that do not count.
+        ours: whether nucleate wrote the file; its crowd regions are then ignored areas.
     """
 
     images: list[CocoImage]
@@ -68,7 +68,7 @@ class CocoFile:
 
 
 def identity(value: object) -> Id:
-    """Return an id as COCO files have it: a number, also where it is written as text, else text.
+    """Normalise an id of a COCO file: a number, even if written as text, else text.
 
     Example:
         >>> identity("7"), identity(7), identity("a7")
@@ -87,8 +87,8 @@ def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
     """Read a COCO JSON file of instances.
 
     Args:
-        path: of the file.
-        content: its JSON, where it is read already.
+        path: the file.
+        content: its JSON, if already parsed.
 
     Raises:
         InputError: missing, not JSON, not COCO, or an annotation without its image or category.
@@ -110,7 +110,7 @@ def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
             if identity(record["id"]) in images:
                 raise ValueError(f"two images with the id {record['id']}")
             if not isinstance(record["file_name"], str):
-                raise TypeError("a file_name that is no text")
+                raise TypeError("a file_name that is not text")
             images[identity(record["id"])] = CocoImage(record)
         names = list(dict.fromkeys(name for _, name in categories))
         position_of = {number: names.index(name) for number, name in categories}
@@ -135,16 +135,16 @@ def read_coco(path: PathLike, content: Any = None) -> CocoFile:  # noqa: ANN401
 
 
 def plain_path(file_name: str) -> PurePosixPath:
-    r"""Return the path of an image as this system writes it: of a Windows path or of an address.
+    r"""Convert a Windows path or an address to a relative POSIX path of an image.
 
-    Drive letters, `..` and queries are left out.
+    Drive letters, `..` and queries are removed.
 
     Example:
         >>> [str(plain_path(p)) for p in (r"C:\data\images\t.png", "/data/?d=a%20b/t.png")]
         ['data/images/t.png', 'a b/t.png']
     """
     name = file_name.replace("\\", "/")
-    _, found, after = name.partition("?d=")  # of Label Studio: the path is in the query
+    _, found, after = name.partition("?d=")  # Label Studio: the query contains the path
     if found:
         name = after.split("&")[0]
     elif "://" in name:
@@ -156,7 +156,7 @@ def plain_path(file_name: str) -> PurePosixPath:
 
 
 def image_name(file_name: str) -> str:
-    r"""Return the name of an image, without ending and without the folder `images/`.
+    r"""Return the name of an image, without its suffix and without the folder `images/`.
 
     Example:
         >>> image_name(r"images\a\t.png")
@@ -177,13 +177,13 @@ def is_crowd(annotation: dict[str, Any]) -> bool:
 
 
 def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
-    """Return whether the crowd regions of a file are nuclei, and what to say about them.
+    """Return whether the crowd regions of a file are nuclei, and a message about them.
 
-    Tools that mark every run-length mask as a crowd, as CVAT does, give each nucleus one connected
-    separate mask. A crowd region of COCO is in many pieces, or is an area among nuclei.
+    Tools that mark every run-length mask as a crowd, such as CVAT, give each nucleus a separate,
+    connected mask. True COCO crowd regions have many pieces, or are areas among nuclei.
 
     Returns:
-        The answer, and a sentence: "" where there are no crowd regions.
+        The answer, and a sentence: "" if there are no crowd regions.
     """
     annotations = [(p, a) for p in file.images for a in p.annotations]
     crowds = [(p, a) for p, a in annotations if is_crowd(a)]
@@ -202,15 +202,15 @@ def crowds_are_nuclei(file: CocoFile) -> tuple[bool, str]:
     if connected:
         return True, (
             f"{counted}, each one connected mask, as CVAT marks its masks: they are read as "
-            "nuclei. Set the option crowds to ignore or nuclei to say what they are"
+            "nuclei. Set the option crowds to ignore or nuclei to decide"
         )
     return False, (
-        f"{counted}: areas that do not count. Set the option crowds to nuclei if they are nuclei"
+        f"{counted}: areas to ignore. Set the option crowds to nuclei if they are nuclei"
     )
 
 
 def _pieces_area(image: CocoImage, annotation: dict[str, Any]) -> tuple[int, int]:
-    """Return in how many pieces a mask lies, and its area; (0, 0) where it is damaged or empty."""
+    """Return the number of pieces of a mask, and its area; (0, 0) if it is damaged or empty."""
     height, width = int(image.record["height"]), int(image.record["width"])
     try:
         inside = pixels_of(annotation.get("segmentation"), height, width)
@@ -233,24 +233,24 @@ def draw_coco(
     position_of: dict[Id, int],
     nuclei_only: bool = False,
 ) -> tuple[Int32, Int16, Bool | None, DrawingReport]:
-    """Draw the annotations of one image; where two overlap, the earlier one keeps the pixel.
+    """Draw the annotations of one image; where two overlap, the earlier keeps the pixel.
 
     Args:
-        owner: what to name in an error message.
+        owner: subject of error messages.
         image: from `read_coco`.
         position_of: id of a category -> class.
-        nuclei_only: whether crowd regions are nuclei, see `crowds_are_nuclei`.
+        nuclei_only: treat crowd regions as nuclei, see `crowds_are_nuclei`.
 
     Returns:
-        Labels int32 (H, W) 1..n; int16 (n,) classes; bool (H, W), True on crowd regions, None
-        without any; and how the annotations were drawn.
+        Labels int32 (H, W) 1..n; classes int16 (n,); crowd regions bool (H, W), None if there are
+        none; and a report on the drawing.
 
     Raises:
         InputError: a mask is damaged or of another size than the image; no annotation has a mask;
-            or all lie outside.
+            or all are outside the image.
     """
     height, width = int(image.record["height"]), int(image.record["width"])
-    flat = np.zeros(height * width, np.int32)  # column after column
+    flat = np.zeros(height * width, np.int32)  # column-major
     ignore = np.zeros(height * width, np.bool_)
     contested = count = bare = 0
     kinds: list[int] = []

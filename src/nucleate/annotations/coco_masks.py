@@ -1,8 +1,8 @@
-"""Masks of COCO, run lengths or polygons ⇄ pixels and outlines.
+"""COCO masks (run lengths or polygons) ⇄ pixels and outlines.
 
-Run lengths count along columns. Their text form, boxes and areas come from faster-coco-eval. It is
-imported inside the functions because that takes 50 ms. Masks of a file become positions of pixels,
-not images of 0 and 1: a nucleus then costs its area, not that of the whole image.
+Run lengths run along columns. faster-coco-eval computes their text form, boxes and areas; it is
+imported inside the functions because that takes 50 ms. Masks are decoded to pixel positions, not
+to images of 0 and 1, so a nucleus costs its area and not that of the whole image.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ MAX_PIXELS = 1 << 28
 
 
 def run_lengths(labels: Int32) -> dict[int, list[int]]:
-    """Return the uncompressed COCO run lengths of every label of an image, in one pass.
+    """Compute the uncompressed COCO run lengths of every label, in one pass.
 
     Args:
-        labels: int32 (H, W); a label may be in several pieces.
+        labels: int32 (H, W); a label may have several pieces.
 
     Returns:
-        Label -> lengths of its runs along the columns, background first.
+        Label -> run lengths along the columns, background first.
 
     Example:
         >>> run_lengths(np.array([[0, 7], [7, 7]], np.int32))
@@ -52,7 +52,7 @@ def run_lengths(labels: Int32) -> dict[int, list[int]]:
 
 
 def outlines(labels: Int32) -> dict[int, list[list[float]]]:
-    """Return of every label without holes its COCO polygons, one per 4-connected piece.
+    """Return the COCO polygons of each label without holes, one per 4-connected piece.
 
     Example:
         >>> outlines(np.array([[0, 7]], np.int32))
@@ -65,14 +65,14 @@ def outlines(labels: Int32) -> dict[int, list[list[float]]]:
         mask = compacted[y0:y1, x0:x1] == i + 1
         _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
         xy, offsets, _ = trace(pieces.astype(np.int32))
-        if (rasterise(xy, offsets, mask.shape)[0] > 0).sum() == mask.sum():  # else: a hole
+        if (rasterise(xy, offsets, mask.shape)[0] > 0).sum() == mask.sum():  # unequal: a hole
             rings = np.split(xy + np.array([x0, y0], np.float32), offsets[1:-1])
             found[int(old[i])] = [ring.ravel().tolist() for ring in rings]
     return found
 
 
 def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
-    """Return the run lengths of the inside of one outline in an image of `height` × `width`.
+    """Return the run lengths of the interior of an outline in an image of `height` × `width`.
 
     Example:
         >>> outline_counts(np.array([[1, 0], [2, 0], [2, 2], [1, 2]], np.float32), 2, 2)
@@ -91,7 +91,7 @@ def outline_counts(outline_xy: Float32, height: int, width: int) -> list[int]:
 
 
 def recorded(counts: list[int], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return what COCO records of a mask: its run lengths as text, its box, and its area in pixels.
+    """Return the COCO record of a mask: run lengths as text, box, and area in pixels.
 
     Args:
         counts: run lengths along the columns, background first.
@@ -118,13 +118,13 @@ def detection(
     category: int | str,
     shape: tuple[int, int],
 ) -> dict[str, Any]:
-    """Return one COCO result: box, run lengths and area of the inside of an outline, and its score.
+    """Return one COCO result: box, run lengths and area of an outline's interior, and the score.
 
     Args:
         outline_xy: float32 (k, 2), in pixels of the image.
         score: 0 to 1.
-        image: its id.
-        category: its id.
+        image: image id.
+        category: category id.
         shape: (H, W) of the image.
     """
     return {
@@ -134,7 +134,7 @@ def detection(
 
 
 def pixels_of(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN401
-    """Return the positions of a mask's pixels, counted along the columns, in ascending order."""
+    """Return the pixel positions of a mask, counted along the columns, in ascending order."""
     if isinstance(segmentation, dict):
         size = [int(n) for n in segmentation["size"]]
         if size != [height, width]:
@@ -145,7 +145,7 @@ def pixels_of(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN
 
             try:
                 counts = toUncompressedRLE([{"size": size, "counts": counts}])[0]["counts"]
-            except RuntimeError as error:  # how it calls text that no run lengths have
+            except RuntimeError as error:  # raised for text that encodes no run lengths
                 raise ValueError(str(error)) from error
         lengths = np.array(counts, np.int64).reshape(-1)
         if (lengths < 0).any() or int(lengths.sum()) != height * width:
@@ -159,7 +159,7 @@ def pixels_of(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN
         return np.zeros(0, np.int64)
     every = np.concatenate(outlines)
     if not np.isfinite(every).all() or np.abs(every).max() > 1e7:
-        raise ValueError("coordinates that no image has")
+        raise ValueError("impossible coordinates")
     low = np.clip(np.floor(every.min(axis=0)), 0, (width, height)).astype(int)
     high = np.clip(np.ceil(every.max(axis=0)) + 1, 0, (width, height)).astype(int)
     if (high <= low).any():
@@ -175,7 +175,7 @@ def pixels_of(segmentation: Any, height: int, width: int) -> Int64:  # noqa: ANN
 
 
 def rings_of(segmentation: Any) -> list[Float64]:  # noqa: ANN401
-    """Return the outlines of a mask of polygons; VIA 2 writes one as a flat list of numbers."""
+    """Return the outlines of a polygon mask; VIA 2 writes a single one as a flat list."""
     parts = segmentation or []
     if isinstance(parts, list) and not isinstance(parts[0] if parts else [], list | dict):
         parts = [parts]

@@ -1,4 +1,4 @@
-"""What makes an annotation doubtful: another frame, regions among nuclei, masks as labels."""
+"""Checks for doubtful annotations: wrong frame, regions among nuclei, masks as labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from nucleate.geometry.labels import boxes_areas, compact
 from nucleate.types import Bool, Float64, Int32, Int64
 
-_PIECE_PX = 10  # smaller pieces of a label are specks of the drawing
-_SHARE = 0.1  # of the nuclei from which on what is wrong with them changes the numbers
+_PIECE_PX = 10  # smaller pieces of a label are specks of drawing
+_SHARE = 0.1  # share of affected nuclei from which results are distorted
 _REMEDY = "Export them in pixels of the image"
-_CHANCE = 1e-3  # that scattered nuclei leave the far side of an image free, by chance
+_CHANCE = 1e-3  # accepted chance that scattered nuclei leave the far side of an image empty
 
 
 def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[int, list[str]]:
-    """Return how many outlines lie wholly outside of an image, and what is wrong with their frame.
+    """Count the outlines wholly outside an image, and describe errors of their coordinate frame.
 
     Args:
         coords: vertices float64 (m, 2) as (x, y) in pixels.
@@ -50,7 +50,7 @@ def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[
         return 0, [f"{message} {_REMEDY}"]
     beyond = (high > (width * 1.02 + 2, height * 1.02 + 2)).any(1) | (low < -2).any(1)
     if count > 1 and beyond.all():
-        message = f"all {count} outlines reach beyond the {size}: another level or image?"
+        message = f"all {count} outlines extend beyond the {size}: another level or image?"
         return 0, [f"{message} {_REMEDY}"]
     ends = far / (width, height)
     if ends.max() < min(0.8, _CHANCE ** (1 / count)) and abs(ends[0] - ends[1]) < 0.1 * ends.max():
@@ -59,12 +59,12 @@ def misplaced(coords: Float64, offsets: Int64, shape: tuple[int, int]) -> tuple[
             f"{100 * ends[1]:.0f} % of the height of the {size}: micrometres, or pixels of another "
             "level?"
         )
-        return 0, [f"{message} {_REMEDY}, or crop the image to what is annotated"]
+        return 0, [f"{message} {_REMEDY}, or crop the image to the annotated area"]
     return 0, []
 
 
 def shared(count: int, hidden: int, contested_px: int, drawn_px: int) -> list[str]:
-    """Return what is wrong with outlines that cover each other.
+    """Return the problems of outlines that cover each other.
 
     Example:
         >>> shared(100, 1, 20, 9000)
@@ -85,10 +85,10 @@ def shared(count: int, hidden: int, contested_px: int, drawn_px: int) -> list[st
 
 
 def surround(coords: Float64, offsets: Int64) -> Bool:
-    """Return which outlines surround others, and are those of a region, not of a nucleus.
+    """Return which outlines surround others and therefore mark regions, not nuclei.
 
-    That is one of more than five times the median area around the centres of three others, or of
-    more than thirty times around one. Nuclei that overlap are no regions.
+    These have more than five times the median area and surround the centres of three others, or
+    more than thirty times and surround one. Overlapping nuclei do not qualify.
 
     Args:
         coords: vertices float64 (m, 2) as (x, y).
@@ -111,7 +111,7 @@ def surround(coords: Float64, offsets: Int64) -> Bool:
 
 
 def inside(ring: Float64, points: Float64) -> Int64:
-    """Return for each point 1 where a ring surrounds it, else 0, by the even-odd rule.
+    """Return 1 for each point inside a ring, else 0, by the even-odd rule.
 
     Example:
         >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4.0]])
@@ -129,7 +129,7 @@ def inside(ring: Float64, points: Float64) -> Int64:
 
 
 def are_boxes(coords: Float64, offsets: Int64) -> bool:
-    """Return whether all outlines, five at the least, are upright rectangles."""
+    """Return whether all outlines (at least five) are axis-aligned rectangles."""
     if len(offsets) < 6:
         return False
     low, high = _extents(coords, offsets)
@@ -138,7 +138,7 @@ def are_boxes(coords: Float64, offsets: Int64) -> bool:
 
 
 def doubtful_labels(labels: Int32) -> list[str]:
-    """Return what makes a label image look like something else: a mask, types, ids used twice.
+    """Return reasons to doubt that labels are nuclei: a mask, types, or ids used twice.
 
     Args:
         labels: int32 (H, W), 0 is background.
@@ -154,7 +154,7 @@ def doubtful_labels(labels: Int32) -> list[str]:
     boxes, areas = boxes_areas(numbers, len(old))
     pieces = np.zeros(len(old), np.int64)
     for i, (x0, y0, x1, y1) in enumerate(boxes):
-        if areas[i] == (y1 - y0) * (x1 - x0):  # a full box
+        if areas[i] == (y1 - y0) * (x1 - x0):  # the label fills its box
             pieces[i] = 1
             continue
         mask = (numbers[y0:y1, x0:x1] == i + 1).view(np.uint8)

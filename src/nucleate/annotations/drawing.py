@@ -1,4 +1,4 @@
-"""Outlines → label images, with the rule for contested pixels."""
+"""Outlines → label images; how shared pixels are assigned."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ MAX_BYTES = 1 << 30
 
 
 def draw(outlines: tuple[Float64, Int64], shape: tuple[int, int]) -> Int32:
-    """Draw outlines into a label image of `shape` (H, W); the earlier one keeps shared pixels."""
+    """Draw outlines into a label image of `shape` (H, W); the earlier keeps shared pixels."""
     return rasterise(*outlines, shape)[0]
 
 
 def draw_counted(
     outlines: tuple[Float64, Int64], shape: tuple[int, int], later_wins: bool = False
 ) -> tuple[Int32, Int64, DrawingReport]:
-    """Draw outlines into a label image, and say the outcome of them.
+    """Draw outlines into a label image, and report on the drawing.
 
     Args:
         outlines: vertices and offsets.
         shape: (H, W).
-        later_wins: whether the later outline gets a shared pixel; else the earlier one keeps it.
+        later_wins: give shared pixels to the later outline; by default the earlier keeps them.
 
     Returns:
-        Labels int32 (H, W) 1..n without gaps; int64 (n,) the outline of each label; the counts.
+        Labels int32 (H, W) 1..n without gaps; int64 (n,) the outline of each label; the report.
 
     Example:
         >>> squares = np.array([[0, 0], [2, 0], [2, 1], [0, 1], [1, 0], [3, 0], [3, 1], [1, 1.0]])
@@ -58,10 +58,10 @@ def draw_counted(
 
 
 def finite(path: PathLike, outline: Float64) -> Float64:
-    """Return an outline, or raise an `InputError` if its coordinates cannot be pixels."""
+    """Return an outline, or raise an `InputError` if an image cannot have its coordinates."""
     if not np.isfinite(outline).all() or np.abs(outline).max() > 1e7:
         raise InputError(
-            f"{path}: an outline has coordinates that no image has. Export it again, in pixels."
+            f"{path}: an outline has impossible coordinates. Export it again, in pixels."
         )
     return outline
 
@@ -73,7 +73,7 @@ def ring_area(ring: Float64) -> float:
 
 
 def ragged(outlines: list[Float64]) -> tuple[Float64, Int64]:
-    """Return outlines one after the other: vertices float64 (m, 2) and offsets int64 (n + 1,)."""
+    """Concatenate outlines: vertices float64 (m, 2) and offsets int64 (n + 1,)."""
     counts = [len(outline) for outline in outlines]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return (np.concatenate(outlines) if outlines else np.zeros((0, 2))), offsets

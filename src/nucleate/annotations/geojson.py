@@ -20,13 +20,13 @@ from nucleate.types import Float64, Int64
 
 _DETECTED = ("detection", "cell")
 _NO_NUCLEI = {"tmacore": "TMA cores", "tile": "tiles", "root": "root objects"}
-_SLIVER = 0.05  # of the largest part: smaller ones are left over from cutting and merging
-_DEEPEST = 8  # geometry collections in each other
+_SLIVER = 0.05  # share of the largest part: smaller parts are remains of cutting and merging
+_DEEPEST = 8  # nesting depth of geometry collections
 
 
 @dataclass(slots=True)
 class _Found:
-    """What is read so far: rings, each with its class and the type of its object."""
+    """Results so far: rings, each with the class and the type of its object."""
 
     rings: list[Float64] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Found:
 
 
 def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
-    """Read the polygons of a GeoJSON file as QuPath writes and reads it.
+    """Read the polygons of a GeoJSON file as written by QuPath.
 
     Args:
         path: a FeatureCollection, a list of features, or one feature; may be gzipped (.gz).
@@ -50,11 +50,11 @@ def read_geojson(path: PathLike) -> tuple[Float64, Int64]:
 
 
 def read_objects(path: PathLike) -> OutlineFile:
-    """Read the nuclei of a GeoJSON file, their classes, and what is left out and why.
+    """Read the nuclei of a GeoJSON file, their classes, and omitted objects with the reason.
 
-    Of a cell the nucleus counts. Annotations around detections, TMA cores and tiles are no nuclei.
-    Each part of a MultiPolygon or of a GeometryCollection is a nucleus, save slivers; holes are not
-    read: a nucleus has none. Points and lines enclose nothing.
+    Of a cell, only the nucleus is read. Annotations around detections, TMA cores and tiles are not
+    nuclei. Each part of a MultiPolygon or GeometryCollection is a nucleus, except slivers. Holes
+    are ignored, as nuclei have none. Points and lines are omitted.
 
     Args:
         path: see `read_geojson`.
@@ -90,7 +90,7 @@ def read_objects(path: PathLike) -> OutlineFile:
 
 
 def _content(path: PathLike) -> Any:  # noqa: ANN401
-    """Return the JSON of a file, which may be gzipped."""
+    """Parse the JSON of a file, which may be gzipped."""
     data = read_bytes(path, MAX_BYTES)
     if path.name.lower().endswith(".gz"):
         import gzip
@@ -117,10 +117,10 @@ def _add(found: _Found, path: PathLike, feature: dict[str, Any], bare: bool) -> 
     """Add the rings of a feature.
 
     Args:
-        found: what is added to.
-        path: what to name in an error message.
-        feature: of the file.
-        bare: whether a cell without a nucleus has none: others of the file have one.
+        found: results to add to.
+        path: file, for error messages.
+        feature: a feature of the file.
+        bare: skip a cell without a nucleus, because other cells of the file have one.
     """
     kind = _kind_of(feature)
     geometry = feature["geometry"]
@@ -139,7 +139,7 @@ def _add(found: _Found, path: PathLike, feature: dict[str, Any], bare: bool) -> 
     sizes = [ring_area(ring) for ring in rings]
     least = _SLIVER * max(sizes, default=0)
     if nucleus and rings:
-        least = max(sizes)  # one nucleus
+        least = max(sizes)  # a single nucleus
     large = [ring for ring, size in zip(rings, sizes, strict=True) if size >= least]
     found.counts["slivers"] += len(rings) - len(large)
     if len(large) > 1:
@@ -151,14 +151,14 @@ def _add(found: _Found, path: PathLike, feature: dict[str, Any], bare: bool) -> 
 
 
 def _polygons(found: _Found, geometry: dict[str, Any] | None, depth: int) -> list[Any]:
-    """Return the rings of each polygon in a geometry; count what encloses nothing."""
+    """Return the rings of each polygon in a geometry; count geometries without polygons."""
     kind = None if geometry is None else geometry["type"]
     if geometry is None:
         found.counts["empty"] += 1
         return []
     if kind == "GeometryCollection":
         if not depth:
-            raise ValueError("geometry collections in each other")
+            raise ValueError("geometry collections are nested too deep")
         parts = [_polygons(found, part, depth - 1) for part in geometry["geometries"]]
         return [polygon for part in parts for polygon in part]
     coordinates = geometry["coordinates"]
@@ -186,7 +186,7 @@ def _outer(path: PathLike, found: _Found, rings: Any) -> Float64:  # noqa: ANN40
 
 
 def _nuclei(found: _Found) -> list[int]:
-    """Return which rings are nuclei: where there are detections, no annotation around them is."""
+    """Return which rings are nuclei; annotations around detections are not."""
     detected = [i for i, kind in enumerate(found.kinds) if kind in _DETECTED]
     others = [i for i, kind in enumerate(found.kinds) if kind == "annotation"]
     if not detected or not others:
@@ -208,23 +208,23 @@ def _nuclei(found: _Found) -> list[int]:
 
 
 def _count_notes(counts: Counter[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the problems and the notes about what was left out or interpreted."""
+    """Return the problems and notes about omitted or interpreted objects."""
     problems = {
         "whole": f"{counts['whole']} merged objects (MultiPolygon, GeometryCollection) have "
         f"{counts['parts']} parts: each part is read as a nucleus",
         "whole cells": f"{counts['whole cells']} cells have no nucleus (nucleusGeometry): the "
         "outline of the cell is read",
         "without nucleus": f"{counts['without nucleus']} cells have no nucleus (nucleusGeometry) "
-        "and are left out",
+        "and are omitted",
         "holes": f"{counts['holes']} polygons have large holes, which are filled",
         "large": f"{counts['large']} annotations without detections in them are too large for "
-        "nuclei and are left out",
+        "nuclei and are omitted",
     }
     notes = {
         "parents": f"{counts['parents']} annotations around detections are regions, not nuclei",
-        "slivers": f"{counts['slivers']} slivers of merged objects are left out",
+        "slivers": f"{counts['slivers']} slivers of merged objects are omitted",
         "empty": f"{counts['empty']} features have no geometry",
-        **{kind: f"{counts[kind]} {words} are no nuclei" for kind, words in _NO_NUCLEI.items()},
+        **{kind: f"{counts[kind]} {words} are not nuclei" for kind, words in _NO_NUCLEI.items()},
     }
     return (
         tuple(text for key, text in problems.items() if counts[key]),
@@ -233,7 +233,7 @@ def _count_notes(counts: Counter[str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def _kind_of(feature: dict[str, Any]) -> str:
-    """Return the type of a QuPath object in lower case, "" without one.
+    """Return the type of a QuPath object in lower case, "" if it has none.
 
     Example:
         >>> _kind_of({"id": "PathCellObject"}), _kind_of({"properties": {"objectType": "tma_core"}})
@@ -248,7 +248,7 @@ def _kind_of(feature: dict[str, Any]) -> str:
 
 
 def _class_name(feature: dict[str, Any]) -> str:
-    """Return the name of a QuPath object's classification, "" without one.
+    """Return the name of a QuPath object's classification, "" if it has none.
 
     Example:
         >>> _class_name({"properties": {"classification": "Tumor"}})

@@ -1,4 +1,4 @@
-"""Regions of interest of ImageJ, one or zipped."""
+"""ImageJ regions of interest, single or zipped."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MAX_ROI_BYTES = 16 << 20
 def read_imagej_rois(path: PathLike) -> list[tuple[Float64, Int64]]:
     """Read the outlines of ImageJ regions of interest: one `.roi` file, or a zip file of them.
 
-    Sub-pixel and whole-pixel coordinates both count from the corner of the first pixel, as
-    ImageJ fills them. Points and lines enclose nothing and are left out.
+    Sub-pixel and whole-pixel coordinates both start at the corner of the first pixel, as ImageJ
+    fills them. Points and lines are omitted.
 
     Args:
         path: `.roi`, or `.zip` of such files.
@@ -29,7 +29,7 @@ def read_imagej_rois(path: PathLike) -> list[tuple[Float64, Int64]]:
         (m, 2) in (x, y) and offsets int64 (k + 1,).
 
     Raises:
-        InputError: missing, damaged, or not of ImageJ.
+        InputError: missing, damaged, or not from ImageJ.
     """
     import zipfile
 
@@ -53,11 +53,11 @@ def _is_roi(name: str) -> bool:
 
 
 def _roi(path: PathLike, data: bytes) -> tuple[Float64, Int64] | None:
-    """Return the closed outlines of one region, None where it encloses nothing."""
+    """Return the closed outlines of one region, None for points and lines."""
     import roifile
 
     if len(data) > _MAX_ROI_BYTES:
-        raise InputError(f"{path}: a region of {len(data) >> 20} MiB is no outline. Check it.")
+        raise InputError(f"{path}: a region of {len(data) >> 20} MiB is not an outline. Check it.")
     try:
         region = roifile.ImagejRoi.frombytes(data)
         kind = roifile.ROI_TYPE
@@ -78,7 +78,7 @@ def _roi(path: PathLike, data: bytes) -> tuple[Float64, Int64] | None:
         outlines = [finite(path, np.asarray(piece, np.float64).reshape(-1, 2)) for piece in pieces]
     except InputError:
         raise
-    except Exception as error:  # hostile bytes raise anything; all mean the same
+    except Exception as error:  # corrupt or malicious bytes raise any error
         said = " ".join(str(error).split())[:120]
         raise InputError(
             f"{path}: not an ImageJ region ({said}). Export it from ImageJ's ROI manager again."

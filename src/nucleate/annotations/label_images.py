@@ -19,9 +19,9 @@ LABEL_IMAGES = (".png", ".tif", ".tiff", ".npy", ".mat")
 
 
 def read_labels(path: str | PathLike) -> Int32:
-    """Read a label image: 0 is background, every other value one nucleus.
+    """Read a label image: 0 is background, every other value a nucleus.
 
-    Of an image with a palette the indices count, as in the masks of VOC and labelme.
+    Images with a palette are read as indices, as in the masks of VOC and labelme.
 
     Args:
         path: PNG, TIFF, NPY or MAT (`inst_map`); may be inside a zip file.
@@ -30,7 +30,7 @@ def read_labels(path: str | PathLike) -> Int32:
         int32 (H, W).
 
     Raises:
-        InputError: missing, corrupt, floating-point, negative, or of several channels.
+        InputError: missing, corrupt, floating-point, negative, or with several channels.
     """
     path = as_path(path)
     suffix = path.suffix.lower()
@@ -49,7 +49,7 @@ def read_labels(path: str | PathLike) -> Int32:
         pixels = _without_border(path, data, pixels)
     else:
         raise InputError(
-            f"{path}: {suffix or 'a file without an ending'} is not a label format known here. "
+            f"{path}: {suffix or 'a file without an ending'} is not a known label format. "
             f"Convert it to one of: {' '.join(LABEL_IMAGES)}"
         )
     return as_labels(path, pixels)
@@ -58,7 +58,7 @@ def read_labels(path: str | PathLike) -> Int32:
 def _without_border(
     path: PathLike, data: bytes, pixels: NDArray[np.generic]
 ) -> NDArray[np.generic]:
-    """Return labels whose pale yellow border, index 255 of PASCAL VOC, is background."""
+    """Set the pale yellow border (index 255) of PASCAL VOC masks to background."""
     from PIL import Image
 
     if pixels.ndim != 2 or not (pixels == 255).any():
@@ -66,7 +66,7 @@ def _without_border(
     try:
         with Image.open(io.BytesIO(data)) as image:
             palette = image.getpalette() if image.mode == "P" else None
-    except (OSError, ValueError):  # a TIFF that Pillow does not read has no such palette
+    except (OSError, ValueError):  # a TIFF that Pillow cannot read has no such palette
         return pixels
     if palette is None or palette[3 * 255 :] != [224, 224, 192]:
         return pixels
@@ -78,15 +78,15 @@ def _without_border(
 
 
 def _upright(stored: Stored) -> NDArray[np.generic]:
-    """Return labels as they are on the image: upright, as the image is read."""
+    """Orient labels upright, as the image is read."""
     return upright(stored.pixels, stored.orientation)
 
 
 def as_labels(owner: object, pixels: NDArray[np.generic]) -> Int32:
-    """Return `pixels` as an int32 label image, or say why it is none.
+    """Convert `pixels` to an int32 label image, or raise.
 
     Args:
-        owner: what to name in an error message.
+        owner: subject of error messages.
         pixels: (H, W) of an integer type or bool.
 
     Raises:

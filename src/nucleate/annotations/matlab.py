@@ -1,4 +1,4 @@
-"""MATLAB files of versions 5 to 7.2: named numeric arrays, and nothing else."""
+"""Reader of plain numeric arrays from MATLAB files of versions 5 to 7.2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nucleate.files import PathLike, read_bytes
 
 _MAX_VALUES = 1 << 28
 _MAX_BYTES = 1 << 30
-_MATRIX, _COMPRESSED = 14, 15  # types of elements in the format
+_MATRIX, _COMPRESSED = 14, 15  # element types of the format
 _NUMERIC = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "single", "double",
     "logical",
@@ -26,21 +26,21 @@ _NUMERIC = (
 def read_mat(
     path: PathLike, needed: tuple[str, ...], welcome: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    """Read named arrays of a MATLAB file; needs SciPy, from the extra `data`.
+    """Read named arrays from a MATLAB file; needs SciPy, from the extra `data`.
 
-    Only these variables are unpacked, and only if they are plain numeric arrays of a plausible
-    size: a cell or a structure in a hostile file could demand any amount of memory.
+    Only these variables are unpacked, and only if they are plain numeric arrays of plausible size:
+    cells and structures of a malicious file could exhaust memory.
 
     Args:
         path: the file; may be inside a zip file.
-        needed: names that the file must contain.
-        welcome: names that it may contain.
+        needed: names of required variables.
+        welcome: names of optional variables.
 
     Returns:
-        Name -> array; MATLAB's whole numbers in floating point become int64.
+        Name -> array; integers that MATLAB stored as floating point become int64.
 
     Raises:
-        InputError: missing, not a MATLAB file, a needed name is absent, or not a numeric array.
+        InputError: missing, not a MATLAB file, a required name is absent, or not a numeric array.
         NucleateError: SciPy is not installed.
     """
     matlab = optional("scipy.io", "data")
@@ -48,7 +48,7 @@ def read_mat(
     _check_sizes(path, data)
     try:
         listed = {name: (shape, kind) for name, shape, kind in matlab.whosmat(io.BytesIO(data))}
-    except Exception as error:  # a hostile file raises anything
+    except Exception as error:  # a malicious file raises any error
         raise _damaged(path, error) from error
     for name in needed:
         if name not in listed:
@@ -68,21 +68,21 @@ def read_mat(
     try:
         content = matlab.loadmat(io.BytesIO(data), variable_names=names)
         arrays = {name: np.asarray(content[name]) for name in names}
-    except Exception as error:  # a hostile file raises anything
+    except Exception as error:  # a malicious file raises any error
         raise _damaged(path, error) from error
     return {name: _whole(array) for name, array in arrays.items()}
 
 
 def _check_sizes(path: PathLike, data: bytes) -> None:
-    """Refuse a version-5 file with an element that claims more bytes than there are.
+    """Reject a version-5 file with an element that claims more bytes than the file has.
 
-    SciPy sets aside what an element claims before it looks whether that much follows.
+    SciPy allocates the claimed size before it checks whether that much data follows.
 
     Raises:
-        InputError: a claim is too large, or a compressed element unpacks to more than 1 GiB.
+        InputError: a claimed size is too large, or a compressed element unpacks to over 1 GiB.
     """
     if data[126:128] not in (b"IM", b"MI"):
-        return  # version 4, or no MATLAB file: SciPy reads what there is
+        return  # version 4, or not a MATLAB file: SciPy reads only existing bytes
     order = "<" if data[126:128] == b"IM" else ">"
     todo = [(memoryview(data)[128:], True)]
     while todo:
@@ -90,7 +90,7 @@ def _check_sizes(path: PathLike, data: bytes) -> None:
         at = 0
         while at + 8 <= len(block):
             kind, size = struct.unpack_from(f"{order}II", block, at)
-            if not outermost and kind >> 16:  # a small element: size and type share four bytes
+            if not outermost and kind >> 16:  # small element: size and type share four bytes
                 at += 8
                 continue
             inside = block[at + 8 : at + 8 + size]
@@ -117,10 +117,10 @@ def _unpack(path: PathLike, packed: memoryview) -> bytes:
 
 
 def _whole(array: NDArray[Any]) -> NDArray[Any]:
-    """Return whole numbers as int64: MATLAB stores them as double."""
+    """Convert integers to int64: MATLAB stores them as double."""
     if array.dtype.kind != "f" or not array.size:
         return array
-    if not (np.abs(array) < 2**53).all() or (array != np.rint(array)).any():  # NaN is not below
+    if not (np.abs(array) < 2**53).all() or (array != np.rint(array)).any():  # also false for NaN
         return array
     return array.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""What an annotation file contains: the nuclei's outlines, and what of it is left out and why."""
+"""Contents of an annotation file: outlines of nuclei, and omitted objects with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nucleate.drawing_report import DrawingReport
 from nucleate.errors import InputError
 from nucleate.types import Float64, Int32, Int64
 
-HOPELESS = 3  # outlines, all of them outside of the image: the file is of another frame
+HOPELESS = 3  # if this many outlines are all outside the image, the file is in another frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class OutlineFile:
 
     Attributes:
         outlines: vertices float64 (m, 2) as (x, y) in pixels, and offsets int64 (n + 1,).
-        names: of each outline's class, "" without one.
-        no_mask: annotations without an outline, such as points and lines.
-        problems: sentences about what changes the numbers.
-        notes: sentences about what is merely worth knowing.
+        names: class name of each outline, "" without one.
+        no_mask: number of annotations without an outline, such as points and lines.
+        problems: sentences about problems that affect results.
+        notes: sentences about findings that do not affect results.
     """
 
     outlines: tuple[Float64, Int64]
@@ -37,9 +37,9 @@ class OutlineFile:
 
 
 def without_regions(file: OutlineFile) -> OutlineFile:
-    """Return the outlines without those of regions, which surround others.
+    """Remove outlines of regions, which surround other outlines.
 
-    Such an outline is that of tissue, of a tissue core or of the whole image.
+    They outline tissue, a tissue core or the whole image.
     """
     coords, offsets = file.outlines
     is_region = surround(coords, offsets)
@@ -49,7 +49,7 @@ def without_regions(file: OutlineFile) -> OutlineFile:
         count = int(is_region.sum())
         message = (
             f"{count} {'outline surrounds' if count == 1 else 'outlines surround'} other outlines: "
-            "regions, not nuclei. They are left out"
+            "regions, not nuclei. They are omitted"
         )
         file = replace(
             file, outlines=ragged(rings), names=names, problems=(*file.problems, message)
@@ -64,15 +64,15 @@ def without_regions(file: OutlineFile) -> OutlineFile:
 def draw_file(
     owner: object, file: OutlineFile, shape: tuple[int, int]
 ) -> tuple[Int32, Int64, DrawingReport]:
-    """Draw the outlines of a file, as `draw_counted` does, and pass on what the file states.
+    """Draw the outlines of a file like `draw_counted`, and add the problems and notes of the file.
 
     Args:
-        owner: what to name in an error message.
+        owner: subject of error messages.
         file: from a reader of outlines.
         shape: (H, W) of the image.
 
     Raises:
-        InputError: all outlines lie outside of the image, or nothing has an outline.
+        InputError: all outlines are outside the image, or nothing has an outline.
     """
     labels, owners, drawn = draw_counted(file.outlines, shape)
     if drawn.outlines >= HOPELESS and drawn.outside == drawn.outlines:
@@ -87,7 +87,7 @@ def draw_file(
 
 
 def no_mask_message(count: int) -> str:
-    """Return the sentence about annotations without an outline.
+    """Return the message about annotations without an outline.
 
     Example:
         >>> no_mask_message(2)[:38]
@@ -101,7 +101,7 @@ def no_mask_message(count: int) -> str:
 
 
 def kind_of_json(content: Any) -> str:  # noqa: ANN401
-    """Return what program or format a JSON file is of, "" where it is not known.
+    """Return the program or format that a JSON file comes from, "" if unknown.
 
     Example:
         >>> kind_of_json({"shapes": [], "imagePath": "a.png"})
@@ -130,7 +130,7 @@ def kind_of_json(content: Any) -> str:  # noqa: ANN401
 
 
 def kind_of_json_bytes(data: bytes) -> str:
-    """Return what `kind_of_json` does, "" where the bytes are not JSON."""
+    """Parse bytes as JSON and apply `kind_of_json`; "" if they are not JSON."""
     try:
         return kind_of_json(json.loads(data))
     except (ValueError, RecursionError):
@@ -138,7 +138,7 @@ def kind_of_json_bytes(data: bytes) -> str:
 
 
 def _first(content: Any, key: str) -> set[str]:  # noqa: ANN401
-    """Return the keys of the first record of a list in a JSON file."""
+    """Return the keys of the first record of a list in JSON content."""
     records = content.get(key) if isinstance(content, dict) else None
     first = records[0] if isinstance(records, list) and records else None
     return set(first) if isinstance(first, dict) and "segmentation" not in first else set()

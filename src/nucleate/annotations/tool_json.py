@@ -1,6 +1,6 @@
-"""JSON of labelme, Label Studio and VIA → images and annotations in the form of COCO.
+"""JSON of labelme, Label Studio and VIA → images and annotations in COCO form.
 
-Points are pixels, corner origin; Label Studio's are percent of the image.
+Points are in pixels, corner origin; those of Label Studio in percent of the image.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from nucleate.errors import InputError
 from nucleate.files import PathLike, read_bytes
 
 LABELME = "labelme JSON"
-_CIRCLE = 64  # vertices of what is round
-_POLYGON = ("polygon", "", "None")  # as labelme writes it, new and old
+_CIRCLE = 64  # vertices of circles and ellipses
+_POLYGON = ("polygon", "", "None")  # as old and new versions of labelme write it
 
-Shape = tuple[str, list[float]]  # class, and the flat outline; [] where nothing encloses anything
+Shape = tuple[str, list[float]]  # class, and the flat outline; [] for points and lines
 Found = list[tuple[dict[str, Any], list[Shape], list[str]]]  # record, shapes, problems
 
 
 def read_annotations(path: PathLike) -> CocoFile:
-    """Read a JSON file of labelme, of Label Studio, of VIA, or of COCO.
+    """Read a JSON file of labelme, Label Studio, VIA or COCO.
 
     Raises:
-        InputError: see `read_coco`; or what a tool wrote cannot be outlines.
+        InputError: see `read_coco`; or the shapes cannot be outlines.
     """
     try:
         content = json.loads(read_bytes(path, MAX_BYTES))
@@ -60,7 +60,7 @@ def read_annotations(path: PathLike) -> CocoFile:
 
 
 def joined(files: Iterable[CocoFile]) -> CocoFile:
-    """Return one file of several, as labelme writes one per image.
+    """Join several files, such as the one file per image of labelme.
 
     Example:
         >>> joined([CocoFile([], ("a",), {}), CocoFile([], ("b",), {})]).categories
@@ -73,12 +73,12 @@ def joined(files: Iterable[CocoFile]) -> CocoFile:
 
 
 def _id(name: str) -> Id:
-    """Return the id of a category, which has none but its name."""
+    """Return the id of a category that has only a name."""
     return identity(f"class {name}")
 
 
 def _as_coco(found: Found) -> CocoFile:
-    """Return records, shapes and problems in the form of COCO; a category's id is its name."""
+    """Convert records, shapes and problems to COCO form; a category's id is its name."""
     images = []
     for record, shapes, problems in found:
         annotations = [
@@ -92,7 +92,7 @@ def _as_coco(found: Found) -> CocoFile:
 
 
 def _labelme(path: PathLike, content: Any) -> Found:  # noqa: ANN401
-    """Return the image of a labelme file; it is embedded, or beside the file."""
+    """Read the image of a labelme file, which is embedded or beside the file."""
     shapes: list[Shape] = []
     for shape in content["shapes"]:
         kind = str(shape.get("shape_type", "polygon"))
@@ -122,11 +122,11 @@ def _labelme(path: PathLike, content: Any) -> Found:  # noqa: ANN401
 
 
 def _embedded(path: PathLike, name: str, text: str) -> zipfile.Path:
-    """Return an image that is in the text of a file, as if it were in an archive."""
+    """Present an image embedded in a file's text as a file in an archive."""
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise InputError(f"{path}: imageData is no image ({error}). Save it again.") from error
+        raise InputError(f"{path}: imageData is not an image ({error}). Save it again.") from error
     archive = zipfile.ZipFile(io.BytesIO(), "w")
     archive.filename = str(path)
     name = plain_path(name).name or "imageData.png"
@@ -138,14 +138,14 @@ def _label_studio(
     path: PathLike,
     content: Any,  # noqa: ANN401
 ) -> Found:
-    """Return the images of Label Studio's tasks."""
+    """Read the images of Label Studio tasks."""
     found: Found = []
     for task in content if isinstance(content, list) else [content]:
         said = []
         drawn = task.get("annotations") or task.get("completions") or []
         drawn = [one for one in drawn if not one.get("was_cancelled")]
         if len(drawn) > 1:
-            said.append(f"{len(drawn)} people have annotated it: the first of them counts")
+            said.append(f"{len(drawn)} people annotated it: the first annotation is used")
         results = drawn[0]["result"] if drawn else []
         record: dict[str, Any] = {"file_name": _address(path, task["data"])}
         record |= {"height": None, "width": None}
@@ -158,11 +158,11 @@ def _label_studio(
                     "from JSON. Export them as COCO with masks, or annotate polygons."
                 )
             if kind not in _STUDIO:
-                continue  # a choice or a text about the image
+                continue  # a choice or text for the image
             if result.get("image_rotation"):
                 raise InputError(
-                    f"{path}: annotated on an image that was turned by "
-                    f"{result['image_rotation']} degrees. Turn the image itself, and annotate it."
+                    f"{path}: annotated on an image that was rotated by "
+                    f"{result['image_rotation']} degrees. Rotate the image itself, and annotate it."
                 )
             size = float(result["original_width"]), float(result["original_height"])
             record["width"], record["height"] = int(size[0]), int(size[1])
@@ -173,7 +173,7 @@ def _label_studio(
 
 
 def _address(path: PathLike, data: dict[str, Any]) -> str:
-    """Return the address of the image of a task: the only one, or that called image."""
+    """Return the address of a task's image: the only one, or the one named image."""
     texts = {key: str(v) for key, v in data.items() if isinstance(v, str) and "." in v}
     found = data.get("image") or (next(iter(texts.values())) if len(texts) == 1 else None)
     if not isinstance(found, str):
@@ -201,7 +201,7 @@ _STUDIO: dict[str, Callable[[dict[str, Any], tuple[float, float]], list[float]]]
 
 
 def _via(path: PathLike, content: Any) -> Found:  # noqa: ANN401
-    """Return the images of a VIA project of version 1 or 2, or of its annotations alone."""
+    """Read the images of a VIA project of version 1 or 2, or of its annotations alone."""
     found: Found = []
     for one in content.get("_via_img_metadata", content).values():
         regions = one["regions"]
@@ -217,7 +217,7 @@ def _via(path: PathLike, content: Any) -> Found:  # noqa: ANN401
 
 
 def _via_outline(region: dict[str, Any]) -> list[float]:
-    """Return the flat outline of a region of VIA, [] of one that encloses nothing."""
+    """Return the flat outline of a VIA region, [] for points and lines."""
     shape = region["shape_attributes"]
     kind = shape["name"]
     if kind == "polygon":
@@ -232,7 +232,7 @@ def _via_outline(region: dict[str, Any]) -> list[float]:
 
 
 def _round(x: float, y: float, wide: float, high: float, turned: float) -> list[float]:
-    """Return the flat outline of an ellipse, from its centre, its two radii and its turn.
+    """Return the flat outline of an ellipse, from its centre, radii and rotation.
 
     Example:
         >>> outline = np.reshape(_round(5, 5, 2, 1, 0), (-1, 2))

@@ -1,1 +1,1 @@
-"""What is no nucleus, drawn on crops: each artefact, and the table of them."""
+"""Artefacts drawn on crops during training, as examples of background."""

@@ -1,4 +1,4 @@
-"""Artefacts of the slide and its scan: ink, dust, bubbles, blur, seams of tiles, nothing at all."""
+"""Artefacts of the slide and its scan: ink, dust, bubbles, blur, tile seams, empty crops."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nucleate.artefacts.shapes import (
 )
 from nucleate.types import UInt8
 
-_SEEN_BLUR_UM = 0.8  # standard deviation of a blur through which a nucleus is still outlined
+_SEEN_BLUR_UM = 0.8  # largest standard deviation of a blur at which nuclei are still outlined
 
 
 def ink(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image under a pen: a stroke, some spots, or ink all over it.
+    """Draw pen ink: a stroke, some spots, or ink all over the image.
 
-    Ink absorbs, so that thin ink tints the tissue; thick ink hides it. It is on the cover glass,
-    above the focus, so that its rim is mostly soft.
+    Ink absorbs light: thin ink tints the tissue, thick ink hides it. It is on the cover glass, out
+    of focus, so its rim is mostly soft.
     """
     size = image.shape[:2]
     kind = rng.choice(3, p=(0.6, 0.22, 0.18))
@@ -36,7 +36,7 @@ def ink(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
         cover = np.ones(size, np.float32)
     soft = px_per_um * rng.choice((0.2, 0.6, 1.5), p=(0.4, 0.4, 0.2))
     cover = cv2.GaussianBlur(cover, (0, 0), soft)
-    rim = np.clip(4 * cover * (1 - cover), 0, 1)  # ink gathers at its rim
+    rim = np.clip(4 * cover * (1 - cover), 0, 1)  # ink is denser at its rim
     streaks = 1 + 0.18 * field(size, (40.0, 5.0), rng) + 0.1 * field(size, (3.0, 3.0), rng)
     amount = cover * streaks * (1 + rng.uniform(0, 0.35) * rim)
     opacity = rng.uniform(0.25, 1.0) if rng.random() < 0.5 else rng.uniform(0.85, 1.0)
@@ -47,7 +47,7 @@ def ink(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
     pure = 255 * np.exp(-amount[..., None] * density)
     body = np.clip(opacity * amount, 0, 1)
     out = blend(tinted, pure, np.clip(1.6 * (body - 0.4), 0, 1))
-    weak = float(density.max()) < 0.8  # yellow lets nuclei through
+    weak = float(density.max()) < 0.8  # nuclei show through yellow ink
     opaque = body * (0.7 if weak else 1.0)
     return finished(out, opaque, rng)
 
@@ -59,10 +59,10 @@ _INKS = (
 
 
 def dust(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with dust, a fibre, or grains of pigment on it."""
+    """Draw dust, a fibre, or grains of pigment."""
     size = image.shape[:2]
     kind = int(rng.integers(3))
-    if kind == 0:  # a fibre, with a bright seam where it bends the light
+    if kind == 0:  # a fibre, with a bright seam where it refracts light
         width = px_per_um * rng.uniform(0.4, 3.0)
         cover = stroke(size, width, rng, wobble=0.5)
         core = cv2.GaussianBlur(cover, (0, 0), max(0.5, width / 4))
@@ -74,7 +74,7 @@ def dust(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
         core = cv2.GaussianBlur(cover, (0, 0), px_per_um * rng.uniform(0.1, 0.7))
         colour = rng.choice(((25, 22, 22), (80, 60, 45), (60, 60, 75)))
         lit = image.astype(np.float32)
-    else:  # grains in heaps, brown as melanin and iron are, or black as soot is
+    else:  # heaps of grains, brown like melanin and iron, or black like soot
         heaps = spots(size, int(rng.integers(1, 7)), (px_per_um * 3, px_per_um * 11), rng, 0.4)
         grain = field(size, (0.35 * px_per_um, 0.35 * px_per_um), rng)
         core = heaps * np.clip(2.0 * (grain + rng.uniform(-0.6, 0.5)), 0, 1)
@@ -87,7 +87,7 @@ def dust(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def blur(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image out of focus, in a patch or all over; where it is strong nobody can tell."""
+    """Defocus a patch or the whole image; strongly blurred pixels are vague."""
     size = image.shape[:2]
     sd = px_per_um * rng.uniform(0.5, 1.5)
     patch = np.ones(size, np.float32) if rng.random() < 0.3 else blob(size, rng)
@@ -99,7 +99,7 @@ def blur(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def bubble(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with air below the glass: a dark double ring, and paler inside."""
+    """Draw an air bubble below the glass: a dark double ring, paler inside."""
     size = image.shape[:2]
     out = image.astype(np.float32)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
@@ -126,7 +126,7 @@ def bubble(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def seam(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with tiles of another brightness and tint, and perhaps a line between."""
+    """Draw tiles that differ in brightness and tint, with or without a line between them."""
     size = image.shape[:2]
     out = image.astype(np.float32)
     for axis in (0, 1) if rng.random() < 0.3 else (int(rng.integers(2)),):
@@ -142,7 +142,7 @@ def seam(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def plain(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return nothing at all: white, grey, black or one colour, with or without noise."""
+    """Return an empty crop: white, grey, black or one colour, with or without noise."""
     level = rng.choice(
         (rng.uniform(225, 255), rng.uniform(60, 225), rng.uniform(0, 40)), p=(0.5, 0.3, 0.2)
     )

@@ -1,4 +1,4 @@
-"""Shapes and textures that artefacts are made of: noise, areas, strokes, spots, sheets."""
+"""Shapes and textures of artefacts: noise, areas, strokes, spots, sheets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nucleate.types import Float32, Float64
 
 
 def field(size: Sequence[int], grain_px: tuple[float, float], rng: np.random.Generator) -> Float32:
-    """Return smooth noise (H, W) of about mean 0 and deviation 0.7, of a grain (across x, y)."""
+    """Return smooth noise (H, W): mean about 0, deviation about 0.7, given grain (across x, y)."""
     nodes = [
         max(4, int(np.ceil(edge / grain)) + 3)
         for edge, grain in zip(size[::-1], grain_px, strict=True)
@@ -22,7 +22,7 @@ def field(size: Sequence[int], grain_px: tuple[float, float], rng: np.random.Gen
 
 
 def blob(size: tuple[int, int], rng: np.random.Generator) -> Float32:
-    """Return 1 in one or some ragged areas that cover a fifth to four fifths, 0 elsewhere."""
+    """Return 1 in one or several ragged areas that cover 20 to 80 % of the image, 0 elsewhere."""
     grain = rng.uniform(0.3, 0.8) * max(size)
     noise = field(size, (grain, grain), rng) + 0.15 * field(size, (grain / 6, grain / 6), rng)
     inside = noise > np.quantile(noise[::4, ::4], rng.uniform(0.2, 0.8))
@@ -36,9 +36,9 @@ def stroke(
 
     Args:
         size: (height, width) in pixels.
-        width: of the line, in pixels; it varies by a third.
-        rng: of its course.
-        wobble: how strongly it bends, in radians per step of an eighth of the crop.
+        width: width of the line, in pixels; it varies by a third.
+        rng: source of randomness.
+        wobble: bending, in radians per step of an eighth of the crop.
     """
     step = max(size) / 16
     heading = rng.uniform(0, 2 * np.pi)
@@ -70,7 +70,7 @@ def spots(
     rng: np.random.Generator,
     ragged: float = 0.25,
 ) -> Float32:
-    """Return 1 on uneven spots, 0 elsewhere; radii are drawn between two, in pixels."""
+    """Return 1 on uneven spots, 0 elsewhere; radii are drawn from a range, in pixels."""
     out = np.zeros(size, np.uint8)
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     crowd = rng.uniform(0.1, 0.9, 2)
@@ -91,7 +91,7 @@ def spots(
 def packed_centres(
     size: tuple[int, int], pitch: float, rng: np.random.Generator
 ) -> list[tuple[float, ...]]:
-    """Return the centres (x, y) of a hexagonal lattice over a crop, each a little off its place."""
+    """Return the centres (x, y) of a jittered hexagonal lattice over a crop."""
     rows = np.arange(-pitch, size[0] + pitch, pitch * 0.87)
     centres = [
         (x + (i % 2) * pitch / 2, y)
@@ -122,7 +122,7 @@ def bent(
 
 
 def looked_up(texture: Float32, x: Float32 | Float64, y: Float32 | Float64) -> Float32:
-    """Return a texture at positions (H, W); it is mirrored beyond its edges."""
+    """Sample a texture at positions (H, W), mirrored beyond its edges."""
     columns, rows = (
         np.asarray(at, np.float32) + np.float32(shift) for at, shift in ((x, 40), (y, 80))
     )
@@ -132,17 +132,17 @@ def looked_up(texture: Float32, x: Float32 | Float64, y: Float32 | Float64) -> F
 
 
 def cells(along: Float32, across: Float32, share: float, rng: np.random.Generator) -> Float32:
-    """Return soft, flat spots in some cells of a grid: 1 in their middles, 0 outside.
+    """Return soft, flat spots in some cells of a grid: 1 at their centres, 0 outside.
 
     Args:
         along: position (H, W) in cells.
         across: position (H, W) in cells.
-        share: of the cells that contain a spot.
-        rng: of which do, and where in its cell the spot lies.
+        share: share of cells that contain a spot.
+        rng: source of randomness.
     """
     row = np.floor(across).astype(np.int64)
     shift = rng.random(257).astype(np.float32)
-    along = along + shift[row % 257]  # rows are not in step
+    along = along + shift[row % 257]  # offset the rows against each other
     column = np.floor(along).astype(np.int64)
     held = rng.random((257, 263)) < share
     width = rng.uniform(0.35, 1.0, (257, 263)).astype(np.float32)

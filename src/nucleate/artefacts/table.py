@@ -1,8 +1,8 @@
-"""Crop → crop with what is no nucleus: ink, dust, folds, blur, red cells, bubbles, keratin, glass.
+"""Crop → crop with artefacts: ink, dust, folds, blur, red cells, bubbles, keratin, glass.
 
-Annotated images contain few of these, slides many. Each artefact is one function that draws on an
-image and states which pixels it hides and where nobody can tell; `with_artefacts` chooses and
-settles the labels. Adding an artefact: write its function, add a row to `ARTEFACTS`.
+Artefacts are rare in annotated images and common on slides. Each is one function that draws on an
+image and states which pixels are hidden or vague; `with_artefacts` chooses them and updates the
+labels. To add an artefact, write its function and add a row to `ARTEFACTS`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from nucleate.artefacts.tissue import fold, keratin, pale, red_cells
 from nucleate.geometry.labels import compact
 from nucleate.types import Bool, Int32, UInt8
 
-_LOST = 0.5  # share of a nucleus that may be hidden before what is left counts for nobody
+_LOST = 0.5  # hidden share of a nucleus above which the rest is ignored
 
 
 def with_artefacts(
     image: UInt8, labels: Int32, ignore: Bool, rng: np.random.Generator, px_per_um: float = 4.0
 ) -> tuple[UInt8, Int32, Bool]:
-    """Return a crop with one or two artefacts, none of which is a nucleus.
+    """Draw one or two artefacts on a crop, as background.
 
-    Pixels of a nucleus that are hidden become background. What is left of a nucleus that loses
-    more than half of its pixels is ignored.
+    Hidden pixels of a nucleus become background. If more than half of a nucleus is hidden, the
+    rest is ignored.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         labels: int32 (H, W), 0 is background.
-        ignore: bool (H, W), True where nothing counts.
-        rng: the only source of chance.
+        ignore: bool (H, W), True where pixels are ignored.
+        rng: source of all randomness.
         px_per_um: pixels per micrometre.
 
     Returns:
@@ -48,12 +48,12 @@ def with_artefacts(
 
 
 def settled(labels: Int32, ignore: Bool, hidden: Bool) -> tuple[Int32, Bool]:
-    """Return labels without hidden pixels, and ignored areas with the rests of hidden nuclei.
+    """Remove hidden pixels from the labels, and ignore the rest of mostly hidden nuclei.
 
     Args:
         labels: int32 (H, W), 0 is background.
         ignore: bool (H, W).
-        hidden: bool (H, W), where something covers the tissue.
+        hidden: bool (H, W), where the tissue is covered.
 
     Example:
         >>> labels, nothing = np.array([[1, 1, 1, 2, 2, 2]], np.int32), np.zeros((1, 6), bool)
@@ -73,7 +73,7 @@ def settled(labels: Int32, ignore: Bool, hidden: Bool) -> tuple[Int32, Bool]:
 
 
 Artefact = Callable[[UInt8, np.random.Generator, float], Drawn]
-# name -> how it is drawn, and how often among the others
+# name -> drawing function, and its relative frequency
 ARTEFACTS: dict[str, tuple[Artefact, float]] = {
     "ink": (ink, 0.20),
     "keratin": (keratin, 0.16),

@@ -19,7 +19,7 @@ from nucleate.types import Float32, UInt8
 
 
 def fold(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with a strip where the tissue lies twice: nobody can tell nuclei."""
+    """Draw a fold, a strip of double tissue in which nuclei cannot be judged."""
     size = image.shape[:2]
     width = px_per_um * rng.uniform(6, 26)
     strip = stroke(size, width, rng, wobble=0.35)
@@ -28,7 +28,7 @@ def fold(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
     above = np.roll(turned, tuple(rng.integers(-30, 31, 2)), (0, 1))
     above = cv2.GaussianBlur(above, (0, 0), px_per_um * rng.uniform(0.2, 0.7))
     twice = image.astype(np.float32) * (above.astype(np.float32) / 255) ** rng.uniform(0.7, 1.2)
-    # seams, where the tissue turns, are denser yet
+    # the edges of a fold are denser
     seam = np.clip(cv2.GaussianBlur(strip, (0, 0), px_per_um * 1.2), 0, 1)
     twice *= 1 - 0.35 * (4 * seam * (1 - seam))[..., None] * rng.uniform(0.3, 1)
     out = blend(image.astype(np.float32), twice, soft)
@@ -36,14 +36,14 @@ def fold(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def red_cells(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with red blood cells, singly or packed: discs of 5 to 8 um, no nuclei."""
+    """Draw red blood cells, single or packed: discs of 5 to 8 um."""
     size = image.shape[:2]
     radius = px_per_um * rng.uniform(2.5, 4.0)
     packed = rng.random() < 0.55
     region = (blob(size, rng) if rng.random() < 0.7 else np.ones(size, np.float32)) > 0.5
     out = image.astype(np.float32)
     cover = np.zeros(size, np.float32)
-    if packed:  # between packed cells is plasma, or nothing
+    if packed:  # plasma, or nothing, between packed cells
         plasma = np.array((238, 212, 222), np.float32) + rng.normal(0, 8, 3).astype(np.float32)
         cover = cv2.GaussianBlur(region.astype(np.float32), (0, 0), radius / 3)
         out = blend(out, np.clip(plasma, 0, 255).astype(np.float32), 0.92 * cover)
@@ -75,16 +75,16 @@ def _red_cell(
     pale: float,
     rng: np.random.Generator,
 ) -> None:
-    """Draw one cell on `out` (H, W, 3) and its opacity on `cover` (H, W).
+    """Draw one cell on `out` (H, W, 3), and its opacity on `cover` (H, W).
 
     Args:
-        out: changed.
-        cover: changed.
+        out: changed in place.
+        cover: changed in place.
         centre: x and y, in pixels.
         shape: radius in pixels, share of the short axis, and angle.
         colour: float32 (3,).
-        pale: how much lighter the middle is.
-        rng: of the dents.
+        pale: how much paler the centre is.
+        rng: source of randomness, for the dents.
     """
     radius, flat, angle = shape
     reach = int(radius * 1.35) + 2
@@ -115,10 +115,10 @@ def _red_cell(
 
 
 def keratin(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image under sheets of keratin: wavy pink lamellae with flat, purplish streaks.
+    """Draw sheets of keratin: wavy pink lamellae with flat, purplish streaks.
 
-    Lamellae are noise that is long along them and short across, bent by a smooth field. Streaks
-    are where nuclei once were, or where the knife pressed the sheets together.
+    Lamellae are noise that is coarse along them and fine across, bent by a smooth field. Streaks
+    mark former nuclei, or sheets pressed together by the knife.
     """
     size = image.shape[:2]
     along, across = bent(size, rng, px_per_um)
@@ -138,9 +138,9 @@ def keratin(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
     out = np.where(
         level < 0.5, pale + (pink - pale) * 2 * level, pink + (deep - pink) * (2 * level - 1)
     )
-    split = np.clip((-sheets - rng.uniform(1.0, 2.2)) * 3, 0, 1)  # the sheets part
+    split = np.clip((-sheets - rng.uniform(1.0, 2.2)) * 3, 0, 1)  # gaps between sheets
     out = blend(out, np.array((244, 240, 244), np.float32), 0.9 * split)
-    # streaks are in the sheets: cells of a grid in their coordinates, some of them filled
+    # streaks follow the sheets: some cells of a grid in their coordinates
     long, high = px_per_um * rng.uniform(6, 14), px_per_um * rng.uniform(0.4, 1.0)
     streaks = cells(along / long, across / (2.5 * high), rng.uniform(0.03, 0.28), rng)
     dark = np.array((128, 74, 136), np.float32) + rng.normal(0, 12, 3).astype(np.float32)
@@ -154,7 +154,7 @@ def keratin(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
 
 
 def pale(image: UInt8, rng: np.random.Generator, px_per_um: float) -> Drawn:
-    """Return the image with a flat pale area: mucin with strands, fat, or bare glass."""
+    """Draw a flat pale area: mucin with strands, fat, or bare glass."""
     size = image.shape[:2]
     region = cv2.GaussianBlur(blob(size, rng), (0, 0), px_per_um * rng.uniform(0.2, 1.5))
     colour = np.array(rng.choice(((236, 233, 238), (214, 212, 232), (226, 214, 226))), np.float32)

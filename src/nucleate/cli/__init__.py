@@ -65,7 +65,7 @@ equip(app)
 
 
 def version(wanted: bool) -> None:
-    """Print the version and stop."""
+    """Print the version and exit."""
     if wanted:
         show(f"nucleate {__version__}")
         raise typer.Exit
@@ -81,19 +81,19 @@ def root_options(
 
 
 def _terminated(*_: object) -> None:
-    """Exit cleanly on SIGTERM, and stop the processes that were started."""
+    """Exit cleanly on SIGTERM, and stop child processes."""
     raise KeyboardInterrupt
 
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:
-    """Say what Python would say with the line of code that warns."""
+    """Print a Python warning without the source line."""
     say(f"warning: {without_secrets(str(message))}")
 
 
 def _keep_out_of_home() -> None:
-    """Let matplotlib list its fonts beside what is compiled; Lightning imports it unasked.
+    """Keep matplotlib's font list, which Lightning triggers, out of the home directory.
 
-    Where that folder cannot be written, the list is in a temporary one until the end.
+    It is stored beside the compiled code, or in a temporary folder if that is not writable.
     """
     compiled = Path(__file__).parents[1] / "__pycache__"
     if "MPLCONFIGDIR" in os.environ:
@@ -107,13 +107,13 @@ def _keep_out_of_home() -> None:
 
 
 def main() -> None:
-    """Run the command line; every foreseen error is one sentence on stderr and exit code 2."""
+    """Run the command line; expected errors print one sentence on stderr and exit with code 2."""
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _warned
     _keep_out_of_home()
     try:
         code = get_command(app)(prog_name="nucleate", standalone_mode=False)
-        if code == 130:  # the parser makes an exit of what interrupts it
+        if code == 130:  # Click returns this code for an interrupt
             raise KeyboardInterrupt
     except NucleateError as error:
         code = fail(str(error))
@@ -122,11 +122,11 @@ def main() -> None:
     except OSError as error:
         code = fail(explain_os_error(error, error.filename or "output"))
     except Exception as error:
-        # usage errors of the parser carry their sentence; anything else is a bug: show it
+        # usage errors of Click have a message; any other exception is a bug and gets a traceback
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().rstrip(".")
-        if "\n" in message:  # a command without its subcommand: the parser gives the help itself
+        if "\n" in message:  # a group without a subcommand: the message is the help text
             show(message)
             code = 2
         else:

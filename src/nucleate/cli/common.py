@@ -1,4 +1,4 @@
-"""What every command has: --json, --quiet, --verbose, and examples that keep their lines."""
+"""Options of every command: --json, --quiet and --verbose; and examples that keep their lines."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _COMMON = {
     "verbose": typer.Option(
         "--verbose",
         "-v",
-        help="Show version, processor and time; show where in the code an error arose.",
+        help="Show version, processor and time, and the traceback of an error.",
     ),
 }
 
 
 def equip(app: typer.Typer) -> None:
-    """Give every command, those of groups too, the options that all have."""
+    """Add the common options to every command, including those of groups."""
     for group in app.registered_groups:
         if group.typer_instance is not None:
             equip(group.typer_instance)
     for command in app.registered_commands:
         if command.callback is not None:
-            # \b: the parser's word for a paragraph whose lines stay as they are
+            # Click: \b marks a paragraph whose lines are kept
             text = inspect.getdoc(command.callback) or ""
             command.help = text.replace("\n\nExample", "\n\n\b\nExample")
             command.callback = _with_sentences(command.callback)
 
 
 def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
-    """Return every command below a parser's command, and the words that lead to it.
+    """Return every command below a Click command, with the words that call it.
 
     Example:
         >>> from nucleate.cli import app
@@ -60,7 +60,7 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
 
 
 def _with_sentences(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command that states as much, and in such words, as it is asked to."""
+    """Wrap a command so that it handles the common options."""
 
     @functools.wraps(run)
     def command(
@@ -93,7 +93,7 @@ def _with_sentences(run: Callable[..., Any]) -> Callable[..., Any]:
             if verbose:
                 say(f"{time.perf_counter() - began:.1f} s")
 
-    # the parser reads the options off the signature
+    # Typer reads the options from the signature
     own = inspect.signature(run, eval_str=True)
     common = [
         inspect.Parameter(

@@ -50,7 +50,7 @@ def list_() -> None:
         if len(card.classes) > 1:
             lines.append(f"  classes: {', '.join(card.classes)}")
         lines += [
-            f"  where annotations overlap: {card.overlaps}",
+            f"  overlapping annotations: {card.overlaps}",
             f"  licence: {card.licence}",
             f"  cite: {card.citation}",
             f"  get it: {card.where}",
@@ -110,9 +110,7 @@ def inspect(
         Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")
     ] = Path("report"),
     options: OptionsOption = None,
-    split: Annotated[
-        Path | None, typer.Option(help="Split file whose parts are compared with each other.")
-    ] = None,
+    split: Annotated[Path | None, typer.Option(help="Split file, to compare its parts.")] = None,
 ) -> None:
     """Measure a data set and write a page (extra 'data').
 
@@ -139,7 +137,7 @@ def inspect(
         found.conflicts += damaged_shards(Path(source) if root is None else root)
     write_report(found, card, name, out)
     answer(page=out / "index.html", images=found.images, nuclei=found.nuclei)
-    show(f"{found.images} images, {found.nuclei} nuclei; look at {out / 'index.html'}")
+    show(f"{found.images} images, {found.nuclei} nuclei; see {out / 'index.html'}")
     if found.unread:
         warn(f"{counted(found.unread, 'image')} cannot be read; the reasons are on the page")
         raise typer.Exit(3)
@@ -153,7 +151,7 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("converted"),
     options: OptionsOption = None,
 ) -> None:
-    """Write a data set in another form; label images stay exact.
+    """Convert a data set to another format; label images stay exact.
 
     Example:
       nucleate data convert consep CoNSeP --to coco -o consep-coco/
@@ -169,8 +167,8 @@ def convert(
     show(f"{tally.images} images with {tally.nuclei} nuclei written to {out}")
     if tally.contested_px or tally.hidden:
         show(
-            f"{tally.contested_px} pixels were claimed by more than one annotation, and "
-            f"{tally.hidden} annotations have none left: {card.overlaps}"
+            f"{tally.contested_px} pixels belong to more than one annotation, and "
+            f"{tally.hidden} annotations have no pixels left: {card.overlaps}"
         )
     for problem in tally.problems:
         warn(f"warning: {problem}")
@@ -180,16 +178,16 @@ def convert(
 def split(
     recipe: Annotated[Path, typer.Argument(help="Recipe whose data to split.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Split file to write; with --scheme a folder.")
+        Path, typer.Option("--out", "-o", help="Split file to write; with --scheme, a folder.")
     ],
     scheme: Annotated[
         str | None,
         typer.Option(
             help="kfold, official, histology-nucleiseg (CryoNuSeg), nuinsseg, leave-one-organ-out "
-            "or leave-one-patient-out. Without it, one part for validation is drawn."
+            "or leave-one-patient-out. By default, one validation part is drawn."
         ),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds of kfold. Default: 5.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds, for kfold only. Default: 5.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key.path=value: change the recipe.")
     ] = None,
@@ -241,7 +239,7 @@ def slide(
     file: Annotated[Path, typer.Argument(help="Slide or image.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for its label, macro and colour profile."),
+        typer.Option("--out", "-o", help="Folder for label, macro image and colour profile."),
     ] = None,
 ) -> None:
     """Show size, resolution, levels and metadata of a slide.
@@ -271,7 +269,7 @@ def slide(
         metadata=found.metadata,
     )
     show(f"{source.name}: {source.width} × {source.height} pixels, {mpp}, levels {levels}")
-    show(f"begins at {source.origin_xy} of the file; read by {type(source).__name__}")
+    show(f"origin {source.origin_xy} in the file; read by {type(source).__name__}")
     for name, image in found.associated.items():
         show(f"{name}: {image.shape[1]} × {image.shape[0]} pixels")
         if out is not None:
@@ -281,18 +279,18 @@ def slide(
         with atomic(out / f"{file.stem}.icc") as temporary:
             temporary.write_bytes(found.icc)
     for key, value in sorted(found.metadata.items()):
-        if not key.startswith("openslide."):  # said above, or said twice; --json has all
+        if not key.startswith("openslide."):  # redundant; --json has all
             show(f"  {key} = {' '.join(value.split())[:120]}")
 
 
 def keep_outside(out: Path, source: Path | None) -> None:
-    """Raise a `ConfigError` if the result would become part of the data it is made from."""
+    """Raise a `ConfigError` if the output would be inside its own source data."""
     if source is not None and out.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{out}: is inside the data set. Choose a folder outside it.")
 
 
 def _entries(source: str, root: Path | None, options: list[str] | None) -> tuple[str, Any, Any]:
-    """Return name, card and entries of a named data set, or of a folder of one's own."""
+    """Return name, card and entries of a named data set, or of your own folder."""
     from nucleate.datasets import DATASETS
     from nucleate.datasets.loading import list_entries
     from nucleate.options import parse_options

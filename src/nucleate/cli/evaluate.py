@@ -30,7 +30,7 @@ from nucleate.errors import ConfigError
 
 def evaluate(
     pred: Annotated[Path | None, typer.Argument(help="Predicted labels or outlines.")] = None,
-    truth: Annotated[Path | None, typer.Argument(help="True labels or outlines.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="Ground-truth labels or outlines.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Evaluate a model instead of files.")
     ] = None,
@@ -53,10 +53,10 @@ def evaluate(
     tile_px: TileOption = 2048,
     tta: TtaOption = False,
     ledger: Annotated[
-        Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
+        Path | None, typer.Option(help="CSV file that records each use of official test images.")
     ] = None,
 ) -> None:
-    """Score predictions against truth, or a model on a data set.
+    """Score predictions against ground truth, or a model on a data set.
 
     Examples:
       nucleate evaluate out/ truth/
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def _show_report(report: Any) -> None:  # noqa: ANN401
-    """Print means with intervals and pooled values, and the number of images that count."""
+    """Print means with intervals, pooled values, and the number of images scored."""
     from rich.table import Table
 
     table = Table(title=f"{len(report.images)} images")

@@ -1,4 +1,4 @@
-"""Crossval, quantise, compare, report: what is done with whole recipes and finished results."""
+"""Crossval, quantise, compare, report: commands for whole recipes and finished results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def crossval(
         bool, typer.Option("--resume", help="Keep finished folds, and continue with the others.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Folds at a time, distributed over the GPUs.")
+        int, typer.Option(min=1, help="Folds trained at a time, distributed over the GPUs.")
     ] = 1,
     tta: Annotated[
         bool, typer.Option("--tta", help="Also score the mean over 8 views, reported separately.")
@@ -30,10 +30,10 @@ def crossval(
 ) -> None:
     """Cross-validate a recipe, fold by fold (extra 'train').
 
-    Trains one model per fold and scores it on the images held out from it.
+    Trains one model per fold and scores it on the images of that fold.
 
-    The recipe's `crossval` states how to split. `-m FOLDER` then is the ensemble of all folds,
-    where they share a stain normaliser or have none.
+    The recipe's `crossval` defines the split. `-m FOLDER` then runs the ensemble of all folds, if
+    they share a stain normaliser or have none.
 
     Example:
       nucleate crossval recipes/unet-small-cryonuseg-improved.yaml --set data.root=data
@@ -67,8 +67,8 @@ def quantise(
 
     Keeps the 8-bit network only if it costs little accuracy.
 
-    Prints AJI and PQ on the images that the run has held out, and the seconds of the network
-    alone per 1024 × 1024 pixels on one thread, in f32, bf16 and int8.
+    Prints AJI and PQ on the run's held-out images, and the seconds that the network alone takes
+    per 1024 × 1024 pixels on one thread, in f32, bf16 and int8.
 
     Example:
       nucleate quantise runs/laptop --set data.root=data
@@ -171,8 +171,8 @@ def report(
 ) -> None:
     """Report finished runs: an HTML page, figures and tables.
 
-    index.html has curves, tables, errors, counting, cost and published results, and needs no other
-    file. Figures are SVG and PDF, tables CSV and LaTeX.
+    index.html has curves, tables, errors, counts, cost and published results, and is
+    self-contained. Figures are SVG and PDF, tables CSV and LaTeX.
 
     Example:
       nucleate report runs/laptop runs/mtl-small -o report/

@@ -20,7 +20,7 @@ from nucleate.cli.terminal import (
 
 def export(
     result: Annotated[
-        Path, typer.Argument(help="Folder that nucleate segment wrote, or one .nuclei.parquet.")
+        Path, typer.Argument(help="Folder written by nucleate segment, or one .nuclei.parquet.")
     ],
     to: Annotated[
         str,
@@ -33,13 +33,13 @@ def export(
         typer.Option(
             "--out",
             "-o",
-            help="File to write; of several images coco and csv make one file, other forms one "
+            help="File to write. For several images, coco and csv make one file, other formats one "
             "each: name a folder, as FOLDER/.",
         ),
     ],
     truth: Annotated[
         Path | None,
-        typer.Option(help="COCO file of the same images: write a list of results for it."),
+        typer.Option(help="COCO file of the same images: write a COCO results list for it."),
     ] = None,
 ) -> None:
     """Convert a result to the format of another program.
@@ -59,7 +59,7 @@ def export(
     answer(file=out, **asdict(done))
     show(f"{done.nuclei} nuclei of {counted(done.images, 'image')} written to {out}")
     if done.left_out:
-        say(f"{done.left_out} images are not in {truth} and were left out")
+        say(f"{done.left_out} images are not in {truth} and were omitted")
     if truth is not None and done.without:
         say(f"{done.without} images of {truth} are not in {result}")
 
@@ -75,21 +75,21 @@ def package(
     authors: Annotated[
         list[str] | None,
         typer.Option(
-            "--author", help="Author of the model; repeat for more. Bundled models state theirs."
+            "--author", help="Author of the model; repeatable. Bundled models name theirs."
         ),
     ] = None,
     cite: Annotated[
         list[str] | None,
-        typer.Option("--cite", help="Reference with a DOI or an address; repeat for more."),
+        typer.Option("--cite", help="Reference with a DOI or an address; repeatable."),
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option("--licence", help="SPDX name, for a model whose card states no licence."),
+        typer.Option("--licence", help="SPDX expression, if the model card states no licence."),
     ] = None,
 ) -> None:
-    """Package a model for the programs of bioimage.io.
+    """Package a model for bioimage.io.
 
-    These programs run its network.
+    Programs that support bioimage.io can then run its network.
 
     Examples:
       nucleate package mtl-small -o mtl-small.zip

@@ -1,4 +1,4 @@
-"""Options that several commands share: one name, one meaning, one help text."""
+"""Options shared by several commands, each with one name, meaning and help text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ChangesOption = Annotated[
 
 
 def model_names() -> list[str]:
-    """Return what the shell completes a model's name to."""
+    """Return model names for shell completion."""
     from nucleate.models.card import bundled_models
 
     return list(bundled_models())
@@ -39,15 +39,15 @@ BackendOption = Annotated[
 PrecisionOption = Annotated[
     Literal["auto", "f32", "bf16", "f16", "int8"],
     typer.Option(
-        help="auto: int8 where the model has it, else f32; f32: the same result everywhere; bf16: "
-        "faster where the CPU has it; f16: for GPUs."
+        help="auto: int8 if the model has it, else f32; f32: the same result everywhere; bf16: "
+        "faster on CPUs that support it; f16: for GPUs."
     ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")]
 TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
 SensitivityOption = Annotated[
     Literal["low", "normal", "high"],
-    typer.Option(help="low: fewer false nuclei; high: more of the pale ones."),
+    typer.Option(help="low: fewer false nuclei; high: more pale nuclei."),
 ]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over 8 views of every tile; takes 8 times as long.")

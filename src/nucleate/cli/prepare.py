@@ -1,4 +1,4 @@
-"""`nucleate prepare`: a data set made ready for training, here or elsewhere."""
+"""`nucleate prepare`: prepare a data set for training, in nucleate or elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(
     options: OptionsOption = None,
     split: Annotated[
         Path | None,
-        typer.Option(help="Split file: a folder per part, fitted on training images only."),
+        typer.Option(help="Split file: one folder per part; fit on training images only."),
     ] = None,
     stain: Annotated[
         str, typer.Option(help="none, histogram, macenko, reinhard, vahadane.")
@@ -32,9 +32,9 @@ def prepare(
     references: Annotated[int, typer.Option(min=1, help="Number of stain reference images.")] = 1,
     pieces: Annotated[
         Literal["split", "largest", "keep"],
-        typer.Option(help="Labels of several pieces: split, keep the largest, or keep."),
+        typer.Option(help="Labels in several pieces: split them, keep the largest, or keep all."),
     ] = "split",
-    min_area: Annotated[int, typer.Option(min=0, help="Drop smaller labels, in pixels.")] = 10,
+    min_area: Annotated[int, typer.Option(min=0, help="Smallest label to keep, in pixels.")] = 10,
     fill_holes: Annotated[bool, typer.Option(help="Fill holes in labels.")] = True,
     craft: Annotated[bool, typer.Option(help="Fix the labels.")] = True,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel to resample to.")] = None,
@@ -44,7 +44,7 @@ def prepare(
     copies: Annotated[int, typer.Option(min=0, help="Augmented copies per training image.")] = 0,
     scale: Annotated[
         Literal["none", "unit", "zscore"],
-        typer.Option(help="Scale of the pixel values: none, unit or zscore."),
+        typer.Option(help="Scaling of pixel values: none, unit or zscore."),
     ] = "none",
     maps: Annotated[
         str, typer.Option(help="Target maps to store: foreground,distance,boundary,…")
@@ -102,7 +102,7 @@ def prepare(
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    """Return (height, width) of `WIDTHxHEIGHT`."""
+    """Parse `WIDTHxHEIGHT` to (height, width)."""
     found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text)
     if not found:
         raise ConfigError(f"--size {text!r}: write it as WIDTHxHEIGHT, for example 512x512.")

@@ -1,4 +1,4 @@
-"""Pretrain: from unlabelled images to an encoder, and the study of whether it helps."""
+"""Pretrain an encoder on unlabelled images, and study its benefit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nucleate.cli.terminal import answer, command_line, say, show, show_table
 
 
 class _RecipeFirst(TyperGroup):
-    """`pretrain recipe.yaml` is short for `pretrain recipe recipe.yaml`."""
+    """A group in which `pretrain recipe.yaml` is short for `pretrain recipe recipe.yaml`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Add the name of the command where there is none."""
+        """Insert the command name if it is missing."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
             args = ["recipe", *args]
         return super().parse_args(ctx, args)
@@ -43,7 +43,7 @@ def pretrain(
 ) -> None:
     """Train an encoder on a pretext task (extra 'train').
 
-    A training starts from it with init.from=runs/NAME.
+    Use it in a training with init.from=runs/NAME.
 
     Example:
       nucleate pretrain recipes/pretrain/relative-position-small.yaml --set data.root=data
@@ -71,18 +71,18 @@ def study(
         bool, typer.Option("--resume", help="Keep finished runs, and continue with the others.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Trainings at a time, distributed over the GPUs.")
+        int, typer.Option(min=1, help="Runs trained at a time, distributed over the GPUs.")
     ] = 1,
     final: Annotated[
         bool, typer.Option("--final", help="Also score the official test images, at the end.")
     ] = False,
     ledger: Annotated[
-        Path | None, typer.Option(help="CSV file that gets a row if official test images are used.")
+        Path | None, typer.Option(help="CSV file that records each use of official test images.")
     ] = None,
 ) -> None:
-    """Compare initial weights by label count (extra 'train').
+    """Compare initial weights by number of labels (extra 'train').
 
-    Trains from several initial weights with few and many labels.
+    Trains from each of several initial weights, with few and with many labels.
 
     Example:
       nucleate pretrain study recipes/pretrain/study-small.yaml --set root=data --jobs 2
@@ -112,7 +112,7 @@ def _need_torch() -> None:
 
 
 def _show_test(title: str, test: dict[str, Any]) -> None:
-    """Print one row per share of the labels and start; SD is over seeds."""
+    """Print one row per label share and initial weights; SD is over seeds."""
     from rich.table import Table
 
     table = Table(title=f"{title}, {test['images']} images")

@@ -33,12 +33,12 @@ from nucleate.errors import ConfigError
 if TYPE_CHECKING:
     from nucleate.slides.worker import ModelSpec
 
-_NAMED = 5  # sources whose names a line states
+_NAMED = 5  # most sources named on one line
 
 
 def segment(
     sources: Annotated[list[str], typer.Argument(help="Images, slides, folders, globs.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the results, or its URL.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder or URL for the results.")],
     mpp: MppOption = None,
     override_mpp: Annotated[
         bool,
@@ -53,8 +53,8 @@ def segment(
         str | None,
         typer.Option(
             help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
-            "ome-zarr, spatialdata, annotation-store. Default: the first four of an image, none "
-            "of a slide."
+            "ome-zarr, spatialdata, annotation-store. Default: the first four for images, none "
+            "for slides."
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -63,7 +63,7 @@ def segment(
     threads: ThreadsOption = 0,
     tile_px: TileOption = 2048,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
-    readers: Annotated[int, typer.Option(min=1, help="Threads that read ahead.")] = 2,
+    readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles ahead.")] = 2,
     decoders: Annotated[int, typer.Option(min=0, help="Processes that decode; 0: one thread.")] = 0,
     tissue_mask: Annotated[bool, typer.Option(help="Omit glass, pen and folds of slides.")] = True,
     resume: Annotated[
@@ -73,10 +73,10 @@ def segment(
         str | None, typer.Option(help="Limit, such as 3G; a run that needs more does not start.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler whose workers segment.")
+        str | None, typer.Option(help="Address of a Dask scheduler; its workers segment.")
     ] = None,
     slurm: Annotated[
-        Path | None, typer.Option(help="YAML file with a profile of Slurm jobs that segment.")
+        Path | None, typer.Option(help="YAML file with a profile of the Slurm jobs that segment.")
     ] = None,
     tta: TtaOption = False,
     sensitivity: SensitivityOption = "normal",
@@ -164,7 +164,7 @@ def segment(
 
 
 def _warn_of(rows: list[dict[str, Any]], out: str) -> None:
-    """Name the sources with notes at the end; of a single one, state them if nothing else did."""
+    """Name the sources that have notes; print the notes of a single source if not yet shown."""
     noted = [row for row in rows if row.get("notes")]
     if len(rows) > 1 and noted:
         names = ", ".join(Path(row["source"]).name for row in noted[:_NAMED])
@@ -202,12 +202,12 @@ def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
                 "contact_sheet": sheet,
             }
         )
-        show(f"{Path(source).name}: {_said(suggestion.found)}; look at {sheet}")
+        show(f"{Path(source).name}: {_said(suggestion.found)}; see {sheet}")
     answer(sources=rows)
 
 
 def _said(found: list[tuple[float, float]]) -> str:
-    """Return the most plausible mpp and its alternatives as a sentence.
+    """Describe the most plausible mpp and its alternatives in a phrase.
 
     Example:
         >>> _said([(0.26, 0.7), (0.5, 0.3)])
@@ -227,7 +227,7 @@ def demo(
         "nucleate-demo"
     ),
 ) -> None:
-    """Segment the bundled example image and say where to look.
+    """Segment the bundled example image and list the results.
 
     Example:
       nucleate demo -o somewhere/
@@ -237,7 +237,7 @@ def demo(
     from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.segment_many import run_batch
 
-    say("segmenting the bundled example; the first start on a machine compiles, later ones do not")
+    say("segmenting the bundled example; the first run on a machine compiles code and is slower")
     model = load_model(DEFAULT_MODEL, device="cpu")
     with Bar() as bar:
         summary = run_batch([EXAMPLE], out, model, BatchOptions(), bar.say, bar.show)
@@ -248,17 +248,17 @@ def demo(
         f"{row['mean_area_um2']} µm²) in {row['width']} × {row['height']} pixels at "
         f"{row['mpp']:.3f} µm/px, in {row['seconds']:.1f} s with {summary['engine']}."
     )
-    show("Look at:")
+    show("Results:")
     about = {
         "overlay": "the image with every nucleus outlined",
         "labels": "label image, int32, one number per nucleus",
         "csv": "one row per nucleus: position, size, shape, stain",
         "parquet": "the same table, for programs",
-        "geojson": "drag it onto the image in QuPath",
+        "geojson": "for QuPath: drag it onto the image",
     }
     for name, meaning in about.items():
         show(f"  {out / row['files'][name]}  {meaning}")
-    show(f"  {out}/summary.json  what was run, and on what")
+    show(f"  {out}/summary.json  settings and statistics of the run")
     show(
         "Check the outlines before you trust a count: the model also finds false nuclei in "
         "keratin, ink and folds, and misses pale ones (docs/how-to/failure-modes.md)."

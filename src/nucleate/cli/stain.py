@@ -30,16 +30,16 @@ def select(
     ] = Path("stain-reference"),
     references: CountOption = 1,
     min_tissue: Annotated[
-        float, typer.Option(min=0, max=1, help="Smallest share of tissue.")
+        float, typer.Option(min=0, max=1, help="Smallest accepted share of tissue.")
     ] = 0.5,
     max_clipped: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest share of clipped tissue.")
+        float, typer.Option(min=0, max=1, help="Largest accepted share of clipped tissue.")
     ] = 0.05,
     drop_focus: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of least sharp images to drop.")
+        float, typer.Option(min=0, max=0.9, help="Share of the least sharp images to drop.")
     ] = 0.1,
 ) -> None:
-    """Rank images as reference, with reasons for rejections.
+    """Rank images as stain references, with reasons for rejection.
 
     Example:
       nucleate stain select training/images -o stain-reference/
@@ -57,11 +57,11 @@ def select(
         except InputError as error:
             if len(paths) == 1:
                 raise
-            say(f"left out: {error}")
+            say(f"omitted: {error}")
     ranking = rank(described, references, Criteria(min_tissue, max_clipped, drop_focus))
     write_ranking(out / "ranking.csv", ranking)
     shown = ranking[:24]
-    if len(ranking) > 24:  # the best, and the first of the rejected
+    if len(ranking) > 24:  # show the best, and the first rejected ones
         shown = ranking[:16] + [c for c in ranking[16:] if c.rejected][:8]
     write_png(out / "ranking.png", ranking_sheet([(c, _read(paths[c.name])) for c in shown]))
     answer(
@@ -81,7 +81,7 @@ def select(
 def fit(
     sources: SourcesArgument,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="File of the fitted normaliser (JSON).")
+        Path, typer.Option("--out", "-o", help="JSON file for the fitted normaliser.")
     ] = Path("stain.json"),
     method: Annotated[
         str, typer.Option(help="histogram, macenko, reinhard, vahadane.")
@@ -94,7 +94,7 @@ def fit(
     ] = None,
     blend: Annotated[float, typer.Option(help="Strength: 0 changes nothing, 1 is full.")] = 1.0,
     space: Annotated[
-        str, typer.Option(help="Colour space of histogram: rgb, lab or stains.")
+        str, typer.Option(help="Colour space of the method histogram: rgb, lab or stains.")
     ] = "rgb",
     as_published: Annotated[
         bool, typer.Option("--as-published", help="Treat glass as tissue, as published.")
@@ -102,7 +102,7 @@ def fit(
 ) -> None:
     """Fit a stain normaliser to reference images.
 
-    Uses all images that you name, or the best k of them.
+    Uses all named images, or with -k the best k of them.
 
     Example:
       nucleate stain fit reference.png --method macenko -o stain.json
@@ -130,9 +130,9 @@ def apply(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images (PNG).")],
     stain: Annotated[Path, typer.Option(help="File of 'stain fit'.")] = Path("stain.json"),
 ) -> None:
-    """Normalise the stain of images to that of the reference.
+    """Normalise the stain of images to the reference.
 
-    Lists the images that it leaves unchanged.
+    Lists images that are left unchanged.
 
     Example:
       nucleate stain apply images/ --stain stain.json -o normalised/
@@ -177,7 +177,7 @@ def preview(
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images to show.")] = 6,
 ) -> None:
-    """Show images beside the result of each stain method.
+    """Show images beside the results of all stain methods.
 
     Example:
       nucleate stain preview images/ -o stain-preview.png
@@ -203,7 +203,7 @@ def preview(
 
 
 def _images(sources: list[str], for_fitting: bool = False) -> dict[str, Path]:
-    """Return the images of files, folders and globs, by the names of their results."""
+    """Return the images of files, folders and globs, by output name."""
     from nucleate.datasets.test_sets import is_official_test
     from nucleate.slides.find_sources import expand_sources, result_stems
 

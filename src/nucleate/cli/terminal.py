@@ -1,4 +1,4 @@
-"""What the commands say, and how: results on stdout, everything else on stderr."""
+"""Terminal output: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from nucleate.slides.eta import Progress
 
-_EVERY_S = 30.0  # between lines about how far a source is, where there is no bar
+_EVERY_S = 30.0  # interval of progress lines where there is no bar
 
 
 class Bar:
-    """A progress bar on a terminal; elsewhere plain lines, and how far it is every half minute."""
+    """A progress bar on a terminal; elsewhere, a line every half minute."""
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -53,7 +53,7 @@ class Bar:
         self._console.print(text, markup=False)
 
     def show(self, path: Path, state: Progress) -> None:
-        """Move the bar of a source."""
+        """Update the bar of a source."""
         if path != self._path:
             if self._task is not None:
                 self._progress.remove_task(self._task)
@@ -66,16 +66,16 @@ class Bar:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a line on stderr, unless the command is quiet."""
     sys.stderr.write(f"{text}\n")
 
 
-_unhushed: list[TextIO] = []  # stderr of a command that is to be quiet
+_unhushed: list[TextIO] = []  # real stderr of a quiet command
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Say nothing in here but the result, and what went wrong."""
+    """Suppress everything but results and warnings within this context."""
     _unhushed.append(sys.stderr)
     try:
         with (
@@ -88,19 +88,19 @@ def hushed() -> Iterator[None]:
 
 
 def is_hushed() -> bool:
-    """Whether the command is to be quiet."""
+    """Return whether the command is quiet."""
     return bool(_unhushed)
 
 
 def warn(text: str) -> None:
-    """Say what went wrong, also where a command is to be quiet."""
+    """Print a warning on stderr, even if the command is quiet."""
     (_unhushed[-1] if _unhushed else sys.stderr).write(f"{text}\n")
 
 
 def show(text: str) -> None:
     """Print a result."""
     sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()  # who waits for it may read it through a pipe
+    sys.stdout.flush()  # a program may read it through a pipe
 
 
 def show_table(table: Table) -> None:
@@ -110,12 +110,12 @@ def show_table(table: Table) -> None:
     Console(highlight=False).print(table)
 
 
-_programs: list[TextIO] = []  # the stream that a program reads, where one does
+_programs: list[TextIO] = []  # streams for JSON answers
 
 
 @contextlib.contextmanager
 def answering(stream: TextIO) -> Iterator[None]:
-    """Write answers to a stream in here."""
+    """Write JSON answers to a stream within this context."""
     _programs.append(stream)
     try:
         yield
@@ -124,12 +124,12 @@ def answering(stream: TextIO) -> Iterator[None]:
 
 
 def answer(more: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:  # noqa: ANN401
-    """Give the result of a command to a program, as JSON, where --json asks for it.
+    """Write the result of a command as JSON, if --json is given.
 
-    People read the same through `show`. Paths and arrays become text and lists.
+    `show` prints the same for people. Paths and arrays become text and lists.
 
     Args:
-        more: gives further facts that take long to work out: it is called for a program only.
+        more: computes further facts that take time; called only with --json.
         facts: the result.
     """
     for stream in _programs:
@@ -141,12 +141,12 @@ def answer(more: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:  # 
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a path as text; of NumPy, what Python has."""
+    """Convert paths to text, and NumPy values to Python values."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number with its noun, in the singular where it is one.
+    """Format a number with its noun, in the singular for 1.
 
     Example:
         >>> counted(1, "source"), counted(2, "source")
@@ -156,7 +156,7 @@ def counted(number: int, what: str) -> str:
 
 
 def fail(text: str, code: int = 2) -> int:
-    """Say what went wrong, in one line, to a program as JSON too, and return the exit code."""
+    """Print an error on one line of stderr, and as JSON with --json; return the exit code."""
     line = " ".join(without_secrets(text).split())
     sys.stderr.write(f"nucleate: {line}\n")
     if "--json" in sys.argv:
@@ -166,9 +166,9 @@ def fail(text: str, code: int = 2) -> int:
 
 
 def command_line(root: Path | None = None) -> str:
-    """Return the command as typed; of absolute paths, and of `root`, the last name only.
+    """Return the command as typed, with absolute paths and `root` reduced to their last name.
 
-    Addresses have no signature and no password.
+    Signatures and passwords are removed from addresses.
     """
     words = []
     for word in sys.argv[1:]:

@@ -35,7 +35,7 @@ def train(
     from nucleate.errors import optional
     from nucleate.models.card import read_card
 
-    wanted = load_recipe(recipe, changes)  # a wrong one is refused before anything is loaded
+    wanted = load_recipe(recipe, changes)  # reject invalid recipes before slow imports
     optional("torch", "train")
     optional("lightning", "train")
     from nucleate.training.trainer import train_recipe

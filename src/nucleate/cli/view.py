@@ -1,4 +1,4 @@
-"""`nucleate view` and `nucleate serve`: look at results in the browser."""
+"""`nucleate view` and `nucleate serve`: view results in the browser."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def view(
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:
-    """Look at images, slides and nuclei in the browser.
+    """View images, slides and nuclei in the browser.
 
-    Images and results of one name belong together; two results of one image are shown side by
-    side. The image of a result is found beside it, or where its summary.json states. Only what is
-    named here can be reached, and only from this machine.
+    Images and results are paired by name; two results of one image are shown side by side. The
+    image of a result is looked up beside it and where its summary.json states. Only the sources
+    named here are served, and only to this machine.
 
     Examples:
       nucleate view out/
@@ -64,7 +64,7 @@ def view(
 def serve(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images and results to show from the start, as in 'nucleate view'."),
+        typer.Argument(help="Images and results to show at the start, as in 'nucleate view'."),
     ] = None,
     model: ModelOption = "mtl-small",
     device: DeviceOption = "auto",
@@ -73,14 +73,14 @@ def serve(
     threads: ThreadsOption = 0,
     megabytes: Annotated[int, typer.Option(min=1, help="Largest file, in MB.")] = 64,
     megapixels: Annotated[int, typer.Option(min=1, help="Largest image, in megapixels.")] = 100,
-    seconds: Annotated[float, typer.Option(min=1, help="Longest time for one image.")] = 600.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Longest time per image.")] = 600.0,
     port: PortOption = 0,
     open_browser: OpenOption = True,
 ) -> None:
     """Segment images that you drop on a page in the browser.
 
-    One image at a time; the others wait. Nothing is kept: the last few images stay in memory
-    until the server stops.
+    Images are segmented one at a time; others wait. Nothing is stored: the last few images stay in
+    memory until the server stops.
 
     Example:
       nucleate serve --megapixels 50

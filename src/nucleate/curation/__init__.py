@@ -1,1 +1,1 @@
-"""What is done to a data set before learning."""
+"""Inspection, checks, conversion and preparation of data sets before training."""

@@ -1,4 +1,4 @@
-"""Is a data set complete and sound? Counts, sizes, ids, duplicates, patients in two parts."""
+"""Check a data set: counts, sizes, ids, duplicates, patients in two parts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from nucleate.readers.images import ImageNote
 from nucleate.types import Bool, Sample, UInt8
 
 _HASH_SIDE = 12
-_ALIKE = 14  # differing bits of 143 up to which two images count as one
+_ALIKE = 14  # largest number of differing bits (of 143) between duplicates
 _SPECK_PX = 10
-_NAMED = 3  # images of one problem; all are in the JSON file
+_NAMED = 3  # images named per problem; the JSON file lists all
 
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was found.
+    """Findings of a check.
 
     Attributes:
-        images: that the data set lists.
-        nuclei: annotated ones: outlines where outlines are given, else labels.
-        part: published part that these counts are those of; empty if none is.
+        images: number of images listed by the data set.
+        nuclei: number of annotated nuclei: outlines if the annotation has outlines, else labels.
+        part: published part with these counts; empty if there is none.
         problems: sentences about what should be fixed or known before training.
         notes: sentences about what is merely worth knowing.
-        rows: one mapping per image that could be read.
+        rows: one mapping per readable image.
     """
 
     images: int = 0
@@ -48,15 +48,15 @@ class CheckReport:
 def check(
     entries: list[Entry], card: DatasetCard, tell: Callable[[int, int], None] = lambda *_: None
 ) -> CheckReport:
-    """Read every image of a data set and report what is wrong with it.
+    """Read every image of a data set and report the problems found.
 
     Args:
-        entries: of the data set.
-        card: what was published about it.
-        tell: is given (images done, images in all).
+        entries: entries of the data set.
+        card: published facts about it.
+        tell: progress callback (images done, images in total).
 
     Raises:
-        InputError: no image at all can be read: why the first cannot.
+        InputError: no image can be read; this is the error of the first.
     """
     checker = Checker(entries, card)
     for done, entry in enumerate(entries):
@@ -66,7 +66,7 @@ def check(
 
 
 class Checker:
-    """Reads the images of a data set one by one, and gathers what is wrong with them."""
+    """Reads the images of a data set one by one, and collects problems."""
 
     def __init__(self, entries: list[Entry], card: DatasetCard) -> None:
         self._entries, self._card = entries, card
@@ -75,7 +75,7 @@ class Checker:
         self.report = CheckReport(images=len(entries))
 
     def read(self, entry: Entry) -> Sample | None:
-        """Return an image, None where it cannot be read: that is a problem."""
+        """Read an image; if it is unreadable, record a problem and return None."""
         try:
             sample, said = _read(entry)
         except InputError as error:
@@ -83,16 +83,16 @@ class Checker:
             self.report.problems.append(str(error))
             return None
         self.report.notes += said
-        if sample.image[::4, ::4].std() > 2:  # an empty image looks like any other
+        if sample.image[::4, ::4].std() > 2:  # blank images all look alike
             self._hashes[entry.name] = image_hash(sample.image)
         self.report.rows.append(_describe(sample, self.report))
         return sample
 
     def finish(self) -> CheckReport:
-        """Return what was found, with what only all images together show.
+        """Add the findings that need all images, and return the report.
 
         Raises:
-            InputError: no image at all could be read: why the first could not.
+            InputError: no image could be read; this is the error of the first.
         """
         report = self.report
         if self._first_error is not None and not report.rows:
@@ -107,7 +107,7 @@ class Checker:
 
 
 def implausible(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a sentence per reason that images cannot be what they are said to be, and which.
+    """Return a sentence per reason that images look implausible, naming the images.
 
     Example:
         >>> implausible([{"name": "a", "doubts": ["is grey"]}, {"name": "b", "doubts": []}])
@@ -125,7 +125,7 @@ def implausible(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _read(entry: Entry) -> tuple[Sample, list[str]]:
-    """Return an image of a data set, and what its reader has to say about it."""
+    """Read an image of a data set; return it with the warnings of its reader."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageNote)
         sample = entry.read()
@@ -139,10 +139,10 @@ def _read(entry: Entry) -> tuple[Sample, list[str]]:
 
 
 def image_hash(image: UInt8) -> Bool:
-    """Return 143 bits that survive resizing, recompression and changes of brightness.
+    """Compute 143 bits that survive resizing, recompression and changes of brightness.
 
-    Each states whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without the
-    mean) lies above their median.
+    Each bit states whether one of the 12 × 12 lowest frequencies of a 64 × 64 thumbnail (without
+    the mean) is above their median.
 
     References:
         Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions (the DCT
@@ -160,26 +160,26 @@ def image_hash(image: UInt8) -> Bool:
 
 
 def alike(hashes: dict[str, Bool]) -> list[tuple[str, str]]:
-    """Return the pairs of names whose images differ in at most 14 bits of their hash."""
+    """Return the pairs of names whose image hashes differ in at most 14 bits."""
     names = sorted(hashes)
     if len(names) < 2:
         return []
     bits = np.stack([hashes[name] for name in names]).astype(np.float32)
     found = []
-    for i in range(len(names) - 1):  # row by row: a table of all pairs may not fit
+    for i in range(len(names) - 1):  # row by row: a matrix of all pairs may not fit in memory
         differing = np.abs(bits[i + 1 :] - bits[i]).sum(axis=1)
         found += [(names[i], names[i + 1 + j]) for j in np.flatnonzero(differing <= _ALIKE)]
     return found
 
 
 def reasons_against(sample: Sample) -> list[str]:
-    """Return why an annotated image cannot be what it is said to be."""
+    """Return the reasons why an annotated image looks implausible."""
     found = doubts_about_sample(sample.image, sample.labels, sample.mpp)
     return [doubt.reason for doubt in found]
 
 
 def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
-    """Return the facts of one image; put what is wrong with it into the report."""
+    """Return the facts of one image, and add its problems to the report."""
     height, width = sample.image.shape[:2]
     row: dict[str, Any] = {
         "name": sample.name, "group": sample.group, "organ": sample.organ, "height": height,
@@ -200,7 +200,7 @@ def _describe(sample: Sample, report: CheckReport) -> dict[str, Any]:
     if not row["labels"]:
         report.notes.append(f"{sample.name}: has no nuclei")
     if drawn is not None and drawn.hidden:
-        why = "lie wholly under others, or are smaller than a pixel"
+        why = "are wholly under others, or smaller than a pixel"
         report.notes.append(f"{sample.name}: {drawn.hidden} outlines {why}")
     report.notes += [f"{sample.name}: {note}" for note in (() if drawn is None else drawn.notes)]
     report.problems += [f"{sample.name}: {doubt}" for doubt in sample_doubts(sample)]
@@ -229,12 +229,12 @@ def _sizes(report: CheckReport, card: DatasetCard) -> None:
         report.notes.append(f"{specks} pieces are smaller than {_SPECK_PX} pixels")
     if contested:
         report.notes.append(
-            f"{contested} pixels are claimed by more than one annotation; {card.overlaps}"
+            f"{contested} pixels belong to more than one annotation; {card.overlaps}"
         )
 
 
 def _counts(report: CheckReport, card: DatasetCard) -> None:
-    """Find the published part that the counts fit, or say which ones they come close to."""
+    """Find the published part that matches the counts, or report the published counts."""
     fits = [
         part
         for part, (images, nuclei) in card.parts.items()
@@ -248,12 +248,12 @@ def _counts(report: CheckReport, card: DatasetCard) -> None:
             for part, (images, nuclei) in card.parts.items()
         )
         report.problems.append(
-            f"{report.images} images with {report.nuclei} nuclei are no published part ({known})"
+            f"{report.images} images with {report.nuclei} nuclei match no published part ({known})"
         )
 
 
 def _shared(entries: list[Entry]) -> list[str]:
-    """Return a sentence for each group with images in several parts of the data set."""
+    """Return a sentence for each group with images in several parts."""
     homes: dict[str, set[str]] = {}
     for entry in entries:
         first = entry.name.split("/")[0].lower() if "/" in entry.name else ""

@@ -1,4 +1,4 @@
-"""Annotations are never quite clean: pieces, specks and holes, fixed by rule and counted."""
+"""Cleaning of label images: pieces, specks and holes, fixed by rule and counted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nucleate.types import Bool, Int16, Int32
 
 @dataclass(frozen=True, slots=True)
 class CraftOptions:
-    """What to fix.
+    """What to fix in label images.
 
     Attributes:
-        pieces: a label in several 4-connected pieces is `split` into as many nuclei, keeps its
-            `largest` piece only, or is left alone (`keep`).
-        min_area_px: smaller pieces and labels are dropped; 0 drops none.
-        fill_holes: whether background enclosed by one label becomes part of it.
+        pieces: what to do with a label of several 4-connected pieces: `split` it into several
+            nuclei, keep its `largest` piece, or `keep` it unchanged.
+        min_area_px: drop pieces and labels with fewer pixels; 0 drops none.
+        fill_holes: fill background that is enclosed by a label.
     """
 
     pieces: Literal["split", "largest", "keep"] = "split"
@@ -37,15 +37,15 @@ class CraftOptions:
 
 @dataclass(slots=True)
 class CraftReport:
-    """What was changed.
+    """Counts of the changes.
 
     Attributes:
-        before: labels.
-        after: labels.
-        in_pieces: labels that were in several pieces.
-        pieces_added: nuclei that their splitting added.
-        pieces_dropped: pieces that were dropped because others of the label were larger.
-        specks_dropped: labels or pieces below the smallest area.
+        before: labels before.
+        after: labels after.
+        in_pieces: labels with several pieces.
+        pieces_added: nuclei added by splitting.
+        pieces_dropped: pieces dropped in favour of a larger one.
+        specks_dropped: labels or pieces dropped as too small.
         holes_filled_px: background pixels that became nucleus.
     """
 
@@ -58,7 +58,7 @@ class CraftReport:
     holes_filled_px: int = 0
 
     def add(self, other: CraftReport) -> Self:
-        """Add the counts of another report to this one, and return it."""
+        """Add the counts of another report, and return this one."""
         for name, count in asdict(other).items():
             setattr(self, name, getattr(self, name) + count)
         return self
@@ -106,7 +106,7 @@ def craft_labels(
 
 
 def _pieces(mask: Bool, options: CraftOptions, report: CraftReport) -> list[Bool]:
-    """Return the pieces of one label that become nuclei; count what becomes of the others."""
+    """Return the pieces of a label that become nuclei; count the others."""
     count, numbered, stats, _ = cv2.connectedComponentsWithStats(
         mask.view(np.uint8), connectivity=4
     )
@@ -128,7 +128,7 @@ def _pieces(mask: Bool, options: CraftOptions, report: CraftReport) -> list[Bool
 
 
 def _holes(mask: Bool) -> Bool:
-    """Return the pixels that the mask encloses: not reached from outside by 4-connected steps."""
+    """Return enclosed background: pixels not reachable from outside by 4-connected steps."""
     around = np.pad(~mask, 1, constant_values=True).view(np.uint8)
     _, numbered = cv2.connectedComponents(around, connectivity=4)
     outside = numbered == numbered[0, 0]

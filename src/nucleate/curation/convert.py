@@ -1,4 +1,4 @@
-"""Any data set → a folder of images and labels, COCO JSON, or shards; label images stay exact."""
+"""Data set → folder of images and labels, COCO JSON, or shards; label images stay exact."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from nucleate.types import Bool, Sample
 
 @dataclass(slots=True)
 class Tally:
-    """What was converted.
+    """Counts of a conversion.
 
     Attributes:
-        images: written.
+        images: images written.
         nuclei: labels written.
-        contested_px: pixels that more than one annotation claimed; the data set's card states who
-            got them.
-        hidden: annotations without any pixel left.
-        problems: sentences about annotations that were left out or read with doubt.
+        contested_px: pixels in more than one annotation; the data set's card states how they are
+            assigned.
+        hidden: annotations that got no pixel.
+        problems: sentences about annotations that were omitted or are doubtful.
     """
 
     images: int = 0
@@ -45,17 +45,17 @@ class Tally:
 
 
 def convert(entries: list[Entry], out: Path, to: str) -> Tally:
-    """Write the images of a data set in another form.
+    """Convert a data set to another format.
 
     Args:
-        entries: of the data set.
-        out: folder to make; it appears when it is complete, or not at all.
+        entries: entries of the data set.
+        out: folder to create; it appears only when it is complete.
         to: key of `TARGETS`.
 
     Raises:
-        ConfigError: no such form.
+        ConfigError: unknown format.
         InputError: an image cannot be read, or two have one name.
-        OutputError: the folder is there already, or cannot be written.
+        OutputError: the folder exists already, or cannot be written.
     """
     write = pick(TARGETS, to, "form")
     tally = Tally()
@@ -69,10 +69,10 @@ def _counted(entries: list[Entry], tally: Tally) -> Iterable[Sample]:
     for entry in entries:
         sample = entry.read()
         check_name(sample.name)
-        flat = folded(sample.name.replace("/", "_"))  # as file systems that ignore case have it
+        flat = folded(sample.name.replace("/", "_"))  # file systems may ignore case
         if flat in seen:
             raise InputError(
-                f"{sample.name}: another image has this name but for case, Unicode form or "
+                f"{sample.name}: another image has this name except for case, Unicode form or "
                 "folders. Rename one of them."
             )
         seen.add(flat)
@@ -105,13 +105,13 @@ def write_folder(samples: Iterable[Sample], out: Path) -> None:
 def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> None:
     """Write `images/NAME.png` and `annotations.json`: one annotation per nucleus.
 
-    Masks are run lengths, which are exact; or polygons, one per piece, which some programs want:
-    these give the same pixels where a pixel counts by its centre, as here and in pycocotools. What
-    has a hole, which polygons cannot say, stays run lengths, and so do crowds.
+    Masks are run lengths, which are exact, or polygons, one per piece, for programs that require
+    them. Polygons give the same pixels under the pixel-centre rule of nucleate and pycocotools.
+    Masks with holes, which polygons cannot represent, and crowds stay run lengths.
 
-    Images are numbered in their order, annotations in that of their labels, so that ids with gaps
-    come back without; what is ignored becomes one crowd region per image. Facts that COCO has no
-    place for (group, organ, species, centre, mpp) stand in the image's record.
+    Images and annotations are numbered in order, so ids with gaps become contiguous. The ignored
+    area of an image becomes one crowd region. Facts without a COCO field (group, organ, species,
+    centre, mpp) are stored in the image's record.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -147,7 +147,7 @@ def write_coco(samples: Iterable[Sample], out: Path, polygons: bool = False) -> 
 def _annotations(
     sample: Sample, image: int, first: int, names: list[str], polygons: bool
 ) -> list[dict[str, Any]]:
-    """Return the annotations of one image; `names` are those of the categories so far."""
+    """Return the annotations of an image; `names` are the category names so far."""
     if sample.labels is None:
         return []
     outlined = outlines(sample.labels) if polygons else {}

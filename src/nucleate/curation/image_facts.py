@@ -1,4 +1,4 @@
-"""What one annotated image is like: size, colours, nuclei; and a thumbnail."""
+"""Facts about one annotated image (size, colours, nuclei), and a thumbnail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THUMB_PX = 360
 
 
 def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[Any]] | None]:
-    """Return the facts of one image, and the features of its nuclei (None without labels)."""
+    """Return the facts of an image, and the features of its nuclei (None without labels)."""
     height, width = sample.image.shape[:2]
     about = examine(sample.name, sample.image)
     mask = tissue_mask(sample.image)
@@ -61,7 +61,7 @@ def describe_sample(sample: Sample) -> tuple[dict[str, Any], dict[str, NDArray[A
 
 
 def touching(labels: Int32) -> NDArray[np.bool_]:
-    """Return for each label 1..n whether a pixel of another one is its direct neighbour.
+    """Return for each label 1..n whether it touches another label.
 
     Example:
         >>> touching(np.array([[1, 2, 0, 3]], np.int32)).tolist()
@@ -77,7 +77,7 @@ def touching(labels: Int32) -> NDArray[np.bool_]:
 
 
 def thumbnail(sample: Sample) -> bytes:
-    """Return a JPEG of an image with the outlines of its labels; ignored areas are hatched."""
+    """Return a JPEG thumbnail with the outlines of the labels; ignored areas are hatched."""
     scale = THUMB_PX / max(sample.image.shape[:2])
     size = (
         max(1, round(sample.image.shape[1] * scale)), max(1, round(sample.image.shape[0] * scale)),
@@ -94,7 +94,7 @@ def thumbnail(sample: Sample) -> bytes:
 
 
 def _outline(image: UInt8, labels: Int32) -> None:
-    """Draw the outlines of labels into a smaller image of them."""
+    """Draw the outlines of labels onto a downscaled image."""
     xy, offsets, _ = trace(largest_pieces(labels))
     scale = np.array([image.shape[1] / labels.shape[1], image.shape[0] / labels.shape[0]])
     smaller = xy * scale

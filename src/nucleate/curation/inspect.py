@@ -1,4 +1,4 @@
-"""What is in a data set: sizes, colours, nuclei, classes."""
+"""Statistics of a data set: sizes, colours, nuclei, classes."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ METRICS = {  # per image: name -> unit
     "foreground": "share", "area_median_um2": "µm²", "eccentricity_median": "0 to 1",
     "touching": "share",
 }  # fmt: skip
-_OUTLYING = 3.5  # robust z-score, as Iglewicz and Hoaglin recommend
-_LEAST_SHARE = 0.02  # shares that differ by less are no outliers, however alike the others are
+_OUTLYING = 3.5  # robust z-score, recommended by Iglewicz and Hoaglin
+_LEAST_SHARE = 0.02  # smaller differences between shares are never outliers
 _BINS = 60
 
 
 @dataclass(slots=True)
 class Inspection:
-    """Everything that the page and the JSON file show.
+    """Results of an inspection, for the page and the JSON file.
 
     Attributes:
-        images: read.
-        nuclei: labels in all of them.
-        rows: per image, its facts and `METRICS`.
+        images: number of images read.
+        nuclei: number of labels in all of them.
+        rows: facts and `METRICS` of each image.
         sizes: "width × height" -> images.
-        conflicts: the problems of `data check`, and sentences about sizes, resolutions and
-            annotations that do not fit together.
-        unread: images that cannot be read; `conflicts` states why.
+        conflicts: the problems of `data check`, and sentences about inconsistent sizes,
+            resolutions and annotations.
+        unread: number of unreadable images; `conflicts` states why.
         organs: organ -> mean of each metric, and the number of images.
         classes: class -> nuclei.
         histograms: organ -> red, green, blue -> counts of the 256 levels on tissue.
         distributions: `area_um2`, `eccentricity` -> bin edges and counts over all nuclei.
         outliers: image, metric, value, robust z-score.
         bias: test of each metric between organs, centres, and parts of the split.
-        thumbs: image -> JPEG of it with outlines; not in the JSON file.
+        thumbs: image -> JPEG with outlines; not in the JSON file.
     """
 
     images: int = 0
@@ -72,16 +72,16 @@ def inspect_entries(
 ) -> Inspection:
     """Measure every image of a data set.
 
-    Where an image states no resolution, areas and densities are left out.
+    Areas and densities are omitted for images without a resolution.
 
     Args:
-        entries: of the data set.
-        card: what was published about it.
-        split: whose parts are compared with each other.
-        tell: is given (images done, images in all).
+        entries: entries of the data set.
+        card: published facts about it.
+        split: split whose parts are compared.
+        tell: progress callback (images done, images in total).
 
     Raises:
-        InputError: no image at all can be read: why the first cannot.
+        InputError: no image can be read; this is the error of the first.
     """
     found, checker = Inspection(), Checker(entries, card)
     part_of = _parts(split)
@@ -131,7 +131,7 @@ def inspect_entries(
 
 
 def outliers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the images whose value of a metric lies far from the median of all images.
+    """Return the images with a metric far from the median of all images.
 
     References:
         Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers: |0.6745 (x - median) / MAD|
@@ -170,8 +170,8 @@ def bias(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Test each metric for differences between organs, centres and parts of the split.
 
     Kruskal-Wallis tests with the effect size epsilon² (0 none, 1 complete), p-values corrected by
-    Holm over all tests of one grouping. Groups of one image are left out. The balance of nucleus
-    classes is compared by Cramér's V alone: nuclei of one image are not independent, and a
+    Holm over all tests of one grouping. Groups of one image are omitted. The balance of nucleus
+    classes is compared by Cramér's V alone: nuclei of one image are not independent, so a
     chi-squared test would call any difference significant.
 
     References:
@@ -199,7 +199,7 @@ def bias(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _parts(split: Split | None) -> dict[str, str]:
-    """Return name of an image -> its part, with and without the number of the set."""
+    """Map image names, with and without the number of the set, to their part."""
     found: dict[str, str] = {}
     for part, names in (split.parts if split else {}).items():
         for name in names:
@@ -215,13 +215,13 @@ def _conflicts(found: Inspection, card: DatasetCard) -> list[str]:
     if len(mpps) > 1:
         said.append(f"resolutions differ: {_some(mpps)}")
     if "None" in mpps:
-        said.append(f"{mpps['None']} images state no resolution: areas are left out")
+        said.append(f"{mpps['None']} images state no resolution: their areas are omitted")
     contested = sum(row.get("contested_px", 0) for row in found.rows)
     hidden = sum(row.get("hidden", 0) for row in found.rows)
     if contested:
         said.append(
-            f"{contested} pixels are claimed by more than one annotation ({card.overlaps}); "
-            f"{hidden} annotations have none left"
+            f"{contested} pixels belong to more than one annotation ({card.overlaps}); "
+            f"{hidden} annotations have no pixels left"
         )
     empty = [row["name"] for row in found.rows if row["nuclei"] == 0]
     if empty:
@@ -251,7 +251,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _distribution(parts: list[NDArray[Any]], percent: float) -> dict[str, list[float]]:
-    """Return the histogram of all values up to a percentile; what lies above is in the last bin."""
+    """Return the histogram of all values; values above a percentile are in the last bin."""
     values = np.concatenate(parts) if parts else np.zeros(0)
     if not len(values):
         return {"edges": [], "counts": []}
@@ -261,7 +261,7 @@ def _distribution(parts: list[NDArray[Any]], percent: float) -> dict[str, list[f
 
 
 def _kruskal(rows: list[dict[str, Any]], grouping: str, metric: str) -> dict[str, Any] | None:
-    """Return the test of one metric between groups of at least two images; None if impossible."""
+    """Test a metric between groups of at least two images; return None if impossible."""
     from scipy import stats
 
     groups: dict[str, list[float]] = defaultdict(list)
@@ -285,7 +285,7 @@ def _kruskal(rows: list[dict[str, Any]], grouping: str, metric: str) -> dict[str
 
 
 def _class_balance(rows: list[dict[str, Any]], grouping: str) -> dict[str, Any] | None:
-    """Return Cramér's V between groups and nucleus classes; None without two of both."""
+    """Return Cramér's V of groups and nucleus classes; None without two of both."""
     from scipy.stats import contingency
 
     counts: dict[str, Counter[str]] = defaultdict(Counter)

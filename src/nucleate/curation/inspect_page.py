@@ -108,7 +108,7 @@ def _nuclei_plots(found: Inspection) -> list[Plot]:
         plots += _by_organ(found, metric, title)
     for key, title, unit in (
         ("area_um2", "Area of nuclei", "µm²"),
-        ("eccentricity", "Eccentricity of nuclei", "0 round, 1 a line"),
+        ("eccentricity", "Eccentricity of nuclei", "0 circle, 1 line"),
     ):
         if found.distributions[key]["counts"]:
             plots.append(Plot(title, unit, "nuclei", _bars(found.distributions[key])))

@@ -1,6 +1,6 @@
-"""A data set made ready: stain, fixed labels, another resolution, augmented copies → shards.
+"""Preparation of a data set: stain, fixed labels, resolution, augmented copies → shards.
 
-What is fitted (stain reference, mean and standard deviation) is fitted on training images only.
+Stain reference, mean and standard deviation are fitted on training images only.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from nucleate.types import Sample, UInt8
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """What to do to the images, in this order.
+    """Processing steps, in this order.
 
     Attributes:
-        stain: normalisation; its reference is found among the training images.
-        craft: fixing of the labels; None leaves them as they are.
-        mpp: micrometres per pixel to resample to; None keeps each image's own.
-        size: (height, width) to resize to, whatever the resolution; not together with `mpp`.
-        copies: augmented copies of each training image.
-        augment: how they are varied.
-        seed: of the copies.
-        scale: how pixels become numbers: `none` (bytes), `unit` (0..1), `zscore`.
-        maps: target maps to store as well, keys of `nucleate.targets.HEADS`: nucleate makes its
-            own after augmentation; other programs may want them ready.
+        stain: normalisation; its reference is chosen among the training images.
+        craft: fixing of the labels; None leaves them unchanged.
+        mpp: micrometres per pixel to resample to; None keeps that of each image.
+        size: (height, width) to resize to, regardless of resolution; excludes `mpp`.
+        copies: number of augmented copies per training image.
+        augment: augmentation of the copies.
+        seed: seed of the copies.
+        scale: scaling of pixel values: `none` (bytes), `unit` (0..1), `zscore`.
+        maps: target maps to store, keys of `nucleate.targets.HEADS`, for other programs:
+            nucleate makes its own after augmentation.
     """
 
     stain: StainConfig = field(default_factory=StainConfig)
@@ -82,20 +82,20 @@ def prepare(
     """Write the prepared images as shards.
 
     Args:
-        entries: of the data set.
-        out: folder to make: the shards, or one folder of shards per part of the split; it appears
-            when it is complete, or not at all.
-        options: what to do.
-        split: parts; None takes every image for training.
-        tell: is given a line for whatever a user should know.
+        entries: entries of the data set.
+        out: folder to create, with the shards, or one folder of shards per part of the split; it
+            appears only when it is complete.
+        options: processing steps.
+        split: parts; None uses every image for training.
+        tell: called with a line for each fact that a user should know.
 
     Returns:
         Part -> images written.
 
     Raises:
-        ConfigError: options that contradict each other, or a split of other images.
-        InputError: an image cannot be read, or official test images would be trained on.
-        OutputError: the folder is there already, or cannot be written.
+        ConfigError: contradictory options, or a split of other images.
+        InputError: an image cannot be read, or training would use official test images.
+        OutputError: the folder exists already, or cannot be written.
     """
     parts = _parts(entries, split)
     training = parts["train"]
@@ -135,7 +135,7 @@ def prepare(
 
 
 def statistics(samples: Iterator[Sample]) -> Scaling:
-    """Return the scaling by mean and standard deviation of all pixels of the samples, per channel.
+    """Return the scaling by mean and standard deviation of all pixels, per channel.
 
     Example:
         >>> image = np.zeros((2, 2, 3), np.uint8)
@@ -153,7 +153,7 @@ def statistics(samples: Iterator[Sample]) -> Scaling:
     sd = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
     if (sd < 1e-6).any():
         raise InputError(
-            "A colour channel of the training images is constant, so that they cannot be z-scored. "
+            "A colour channel of the training images is constant, so it cannot be z-scored. "
             "Check the images, or use --scale unit."
         )
     return Scaling("zscore", tuple(mean.tolist()), tuple(sd.tolist()))
@@ -162,8 +162,8 @@ def statistics(samples: Iterator[Sample]) -> Scaling:
 def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[Sample]:
     """Yield every sample, followed by its augmented copies: squares of its shorter edge.
 
-    What lies outside of the image after a rotation is mirrored and ignored. Copy k of an image
-    depends on the seed, its name and k alone.
+    Areas outside the image after a rotation are mirrored and ignored. Copy k of an image depends
+    only on the seed, its name and k.
     """
     for sample in samples:
         yield sample
@@ -188,7 +188,7 @@ def with_copies(samples: Iterator[Sample], options: PrepareOptions) -> Iterator[
 
 
 def _parts(entries: list[Entry], split: Split | None) -> dict[str, list[Entry]]:
-    """Return part -> entries; official test images are never in a part that is fitted on."""
+    """Return part -> entries; official test images are never in a part used for fitting."""
     if split is None:
         parts = {"train": entries}
     else:
@@ -254,7 +254,7 @@ def _one(
 def _closing(
     samples: Iterator[Sample], crafted: CraftReport, counts: dict[str, int]
 ) -> Iterator[Sample]:
-    """Yield all samples; at the end, write down what was changed on the way."""
+    """Yield all samples, then record the changes made on the way."""
     yield from samples
     counts.update(asdict(crafted))
 

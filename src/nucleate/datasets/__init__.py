@@ -1,4 +1,4 @@
-"""Data sets: one file each, and one table of them. Adding one: see CONTRIBUTING.md."""
+"""Data sets: one file each, and a table of all. To add one, see CONTRIBUTING.md."""
 
 from __future__ import annotations
 

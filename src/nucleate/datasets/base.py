@@ -1,4 +1,4 @@
-"""What every data set gives: a list of entries that know who they are and can read themselves."""
+"""Common parts of all data sets: entries that can be listed and read, and cards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nucleate.files import PathLike
 from nucleate.folders import renamed, walk
 from nucleate.types import Int32, Sample, UInt8
 
-# endings of annotation files, longer ones first
+# suffixes of annotation files, longer ones first
 _ANNOTATIONS = (
     ".geojson", ".geojson.gz", ".json", ".json.gz", ".xml", ".ndpa", ".csv", ".txt", ".zip", ".roi",
     ".qpdata",
@@ -23,14 +23,14 @@ _ANNOTATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image of a data set, not read yet.
+    """One image of a data set, before it is read.
 
     Attributes:
         name: unique in its data set.
-        group: patient or slide; a split never cuts a group.
+        group: patient or slide; a split never divides a group.
         read: reads the image and its annotation.
-        organ: as the data set states, None if it does not.
-        test_only: an official test image, on which nothing may be trained, tuned or selected.
+        organ: organ, None if the data set does not state it.
+        test_only: an official test image, which must not be used for training or selection.
     """
 
     name: str
@@ -42,21 +42,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
-    """What a data set is, who made it and what it may be used for.
+    """Description, origin and licence of a data set.
 
     Attributes:
         title: full name.
-        contents: what is in it, in a sentence.
+        contents: contents, in a sentence.
         licence: SPDX expression or a sentence.
         citation: reference with DOI.
         where: how to get it.
-        overlaps: who gets a pixel that two annotations claim.
-        mpp: micrometres per pixel of all images, None where it differs or is not stated.
-        size: (height, width) of all images, None where it differs.
-        classes: names of the nucleus classes; `Sample.classes` are positions in it.
-        organs: that the data set covers.
-        parts: name of a published part -> its images and annotated nuclei; None where the
-            publication does not say.
+        overlaps: how a pixel of two annotations is assigned.
+        mpp: micrometres per pixel of all images, None if it differs or is not stated.
+        size: (height, width) of all images, None if it differs.
+        classes: names of the nucleus classes, which `Sample.classes` indexes.
+        organs: organs in the data set.
+        parts: name of a published part -> number of images and annotated nuclei; None if not
+            published.
     """
 
     title: str
@@ -64,7 +64,7 @@ class DatasetCard:
     licence: str
     citation: str
     where: str
-    overlaps: str = "each pixel of a label image has one owner"
+    overlaps: str = "label images have one label per pixel"
     mpp: float | None = None
     size: tuple[int, int] | None = None
     classes: tuple[str, ...] = ("nucleus",)
@@ -73,10 +73,10 @@ class DatasetCard:
 
 
 def open_root(path: Path) -> PathLike:
-    """Return a folder or the inside of a zip file as a path to walk in.
+    """Return the path of a folder, or of the inside of a zip file.
 
     Raises:
-        InputError: there is no such folder or zip file, or the zip file is damaged.
+        InputError: no such folder or zip file, or the zip file is damaged.
     """
     if path.is_dir():
         return path
@@ -85,7 +85,7 @@ def open_root(path: Path) -> PathLike:
             f"{path}: there is no such folder or zip file. Check the path, or set data.root."
         )
     try:
-        with zipfile.ZipFile(path) as archive:  # zipfile.Path would walk odd names for ever
+        with zipfile.ZipFile(path) as archive:  # zipfile.Path would loop forever on some names
             names = archive.namelist()
         bad = next((name for name in names if name.startswith("/") or "//" in name), None)
         if bad is not None:
@@ -106,16 +106,16 @@ def pair(
     where: str,
     endings: tuple[str, ...] = (),
 ) -> list[tuple[str, PathLike, PathLike]]:
-    """Return (name, image, annotation) of each name, sorted.
+    """Pair images with annotations by name; return (name, image, annotation), sorted.
 
-    Names that differ in case or Unicode form alone are one, where no other name is like them.
+    Names that differ only in case or Unicode form match if the match is unique.
 
     Args:
-        root: what to name in an error message.
+        root: subject of error messages.
         images: name -> file.
         annotations: name -> file.
         where: how to get the data.
-        endings: of annotations, to say what is looked for.
+        endings: suffixes of annotations, for error messages.
 
     Raises:
         InputError: no images, an image without annotation, or the reverse.
@@ -137,7 +137,7 @@ def pair(
 
 
 def endings_seen(names: list[str], wanted: tuple[str, ...]) -> str:
-    """Return a sentence on the endings that are looked for and those of other annotations, or "".
+    """Return a sentence on the expected suffixes and those of other annotations, or "".
 
     Example:
         >>> endings_seen(["a.json", "b.json", "a.png"], (".geojson",))
@@ -151,13 +151,13 @@ def endings_seen(names: list[str], wanted: tuple[str, ...]) -> str:
 
 
 def sample_doubts(sample: Sample) -> list[str]:
-    """Return sentences about an annotation that change its numbers, without the image's name."""
+    """Return sentences about problems that affect results, without the image's name."""
     found = [] if sample.drawn is None else list(sample.drawn.problems)
     return found + ([] if sample.labels is None else doubtful_labels(sample.labels))
 
 
 def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
-    """Raise an `InputError` unless labels and image have one size."""
+    """Raise an `InputError` unless labels and image have the same size."""
     if labels.shape != image.shape[:2]:
         raise InputError(
             f"{annotation}: the labels are {labels.shape[1]} × {labels.shape[0]} pixels, the "
@@ -166,7 +166,7 @@ def check_size(annotation: object, labels: Int32, image: UInt8) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise an `InputError` for an image's name that would be written outside of its folder."""
+    """Raise an `InputError` for an image name that would be written outside its folder."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") for part in parts) or {"\\", "\0"} & set(name):
         raise InputError(f"{name[:80]!r}: not a valid file name. Rename the image.")

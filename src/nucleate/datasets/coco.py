@@ -1,4 +1,4 @@
-"""COCO JSON of instances with the images beside it: what most annotation tools export."""
+"""COCO JSON of instances with images beside it, as most annotation tools export it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from nucleate.types import Sample
 CARD = DatasetCard(
     title="COCO JSON",
     contents="Images and one JSON file of instances: polygons or run lengths, crowd regions as "
-    "areas that do not count. Also JSON of Label Studio, of VIA, and of labelme (one per image).",
+    "ignored areas. Also JSON of Label Studio, of VIA, and of labelme (one per image).",
     licence="yours",
     citation="Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48 (the format)",
     where="Export COCO instances from your annotation tool; put the JSON file beside the images.",
-    overlaps="the earlier annotation keeps it",
+    overlaps="the earlier annotation keeps the pixel",
 )
 
 _PLACES = ("", "images/", "../images/")
@@ -55,24 +55,24 @@ def entries(
     """Return the images of a COCO file.
 
     Args:
-        root: folder or zip file with one `.json` file, or with several of which `annotations`
-            names one, or with one of labelme per image; images are beside it, in `images/` beside
-            it, or in `../images/`.
+        root: folder or zip file with one `.json` file, with several of which `annotations` names
+            one, or with one of labelme per image; images are beside it, in `images/` beside it, or
+            in `../images/`.
         annotations: path of the JSON file below `root`.
-        mpp: micrometres per pixel; None takes the record's `mpp`, else what the image states.
-        group: regular expression whose first group, searched in the name, is the patient; None
-            takes the record's `group`, else the patient of a TCGA barcode or the source of
-            Roboflow's copies, else makes every image its own group.
-        override_mpp: whether `mpp` counts although a record or an image states another value.
-        crowds: ignore, where annotations with `iscrowd` are areas that do not count; nuclei, where
-            they are nuclei; auto sees it from their masks.
+        mpp: micrometres per pixel; None uses the record's `mpp`, else that of the image file.
+        group: regular expression whose first group, searched in the name, is the patient. None
+            uses the record's `group`, else the patient of a TCGA barcode or the source of copies
+            made by Roboflow, else each image is its own group.
+        override_mpp: let `mpp` replace a different value of a record or image.
+        crowds: treatment of annotations with `iscrowd`: ignore (ignored areas), nuclei, or auto
+            (decided from their masks).
 
     Returns:
-        One entry per image, sorted by name: its file name without ending.
+        One entry per image, sorted by name: its file name without suffix.
 
     Raises:
         InputError: no JSON file, not COCO, or an image is missing or listed twice.
-        ConfigError: `group` is no regular expression with one group, or does not match a name;
+        ConfigError: `group` is not a regular expression with one group, or does not match a name;
             unknown `crowds`.
     """
     if crowds not in ("auto", "ignore", "nuclei"):
@@ -91,7 +91,7 @@ def entries(
     settle = partial(resolve_mpp, given=mpp, override=override_mpp)
     found: dict[str, Entry] = {}
     names = [image_name(str(image.record["file_name"])) for image in content.images]
-    if len(set(names)) < len(names) and len(set(folders)) > 1:  # a file per image, in folders
+    if len(set(names)) < len(names) and len(set(folders)) > 1:  # one file per image, in folders
         names = [str(folder / name) for folder, name in zip(folders, names, strict=True)]
     for image, folder, name in zip(content.images, folders, names, strict=True):
         file = _file_of(files, folder, image, root)
@@ -110,10 +110,10 @@ def entries(
 
 
 def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePosixPath]]:
-    """Return what is annotated, and of each image the folder of the file that states it.
+    """Read the annotation files; return also the folder of the file that lists each image.
 
     Raises:
-        InputError: several files, which are not all of labelme: one per image.
+        InputError: several files that are not the one file per image of labelme.
     """
     if len(found) > 1:
         kinds = {name: kind_of_json_bytes(read_bytes(file)) for name, file in found.items()}
@@ -139,7 +139,7 @@ def _read(root: Path, found: dict[str, PathLike]) -> tuple[CocoFile, list[PurePo
 def _file_of(
     files: dict[str, PathLike], folder: PurePosixPath, image: CocoImage, root: Path
 ) -> PathLike:
-    """Return the file of an image, or the image that its annotation contains."""
+    """Return the file of an image, or the image embedded in its annotation."""
     try:
         return _locate(files, folder, str(image.record["file_name"]), root)
     except InputError:
@@ -149,17 +149,17 @@ def _file_of(
 
 
 def _drawing(content: CocoFile, crowds: str) -> tuple[bool, str]:
-    """Return whether crowd regions are nuclei, and what to say about them."""
+    """Return whether crowd regions are nuclei, and a message about them."""
     return crowds_are_nuclei(content) if crowds == "auto" else (crowds == "nuclei", "")
 
 
 def _locate(
     files: dict[str, PathLike], folder: PurePosixPath, file_name: str, root: Path
 ) -> PathLike:
-    """Return the file of an image; it must be below the root.
+    """Find the file of an image below the root.
 
-    The path counts as it is written; else the file whose path has the longest common end with it,
-    in any case and Unicode form; at last without the prefix that Label Studio puts before a name.
+    The exact path is tried first, then the file that shares the longest end of the path, regardless
+    of case and Unicode form, then the name without the prefix that Label Studio adds.
     """
     raw = PurePosixPath(file_name.replace("\\", "/"))
     beside = posixpath.normpath(folder / raw)
@@ -200,7 +200,7 @@ def _reader(
 
     def read() -> Sample:
         pixels, stated = read_image(file)
-        if record["height"] is None or record["width"] is None:  # of labelme and VIA
+        if record["height"] is None or record["width"] is None:  # labelme and VIA
             record.update(height=pixels.shape[0], width=pixels.shape[1])
         size = (int(record["height"]), int(record["width"]))
         if size != pixels.shape[:2]:

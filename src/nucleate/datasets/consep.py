@@ -1,4 +1,4 @@
-"""CoNSeP: colorectal adenocarcinoma with the type of every nucleus."""
+"""CoNSeP: colorectal adenocarcinoma, with the type of every nucleus."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, types: int = 7, mpp: float = 0.25) -> list[Entry]:
-    """Return the images of one or both parts; which patient an image is of is not published.
+    """List the images of one or both parts; the patients are not published.
 
     Args:
         root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
-        types: 7 as published, or 4 where the types were merged (healthy and malignant epithelial;
-            fibroblast, muscle and endothelial), as HoVer-Net trains on; the files do not say it.
+        types: 7 as published, or 4 with types merged (healthy and malignant epithelial;
+            fibroblast, muscle and endothelial), as in HoVer-Net; the files do not state which.
         mpp: micrometres per pixel; the images state none.
 
     Raises:
         ConfigError: another number of types.
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
     if types not in (7, 4):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""CPM-17: brain, lung, head and neck, as HoVer-Net's authors pass it on."""
+"""CPM-17: brain, lung, head and neck, as distributed by HoVer-Net's authors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the images; which patient an image is of is not published.
+    """List the images; their patients are not published.
 
     Args:
         root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
         mpp: micrometres per pixel; the images state none.
 
     Raises:
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
     return hovernet.find(root, CARD, lambda name: (name, None), mpp, names=())

@@ -43,19 +43,19 @@ _NAME = re.compile(r"Human_([A-Za-z]+)_(\d+)")
 
 
 def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> list[Entry]:
-    """Return the images with one of the three rounds of annotation.
+    """List the images, with one of the three rounds of annotation.
 
     Args:
         root: folder or zip file that contains `tissue images/` and the annotators' folders.
         annotation: key of `ANNOTATIONS`.
-        mpp: micrometres per pixel; the images were all taken at 40x and state none.
+        mpp: micrometres per pixel; all images were taken at 40x and state none.
 
     Returns:
-        One entry per image, sorted by name; every image is of another patient.
+        One entry per image, sorted by name; every image is from a different patient.
 
     Raises:
         ConfigError: no such annotation.
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
     if annotation not in ANNOTATIONS:
         raise ConfigError(
@@ -83,7 +83,7 @@ def entries(root: Path, annotation: str = "biologist", mpp: float = 0.25) -> lis
 
 
 def organ_of(name: str) -> str | None:
-    """Return the organ that an image's name states.
+    """Return the organ in an image's name.
 
     Example:
         >>> organ_of("Human_AdrenalGland_01")

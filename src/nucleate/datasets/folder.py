@@ -1,10 +1,10 @@
-"""A user's own data: images below `images/`, label images of the same name below `labels/`.
+"""Your own data: images below `images/`, label images of the same name below `labels/`.
 
-The two folders may be at any depth and be nested at will: `a/images/b/x.png` belongs to
-`a/labels/b/x.tif`. Labels are integers, 0 is background, each nucleus has a separate number.
-Masks below `ignore/` mark areas that count for nobody; images below `types/` say of each pixel of a
-nucleus which type it is, from 1 on. A `nucleate.json` beside the folders may state groups, organs,
-resolution and classes; `nucleate data convert --to folder` writes it. A CSV may state resolutions.
+The two folders may be at any depth and nested: `a/images/b/x.png` pairs with `a/labels/b/x.tif`.
+Labels are integers, 0 is background, each nucleus has a separate number. Masks below `ignore/` mark
+ignored areas. Images below `types/` give the type of each pixel of a nucleus, from 1. A
+`nucleate.json` beside the folders may state groups, organs, resolution and classes; `nucleate data
+convert --to folder` writes it. A CSV file may state resolutions.
 """
 
 from __future__ import annotations
@@ -55,31 +55,31 @@ def entries(
     classes: list[str] | None = None,
     channels: str = "rgb",
 ) -> list[Entry]:
-    """Return the images of a folder of images and labels.
+    """List the images of a folder of images and labels.
 
     Args:
-        root: folder or zip file that contains `images/` and, unless there are no annotations at
-            all, `labels/` or `masks/`, at any depth.
-        mpp: micrometres per pixel of images that state none; None takes what each file states.
+        root: folder or zip file that contains `images/` and, unless nothing is annotated,
+            `labels/` or `masks/`, at any depth.
+        mpp: micrometres per pixel of images that state none; None uses what each file states.
         group: regular expression whose first group, searched in the name, is the patient;
-            None takes the group in `nucleate.json`, else makes every image its own group.
-        override_mpp: whether `mpp` counts although an image states another value.
-        mpp_table: CSV file in the folder, with the columns `name` (of an image, without ending)
-            and `mpp` (or one that begins with it, such as `mpp_guess`), and perhaps `group`. What
-            it states of an image counts against `mpp` and the image itself.
-        only: values of the table's column `group`; other images are left out. None takes all.
+            None uses the group in `nucleate.json`, else each image is its own group.
+        override_mpp: let `mpp` replace a different value of an image.
+        mpp_table: CSV file in the folder, with the columns `name` (of an image, without suffix)
+            and `mpp` (or one that starts with it, such as `mpp_guess`), and optionally `group`. Its
+            values take precedence over `mpp` and the image.
+        only: values of the table's column `group`; other images are omitted. None keeps all.
         classes: names of the types 1, 2, … in the images below `types/`; None reads no types.
-        channels: rgb, or bgr for images whose files contain blue where red should be: nuclei that
-            look brown, red blood cells that look blue.
+        channels: rgb, or bgr for files with red and blue swapped, in which nuclei look brown and
+            red blood cells blue.
 
     Returns:
         One entry per image, sorted by name.
 
     Raises:
-        InputError: no images, an image without labels, labels without an image, or a table
-            that is missing or wrong.
-        ConfigError: `only` without a table or not in it; unknown `channels`; `group` is no regular
-            expression with one group, or does not match a name.
+        InputError: no images, an image without labels, labels without an image, or a missing or
+            invalid table.
+        ConfigError: `only` without a table or not in it; unknown `channels`; `group` is not a
+            regular expression with one group, or does not match a name.
     """
     if channels not in ("rgb", "bgr"):
         raise ConfigError(f"channels = {channels!r}: unknown value. Use rgb or bgr.")
@@ -108,16 +108,16 @@ def entries(
 
 @dataclass(slots=True)
 class _Files:
-    """What is in a folder, each by the name that images and labels share.
+    """The files of a folder, by the name that images and labels share.
 
     Attributes:
         images: files below `images/`.
         labels: label images below `labels/` or `masks/`.
         ignored: masks below `ignore/`.
-        typed: images below `types/`, where they are asked for.
-        strange: names of what is below `labels/` and is no label image.
-        facts: what `nucleate.json` states.
-        table: the CSV file that is asked for.
+        typed: images below `types/`, if requested.
+        strange: names of files below `labels/` that are not label images.
+        facts: contents of `nucleate.json`.
+        table: the CSV file, if requested.
     """
 
     images: dict[str, PathLike] = field(default_factory=dict)
@@ -130,10 +130,10 @@ class _Files:
 
 
 def _find(root: Path, with_types: bool, mpp_table: str | None) -> _Files:
-    """Return the files of a folder or zip file.
+    """Find the files of a folder or zip file.
 
     Raises:
-        InputError: two files stand for one name, or a `nucleate.json` is damaged.
+        InputError: two files have one name, or a `nucleate.json` is damaged.
     """
     found = _Files()
     tables = {
@@ -145,7 +145,7 @@ def _find(root: Path, with_types: bool, mpp_table: str | None) -> _Files:
     for name, file in walk(open_root(root)):
         if mpp_table is not None and f"/{name}".endswith(f"/{mpp_table}"):
             found.table = file
-        if file.name == MANIFEST:  # its names count from where it lies
+        if file.name == MANIFEST:  # its names are relative to its folder
             above = name.removesuffix(MANIFEST)
             found.facts |= {above + key: known for key, known in _read_facts(file).items()}
         path = PurePosixPath(name)
@@ -168,7 +168,7 @@ def _find(root: Path, with_types: bool, mpp_table: str | None) -> _Files:
 
 
 def _paired(root: Path, there: _Files) -> dict[str, PathLike]:
-    """Return the label images under the names of their images; none where nothing is labelled.
+    """Return the label images by image name; none if nothing is labelled.
 
     Raises:
         InputError: no images, no label images among other files, or an orphan.
@@ -241,7 +241,7 @@ def _reader(
 
 
 def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, Int16]:
-    """Return labels 1..n, and int16 (n,) the commonest type of each one's pixels, from 0 on.
+    """Return labels 1..n, and int16 (n,) the most common type of their pixels, from 0.
 
     Raises:
         InputError: a nucleus has no type, or one beyond `count`.
@@ -271,10 +271,10 @@ def _typed(name: str, labels: Int32, kinds: Int32, count: int) -> tuple[Int32, I
 def _read_table(
     root: Path, wanted: str, file: PathLike | None
 ) -> dict[str, tuple[float, str | None]]:
-    """Return name -> um/px and group of a table of images.
+    """Read a table of images: name -> um/px and group.
 
     Raises:
-        InputError: there is no such file, a column is missing, or a value is no resolution.
+        InputError: no such file, a column is missing, or a value is not a resolution.
     """
     if file is None:
         raise InputError(f"{root}: contains no table {wanted!r}. Check the option mpp_table.")
@@ -290,14 +290,14 @@ def _read_table(
 
 
 def _row(rows: dict[str, tuple[float, str | None]], key: str) -> tuple[float, str | None] | None:
-    """Return what a table states of an image, which it may name with or without its folders."""
+    """Return the row of an image, which the table may name with or without its folders."""
     return rows.get(key, rows.get(PurePosixPath(key).name))
 
 
 def _chosen(
     root: Path, keys: list[str], rows: dict[str, tuple[float, str | None]], only: list[str]
 ) -> list[str]:
-    """Return the images whose group in the table is one of `only`.
+    """Select the images whose group in the table is one of `only`.
 
     Raises:
         ConfigError: the table has no such group.
@@ -313,10 +313,10 @@ def _chosen(
 
 
 def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
-    """Return name -> facts of a `nucleate.json`.
+    """Read a `nucleate.json`: name -> facts.
 
     Raises:
-        InputError: not JSON, or of another kind.
+        InputError: not JSON, or not of this format.
     """
     try:
         content = json.loads(read_bytes(file, 1 << 28))
@@ -326,10 +326,10 @@ def _read_facts(file: PathLike) -> dict[str, dict[str, Any]]:
         for facts in images.values():
             np.array(facts.get("classes") or [], np.int16)
             if not all(isinstance(n, str) for n in facts.get("class_names", ())):
-                raise TypeError("a class name that is no text")
+                raise TypeError("a class name that is not text")
             for key in ("group", "organ", "species", "centre"):
                 if not isinstance(facts.get(key), str | None):
-                    raise TypeError(f"a {key} that is no text")
+                    raise TypeError(f"a {key} that is not text")
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
             RecursionError) as error:  # fmt: skip
         said = f"{type(error).__name__}: {error}"[:160].rstrip(".")

@@ -1,4 +1,4 @@
-"""Which patient an image is of, read from its name."""
+"""The patient of an image, read from its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nucleate.errors import ConfigError
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", re.IGNORECASE)
 
 
-# of Roboflow, which writes several changed copies of an image: NAME_jpg.rf.HASH
+# Roboflow writes several modified copies of an image as NAME_jpg.rf.HASH
 _COPY = re.compile(r"(?:_(?:jpe?g|png|tiff?|bmp|webp))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
 
 
@@ -20,16 +20,16 @@ def _patient(name: str) -> str:
 
 
 def grouping(pattern: str | None) -> Callable[[str], str]:
-    """Return the function name -> group of a regular expression.
+    """Build the function name -> group from a regular expression.
 
-    Without one, a TCGA barcode in the name states the patient; else the copies that Roboflow makes
-    of an image are one group; else the name is its own group.
+    Without an expression, a TCGA barcode in the name gives the patient; else all copies that
+    Roboflow makes of an image are one group; else the name is its own group.
 
     Args:
         pattern: regular expression with one group in parentheses, searched in the name.
 
     Raises:
-        ConfigError: not such an expression; or, when called, it does not match a name.
+        ConfigError: an invalid expression; or, when called, a name that it does not match.
 
     Example:
         >>> grouping("^(p[0-9]+)_")("p7_2"), grouping(None)("a/TCGA-18-5592-01Z-00-DX1_3")

@@ -1,6 +1,6 @@
-"""The layout that HoVer-Net's authors publish: `Images/NAME.png` and `Labels/NAME.mat`.
+"""The layout of HoVer-Net's authors: `Images/NAME.png` and `Labels/NAME.mat`.
 
-CoNSeP is published in it; Kumar and CPM-17 are widely passed on in it.
+CoNSeP is published in it; Kumar and CPM-17 are widely distributed in it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def find(
     mpp: float,
     names: tuple[str, ...],
 ) -> list[Entry]:
-    """Return the images of a tree of `Images/` and `Labels/`.
+    """List the images of a tree of `Images/` and `Labels/`.
 
-    What is below a folder that begins with `test` is the official test part.
+    Images below a folder whose name starts with `test` are the official test part.
 
     Args:
-        root: folder or zip file; the two folders may be at any depth, several times.
-        card: of the data set.
-        describe: path of an image below `root`, without its ending -> group and organ.
+        root: folder or zip file; the two folders may be at any depth, and occur several times.
+        card: the data set's card.
+        describe: path of an image below `root`, without its suffix -> group and organ.
         mpp: micrometres per pixel.
-        names: of the classes that a label file may contain; none reads none.
+        names: class names in the label files; none reads no classes.
 
     Raises:
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
@@ -94,13 +94,13 @@ def _reader(
 
 
 def read_typed(path: PathLike, types: int) -> tuple[Int32, Int16 | None]:
-    """Return labels 1..n and their classes 0..types - 1 of a `.mat` file.
+    """Read labels 1..n and their classes 0..types - 1 from a `.mat` file.
 
-    `inst_type` lists the types in ascending order of the ids; where it is absent or of another
-    length, each nucleus takes the commonest type of its pixels in `type_map`.
+    `inst_type` lists the types in ascending order of the ids; if it is missing or of another
+    length, each nucleus gets the most common type of its pixels in `type_map`.
 
     Raises:
-        InputError: the file cannot be read, contains no `inst_map`, or a type that is not known.
+        InputError: the file cannot be read, contains no `inst_map`, or an unknown type.
     """
     found = read_mat(path, ("inst_map",), ("inst_type", "type_map"))
     labels, old = compact(as_labels(path, found["inst_map"]))

@@ -1,4 +1,4 @@
-"""Kumar: the 30 images that became MoNuSeg's training images, in HoVer-Net's layout."""
+"""Kumar: the 30 images that later became MoNuSeg's training images, in HoVer-Net's layout."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the images; group is the patient, 12 characters of the TCGA barcode.
+    """List the images; the group is the patient, 12 characters of the TCGA barcode.
 
     Args:
         root: folder or zip file that contains `Images/` and `Labels/`, at any depth.
         mpp: micrometres per pixel; the images state none.
 
     Raises:
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
 
     def describe(name: str) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Recipe → samples: which images are trained on, which are held out, read into memory."""
+"""Recipe → samples: training and held-out images, read into memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Collection:
 
     Attributes:
         entries: qualified name -> entry.
-        split: who is trained on and who is held out.
-        sources: one description per set, for the model's card.
-        sets: of the recipe, in the order of their numbers.
+        split: training and held-out images.
+        sources: one description per set, for the model card.
+        sets: sets of the recipe, in order.
     """
 
     entries: dict[str, Entry]
@@ -38,9 +38,9 @@ class Collection:
     sets: tuple[SetConfig, ...] = ()
 
     def read(self, part: str, mpp: float) -> list[Sample]:
-        """Return the samples of a part of the split, resampled to `mpp`.
+        """Read the samples of a part of the split, resampled to `mpp`.
 
-        Those that are trained on have the weight of their set, and nuclei grown as it states.
+        Training samples get the weight of their set, and nuclei grown as it states.
 
         Raises:
             InputError: an image cannot be read, has no labels, or has no resolution.
@@ -61,7 +61,7 @@ class Collection:
 
 
 def collect(config: DataConfig, base: Path) -> Collection:
-    """List the images of a recipe and split them; nothing is read yet.
+    """List the images of a recipe and split them, without reading them.
 
     Args:
         config: the recipe's data.
@@ -69,7 +69,7 @@ def collect(config: DataConfig, base: Path) -> Collection:
 
     Raises:
         ConfigError: no such data set or option, or a split that names unknown images.
-        InputError: a folder is missing or wrong; an official test image would be trained on; the
+        InputError: a folder is missing or wrong; training would use an official test image; the
             split has other groups than the data.
     """
     entries, may_validate, sources = list_sets(config.sets, base / config.root)
@@ -89,9 +89,9 @@ def collect(config: DataConfig, base: Path) -> Collection:
 
 
 def with_fewer(split: Split, share: float, seed: int) -> Split:
-    """Return the split with a share of its training images, rounded, one at the least.
+    """Reduce the training images of a split to a share, rounded, at least one image.
 
-    A larger share contains the images of a smaller one of the same seed.
+    With the same seed, a larger share contains the images of a smaller one.
 
     Example:
         >>> four = Split({"train": ("a", "b", "c", "d")}, {n: n for n in "abcd"})
@@ -141,7 +141,7 @@ def list_sets(
 def describe_set(
     title: str, reader: str, path: str, images: int, licence: str, citation: str
 ) -> dict[str, Any]:
-    """Return what the card of a model states of a data set that it learned from."""
+    """Return the description of a training data set for the model card."""
     return {
         "name": title,
         "reader": reader,
@@ -153,7 +153,7 @@ def describe_set(
 
 
 def _published(config: DataConfig, entries: list[Entry]) -> Split:
-    """Return the one split of a published scheme."""
+    """Return the only split of a published scheme."""
     apart = next((s.path for s in config.sets if not s.validate_on), None)
     if apart is not None:
         raise ConfigError(
@@ -173,7 +173,7 @@ def _published(config: DataConfig, entries: list[Entry]) -> Split:
 
 
 def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
-    """Read a split and compare it with the data: names, groups, official test images."""
+    """Read a split and check names, groups and official test images against the data."""
     split = read_split(path)
     parts = {name: part for part, names in split.parts.items() for name in names}
     held = {split.groups[name] for name, part in parts.items() if part != "train"}
@@ -184,7 +184,7 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
             f"{path}: {strange[0]!r} is missing from the split or from the data. Create the split "
             "again for this data set."
         )
-    # the groups as the readers know them, not as the file claims
+    # check the groups from the readers, not those claimed by the file
     Split(split.parts, {e.name: e.group for e in entries.values()}, split.mixes)
     other = next((n for n in parts if split.groups[n] != entries[n].group), None)
     if other is not None:
@@ -197,22 +197,22 @@ def _read_fitting(path: Path, entries: dict[str, Entry]) -> Split:
     return split
 
 
-OWN_DATA = ("folder", "coco", "qupath")  # readers whose groups are names of the user's own
+OWN_DATA = ("folder", "coco", "qupath")  # readers whose groups are the user's own names
 
 
 def _group(entry: Entry, reader: str, title: str) -> str:
-    """Return the group of an entry, unique over data sets; a TCGA patient is one everywhere."""
+    """Return the group of an entry, unique across data sets; TCGA patients are shared by all."""
     own = reader in OWN_DATA and not entry.group.startswith("TCGA-")
     return f"{title}:{entry.group}" if own else entry.group
 
 
 def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = None) -> list[Entry]:
-    """Return the entries of a data set: name, patient, organ; pixels when they are asked for.
+    """List the entries of a data set: name, patient, organ; pixels are read on request.
 
     Args:
-        name: of the data set's reader, as `nucleate data list` names it.
-        root: its folder or zip file.
-        options: of the reader, for instance `mpp`, `group`, `annotation`.
+        name: name of the reader, as in `nucleate data list`.
+        root: folder or zip file of the data set.
+        options: options of the reader, for instance `mpp`, `group`, `annotation`.
 
     Raises:
         ConfigError: no such data set or option.
@@ -242,15 +242,15 @@ def list_entries(name: str, root: str | Path, options: dict[str, Any] | None = N
 
 
 def at_mpp(sample: Sample, mpp: float) -> Sample:
-    """Return a sample on the grid of `mpp`; within 5 % it stays as it is.
+    """Resample a sample to `mpp`; within 5 % it stays unchanged.
 
-    Labels take the value of the nearest pixel.
+    Labels are resampled by nearest neighbour.
 
     Raises:
         InputError: the sample has no resolution.
     """
     if sample.mpp is None:
-        more = ", or in a recipe mpp among the options of its data set"
+        more = ", or in a recipe as the option mpp of its data set"
         raise no_mpp(sample.name, remedy=HOW_TO_STATE_MPP + more)
     ratio = grid_ratio(sample.mpp, mpp)
     if ratio == 1.0:
@@ -261,17 +261,17 @@ def at_mpp(sample: Sample, mpp: float) -> Sample:
 
 
 def _grown(sample: Sample, by_px: float) -> Sample:
-    """Return a sample whose nuclei reach `by_px` pixels farther, or less far where negative."""
+    """Grow the nuclei of a sample by `by_px` pixels, or shrink them if negative."""
     if sample.labels is None or by_px == 0:
         return sample
     return replace(sample, labels=grown(sample.labels, by_px))
 
 
 def _draw(everyone: list[Entry], may_validate: list[Entry], config: DataConfig) -> Split:
-    """Hold out patients of the sets that allow it; everyone else, group by group, is trained on."""
+    """Hold out patients of the sets that allow it; the other groups are training data."""
     if not may_validate:
         raise ConfigError(
-            "data.sets: no set has validate_on: true, so that no image can be held out. Set it for "
+            "data.sets: no set has validate_on: true, so no image can be held out. Set it for "
             "at least one set."
         )
     drawn = make_split(may_validate, config.validation, config.split_seed)

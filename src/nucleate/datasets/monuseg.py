@@ -23,7 +23,7 @@ CARD = DatasetCard(
     licence="CC-BY-NC-SA-4.0",
     citation="Kumar et al. 2020, A Multi-Organ Nucleus Segmentation Challenge, IEEE TMI, "
     "doi:10.1109/TMI.2019.2947628; Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
-    overlaps="the earlier outline keeps it, as in the official converter",
+    overlaps="the earlier outline keeps the pixel, as in the official converter",
     mpp=0.25,
     size=(1000, 1000),
     organs=(
@@ -40,7 +40,7 @@ CARD = DatasetCard(
     parts={"training": (30, 16_959), "test": (14, 6_697), "extra 7": (7, 7_174)},
     where="Register at https://monuseg.grand-challenge.org/Data/ and download the two zip files.",
 )
-# Organ by patient, as the papers list them (some TCGA codes name another tissue source).
+# Organ by patient, as listed in the papers (some TCGA codes name another tissue source).
 _ORGANS = {
     "breast": "A7-A13E A7-A13F AR-A1AK AR-A1AS E2-A1B5 E2-A14V AC-A2FO AO-A0J2",
     "kidney": "B0-5711 HE-7128 HE-7129 HE-7130 B0-5710 B0-5698 2Z-A9J9 GL-6846 IZ-8196",
@@ -52,26 +52,26 @@ _ORGANS = {
     "lung": "44-2665 69-7764",
     "brain": "FG-A4MU HT-8564",
 }
-# Taken at 20x among images at 40x, whatever their XML states: nuclei of half the diameter, and
-# three to five times as many as in the other kidney images.
+# Taken at 20x, although their XML states 40x: nuclei have half the diameter, and there are three
+# to five times as many as in the other kidney images.
 AT_20X = frozenset({"TCGA-HE-7128", "TCGA-HE-7129", "TCGA-HE-7130"})
 ORGAN_OF = {f"TCGA-{p}": organ for organ, patients in _ORGANS.items() for p in patients.split()}
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the images of one part (training or test) in the official layout.
+    """List the images of one part (training or test) in the official layout.
 
     Args:
         root: folder or zip file with `.tif` and `.xml` of equal stems, at any depth
             (`Tissue Images/` and `Annotations/` in the training part, side by side in the test).
-        mpp: micrometres per pixel of the images at 40x, which carry no usable value; the three at
-            20x have twice as many.
+        mpp: micrometres per pixel of the 40x images, whose stated values are unusable; the three
+            20x images get twice this value.
 
     Returns:
         One entry per image, sorted by name; group is the patient (12 characters of the barcode).
 
     Raises:
-        InputError: no images, or an image without annotation, or the reverse.
+        InputError: no images, an image without annotation, or the reverse.
     """
     base = open_root(root)
     images: dict[str, PathLike] = {}

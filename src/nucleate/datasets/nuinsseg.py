@@ -1,6 +1,6 @@
-"""NuInsSeg: 665 tiles of 31 human and mouse organs, with vague areas that count for nobody.
+"""NuInsSeg: 665 tiles of 31 human and mouse organs, with vague areas that are ignored.
 
-The folders are taken as published: one per organ, its name with a space and sometimes misspelt,
+The folders are read as published: one per organ, its name with a space and sometimes misspelt,
 `Imagj_zips` without its second e.
 """
 
@@ -35,7 +35,7 @@ CARD = DatasetCard(
     citation="Mahbod et al. 2024, NuInsSeg, Scientific Data 11:295, doi:10.1038/s41597-024-03117-2",
     where="Download https://doi.org/10.5281/zenodo.10518968 or "
     "https://www.kaggle.com/datasets/ipateam/nuinsseg and unpack it.",
-    overlaps="the later region has it ('label masks modify'; also when drawn from the regions)",
+    overlaps="the later region gets the pixel ('label masks modify' and drawn regions alike)",
     mpp=None,
     size=(512, 512),
     parts={"all": (665, 30_698)},
@@ -47,7 +47,7 @@ _SPECIES = ("human", "mouse")
 
 @dataclass(slots=True)
 class _Files:
-    """The files of one organ's tiles, by name."""
+    """The files of all tiles, by tile name."""
 
     images: dict[str, PathLike]
     labels: dict[str, PathLike]
@@ -62,22 +62,22 @@ def entries(
     vague: bool = True,
     override_mpp: bool = False,
 ) -> list[Entry]:
-    """Return the tiles.
+    """List the tiles.
 
     Args:
         root: folder or zip file that contains one folder per organ, at any depth.
-        mpp: micrometres per pixel; None leaves it open, as the data set does.
+        mpp: micrometres per pixel; None leaves it unknown, as the data set states none.
         outlines: draw the ImageJ regions in `Imagj_zips/` instead of reading
             `label masks modify/`.
-        vague: whether the masks in `vague areas/` become `ignore`.
-        override_mpp: whether `mpp` counts although a tile states another value.
+        vague: read the masks in `vague areas/` as `ignore`.
+        override_mpp: let `mpp` replace a different value of a tile.
 
     Returns:
-        One entry per tile, sorted by name; group is the organ's folder, which is one slide.
+        One entry per tile, sorted by name; the group is the organ's folder, which is one slide.
 
     Raises:
-        InputError: no images, or an image without labels, or the reverse.
-        ConfigError: an option is of the wrong type.
+        InputError: no images, an image without labels, or the reverse.
+        ConfigError: an option has the wrong type.
     """
     for option, value in (("outlines", outlines), ("vague", vague)):
         if not isinstance(value, bool):
@@ -94,7 +94,7 @@ def entries(
 
 
 def _find(root: Path, outlines: bool) -> _Files:
-    """Sort the files of the tree; names are unique over all organs."""
+    """Sort the files of the tree by kind; names are unique across organs."""
     files = _Files({}, {}, {}, {})
     wanted = _OUTLINE_FOLDERS if outlines else ("label masks modify",)
     for name, file in walk(open_root(root)):
@@ -117,7 +117,7 @@ def _find(root: Path, outlines: bool) -> _Files:
 
 
 def _species_organ(folder: str) -> tuple[str | None, str]:
-    """Return species and organ of a folder's name.
+    """Return species and organ from a folder's name.
 
     Example:
         >>> _species_organ("mouse muscle_tibia")
@@ -158,7 +158,7 @@ def _reader(
 
 
 def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, DrawingReport | None]:
-    """Return the labels of a label image, or of a zip file of ImageJ regions drawn at `shape`.
+    """Read a label image, or draw a zip file of ImageJ regions at `shape`.
 
     Raises:
         InputError: the file cannot be read.
@@ -166,7 +166,7 @@ def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, DrawingRe
     if path.suffix.lower() != ".zip":
         return read_labels(path), None
     largest: list[Float64] = []
-    for vertices, offsets in read_imagej_rois(path):  # of a composite: a nucleus is one piece
+    for vertices, offsets in read_imagej_rois(path):  # a composite counts as its largest piece
         pieces = [vertices[a:b] for a, b in pairwise(offsets)]
         largest.append(max(pieces, key=lambda p: float(np.ptp(p, axis=0).prod())))
     labels, _, drawn = draw_counted(ragged(largest), shape, later_wins=True)
@@ -174,7 +174,7 @@ def read_truth(path: PathLike, shape: tuple[int, int]) -> tuple[Int32, DrawingRe
 
 
 def read_vague(path: PathLike, labels: Int32) -> Bool:
-    """Return True on vague areas.
+    """Read the mask of vague areas as bool.
 
     Raises:
         InputError: the mask cannot be read or has another size than the labels.

@@ -26,7 +26,7 @@ CARD = DatasetCard(
     where="Download fold_1.zip, fold_2.zip and fold_3.zip from "
     "https://warwick.ac.uk/fac/cross_fac/tia/data/pannuke and unpack them: arrays inside a zip "
     "file cannot be memory-mapped.",
-    overlaps="the layer of the first type keeps it (neoplastic, inflammatory, connective, dead, "
+    overlaps="the first type keeps the pixel (order: neoplastic, inflammatory, connective, dead, "
     "epithelial)",
     mpp=0.25,
     size=(256, 256),
@@ -44,26 +44,26 @@ CARD = DatasetCard(
 
 
 def entries(root: Path, mpp: float = 0.25, group: str = "fold") -> list[Entry]:
-    """Return the tiles of all folds below a folder.
+    """List the tiles of all folds below a folder.
 
     Args:
         root: folder with `images/fold1/images.npy`, `images/fold1/types.npy` and
             `masks/fold1/masks.npy` at any depth, for one or several folds.
         mpp: micrometres per pixel.
-        group: `fold`, because which slide a tile is from is not published, so that only the
-            official folds are known not to share one; or `tile`, which ignores that.
+        group: `fold`, because the slides of tiles are not published and only the official folds
+            are known to share none; or `tile`, which disregards that.
 
     Returns:
         One entry per tile, named `fold1_00000`, sorted; read from the memory-mapped arrays.
 
     Raises:
-        ConfigError: another `group`.
-        InputError: no folds, a part of a fold is missing, or arrays that do not fit together.
+        ConfigError: unknown `group`.
+        InputError: no folds, a part of a fold is missing, or arrays do not match.
     """
     if group not in ("fold", "tile"):
         raise ConfigError(f"group = {group!r}: unknown value. Use fold or tile.")
     if root.is_file():
-        open_root(root)  # a broken zip file has its own message
+        open_root(root)  # reports a broken zip file
         raise InputError(f"{root}: contains no unpacked folder of arrays. {CARD.where}")
     folds: dict[str, dict[str, Path]] = {}
     for name, file in walk(open_root(root)):
@@ -99,14 +99,14 @@ def _fold(fold: str, files: dict[str, Path], mpp: float, group: str) -> list[Ent
 
 
 def _map(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Map an array of a file into memory, and check its shape.
+    """Memory-map an array file, and check its shape.
 
     Raises:
         InputError: damaged, contains Python objects, or has another shape.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a hostile header raises anything
+    except Exception as error:  # a malicious header raises any error
         said = (" ".join(str(error).split()) or type(error).__name__)[:120].rstrip(".")
         raise InputError(
             f"{path}: cannot be read as a NumPy array ({said}). Unpack the fold again."
@@ -161,7 +161,7 @@ def _reader(
 
 
 def merge_layers(layers: NDArray[np.int64]) -> tuple[Int32, Int16, DrawingReport]:
-    """Return one label image of layers (H, W, k), one per type; the first layer keeps a pixel.
+    """Merge layers (H, W, k), one per type, into a label image; the first layer keeps a pixel.
 
     Example:
         >>> layers = np.zeros((1, 3, 2), np.int64)

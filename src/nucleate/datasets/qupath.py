@@ -1,4 +1,4 @@
-"""QuPath: images with a GeoJSON file of the same name beside each."""
+"""QuPath: images with a GeoJSON file of the same name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CARD = DatasetCard(
     citation="Bankhead et al. 2017, QuPath, doi:10.1038/s41598-017-17204-5 (the software)",
     where="In QuPath: File > Export objects as GeoJSON, as a FeatureCollection, under the name of "
     "the image.",
-    overlaps="the earlier polygon keeps it",
+    overlaps="the earlier polygon keeps the pixel",
 )
 
 _ENDINGS = (".geojson", ".geojson.gz")
@@ -41,19 +41,19 @@ def entries(
     classes: list[str] | None = None,
     override_mpp: bool = False,
 ) -> list[Entry]:
-    """Return the images that have a GeoJSON file.
+    """List the images that have a GeoJSON file.
 
     Args:
         root: folder or zip file; image and GeoJSON may be in different folders.
-        mpp: micrometres per pixel; None takes what each image states.
+        mpp: micrometres per pixel; None uses what each image states.
         group: regular expression whose first group, searched in the name, is the patient; None
-            makes every image its own group.
-        classes: names of QuPath's classes in the order that they are to have; None reads none.
-        override_mpp: whether `mpp` counts although an image states another value.
+            makes each image its own group.
+        classes: names of QuPath's classes, in the wanted order; None reads none.
+        override_mpp: let `mpp` replace a different value of an image.
 
     Raises:
         InputError: no images, an image without GeoJSON, or the reverse.
-        ConfigError: `group` is no regular expression with one group, or does not match a name.
+        ConfigError: `group` is not a regular expression with one group, or does not match a name.
     """
     if classes is not None and (
         not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)

@@ -1,4 +1,4 @@
-"""A sample on another pixel grid."""
+"""Resampling of a sample to another pixel grid."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def resized(
     mpp: float | None,
     scale_xy: tuple[float, float] | None = None,
 ) -> Sample:
-    """Return a sample of another size.
+    """Resample a sample to another size.
 
-    The image is resampled as the engine does (`geometry.resample`). Labels and ignored areas take
-    the value of the pixel that contains the new pixel's centre. A nucleus that is too small for the
-    new grid is lost, with its class.
+    The image is resampled as in the engine (`geometry.resample`). Labels and ignored areas take the
+    value of the pixel that contains the new pixel's centre. A nucleus too small for the new grid is
+    lost, with its class.
 
     Args:
         sample: with or without labels.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        height: height of the result, in pixels.
+        width: width of the result, in pixels.
         mpp: micrometres per pixel of the result.
-        scale_xy: pixels of the result per pixel of the sample; None takes the ratio of the sizes.
+        scale_xy: pixels of the result per pixel of the sample; None uses the ratio of the sizes.
 
     Example:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 0], [0, 2]], np.int32)

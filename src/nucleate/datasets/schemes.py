@@ -1,4 +1,4 @@
-"""Ways to split: folds, one organ out, one patient out, and the splits that papers published."""
+"""Split schemes: k-fold, leave one organ or patient out, and the splits of publications."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nucleate.datasets.splits import (
 )
 from nucleate.errors import ConfigError, InputError, pick
 
-# The 6 validation images of the published CryoNuSeg notebook (Histology-NucleiSeg); of its 28
-# images the other 22 are trained on. Its copy of the data lacked the two below, which therefore
-# are in neither part.
+# The 6 validation images of the published CryoNuSeg notebook (Histology-NucleiSeg). The notebook
+# has 28 images and trains on the other 22; the two listed below are absent from its copy of the
+# data, and therefore in neither part.
 _NOTEBOOK_VALIDATION = (
     "Human_Larynx_03", "Human_AdrenalGland_02", "Human_Pleura_02", "Human_Testes_01",
     "Human_AdrenalGland_03", "Human_Mediastinum_01",
@@ -31,12 +31,12 @@ NUINSSEG_TILES, NUINSSEG_SEED = 665, 19
 
 @dataclass(frozen=True, slots=True)
 class SchemeOptions:
-    """What the schemes need to know.
+    """Parameters of the schemes.
 
     Attributes:
         folds: number of folds of `kfold`.
-        validation: share of the images that are not tested on which is held out for validation.
-        seed: of every draw.
+        validation: share of the non-test images that is held out for validation.
+        seed: seed of every draw.
     """
 
     folds: int = 5
@@ -45,7 +45,7 @@ class SchemeOptions:
 
 
 def kfold(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return folds of whole groups, of about equal numbers of images, organs spread evenly."""
+    """Split into folds of whole groups, with similar numbers of images and organs spread evenly."""
     groups = _by_group(entries)
     if not 2 <= options.folds <= len(groups):
         raise ConfigError(
@@ -72,11 +72,11 @@ def kfold(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
 
 
 def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return one split per organ: tested on it, trained on all others."""
+    """Return one split per organ, which tests on that organ and trains on the others."""
     unknown = next((e.name for e in entries if e.organ is None), None)
     if unknown is not None:
         raise ConfigError(
-            f"{unknown}: states no organ, so that no organ can be left out. Use another scheme."
+            f"{unknown}: states no organ, so no organ can be left out. Use another scheme."
         )
     organs: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
@@ -92,12 +92,12 @@ def leave_one_organ_out(entries: list[Entry], options: SchemeOptions) -> dict[st
 
 
 def leave_one_patient_out(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return one split per group: tested on it, trained on all others."""
+    """Return one split per group, which tests on that group and trains on the others."""
     return _each(entries, {group: {group} for group in sorted(_by_group(entries))}, options)
 
 
 def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the split of the notebook of Histology-NucleiSeg, recovered from its output."""
+    """Return the split of Histology-NucleiSeg's notebook, recovered from its output."""
     names = {bare_name(e.name): e for e in entries}
     missing = [name for name in _NOTEBOOK_VALIDATION if name not in names]
     if missing or len(entries) != 30:
@@ -118,9 +118,9 @@ def histology_nucleiseg(entries: list[Entry], options: SchemeOptions) -> dict[st
 
 
 def histology_nucleiseg_tested(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the split `histology-nucleiseg` with its six images as test set.
+    """Return the split `histology-nucleiseg` with its six validation images as test set.
 
-    Histology-NucleiSeg reports on the images that it validates on. Nothing may be tuned on those.
+    Histology-NucleiSeg reports scores on its validation images. Do not tune on them.
     """
     published = histology_nucleiseg(entries, options)["histology-nucleiseg"]
     train = set(published.parts["train"])
@@ -132,8 +132,8 @@ def histology_nucleiseg_tested(entries: list[Entry], options: SchemeOptions) -> 
 def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
     """Return NuInsSeg's published folds: scikit-learn's KFold(5, shuffle=True, random_state=19).
 
-    The publication does not fix the order of the 665 names; here it is that of their Unicode code
-    points. The folds cut slides: report leave-one-organ-out as well, which does not.
+    The publication does not fix the order of the 665 names; here they are in order of their Unicode
+    code points. The folds divide slides: report leave-one-organ-out as well, which does not.
     """
     if len(entries) != NUINSSEG_TILES:
         raise ConfigError(
@@ -155,7 +155,7 @@ def nuinsseg(entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
 
 
 def shuffled_folds(count: int, folds: int, seed: int) -> list[list[int]]:
-    """Return the test indices of each fold, as scikit-learn's shuffled KFold gives them.
+    """Return the test indices of each fold, as in scikit-learn's shuffled KFold.
 
     Example:
         >>> shuffled_folds(5, 2, 0)
@@ -189,15 +189,15 @@ _MAY_TEST = (
     "official",
     "histology-nucleiseg",
     "histology-nucleiseg-tested",
-)  # schemes that know which images are for testing only
+)  # schemes that put test-only images in the test part
 
 
 def split_by(scheme: str, entries: list[Entry], options: SchemeOptions) -> dict[str, Split]:
-    """Return the splits of a scheme by its name.
+    """Return the splits of a named scheme.
 
     Raises:
-        ConfigError: no such scheme, or one that does not suit the data.
-        InputError: official test images would be trained on.
+        ConfigError: no such scheme, or it does not suit the data.
+        InputError: training would use official test images.
     """
     make = pick(SCHEMES, scheme, "scheme")
     if scheme not in _MAY_TEST:
@@ -220,7 +220,7 @@ def _each(
     entries: list[Entry], homes: dict[str, set[str]], options: SchemeOptions
 ) -> dict[str, Split]:
     if len(homes) < 2:
-        raise ConfigError("There is only one group, so that no training data remain. Add data.")
+        raise ConfigError("There is only one group, so no training data remain. Add data.")
     found: dict[str, Split] = {}
     for name, groups in sorted(homes.items()):
         file = name.replace(" ", "-").replace("/", "-")

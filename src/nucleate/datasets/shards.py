@@ -1,9 +1,9 @@
 """Shards: prepared images as arrays in a few `.npz` files, with a manifest and hashes.
 
-`manifest.json` lists the images; image i of a shard is stored under `i.image`, `i.labels`,
-`i.classes`, `i.ignore`, and, where they were asked for, the target maps under `i.distance` and so
-on. A normalised image is float32 and is turned back into the very bytes that it was made of; other
-programs read the arrays with `numpy.load`.
+`manifest.json` lists the images. Image i of a shard is stored as `i.image`, `i.labels`,
+`i.classes`, `i.ignore` and, if requested, target maps as `i.distance` and so on. Scaled images are
+float32 and are converted back to exactly their original bytes; other programs read the arrays with
+`numpy.load`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nucleate.types import Float32, Sample, UInt8
 
 CARD = DatasetCard(
     title="Shards",
-    contents="Prepared images as arrays: what nucleate prepare and nucleate data convert write.",
+    contents="Prepared images as arrays, as written by nucleate prepare and nucleate data convert.",
     licence="that of the data they were made from",
     citation="that of the data they were made from",
     where="Make them with: nucleate prepare, or nucleate data convert --to shards",
@@ -46,13 +46,13 @@ _FACTS = ("name", "group", "mpp", "organ", "species", "centre", "class_names")
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How an image's bytes become the numbers that are stored.
+    """Conversion of an image's bytes to the stored numbers.
 
     Attributes:
         kind: `none` stores bytes; `unit` divides by 255; `zscore` then subtracts `mean` and divides
             by `sd`.
-        mean: of red, green and blue, in 0..1.
-        sd: of red, green and blue, in 0..1.
+        mean: means of red, green and blue, in 0..1.
+        sd: standard deviations of red, green and blue, in 0..1.
     """
 
     kind: str = "none"
@@ -60,7 +60,7 @@ class Scaling:
     sd: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     def apply(self, image: UInt8) -> UInt8 | Float32:
-        """Return the numbers to store, uint8 or float32 (H, W, 3)."""
+        """Convert an image to the numbers to store, uint8 or float32 (H, W, 3)."""
         if self.kind == "none":
             return image
         unit = image.astype(np.float32) / np.float32(255)
@@ -69,7 +69,7 @@ class Scaling:
         )
 
     def undo(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Return the bytes that `apply` was given.
+        """Convert stored numbers back to the bytes of the image.
 
         Example:
             >>> scaling = Scaling("zscore", (0.5, 0.4, 0.6), (0.2, 0.2, 0.1))
@@ -83,17 +83,17 @@ class Scaling:
             raise ValueError(f"a normalised image of {stored.dtype} {stored.shape}")
         scaled = cv2.multiply(stored, (*(255 * s for s in self.sd), 0.0))
         levels = cv2.add(scaled, (*(255 * m for m in self.mean), 0.0), dtype=cv2.CV_8U)
-        return np.asarray(levels)  # rounded and limited to 0..255
+        return np.asarray(levels)  # rounded and clipped to 0..255
 
 
 def entries(root: Path) -> list[Entry]:
-    """Return the images of a folder of shards, sorted by name.
+    """List the images of a folder of shards, sorted by name.
 
     Args:
         root: folder or zip file that contains `manifest.json`.
 
     Raises:
-        InputError: no manifest, or it is damaged or names files that are not there.
+        InputError: the manifest is missing or damaged, or names missing files.
     """
     base = open_root(root)
     path = base / MANIFEST
@@ -139,11 +139,11 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
             if not all(isinstance(text, str) for text in texts) or record["index"] < 0:
                 raise TypeError("a fact of the wrong type")
             check_name(record["name"])
-            record["mpp"]  # may be null, but must be there
+            record["mpp"]  # may be null, but must be present
             if "/" in record["shard"]:
                 raise ValueError("a shard outside the folder")
         if not all(isinstance(digest, str) for digest in dict(content["files"]).values()):
-            raise TypeError("a hash that is no text")
+            raise TypeError("a hash that is not text")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -155,13 +155,13 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
 
 
 def damaged_shards(root: Path) -> list[str]:
-    """Return a sentence for each shard whose bytes are not those that its hash was made of."""
+    """Return a sentence for each shard that does not match its hash."""
     base = open_root(root)
     found = []
     for name, digest in read_manifest(base / MANIFEST)["files"].items():
         data = read_bytes(base / name) if (base / name).is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
-            found.append(f"{name}: is not the file that the manifest was written with")
+            found.append(f"{name}: does not match the hash in the manifest")
     return found
 
 
@@ -178,7 +178,7 @@ def _reader(record: dict[str, Any], file: PathLike, scaling: Scaling) -> Callabl
             image = scaling.undo(arrays["image"])
         except InputError:
             raise
-        except Exception as error:  # damaged bytes raise anything
+        except Exception as error:  # damaged bytes raise any error
             said = (" ".join(str(error).split()) or type(error).__name__)[:120].rstrip(".")
             raise InputError(f"{file}: damaged ({said}). Write the shards again.") from error
         labels = arrays.get("labels")
@@ -210,21 +210,21 @@ def write_shards(
     about: dict[str, Any] | None = None,
     maps: tuple[str, ...] = (),
 ) -> int:
-    """Write images as shards into an existing, empty folder.
+    """Write samples as shards into an existing, empty folder.
 
     Args:
-        samples: read one by one; one shard of them is in memory at a time.
+        samples: read one by one; at most one shard of them is in memory.
         out: the folder.
-        scaling: of the images.
-        about: what was done to the images, for the manifest.
-        maps: heads whose target maps are stored as well, for other programs.
+        scaling: scaling of the images.
+        about: processing of the images, for the manifest.
+        maps: heads whose target maps are stored too, for other programs.
 
     Returns:
         The number of images.
 
     Raises:
         InputError: two images have one name.
-        ConfigError: there is no such head.
+        ConfigError: no such head.
     """
     how = scaling or Scaling()
     records: list[dict[str, Any]] = []
@@ -259,7 +259,7 @@ def write_shards(
 
 
 def _batches(samples: Iterable[Sample], scaling: Scaling) -> Iterator[list[Sample]]:
-    """Yield samples in lists of at most about 256 MiB."""
+    """Yield samples in batches of at most about 256 MiB."""
     batch: list[Sample] = []
     size = 0
     for sample in samples:

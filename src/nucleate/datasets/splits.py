@@ -1,4 +1,4 @@
-"""Splits are files: who is in training, validation and test, with a hash, never cutting a group."""
+"""Split files: training, validation and test images, with a hash; groups are never divided."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("train", "validation", "test")
 
 
 def bare_name(name: str) -> str:
-    """Return an image's name without the number of its set in a recipe.
+    """Remove the number of its set in a recipe from an image's name.
 
     Example:
         >>> bare_name("0:Train/train_6"), bare_name("scan:2")
@@ -28,10 +28,10 @@ def bare_name(name: str) -> str:
 
 
 def file_names(images: Iterable[str]) -> dict[str, str]:
-    """Return image -> name of its file; with the number of its set only where it is needed.
+    """Return image -> file name, with the number of its set only if needed for uniqueness.
 
     Raises:
-        ConfigError: two files would have one name.
+        ConfigError: two files would have the same name.
 
     Example:
         >>> file_names(["0:a/b", "1:c"])
@@ -56,7 +56,7 @@ class Split:
     Attributes:
         parts: part name -> names of images.
         groups: name of an image -> its patient or slide.
-        mixes: why groups may be in two parts; empty, unless a published split did so.
+        mixes: why groups may be in two parts, for published splits; else empty.
 
     Raises:
         InputError: an image is in two parts, has no group, or a group is in two parts.
@@ -99,7 +99,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the parts and groups, independent of the order of names."""
+        """SHA-256 of parts and groups, independent of the order of names."""
         content = {
             "parts": {part: sorted(names) for part, names in sorted(self.parts.items())},
             "groups": dict(sorted(self.groups.items())),
@@ -108,7 +108,7 @@ class Split:
 
 
 class Member(Protocol):
-    """What a split has to know of an image."""
+    """The properties of an image that splitting needs."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -121,12 +121,12 @@ class Member(Protocol):
 
 
 def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split:
-    """Hold out whole groups for validation, spread evenly over the organs.
+    """Hold out whole groups for validation, spread evenly over organs.
 
     Args:
-        entries: all images that may be trained on.
+        entries: all images available for training.
         validation: share of the images to hold out, 0 < share < 1.
-        seed: of the shuffle; the same seed and names give the same split on every machine.
+        seed: seed of the shuffle; the same seed and names give the same split on every machine.
 
     Returns:
         A split into `train` and `validation`; both contain at least one group.
@@ -178,7 +178,7 @@ def make_split(entries: Sequence[Member], validation: float, seed: int) -> Split
 
 
 def refuse_test_images(entries: Iterable[Member]) -> None:
-    """Raise an `InputError` if an official test image is among images to train on."""
+    """Raise an `InputError` if an official test image is among the training images."""
     found = next((entry.name for entry in entries if entry.test_only), None)
     if found is not None:
         raise InputError(
@@ -203,7 +203,7 @@ def read_split(path: Path) -> Split:
     """Read a split and check its hash and its groups.
 
     Raises:
-        InputError: not a split file, changed by hand, or leaking a group.
+        InputError: not a split file, changed by hand, or with a group in two parts.
     """
     try:
         content = json.loads(read_text(path))

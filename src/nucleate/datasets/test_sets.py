@@ -1,4 +1,4 @@
-"""Images that are published for testing only: nothing is trained or chosen on them."""
+"""Images published for testing only, which must not be used for training or selection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TEST_PATIENTS = frozenset(f"TCGA-{patient}" for patient in _TEST.split())
 
 
 def is_official_test(name: str) -> bool:
-    """Return whether an image's name carries the barcode of an official test patient.
+    """Return whether an image's name contains the barcode of an official test patient.
 
     Example:
         >>> is_official_test("0:TCGA-2Z-A9J9-01A-01-TS1")

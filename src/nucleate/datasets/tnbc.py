@@ -35,18 +35,18 @@ _FOLDERS = re.compile(r"(slide|gt)_(\d+)$", re.IGNORECASE)
 
 
 def entries(root: Path, mpp: float = 0.25) -> list[Entry]:
-    """Return the fields, from the published layout or from plain folders.
+    """List the fields, from the published layout or from plain folders.
 
     Args:
         root: folder or zip file with `Slide_01/01_1.png` and `GT_01/01_1.png`, or with
             `images/01_1.*` and `labels/01_1.*`.
-        mpp: micrometres per pixel; the images were all taken at 40x and state none.
+        mpp: micrometres per pixel; all images were taken at 40x and state none.
 
     Returns:
-        One entry per field, sorted by name; group is the patient, the part before `_`.
+        One entry per field, sorted by name; the group is the patient, the part before `_`.
 
     Raises:
-        InputError: no images, or an image without labels, or the reverse.
+        InputError: no images, an image without labels, or the reverse.
     """
     images: dict[str, PathLike] = {}
     labels: dict[str, PathLike] = {}
@@ -85,10 +85,10 @@ def _reader(name: str, image: PathLike, truth: PathLike, mpp: float) -> Callable
 
 
 def separate(labels: Int32) -> Int32:
-    """Return labels as they are, or the pieces of a mask that contains a single value besides 0.
+    """Split a binary mask into its pieces; return labels of more than one value unchanged.
 
-    The published masks are binary; the annotators left gaps between touching nuclei, so that the
-    4-connected pieces are the nuclei.
+    The published masks are binary. Annotators left gaps between touching nuclei, so the 4-connected
+    pieces are the nuclei.
 
     Example:
         >>> separate(np.array([[255, 0, 255]], np.int32)).tolist()

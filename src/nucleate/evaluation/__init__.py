@@ -1,1 +1,1 @@
-"""How well nuclei were found, and whether a difference could be chance."""
+"""Metrics of found nuclei, and tests of differences between systems."""

@@ -1,4 +1,4 @@
-"""Annotated images as files: label images, outlines or results → labels, and their resolution."""
+"""Annotation files (label images, outlines or results) → labels, and their resolution."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _OUTLINES: dict[str, Callable[[Path], OutlineFile]] = {
 }
 _KNOWN = (*LABEL_IMAGES, *_OUTLINES, PARQUET)
 _APERIO_MPP = re.compile(rb"""<Annotations\b[^>]*\bMicronsPerPixel=["']([0-9.]+)["']""")
-_MOST_PIXELS = 1 << 30  # of a result that is drawn in memory
+_MOST_PIXELS = 1 << 30  # limit for drawing a result in memory
 
 
 def annotation_files(path: Path) -> dict[str, Path]:
-    """Return stem -> file for the annotations of a folder, or of one file.
+    """Return stem -> annotation file, for a folder or a single file.
 
-    Of one name the label image counts, then the result, then the outlines. The other images that
-    `segment` writes are no annotations.
+    If several files share a name, the label image is preferred, then the result, then the outlines.
+    The other images that `segment` writes are not annotations.
 
     Raises:
-        InputError: there is no such file or folder, no annotation in it, or two of one name.
+        InputError: no such file or folder, no annotation in it, or two with the same name.
     """
     if path.is_file():
         return {_stem(path.name): path}
@@ -65,10 +65,10 @@ def annotation_files(path: Path) -> dict[str, Path]:
 
 
 def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
-    """Return the labels of two files; outlines are drawn at the size of the other side.
+    """Read the labels of two files; outlines are drawn at the size of the other file.
 
     Returns:
-        The labels of the truth and of the prediction, and what is doubtful about the files.
+        The labels of truth and prediction, and sentences about doubtful files.
 
     Raises:
         InputError: a file cannot be read, or both are outlines.
@@ -77,7 +77,7 @@ def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
     labels = {file: _labels(file) for file, read in readers.items() if read is None}
     if not labels:
         raise InputError(
-            f"{truth}: both results are outlines, so that the size of the image is unknown. Name a "
+            f"{truth}: both results are outlines, so the size of the image is unknown. Name a "
             "label image for one of them."
         )
     height, width = next(iter(labels.values())).shape
@@ -92,10 +92,10 @@ def read_pair(truth: Path, pred: Path) -> tuple[Int32, Int32, list[str]]:
 
 
 def common_mpp(truth: Path, pred: Path, given: float | None) -> float | None:
-    """Return the resolution of an image: the given one, else what truth or prediction states.
+    """Return the resolution of an image: the given one, else that stated by truth or prediction.
 
     Returns:
-        Micrometres per pixel, or None where nothing states it.
+        Micrometres per pixel, or None if unknown.
 
     Raises:
         InputError: two of the three differ by more than 5 %.
@@ -115,7 +115,7 @@ def common_mpp(truth: Path, pred: Path, given: float | None) -> float | None:
 
 
 def stated_mpp(file: Path) -> float | None:
-    """Return the micrometres per pixel that an annotation states, or the result beside it.
+    """Return the micrometres per pixel stated by an annotation, or by the result beside it.
 
     Raises:
         InputError: the file cannot be read.
@@ -133,7 +133,7 @@ def stated_mpp(file: Path) -> float | None:
 
 
 def result_beside(file: Path) -> Path | None:
-    """Return the .nuclei.parquet of the same image in the same folder, None where there is none."""
+    """Return the .nuclei.parquet of the same image in the same folder, or None."""
     result = file.with_name(_stem(file.name) + PARQUET)
     return result if result.is_file() else None
 

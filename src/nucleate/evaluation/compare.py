@@ -1,4 +1,4 @@
-"""Two systems on the same images: the difference, its interval, and could it be chance?"""
+"""Paired comparison of two systems on the same images: difference, interval, test."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nucleate.errors import InputError
 from nucleate.types import Float64
 
 _DRAWS = 10_000
-_EXACT = 13  # up to this many images all 2**n signs are tried
+_EXACT = 13  # up to this many groups, all 2**n signs are tried
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean difference b - a of a metric over images that both have.
+    """The mean difference b - a of a metric over images scored by both systems.
 
     Attributes:
-        n: images.
+        n: number of images.
         a: mean of the first system.
         b: mean of the second system.
         difference: b - a.
-        low: of the 95 % percentile bootstrap interval of the difference.
-        high: of the same.
-        p: two-sided, of the paired permutation test.
+        low: lower end of the 95 % percentile bootstrap interval of the difference.
+        high: upper end of the interval.
+        p: two-sided p-value of the paired permutation test.
     """
 
     n: int
@@ -44,17 +44,17 @@ def paired(
 ) -> Paired:
     """Compare two systems image by image.
 
-    The permutation test asks how often the mean difference would be as large if for each patient
-    or slide a coin decided which system gave which values (exact up to 13 of them, else 10,000
-    draws). Images of one patient or slide are drawn and flipped together.
+    The permutation test swaps the two systems at random for each patient or slide, and counts how
+    often the mean difference is as large (exact up to 13 of them, else 10,000 draws). Images of one
+    patient or slide are drawn and swapped together.
 
     Args:
-        a: name of an image -> value of the first system; NaN is left out.
-        b: of the second.
-        groups: name of an image -> patient or slide; None: each is its own.
+        a: name of an image -> value of the first system; NaN is omitted.
+        b: the same for the second system.
+        groups: name of an image -> patient or slide; None makes each image its own group.
 
     Raises:
-        InputError: the images are not the same, or none has both values.
+        InputError: the images differ, or none has both values.
 
     References:
         Fisher 1935, The Design of Experiments, section 21 (the test); Efron 1979,
@@ -87,19 +87,18 @@ def paired(
 def paired_over_seeds(
     runs: Sequence[tuple[dict[str, float], dict[str, float]]], groups: dict[str, str]
 ) -> Paired:
-    """Compare two systems that were trained several times, by pairs of one seed.
+    """Compare two systems that were trained several times, paired by seed.
 
-    Values are averaged over seeds, then compared image by image as in `paired`; but the
-    interval draws seeds as well as patients, so that it speaks of other trainings too. With few
-    seeds such an interval is still rather too narrow. There is no p: one of images alone would
-    say nothing of other seeds.
+    Values are averaged over seeds, then compared image by image as in `paired`; but the interval
+    draws seeds as well as patients, so that it covers retraining. With few seeds it is still rather
+    too narrow. There is no p-value: one from images alone would not apply to other seeds.
 
     Args:
         runs: per seed, name of an image -> value of the first and of the second system.
         groups: name of an image -> patient or slide.
 
     Raises:
-        InputError: the images are not the same, or none has all values.
+        InputError: the images differ, or none has all values.
 
     References:
         Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, section 3.8 (drawing at two levels).
@@ -127,11 +126,11 @@ def paired_over_seeds(
 
 
 def resampled_means(values: Float64, owners: Sequence[str]) -> Float64:
-    """Return the means of 10,000 bootstrap samples, in which whole groups are drawn.
+    """Return the means of 10,000 bootstrap samples that draw whole groups.
 
     Args:
         values: float64 (n,).
-        owners: the group of each.
+        owners: the group of each value.
 
     Example:
         >>> sorted(set(resampled_means(np.array([0.0, 0.0, 1.0]), ["a", "a", "b"]).tolist()))
@@ -143,11 +142,11 @@ def resampled_means(values: Float64, owners: Sequence[str]) -> Float64:
 
 
 def _permutation_p(change: Float64, owners: Sequence[str]) -> float:
-    """Return how often random signs of the groups give as large a mean as the one observed."""
+    """Return how often random signs of the groups give a mean as large as the observed one."""
     sums, _ = _per_group(change, owners)
     if len(sums) <= _EXACT:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
-        extra = 0  # the observed signs are among them
+        extra = 0  # all signs include the observed ones
     else:
         signs = np.random.default_rng(0).choice((-1.0, 1.0), (_DRAWS, len(sums)))
         extra = 1  # the observed signs count as one draw
@@ -156,7 +155,7 @@ def _permutation_p(change: Float64, owners: Sequence[str]) -> float:
 
 
 def _per_group(values: Float64, owners: Sequence[str]) -> tuple[Float64, Float64]:
-    """Return sum and number of the values of each group, in the order of first appearance."""
+    """Return sum and count of the values of each group, in order of first appearance."""
     order = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     index = np.array([order[owner] for owner in owners])
     sums = np.asarray(np.bincount(index, weights=values), np.float64)

@@ -1,4 +1,4 @@
-"""True and predicted outlines on one image, coloured by what went wrong; nuclei one by one."""
+"""True and predicted outlines on one image, coloured by outcome; and nuclei one by one."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def outlined(
     window: Window = _WHOLE,
     times: int = 1,
 ) -> UInt8:
-    """Return an image, or a window of it, with the outlines of all true and predicted nuclei.
+    """Draw the outlines of all true and predicted nuclei on an image, or on a window of it.
 
-    True outlines take the colour of their outcome (`metrics.nucleus_errors`), which is that in the
-    whole image; predictions are thin and grey, spurious ones black.
+    True outlines have the colour of their outcome (`metrics.nucleus_errors`) in the whole image;
+    predictions are thin and grey, spurious ones black.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
-        ignore: bool (H, W); what lies there has no outcome.
+        ignore: bool (H, W); nuclei in it have no outcome.
         window: rows and columns to draw.
-        times: how many times as large; true outlines become as thick.
+        times: enlargement factor, and thickness of true outlines.
 
     Returns:
-        uint8 (times · h, times · w, 3), of the window's size h × w.
+        uint8 (times · h, times · w, 3), for a window of h × w.
     """
     if ignore is not None:
         truth, pred = np.where(ignore, 0, truth), np.where(ignore, 0, pred)
@@ -58,16 +58,16 @@ def outlined(
 
 
 def coloured(image: UInt8, nuclei: Instances) -> UInt8:
-    """Return an image with every nucleus tinted and outlined in a separate colour, and its box.
+    """Tint and outline each nucleus in a separate colour, and draw its box.
 
     Args:
         image: uint8 (H, W, 3), RGB, of the size of `nuclei.frame`.
-        nuclei: what to draw; they may overlap.
+        nuclei: nuclei to draw; they may overlap.
     """
     canvas = image.copy()
     if not len(nuclei):
         return canvas
-    hues = (np.arange(len(nuclei)) * 0.618034 % 1 * 180).astype(np.uint8)  # far apart, in any order
+    hues = (np.arange(len(nuclei)) * 0.618034 % 1 * 180).astype(np.uint8)  # golden ratio: far apart
     colours = cv2.cvtColor(
         np.stack([hues, np.full_like(hues, 220), np.full_like(hues, 255)], -1)[None],
         cv2.COLOR_HSV2RGB,
@@ -94,7 +94,7 @@ def _draw(
     times: int,
     thickness: int,
 ) -> None:
-    """Outline every label in its colour, on a canvas `times` as large as the labels."""
+    """Outline each label in its colour, on a canvas `times` as large as the labels."""
     shown, ids = compact(np.ascontiguousarray(labels))
     coords, offsets, _ = trace(shown)
     for row, number in enumerate(ids):

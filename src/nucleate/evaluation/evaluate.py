@@ -40,12 +40,12 @@ def evaluate(
     Args:
         pred: nuclei; a label image, int32 (H, W), 0 background; or a file or folder of them.
         truth: likewise.
-        mpp: micrometres per pixel, for the radius of detection (3 um); None takes what nuclei or
-            files state. Where neither is known, `f1_detection` is omitted.
+        mpp: micrometres per pixel, for the detection radius (3 um); None uses what nuclei or files
+            state. If neither is known, `f1_detection` is omitted.
 
     Returns:
-        The scores; `means()` has each metric with its interval, `pooled()` those of all images
-        together, `write(folder)` writes them.
+        The scores; `means()` returns each metric with its interval, `pooled()` the metrics of all
+        images together, `write(folder)` writes them.
 
     Raises:
         InputError: sizes or resolutions differ; arrays on one side, files on the other.
@@ -94,10 +94,10 @@ def evaluate_files(
     Args:
         pred: a file, or a folder of label images (PNG, TIFF, NPY, MAT), outlines (GeoJSON, XML) or
             results (.nuclei.parquet).
-        truth: likewise; one side has to be label images or results.
-        tell: is given one line per image, and one if metrics are omitted.
-        mpp: micrometres per pixel, for the radius of detection (3 um); None takes what the files
-            state. Where neither is known, `f1_detection` is omitted.
+        truth: likewise; at least one side must be label images or results.
+        tell: called with one line per image, and one if metrics are omitted.
+        mpp: micrometres per pixel, for the detection radius (3 um); None uses what the files
+            state. If neither is known, `f1_detection` is omitted.
 
     Raises:
         InputError: nothing to compare, a prediction without truth or the reverse, other sizes, or
@@ -144,14 +144,14 @@ def evaluate_files(
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One image, what was found in it, and how well.
+    """One image, the nuclei found in it, and their score.
 
     Attributes:
-        sample: the image and its truth.
-        nuclei: what was found, in pixels of the image.
-        labels: the same drawn, int32 (H, W), ids as in `nuclei`.
-        score: against the truth.
-        candidates: with what is too unsure to be shown to users: what average precision is of.
+        sample: the image and its ground truth.
+        nuclei: the nuclei found, in pixels of the image.
+        labels: the nuclei drawn, int32 (H, W), ids as in `nuclei`.
+        score: score against the ground truth.
+        candidates: nuclei and lower-scored detections, for average precision.
     """
 
     sample: Sample
@@ -167,10 +167,10 @@ def predictions(
     options: EngineOptions | None = None,
     own_names: bool = True,
 ) -> Iterator[Prediction]:
-    """Yield what the engine that users run finds in each image, and its score.
+    """Yield the engine's result for each image, and its score.
 
-    Everything is compared on the grid of the data set's own images. Images that the model saw
-    in training are marked in their scores; `own_names` as in `seen_as`.
+    Scores are computed on the grid of the data set's images. Images that the model saw in training
+    are marked in their scores; `own_names` as in `seen_as`.
 
     Raises:
         InputError: an image cannot be read, has no labels, or has no resolution.
@@ -199,10 +199,10 @@ def predictions(
 
 
 def _found(source: Source, model: Model, options: EngineOptions) -> tuple[Instances, Instances]:
-    """Return what users get, and all candidates: where a decoder has a score, low ones too.
+    """Return the nuclei that users get, and all candidates, including low scores if there are any.
 
-    The sure ones do not depend on those that are less sure than they are, save where two tiles
-    see one nucleus and the deeper view is unsure.
+    Candidates of lower score do not affect the others, except where two tiles see one nucleus and
+    the deeper view has the lower score.
     """
     card = model.card
     name = pick(DECODERS, card.decoder, "decoder").candidates
@@ -224,7 +224,7 @@ def evaluate_model(
     each: Callable[[Prediction], None] = lambda _: None,
     own_names: bool = True,
 ) -> Report:
-    """Score a model on the images of a data set; `each` is given every prediction.
+    """Score a model on the images of a data set; `each` is called with every prediction.
 
     Images that the model saw in training are marked; `own_names` as in `fingerprints.seen_as`.
 
@@ -244,7 +244,7 @@ def evaluate_model(
 
 
 def model_facts(model: Model) -> dict[str, Any]:
-    """Return what a report states about the model behind it."""
+    """Return the facts about a model that a report states."""
     decoder = pick(DECODERS, model.card.decoder, "decoder")
     lowest = float(model.card.arguments.get("min_score", decoder.min_score))
     return {

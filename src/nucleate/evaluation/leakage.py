@@ -1,4 +1,4 @@
-"""A result on disk → was its image among those that its model was trained or chosen on?"""
+"""Check whether the image of a result was used in training or selecting its model."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nucleate.results.names import PARQUET
 from nucleate.results.parquet import open_nuclei
 from nucleate.types import UInt8
 
-_MOST_PIXELS, _MOST_BYTES = 1 << 26, 1 << 29  # of an image that is read to look it up
+_MOST_PIXELS, _MOST_BYTES = 1 << 26, 1 << 29  # limits for reading an image for this check
 
 
 def seen_in_file(pred: Path) -> str | None:
-    """Return how the model behind a prediction has seen the image, as `seen_as` does.
+    """Return how the model behind a prediction saw the image in training; see `seen_as`.
 
-    Needs the result of `segment`: the file itself or the .nuclei.parquet beside it. None without
-    it, and where the model is not installed; without the image its TCGA patient alone tells.
+    Needs the result of `segment`: the file itself, or the .nuclei.parquet beside it. Returns None
+    without it, or if the model is not installed. Without the image, only the TCGA patient is used.
 
     Args:
         pred: label image, outlines or result.
@@ -44,7 +44,7 @@ def seen_in_file(pred: Path) -> str | None:
 
 
 def _card(job: dict[str, Any]) -> ModelCard | None:
-    """Return the card of the model of a job if it is installed with the same weights."""
+    """Return the card of a job's model if it is installed with the same weights."""
     try:
         card = read_card(find_model(str(job.get("model"))))
     except NucleateError:
@@ -53,7 +53,7 @@ def _card(job: dict[str, Any]) -> ModelCard | None:
 
 
 def _image(result: Path, name: str, job: dict[str, Any]) -> UInt8 | None:
-    """Return the image of a result: beside it, or where the summary of its run names it."""
+    """Return the image of a result: beside it, or where the run's summary names it."""
     paths = [result.parent / name]
     try:
         rows = json.loads(read_text(result.parent / "summary.json"))["sources"]

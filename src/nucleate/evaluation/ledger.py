@@ -1,4 +1,4 @@
-"""The ledger of uses of official test images."""
+"""Ledger of uses of official test images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LEDGER = ("date", "commit", "model", "sha256", "images", "aji", "pq", "dice", "c
 
 
 def check_ledger(ledger: Path) -> list[dict[str, str]]:
-    """Return the rows of the ledger of test uses, none where there is no file yet.
+    """Return the rows of a ledger; none if the file does not exist yet.
 
     Raises:
-        InputError: the file is there, but is no such ledger.
+        InputError: the file exists, but is not a ledger.
     """
     if not ledger.exists():
         return []
@@ -33,14 +33,14 @@ def log_test_use(ledger: Path, name: str, digest: str, report: Report, command: 
     """Append one row to the ledger of uses of official test images.
 
     Args:
-        ledger: CSV file; a new one is started where there is none.
+        ledger: CSV file; created if missing.
         name: what was evaluated: a model, or a folder of predictions.
         digest: SHA-256 of the model's weights, "files" for predictions.
-        report: what came out.
-        command: that repeats it.
+        report: the scores.
+        command: command that repeats the evaluation.
 
     Raises:
-        InputError: the file is no ledger.
+        InputError: the file is not a ledger.
     """
     means = report.means()
     row = {

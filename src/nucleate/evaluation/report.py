@@ -25,9 +25,9 @@ class Report:
     """Scores of a set of images.
 
     Attributes:
-        images: one score each.
-        about: what was compared: model, data, command; written into the JSON.
-        coco: from `average_precision`; None where no scores are known.
+        images: one score per image.
+        about: model, data and command, for the JSON file.
+        coco: result of `average_precision`; None without scores.
     """
 
     images: list[ImageScore]
@@ -46,11 +46,11 @@ class Report:
         return {p.name: p.seen for p in self.images if p.seen is not None}
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Return for each metric the mean over images, its 95 % interval, and how many count.
+        """Return the mean over images of each metric, its 95 % interval, and the number of images.
 
         The interval is the percentile bootstrap over groups, that is patients or slides (10,000
-        resamples, seed 0). Images where a metric is not defined are left out; `n` states how many
-        remain.
+        resamples, seed 0). Images for which a metric is undefined are omitted; `n` is the number of
+        the others.
         """
         rows = [image.metrics for image in self.images]
         groups = [p.group or p.name for p in self.images]
@@ -60,7 +60,7 @@ class Report:
         }
 
     def pooled(self) -> dict[str, float]:
-        """Return each metric of the counts summed over all images; HD95 cannot be pooled."""
+        """Compute each metric from the counts summed over all images; HD95 cannot be pooled."""
         total: dict[str, float] = defaultdict(float)
         for image in self.images:
             for name, value in image.counts.items():
@@ -69,7 +69,7 @@ class Report:
         return ratios(total)
 
     def per_organ(self) -> dict[str, dict[str, float]]:
-        """Return organ -> mean of each metric over its images, and their number."""
+        """Return organ -> mean of each metric over its images, and the number of images."""
         groups: dict[str, list[dict[str, float]]] = defaultdict(list)
         for image in self.images:
             groups[image.organ or "unknown"].append(image.metrics)
@@ -85,7 +85,7 @@ class Report:
         }
 
     def content(self) -> dict[str, Any]:
-        """Return everything that is known, as metrics.json contains it."""
+        """Return the content of metrics.json."""
         return {
             "about": self.about,
             "images": len(self.images),
@@ -135,7 +135,7 @@ def seen_note(seen: dict[str, str], images: int) -> str:
 
     Args:
         seen: name of an image -> how it was seen, as `fingerprints.seen_as` returns it.
-        images: number of all images.
+        images: total number of images.
 
     Example:
         >>> seen_note({"a": "trained on: its patient"}, 3).partition(".")[0]
@@ -155,7 +155,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) 
 
     Args:
         values: one per image.
-        groups: patient or slide of each; whole groups are drawn. None: each is its own.
+        groups: patient or slide of each; whole groups are drawn. None makes each its own group.
 
     References:
         Efron 1979, doi:10.1214/aos/1176344552; whole groups: Davison and Hinkley 1997,
@@ -175,7 +175,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None) 
 
 
 def no_nan(tree: Any) -> Any:  # noqa: ANN401
-    """Return the tree with null for NaN: JSON has none."""
+    """Replace NaN, which JSON lacks, by null in a tree."""
     if isinstance(tree, dict):
         return {key: no_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""One image: predicted against true labels → summable counts, and every metric from them."""
+"""Predicted and true labels of one image → summable counts, and every metric from them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NEED_MPP = ("f1_detection",)  # metrics with a length in micrometres
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image: its summable counts; every ratio follows from them.
+    """Summable counts of one image, from which every ratio follows.
 
     Attributes:
-        name: of the image.
-        organ: where known.
+        name: name of the image.
+        organ: organ, if known.
         counts: name -> number; they add up over images (all but `hd95_px`).
-        group: patient or slide, where known: images of one do not vary independently.
-        seen: how the model saw the image in training and what shows it, None if nothing does.
+        group: patient or slide, if known: images of one group do not vary independently.
+        seen: how the model saw the image in training, with the evidence; None if it did not.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ImageScore:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric of this image; NaN where it is not defined."""
+        """Every metric of this image; NaN if undefined."""
         return ratios(self.counts)
 
 
@@ -61,13 +61,13 @@ def score_labels(
     Args:
         truth: int32 (H, W), 0 background.
         pred: int32 (H, W), 0 background.
-        ignore: bool (H, W); these pixels count as background in both.
-        name: of the image.
-        organ: of the image.
-        radius_px: how far a centroid may be off to count as detected; None omits detection.
+        ignore: bool (H, W); these pixels are background in both.
+        name: name of the image.
+        organ: organ of the image.
+        radius_px: largest distance of a detected centroid; None omits detection.
 
     Raises:
-        InputError: the shapes differ, or one is no label image: a mask, negative, or not integer.
+        InputError: the shapes differ, or one is not a label image: mask, negative, or not integer.
 
     Example:
         >>> labels = np.array([[1, 1, 0, 2]], np.int32)
@@ -104,7 +104,7 @@ def score_labels(
 
 
 def _labels(side: str, given: Int32) -> Int32:
-    """Return a label image as int32, or say why the array is none."""
+    """Convert a label image to int32, or raise."""
     if isinstance(given, np.ndarray) and given.dtype == bool:
         raise InputError(
             f"{side}: is a binary mask, which merges touching nuclei. Label its connected "
@@ -114,12 +114,12 @@ def _labels(side: str, given: Int32) -> Int32:
 
 
 def ratios(c: dict[str, float]) -> dict[str, float]:
-    """Return every metric from (summed) counts; NaN where it is not defined.
+    """Compute every metric from (summed) counts; NaN if undefined.
 
-    `f1_detection` is omitted where its counts are: the resolution was unknown.
-    `count_error` is |predicted - true| / true nuclei; `component_count_error` the same of the
-    4-connected pieces of the foreground, in which touching nuclei are one: as Histology-NucleiSeg
-    counts.
+    `f1_detection` is omitted if its counts are, because the resolution was unknown.
+    `count_error` is |predicted - true| / true nuclei. `component_count_error` is the same for
+    4-connected components of the foreground, which merge touching nuclei: the count of
+    Histology-NucleiSeg.
     """
     cells = pixel.Confusion(*(int(c[f"pixel_{k}"]) for k in ("tp", "fp", "fn", "tn")))
     dq, sq, pq = instance.panoptic(int(c["tp_50"]), int(c["fp_50"]), int(c["fn_50"]), c["iou_sum"])
@@ -151,7 +151,7 @@ def ratios(c: dict[str, float]) -> dict[str, float]:
 
 
 def component_count(labels: Int32) -> int:
-    """Return the number of 4-connected pieces of the foreground, whatever their labels.
+    """Count the 4-connected components of the foreground, regardless of labels.
 
     Example:
         >>> component_count(np.array([[1, 2, 0, 2]], np.int32))

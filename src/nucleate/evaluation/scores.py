@@ -15,12 +15,12 @@ from nucleate.files import read_text
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A written result.
+    """Scores of a written result.
 
     Attributes:
-        metrics: metric -> image -> value; NaN where it is not defined.
-        groups: image -> patient or slide; the image itself where none is known.
-        seen: image that the model saw in training -> how, and what shows it.
+        metrics: metric -> image -> value; NaN if undefined.
+        groups: image -> patient or slide; the image itself if unknown.
+        seen: image that the model saw in training -> how, with the evidence.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -29,16 +29,16 @@ class Scores:
 
 
 def read_scores(folder: Path) -> Scores:
-    """Return what `Report.write` wrote, by the names of the images.
+    """Read what `Report.write` wrote, by image name.
 
-    The number of an image's set in a recipe is left out of its name where that stays unique, so
-    that a cross-validation can be held against an evaluation.
+    The number of an image's set in a recipe is removed from its name if the name stays unique, so
+    that a cross-validation can be compared with an evaluation.
 
     Args:
-        folder: with a metrics.json, or a finished cross-validation: its out-of-fold result.
+        folder: with a metrics.json, or a finished cross-validation, read as out-of-fold result.
 
     Raises:
-        InputError: there is none, it is no such file, or names an image twice.
+        InputError: missing, not a result, or with an image listed twice.
     """
     files = (folder / "metrics.json", folder / "out-of-fold" / "metrics.json")
     path = next((file for file in files if file.is_file()), files[0])
@@ -57,7 +57,7 @@ def read_scores(folder: Path) -> Scores:
             if metric not in NEED_MPP or any(metric in row for row in rows)
         }
         groups = {n: str(r.get("group") or n) for n, r in zip(names, rows, strict=True)}
-        marked = content.get("seen_in_training", {})  # an older result has none
+        marked = content.get("seen_in_training", {})  # absent from older results
         seen = {n: str(marked[w]) for n, w in zip(names, whole, strict=True) if w in marked}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
             RecursionError) as error:  # fmt: skip
@@ -71,5 +71,5 @@ def read_scores(folder: Path) -> Scores:
 
 
 def _value(row: dict[str, Any], metric: str) -> float | None:
-    """Return a metric of an image; those that need a resolution may be lacking."""
+    """Return a metric of an image; metrics that need a resolution may be missing."""
     return row.get(metric) if metric in NEED_MPP else row[metric]

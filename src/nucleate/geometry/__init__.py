@@ -1,1 +1,1 @@
-"""Label images, outlines, and drawing. No files, no science."""
+"""Label images, outlines, and drawing, without file access."""

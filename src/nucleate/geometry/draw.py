@@ -1,4 +1,4 @@
-"""Outlines drawn on images, and the palette: every colour that stands for something."""
+"""Outlines drawn on images, and the palette of all colours with a meaning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nucleate.types import Instances, UInt8
 
 Rgb = tuple[int, int, int]
 
-# Okabe and Ito: told apart with any colour vision, on pink and purple too
+# Okabe and Ito: distinguishable with any colour vision, on pink and purple too
 BLACK: Rgb = (0, 0, 0)
 ORANGE: Rgb = (230, 159, 0)
 SKY: Rgb = (86, 180, 233)
@@ -24,8 +24,8 @@ BLUE: Rgb = (0, 114, 178)
 VERMILION: Rgb = (213, 94, 0)
 PINK: Rgb = (204, 121, 167)
 
-OUTLINE_RGB: Rgb = (255, 225, 0)  # on tissue: the opposite of purple, with any colour vision
-OUTLINE_ON_WHITE_RGB = GREEN  # where there is no image below
+OUTLINE_RGB: Rgb = (255, 225, 0)  # on tissue: contrasts with purple for any colour vision
+OUTLINE_ON_WHITE_RGB = GREEN  # without an image below
 CLASS_RGB = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, YELLOW)
 OUTCOME_RGB: dict[str, Rgb] = {  # of true nuclei and predictions, see `metrics.nucleus_errors`
     "matched": YELLOW,
@@ -36,7 +36,7 @@ OUTCOME_RGB: dict[str, Rgb] = {  # of true nuclei and predictions, see `metrics.
     "part": BLUE,
     "spurious": BLACK,
 }
-# numbers from low to high: cividis, doi:10.1371/journal.pone.0199239
+# scale for continuous values: cividis, doi:10.1371/journal.pone.0199239
 SCALE_RGB: tuple[Rgb, ...] = (
     (0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120),
     (165, 156, 116), (195, 179, 105), (225, 204, 85), (253, 231, 55),
@@ -44,7 +44,7 @@ SCALE_RGB: tuple[Rgb, ...] = (
 
 
 def web_colour(rgb: Rgb) -> str:
-    """Return a colour as web pages, matplotlib and napari write it.
+    """Return a colour in the hexadecimal form of web pages, matplotlib and napari.
 
     Example:
         >>> web_colour(BLUE)
@@ -60,14 +60,14 @@ def draw_rings(
     thickness: int = 1,
     fill: bool = False,
 ) -> None:
-    """Draw closed outlines into an image, at a sixteenth of a pixel.
+    """Draw closed outlines into an image, with a precision of 1/16 pixel.
 
     Args:
-        canvas: uint8 (H, W, 3), changed.
-        rings_xy: of each outline its corners (n, 2), corner origin.
-        colour: of all of them.
-        thickness: of a line, in pixels.
-        fill: paint the inside instead of the line.
+        canvas: uint8 (H, W, 3), changed in place.
+        rings_xy: vertices (n, 2) of each outline, corner origin.
+        colour: RGB of all outlines.
+        thickness: line thickness, in pixels.
+        fill: fill the outlines instead.
 
     Example:
         >>> canvas = np.zeros((5, 5, 3), np.uint8)
@@ -75,7 +75,7 @@ def draw_rings(
         >>> canvas[2, 2].any().item(), canvas[2, 4].any().item()
         (False, True)
     """
-    fine = [np.rint((ring - 0.5) * 16).astype(np.int32) for ring in rings_xy]  # 4 bits below it
+    fine = [np.rint((ring - 0.5) * 16).astype(np.int32) for ring in rings_xy]  # 4 fractional bits
     if fill:
         cv2.fillPoly(canvas, fine, colour, cv2.LINE_AA, shift=4)
     else:
@@ -88,13 +88,13 @@ def draw_outlines(
     colour: Rgb | None = None,
     thickness: int = 1,
 ) -> UInt8:
-    """Return a copy of the image with all outlines drawn on it.
+    """Draw all outlines on a copy of an image.
 
     Args:
         image: uint8 (H, W, 3) of the size of `nuclei.frame`.
-        nuclei: what to draw.
-        colour: RGB of all; None takes one per type.
-        thickness: of a line, in pixels.
+        nuclei: nuclei to draw.
+        colour: RGB of all outlines; None uses one colour per type.
+        thickness: line thickness, in pixels.
     """
     canvas = image.copy()
     if len(nuclei):
@@ -106,11 +106,11 @@ def draw_outlines(
 
 
 def enlarge(image: UInt8, nuclei: Instances, factor: int) -> tuple[UInt8, Instances]:
-    """Return an image and its nuclei on a grid that is finer by a whole factor.
+    """Enlarge an image and its nuclei by a whole factor.
 
     Args:
         image: uint8 (H, W, 3).
-        nuclei: in its pixels.
+        nuclei: in pixels of the image.
         factor: 1 or more.
     """
     large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
@@ -118,5 +118,5 @@ def enlarge(image: UInt8, nuclei: Instances, factor: int) -> tuple[UInt8, Instan
 
 
 def class_colour(nuclei: Instances, kind: int) -> Rgb:
-    """Return the colour of a class; yellow where there is only one."""
+    """Return the colour of a class; yellow if there is only one."""
     return OUTLINE_RGB if len(nuclei.class_names) == 1 else CLASS_RGB[kind % len(CLASS_RGB)]

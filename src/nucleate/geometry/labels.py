@@ -1,4 +1,4 @@
-"""Label images: numbering, boxes, pieces, flooding."""
+"""Label images: renumbering, boxes, pieces, flooding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
         labels: int32 (H, W), 0 is background; ids may have gaps.
 
     Returns:
-        The renumbered labels, and int64 (n,) the old id of each new one.
+        The renumbered labels, and int64 (n,) the old id of each new label.
 
     Example:
         >>> new, old = compact(np.array([[0, 7], [3, 7]], np.int32))
@@ -25,7 +25,7 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
     if labels.size == 0:
         return labels, np.zeros(0, np.int64)
     largest = int(labels.max(initial=0))
-    if largest <= 4 * labels.size + 1024:  # a table of all ids is smaller than a sort
+    if largest <= 4 * labels.size + 1024:  # a lookup table is cheaper than a sort
         from nucleate.geometry.kernels import labels as _kernels
 
         return _kernels.renumber(np.ascontiguousarray(labels), largest)  # type: ignore[no-any-return]
@@ -36,7 +36,7 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
 
 
 def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
-    """Return the boxes and areas of the labels 1..count.
+    """Measure the boxes and areas of the labels 1..count.
 
     Args:
         labels: int32 (H, W).
@@ -57,14 +57,14 @@ def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
 
 
 def largest_pieces(labels: Int32) -> Int32:
-    """Keep of every label its largest 4-connected piece, without holes, and renumber.
+    """Keep the largest 4-connected piece of every label, fill its holes, and renumber.
 
     Args:
         labels: int32 (H, W) with values 0..n.
 
     Returns:
-        int32 (H, W) with values 0..m: every label is one piece. A hole is filled where it contains
-        background only.
+        int32 (H, W) with values 0..m: every label is one piece. Only holes of background are
+        filled.
 
     Example:
         >>> largest_pieces(np.array([[1, 0, 1, 1]], np.int32)).tolist()
@@ -99,7 +99,7 @@ def flood(levels: UInt8, markers: Int32, mask: Bool) -> Int32:
     Args:
         levels: uint8 (H, W).
         markers: int32 (H, W) with values 0..n.
-        mask: bool (H, W); what is outside stays background.
+        mask: bool (H, W); pixels outside stay background.
 
     Returns:
         int32 (H, W) with values 0..n.
@@ -119,11 +119,11 @@ def flood(levels: UInt8, markers: Int32, mask: Bool) -> Int32:
 
 
 def distance_inside(mask: Bool) -> Float32:
-    """Return the Euclidean distance of each True pixel to the nearest False one, in pixels.
+    """Compute the Euclidean distance of each True pixel to the nearest False one, in pixels.
 
-    Between pixel centres; 0 on False pixels; without any False pixel a huge number. The square
-    of a distance is a whole number, and is rounded to it: OpenCV's last bit depends on where the
-    array is in memory, and two runs of one training must not differ by it.
+    Distances between pixel centres; 0 on False pixels; a huge number without any False pixel. The
+    squared distance is an integer and is rounded to it, because OpenCV's last bit depends on the
+    memory address of the array and would make two runs of one training differ.
 
     Example:
         >>> distance_inside(np.array([[False, True, True]])).tolist()
@@ -135,16 +135,16 @@ def distance_inside(mask: Bool) -> Float32:
 
 
 def grown(labels: Int32, by_px: float) -> Int32:
-    """Return labels whose edges lie `by_px` pixels farther out, or farther in where negative.
+    """Move the edges of labels outwards by `by_px` pixels, or inwards if negative.
 
-    The edge of a label runs half a pixel off its outermost centres. The signed distance to it is
-    smoothed over a pixel, so that fractions count: half a pixel is added on about half of the
-    rim. Of two labels that grow into one another, a pixel goes to the nearer; no label takes
-    another's pixels, and none vanishes: its innermost pixels stay.
+    The edge of a label runs half a pixel outside its outermost centres. The signed distance to it
+    is smoothed over a pixel, so fractions have an effect: half a pixel is added on about half of
+    the rim. Where two labels grow into each other, a pixel goes to the nearer; no label takes
+    another's pixels, and none vanishes, as its innermost pixels stay.
 
     Args:
         labels: int32 (H, W), 0 is background.
-        by_px: in pixels.
+        by_px: distance in pixels.
 
     Example:
         >>> square = np.pad(np.full((6, 6), 5, np.int32), 4)  # its corners become round
@@ -158,12 +158,12 @@ def grown(labels: Int32, by_px: float) -> Int32:
     height, width = labels.shape
     margin = int(np.ceil(max(by_px, 0.0))) + 3
     out = labels.copy() if by_px > 0 else np.zeros_like(labels)
-    best = np.full(labels.shape, -np.inf, np.float32)  # of each pixel, how far in it lies
+    best = np.full(labels.shape, -np.inf, np.float32)  # depth of each pixel inside its label
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         rows = slice(max(0, y0 - margin), min(height, y1 + margin))
         columns = slice(max(0, x0 - margin), min(width, x1 + margin))
         mask = numbers[rows, columns] == i + 1
-        # beyond the image the nucleus may go on: its edge is not there
+        # a nucleus may continue beyond the image, so the border is not its edge
         inside = cv2.GaussianBlur(
             signed_distance(mask), (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE
         )
@@ -181,11 +181,11 @@ def grown(labels: Int32, by_px: float) -> Int32:
 def signed_distance(mask: Bool, precise: bool = True) -> Float32:
     """Return the distance to the edge of a mask, in pixels: above 0 inside, below 0 outside.
 
-    The edge runs half a pixel off the centres. A mask without an edge has a huge distance.
+    The edge runs half a pixel from the centres. A mask without an edge gives a huge distance.
 
     Args:
         mask: bool (H, W).
-        precise: whether Euclidean; else to 2 %, in a tenth of the time.
+        precise: exact Euclidean distance; if false, within 2 %, in a tenth of the time.
 
     Example:
         >>> signed_distance(np.array([[False, True, True]])).tolist()

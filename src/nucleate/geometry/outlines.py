@@ -10,14 +10,14 @@ from nucleate.types import Float32, Instances, Int32, Int64
 
 
 def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
-    """Return the outlines of all labels of an image, one outline per label.
+    """Trace the outlines of all labels of an image, one per label.
 
     The outline runs through the middles of the cracks between pixels (marching squares at one
-    half), so that its vertices are multiples of 0.5 and rasterising gives the pixels back.
+    half), so its vertices are multiples of 0.5 and rasterising it restores the pixels.
 
     Args:
         labels: int32 (H, W) with values 0..n without gaps; each label one 4-connected piece
-            (`largest_pieces`); of a label in several pieces the first one is drawn.
+            (`largest_pieces`); of a label with several pieces, the first is traced.
 
     Returns:
         Vertices float32 (m, 2) as (x, y), offsets int64 (n + 1,), boxes int64 (n, 4).
@@ -41,9 +41,9 @@ def rasterise(
     shape: tuple[int, int],
     values: Int64 | None = None,
 ) -> tuple[Int32, int]:
-    """Draw outlines into a label image: a pixel is inside when its centre is (even-odd rule).
+    """Draw outlines into a label image: a pixel is inside if its centre is (even-odd rule).
 
-    Where outlines overlap, the earlier one keeps the pixel.
+    Where outlines overlap, the earlier keeps the pixel.
 
     Args:
         coords_xy: (m, 2) vertices in pixels, corner origin.
@@ -52,7 +52,7 @@ def rasterise(
         values: int64 (n,) label of each outline; None for 1..n.
 
     Returns:
-        int32 (H, W), and the number of pixels that more than one outline claimed.
+        int32 (H, W), and the number of pixels inside more than one outline.
 
     Example:
         >>> square = np.array([[0, 0], [2, 0], [2, 1], [0, 1]], np.float64)
@@ -73,10 +73,10 @@ def rasterise(
 
 
 def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:
-    """Draw a table of nuclei: int32 (H, W) of their ids; where two overlap, the higher score.
+    """Draw nuclei into an int32 (H, W) image of their ids; the higher score wins overlaps.
 
     Args:
-        nuclei: in pixels of the image.
+        nuclei: nuclei in pixels of the image.
         shape: (H, W) of the image.
     """
     highest_first = nuclei.take(np.argsort(-nuclei.scores, kind="stable"))
@@ -84,7 +84,7 @@ def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:
 
 
 def centroids_xy(coords_xy: NDArray[np.floating], offsets: Int64) -> NDArray[np.float64]:
-    """Return the centre of mass of each outline's inside.
+    """Compute the centre of mass of the interior of each outline.
 
     Args:
         coords_xy: (m, 2) vertices.
@@ -103,12 +103,12 @@ def centroids_xy(coords_xy: NDArray[np.floating], offsets: Int64) -> NDArray[np.
         return np.zeros((0, 2))
     counts = np.diff(offsets)
     means = np.add.reduceat(coords_xy.astype(np.float64), offsets[:-1]) / counts[:, None]
-    local = coords_xy - np.repeat(means, counts, axis=0)  # near 0, where the sums are exact
+    local = coords_xy - np.repeat(means, counts, axis=0)  # near 0, for numerical precision
     following = np.arange(1, len(local) + 1)
     following[offsets[1:] - 1] = offsets[:-1]
     after = local[following]
     cross = local[:, 0] * after[:, 1] - after[:, 0] * local[:, 1]
     areas = np.add.reduceat(cross, offsets[:-1])
     shift = np.add.reduceat((local + after) * cross[:, None], offsets[:-1])
-    flat = areas == 0  # a line or a point: its vertices' mean
+    flat = areas == 0  # a line or a point: use the mean of its vertices
     return means + np.where(flat[:, None], 0.0, shift / np.where(flat, 1.0, 3 * areas)[:, None])

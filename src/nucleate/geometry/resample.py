@@ -1,4 +1,4 @@
-"""THE resampling: training and inference see the same pixels at every resolution."""
+"""The only resampling: training and inference get the same pixels at every resolution."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ def resample(
     image: UInt8, scale_xy: tuple[float, float], start_xy: tuple[float, float],
     size: tuple[int, int],
 ) -> UInt8:  # fmt: skip
-    """Return part of an image on another pixel grid.
+    """Resample part of an image to another pixel grid.
 
-    A coarser grid is blurred by a Gaussian first, which keeps it free of aliasing, and then
-    interpolated linearly. A finer one is interpolated by cubics: lines between pixels would blur
-    what the network looks for. Beyond the image its last pixel is repeated: pass `margin_px` more
-    on each side.
+    For a coarser grid the image is blurred by a Gaussian against aliasing, then interpolated
+    linearly. For a finer one it is interpolated cubically, as linear interpolation would blur
+    details. Pixels at the border are repeated: pass a margin of `margin_px` on each side.
 
     Args:
         image: uint8 (H, W, 3).
         scale_xy: pixels of the result per pixel of the image, along x and y.
-        start_xy: corner of the result in the image, in pixels of the image.
+        start_xy: position of the result's corner, in pixels of the image.
         size: (width, height) of the result.
 
     Returns:

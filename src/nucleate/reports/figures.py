@@ -36,9 +36,9 @@ def write_figures(figures: Mapping[str, Plot], folder: Path) -> None:
         OutputError: a file cannot be written.
     """
     for name, plot in figures.items():
-        for form in ("svg", "pdf"):
+        for form, content in zip(("svg", "pdf"), plot.render("svg", "pdf"), strict=True):
             with atomic(folder / f"{name}.{form}") as part:
-                part.write_bytes(plot.render(form))
+                part.write_bytes(content)
 
 
 def curve_figures(run: RunResult) -> dict[str, Plot]:

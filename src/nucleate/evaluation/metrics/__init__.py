@@ -1,5 +1,5 @@
-"""How well nuclei were found: numpy functions over one overlap table. Counts add up, ratios do not.
+"""Metrics of found nuclei: numpy functions over one overlap table. Counts add up, ratios do not.
 
-Empty truth and empty prediction give NaN, left out of means with its count shown; empty truth or
-empty prediction alone gives 0.
+If truth and prediction are both empty, the result is NaN, which means omit and count; if only one
+is empty, it is 0.
 """

@@ -1,4 +1,4 @@
-"""Metrics per nucleus class: each is scored as if the nuclei of all others were background."""
+"""Metrics per nucleus class, each scored with all other classes as background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Typed(NamedTuple):
 
     Attributes:
         labels: int32 (H, W), 1..n without gaps.
-        classes: int16 (n,), of nucleus i + 1.
+        classes: int16 (n,), class of nucleus i + 1.
     """
 
     labels: Int32
@@ -30,17 +30,17 @@ class Typed(NamedTuple):
 def compare_classes(
     truth: Typed, pred: Typed, names: Sequence[str], ignore: Bool | None, radius_px: float
 ) -> dict[str, float]:
-    """Return the summable counts of every class, named `class:NAME:COUNT`.
+    """Count errors per class; return summable counts named `class:NAME:COUNT`.
 
     Args:
-        truth: of one image.
-        pred: of the same image.
-        names: of the classes.
-        ignore: bool (H, W); these pixels count as background in both.
-        radius_px: how far a centroid may be off to count as detected.
+        truth: ground truth of one image.
+        pred: prediction for the same image.
+        names: class names.
+        ignore: bool (H, W); these pixels are background in both.
+        radius_px: largest distance of a detected centroid.
 
     References:
-        Graham et al. 2019, doi:10.1016/j.media.2019.101563 (classes scored apart).
+        Graham et al. 2019, doi:10.1016/j.media.2019.101563 (classes scored separately).
 
     Example:
         >>> one = Typed(np.array([[1, 0, 2]], np.int32), np.array([0, 1], np.int16))
@@ -59,12 +59,12 @@ def compare_classes(
 
 
 def per_class(images: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Return class -> PQ (mean over images, and pooled), and F1 of detection (pooled).
+    """Return PQ (mean over images, and pooled) and detection F1 (pooled) of each class.
 
-    Images where a class is neither true nor predicted are left out of its mean.
+    Images in which a class is neither true nor predicted are omitted from its mean.
 
     Args:
-        images: the counts of each image; those without classes give an empty result.
+        images: counts of each image; images without classes give an empty result.
     """
     names = dict.fromkeys(
         key.removeprefix(_PREFIX).rpartition(":")[0]
@@ -100,7 +100,7 @@ def _quality(row: dict[str, float]) -> float:
 
 
 def _only(typed: Typed, number: int, ignore: Bool | None) -> Int32:
-    """Return the labels of one class, renumbered."""
+    """Keep the labels of one class, and renumber them."""
     keep = np.concatenate([[False], typed.classes == number])[typed.labels]
     if ignore is not None:
         keep = keep & ~ignore

@@ -1,4 +1,4 @@
-"""COCO's average precision of boxes and masks, over all images of a set."""
+"""COCO average precision of boxes and masks, over all images of a set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from nucleate.annotations.coco_masks import detection, recorded, run_lengths
 from nucleate.types import Bool, Instances, Int32
 
-LIMITS = (100, 1000)  # most detections of an image that count: COCO's own, and enough for nuclei
+LIMITS = (100, 1000)  # most detections scored per image: COCO's limit, and one high enough
 _AREAS = ("", "_small", "_medium", "_large")  # all, below 32², below 96², above, in pixels
 
 
 @dataclass(slots=True)
 class Records:
-    """What COCO's evaluation is given: truth and detections of all images so far."""
+    """Input of COCO's evaluation: truth and detections of all images so far."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     truth: list[dict[str, Any]] = field(default_factory=list)
@@ -27,9 +27,9 @@ class Records:
 
         Args:
             truth: int32 (H, W), 0 background.
-            ignore: bool (H, W); detections that lie there by more than the IoU asked for do not
-                count, as on COCO's crowds.
-            nuclei: what was found, with scores, in pixels of the image; they may overlap.
+            ignore: bool (H, W); detections that overlap it by more than the IoU threshold are not
+                scored, as on COCO's crowds.
+            nuclei: detections with scores, in pixels of the image; they may overlap.
         """
         height, width = truth.shape
         number = len(self.images) + 1
@@ -51,16 +51,16 @@ class Records:
 
 
 def average_precision(records: Records) -> dict[str, dict[str, dict[str, float]]]:
-    """Return AP and AR of boxes and masks: means over IoU 0.50:0.05:0.95, 101 points of recall.
+    """Compute AP and AR of boxes and masks: means over IoU 0.50:0.05:0.95, 101 recall points.
 
-    Boxes are those of the masks. All nuclei are one category.
+    Boxes are the bounding boxes of the masks. All nuclei are one category.
 
     Args:
-        records: of all images.
+        records: records of all images.
 
     Returns:
         `bbox` and `segm` -> most detections per image, "100" and "1000" -> `AP`, `AP50`, `AP75`,
-        `AR`, and of small, medium and large nuclei `AP_small` …, `AR_large`, all in 0..1; NaN where
+        `AR`, and for small, medium and large nuclei `AP_small` …, `AR_large`, all in 0..1; NaN if
         there is no such nucleus.
 
     References:
@@ -85,12 +85,12 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
         "categories": [{"id": 1, "name": "nucleus"}],
     }
     other = "segmentation" if kind == "bbox" else "bbox"
-    drop = (other, "area")  # a result states one kind of place; its area follows from that
+    drop = (other, "area")  # a result has either a box or a mask, which gives the area
     results = [{k: v for k, v in entry.items() if k not in drop} for entry in records.found]
     if not any(entry["iscrowd"] == 0 for entry in records.truth):
         return {str(limit): dict.fromkeys(_NAMES, float("nan")) for limit in LIMITS}
     true = COCO(content)
-    # a list of no results is refused: one that is worse than any states the same
+    # an empty list of results is rejected: pass one of lowest score, which is equivalent
     shape = (records.images[0]["height"], records.images[0]["width"])
     nothing = {
         "image_id": 1,
@@ -112,7 +112,7 @@ def _evaluate(records: Records, kind: str) -> dict[str, dict[str, float]]:
 
 
 def _summary(precision: Any, recall: Any) -> dict[str, float]:  # noqa: ANN401
-    """Return the means of precision (IoU, recall, area) and recall (IoU, area); -1 is left out."""
+    """Average precision (IoU, recall, area) and recall (IoU, area), omitting entries of -1."""
     found: dict[str, float] = {}
     for i, area in enumerate(_AREAS):
         found[f"AP{area}"] = _mean(precision[:, :, i])

@@ -1,4 +1,4 @@
-"""Metrics of whole nuclei: AJI, AJI+, PQ (DQ, SQ), F1 at an IoU, detection F1 by centroid."""
+"""Instance metrics: AJI, AJI+, PQ (DQ, SQ), F1 at an IoU, detection F1 by centroid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from nucleate.evaluation.metrics.matching import Overlap, assign
 from nucleate.geometry.labels import compact
 from nucleate.types import Float64, Int32, Int64
 
-_TIE = 1e-9  # of a difference in IoU, for the whole range of shared pixels
+_TIE = 1e-9  # IoU weight of the whole range of shared pixels, to break ties
 
 
 def aji_counts(table: Overlap) -> tuple[int, int]:
-    """Return the two sums of the Aggregated Jaccard Index, official definition (v1.0).
+    """Return the two sums of the Aggregated Jaccard Index, by the official definition (v1.0).
 
-    Every true nucleus takes the prediction of highest IoU that touches it (several may take the
-    same one); C adds their intersections and U their unions; a true nucleus that nothing touches
-    adds its area to U, as does every prediction that no nucleus took. Ties in IoU go to the
-    prediction with the lower id.
+    Each true nucleus is assigned the prediction of highest IoU that touches it (several may share
+    one); C sums the intersections and U the unions. True nuclei that nothing touches, and
+    predictions that were not assigned, add their areas to U. Ties in IoU go to the prediction with
+    the lower id.
 
     Args:
         table: from `overlap`.
@@ -41,10 +41,10 @@ def aji_counts(table: Overlap) -> tuple[int, int]:
 
 
 def aji_plus_counts(table: Overlap) -> tuple[int, int]:
-    """Return the two sums of AJI+: as AJI, but each prediction serves one nucleus only.
+    """Return the two sums of AJI+: as AJI, but each prediction is assigned to one nucleus only.
 
-    The one-to-one assignment has the greatest sum of IoU; where several have it, the one that
-    shares most pixels counts, so that the result does not depend on the solver.
+    The one-to-one assignment maximises the sum of IoU; ties are broken by the number of shared
+    pixels, so the result does not depend on the solver.
 
     References:
         Graham et al. 2019, HoVer-Net, doi:10.1016/j.media.2019.101563.
@@ -83,7 +83,7 @@ def aji_plus(table: Overlap) -> float:
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return part / whole, NaN when the whole is 0.
+    """Return part / whole, NaN if the whole is 0.
 
     Example:
         >>> ratio(0, 0)
@@ -95,8 +95,8 @@ def ratio(part: float, whole: float) -> float:
 def matches(table: Overlap, threshold: float) -> tuple[int, int, int, float]:
     """Return true positives, false positives, false negatives and the sum of the matches' IoU.
 
-    A pair matches when its IoU is strictly above `threshold`; from 0.5 upwards that is one-to-one
-    by itself, below it the optimal assignment decides.
+    A pair matches if its IoU is strictly above `threshold`. From 0.5 upwards, matches are unique;
+    below it, they are the optimal assignment.
 
     Example:
         >>> from nucleate.evaluation.metrics.matching import overlap
@@ -133,8 +133,8 @@ def panoptic(tp: int, fp: int, fn: int, iou_sum: float) -> tuple[float, float, f
     """Return DQ (F1 at IoU 0.5), SQ (mean IoU of the matches) and PQ = DQ · SQ.
 
     Returns:
-        All NaN when there is neither truth nor prediction; without a match DQ and PQ are 0 and SQ
-        is NaN: there is nothing to average.
+        All NaN without truth and prediction; without a match DQ and PQ are 0 and SQ is NaN, as
+        there is nothing to average.
 
     References:
         Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963.
@@ -167,14 +167,14 @@ def centroids(labels: Int32) -> Float64:
 
 
 def detection(truth_xy: Float64, pred_xy: Float64, radius: float) -> tuple[int, int, int]:
-    """Return TP, FP, FN of centroids matched one-to-one within `radius` (inclusive).
+    """Count TP, FP, FN of centroids matched one-to-one within `radius` (inclusive).
 
     The assignment has the most matches, and among those the smallest sum of distances.
 
     Args:
         truth_xy: (n, 2).
         pred_xy: (m, 2), in the same unit as `radius`.
-        radius: the field uses 12 pixels at 40x (3 um).
+        radius: largest distance; by convention 12 pixels at 40x (3 um).
 
     References:
         Graham et al. 2019, doi:10.1016/j.media.2019.101563 (detection quality F_d).
@@ -184,7 +184,7 @@ def detection(truth_xy: Float64, pred_xy: Float64, radius: float) -> tuple[int, 
         (1, 1, 0)
     """
     pairs, apart = _near(truth_xy, pred_xy, radius)
-    # each match gains far more than all distances together could differ: matches come first
+    # a match gains far more than all distances together, so the number of matches comes first
     chosen = assign(
         pairs, 1.0 + (radius - apart) / (radius * (1 + min(len(truth_xy), len(pred_xy))))
     )
@@ -192,7 +192,7 @@ def detection(truth_xy: Float64, pred_xy: Float64, radius: float) -> tuple[int, 
 
 
 def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[Int64, Float64]:
-    """Return all index pairs at most `radius` apart, and their distances, without a full matrix."""
+    """Return all index pairs at most `radius` apart and their distances, without a full matrix."""
     if not len(a_xy) or not len(b_xy):
         return np.zeros((0, 2), np.int64), np.zeros(0)
     corner = np.minimum(a_xy.min(0), b_xy.min(0))
@@ -218,7 +218,7 @@ def _near(a_xy: Float64, b_xy: Float64, radius: float) -> tuple[Int64, Float64]:
 
 
 def _aggregate(table: Overlap, rows: Int64) -> tuple[int, int]:
-    """Return the intersections and unions of the chosen pairs, the left-over areas in the union."""
+    """Return intersections and unions of the chosen pairs; unassigned areas add to the union."""
     missed = np.ones(len(table.truth_areas), bool)
     missed[table.pairs[rows, 0]] = False
     unused = np.ones(len(table.pred_areas), bool)

@@ -1,4 +1,4 @@
-"""The overlap table: which nuclei of truth and prediction share how many pixels."""
+"""The overlap table: numbers of pixels shared by true and predicted nuclei."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nucleate.types import Bool, Float64, Int32, Int64
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Areas of all nuclei, and the shared pixels of every pair that touches.
+    """Areas of all nuclei, and shared pixels of every overlapping pair.
 
     Attributes:
         truth_areas: int64 (n,), pixels.
         pred_areas: int64 (m,), pixels.
-        pairs: int64 (k, 2), indices of truth and prediction that share pixels, sorted.
-        shared: int64 (k,), the pixels that pair k shares, at least 1.
+        pairs: int64 (k, 2), indices of overlapping truth and prediction, sorted.
+        shared: int64 (k,), number of pixels that pair k shares, at least 1.
     """
 
     truth_areas: Int64
@@ -40,12 +40,12 @@ class Overlap:
 
 
 def overlap(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Overlap:
-    """Return the overlap table of two label images. Ids may have gaps and need no background.
+    """Build the overlap table of two label images. Ids may have gaps; background is optional.
 
     Args:
         truth: int32 (H, W).
         pred: int32 (H, W).
-        ignore: bool (H, W): these pixels count as background in both.
+        ignore: bool (H, W); these pixels are background in both.
 
     Raises:
         InputError: the shapes differ.
@@ -80,7 +80,7 @@ def overlap(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Overlap:
 def assign(pairs: Int64, gain: Float64) -> Int64:
     """Return the rows of `pairs` that form the one-to-one assignment of greatest total gain.
 
-    Solved as a sparse problem: memory grows with the number of pairs, not with its square.
+    Solved as a sparse problem, so memory grows with the number of pairs, not with its square.
 
     Args:
         pairs: int64 (k, 2), indices of left and right.
@@ -110,11 +110,11 @@ def assign(pairs: Int64, gain: Float64) -> Int64:
     left = np.unique(pairs[contested, 0], return_inverse=True)[1].astype(np.int64)
     right = np.unique(pairs[contested, 1], return_inverse=True)[1].astype(np.int64)
     n, m = int(left.max()) + 1, int(right.max()) + 1
-    # a sparse square problem that always has a solution: left i may stay alone (column m + i),
-    # right j may stay alone (row n + j), and a pair frees row n + j for column m + i
+    # a sparse square problem that always has a solution: left i may stay unmatched (column m + i),
+    # right j may stay unmatched (row n + j), and a pair frees row n + j for column m + i
     rows = np.concatenate([left, np.arange(n), n + np.arange(m), n + right])
     columns = np.concatenate([right, m + np.arange(n), np.arange(m), m + left])
-    # the solver wants costs of at least 0; a constant on every entry changes no solution
+    # the solver needs non-negative costs; adding a constant to all does not change the solution
     most = float(gain.max())
     costs = np.concatenate([most - gain[contested], np.full(n + m + len(contested), most)])
     order = np.lexsort((columns, rows))

@@ -1,4 +1,4 @@
-"""What went wrong with each nucleus: missed, split, merged, drawn badly; and what was made up."""
+"""Outcome of each nucleus: matched, merged, split, inaccurate, missed or spurious."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class Outcomes:
     pred: Int8
 
     def counts(self) -> dict[str, int]:
-        """Return how many true nuclei met each outcome, and how many predictions are spurious."""
+        """Count the true nuclei by outcome, and the spurious predictions."""
         found = {name: int((self.truth == i).sum()) for i, name in enumerate(TRUTH_OUTCOMES)}
         return found | {"spurious": int((self.pred == PRED_OUTCOMES.index("spurious")).sum())}
 
 
 def outcomes(table: Overlap) -> Outcomes:
-    """Return the outcome of every true nucleus and of every prediction.
+    """Return the outcome of every true nucleus and every prediction.
 
     A pair matches above IoU 0.5. A prediction belongs to a nucleus that contains more than half of
-    it, and swallows a nucleus of which it contains more than half. Of the nuclei without a match,
+    it, and swallows a nucleus of which it contains more than half. Nuclei without a match are:
 
-    - merged: swallowed by a prediction that swallows another nucleus too;
+    - merged: swallowed by a prediction that also swallows another nucleus;
     - split: two or more predictions belong to it;
     - inaccurate: one prediction belongs to it or swallows it, but the outline is too far off;
     - missed: none of these.
 
-    Of the predictions without a match, spurious are those that neither belong to nor swallow any
-    nucleus; the others are parts of a split, merged or inaccurate one.
+    Predictions without a match are spurious if they neither belong to nor swallow a nucleus; the
+    others are parts of split, merged or inaccurate nuclei.
 
     Example:
         >>> from nucleate.evaluation.metrics.matching import overlap

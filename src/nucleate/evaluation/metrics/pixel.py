@@ -1,4 +1,4 @@
-"""Metrics of pixels: confusion, Dice, IoU, and how far boundaries lie apart."""
+"""Pixel metrics: confusion, Dice, IoU, and distances between boundaries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nucleate.types import Bool, Int32
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of foreground (any nucleus) against background. Counts add up over images."""
+    """Confusion of foreground (any nucleus) and background pixels. Counts add up over images."""
 
     tp: int
     fp: int
@@ -47,7 +47,7 @@ class Confusion:
 
 
 def confusion(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Confusion:
-    """Return the pixel confusion of two label images of one shape; ignored pixels do not count.
+    """Count the pixel confusion of two label images of one shape, without ignored pixels.
 
     Example:
         >>> confusion(np.array([[1, 1, 0, 0]], np.int32), np.array([[5, 0, 5, 0]], np.int32))
@@ -66,7 +66,7 @@ def confusion(truth: Int32, pred: Int32, ignore: Bool | None = None) -> Confusio
 def rim(labels: Int32) -> Bool:
     """Return the pixels of nuclei that touch (4 neighbours) another label or background.
 
-    The image's edge is no rim.
+    The border of the image does not count as background.
 
     Example:
         >>> rim(np.array([[1, 1, 1, 2, 2]], np.int32)).tolist()
@@ -85,19 +85,19 @@ def rim(labels: Int32) -> Bool:
 def boundary_scores(
     truth: Int32, pred: Int32, tolerance: float = 2.0
 ) -> tuple[tuple[int, int, int, int], float]:
-    """Return the counts of the boundary F score, and the 95th percentile Hausdorff distance.
+    """Compute the counts of the boundary F score, and the 95th percentile Hausdorff distance.
 
-    Both compare the rims of all nuclei, those between touching nuclei included.
+    Both compare the rims of all nuclei, including rims between touching nuclei.
 
     Args:
         truth: int32 (H, W).
         pred: int32 (H, W).
-        tolerance: pixels that a rim may be off.
+        tolerance: largest distance between matching rim pixels, in pixels.
 
     Returns:
         Predicted rim pixels near the truth's, all predicted ones, true rim pixels near the
         prediction's, all true ones; and HD95 in pixels: the larger of the two directed 95th
-        percentiles. HD95 is NaN when neither has a rim, and the image's diagonal when one has.
+        percentiles. HD95 is NaN if neither has a rim, and the image's diagonal if only one has.
 
     References:
         Csurka et al. 2013, doi:10.5244/C.27.32 (boundary F); Taha and Hanbury 2015,

@@ -1,4 +1,4 @@
-"""Loops over the colours of an image: a table looked up, stains mixed."""
+"""Loops over the colours of an image: table lookup and stain mixing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from nucleate.geometry.kernels.compiled import compiled
 
 @compiled
 def look_up(image, table):  # type: ignore[no-untyped-def]
-    """Return `image` through a table of colours (n, n, n, 3), between which it interpolates.
+    """Map `image` through a colour table (n, n, n, 3), with interpolation.
 
-    Tetrahedral interpolation, as colour management uses it: from the lower corner of the cell
-    along red, green and blue in the order of their remainders. Greys stay free of tints.
+    Tetrahedral interpolation, as in colour management: from the lower corner of the cell along red,
+    green and blue in the order of their remainders. Greys stay neutral.
     """
     height, width, _ = image.shape
     n = table.shape[0]
-    flat = np.rint(table * np.float32(64)).astype(np.int32).reshape(-1)  # whole numbers are faster
-    low = np.empty(256, np.uint32)  # unsigned: numba need not look for negative indices
+    flat = np.rint(table * np.float32(64)).astype(np.int32).reshape(-1)  # integers are faster
+    low = np.empty(256, np.uint32)  # unsigned: numba need not handle negative indices
     rest = np.empty(256, np.int32)  # in 1/256 of a step
     for v in range(256):
         at = v * (n - 1) * 256 // 255
@@ -50,10 +50,11 @@ def look_up(image, table):  # type: ignore[no-untyped-def]
 
 @compiled
 def mix(image, density, matrix, offset, light, per_density):  # type: ignore[no-untyped-def]
-    """Return an RGB image whose optical densities are multiplied by a matrix and shifted.
+    """Multiply the optical densities of an RGB image by a matrix, and shift them.
 
-    `density` (256,) of each byte, `matrix` (3, 3) from old (rows) to new channels, `offset` (3,)
-    per new channel; `light` is the byte of each density, in steps of 1 / `per_density` from 0 on.
+    `density` (256,) is the density of each byte, `matrix` (3, 3) maps old (rows) to new channels,
+    `offset` (3,) is per new channel; `light` is the byte of each density, in steps of
+    1 / `per_density` from 0.
     """
     height, width, _ = image.shape
     out = np.empty((height, width, 3), np.uint8)

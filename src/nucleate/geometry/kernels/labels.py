@@ -1,4 +1,4 @@
-"""Loops over label images: boxes, watershed, numbers, pieces, distances, resampling."""
+"""Loops over label images: boxes, watershed, renumbering, pieces, distances, resampling."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def boxes_areas(labels, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
-    """Marker-controlled watershed by a bucket queue: low levels first, first in first out.
+    """Flood by marker-controlled watershed with a bucket queue: low levels first, then FIFO.
 
     `levels` uint8 (H, W), `markers` int32 (H, W), `pieces` int32 (H, W) the 4-connected pieces 1..n
-    of the mask. Ties are broken by age, as in Meyer's algorithm; pixels have four neighbours. The
-    result is that of a priority queue. Water does not leave its piece, so each is flooded by
-    itself, which keeps memory near, and one of a single marker belongs to that.
+    of the mask. Ties are broken by age, as in Meyer's algorithm, with four neighbours; the result
+    equals that of a priority queue. Pieces are flooded one by one, for locality of memory, and a
+    piece with a single marker gets its label without flooding.
     """
     height, width = levels.shape
-    wide = width + 2  # a border of pixels that are not free: no neighbour needs to be looked for
+    wide = width + 2  # a border of pixels that are not free saves bounds checks
     only = np.zeros(n + 1, np.int32)
     several = np.zeros(n + 1, np.bool_)
     ends = np.zeros(n + 2, np.int64)
@@ -51,7 +51,7 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
     for i in range(n + 1):
         ends[i + 1] = ends[i] + (ends[i + 1] if several[i] else 0)
     begins = ends.copy()
-    seeds = np.empty(ends[n + 1], np.int64)  # of each piece with several markers, row by row
+    seeds = np.empty(ends[n + 1], np.int64)  # markers of pieces with several, in row order
     labels = np.zeros((height + 2) * wide, np.int32)  # -1 is free
     level_of = np.empty((height + 2) * wide, np.uint8)
     following = np.empty((height + 2) * wide, np.int32)
@@ -68,7 +68,7 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
                 seeds[begins[piece]] = at
                 begins[piece] += 1
     head = np.full(257, -1, np.int32)
-    head[256] = 0  # ends the search
+    head[256] = 0  # sentinel
     tail = np.full(257, -1, np.int32)
     sides = (-wide, -1, 1, wide)
     near = np.empty(4, np.int64)
@@ -104,7 +104,7 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def renumber(labels, largest):  # type: ignore[no-untyped-def]
-    """Return labels 0..largest as 0..n without gaps, and the old number of each of 1..n."""
+    """Renumber labels 0..largest to 0..n without gaps; return also the old number of 1..n."""
     table = np.zeros(largest + 1, np.int32)
     flat = labels.ravel()
     for i in flat:
@@ -121,11 +121,11 @@ def renumber(labels, largest):  # type: ignore[no-untyped-def]
 
 @compiled
 def uneven(labels, n):  # type: ignore[no-untyped-def]
-    """Return bool (n,): labels 1..n that are not one 4-connected piece without a hole.
+    """Return bool (n,): labels 1..n that are not one 4-connected piece without holes.
 
-    A hole is what an 8-connected ring encloses. Two by two pixels tell the number of pieces less
-    that of holes (Gray 1971, doi:10.1109/T-C.1971.223289); a walk round the first pixel's piece
-    that meets every crack between the label and others tells that there is no other piece.
+    A hole is enclosed by an 8-connected ring. Counts of 2 × 2 patterns give the number of pieces
+    minus that of holes (Gray 1971, doi:10.1109/T-C.1971.223289). If a walk around the first piece
+    meets every crack between the label and its surroundings, there is no other piece.
     """
     height, width = labels.shape
     wide = width + 2
@@ -133,7 +133,7 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
     for y in range(height):
         for x in range(width):
             padded[y + 1, x + 1] = labels[y, x]
-    corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), where pieces are 8-connected
+    corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), with 8-connected pieces
     cracks = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
     for y in range(height + 1):
@@ -152,7 +152,7 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
                 for k in range(4):
                     i = (a, b, c, d)[k]
                     if i == 0 or (k > 0 and i == a) or (k > 1 and i == b) or (k > 2 and i == c):
-                        continue  # nothing, or counted already
+                        continue  # background, or already counted
                     same = (a == i) + (b == i) + (c == i) + (d == i)
                     if same == 1:
                         corners[i] += 1
@@ -166,7 +166,7 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
     out = np.ones(n, np.bool_)
     for i in range(1, n + 1):
         if cracks[i] == 0:
-            continue  # not there
+            continue  # absent label
         at, way, met = first[i], 0, 0  # the piece is on the right hand
         while met == 0 or at != first[i] or way != 0:
             met += 1
@@ -183,17 +183,17 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def distances(labels, n):  # type: ignore[no-untyped-def]
-    """Return of each pixel of the labels 1..n its distance to the outside of its label.
+    """Compute the distance of each pixel of the labels 1..n to the outside of its label.
 
-    Between pixel centres, float32 (H, W), 0 on background; and float32 (n,), the largest of each
-    label. Along a row the nearest stranger is known from two passes; along a column it is looked
-    for no farther than the best that is known. Beyond the image is no outside.
+    Distances between pixel centres, float32 (H, W), 0 on background; and the largest per label,
+    float32 (n,). Two passes find the nearest pixel outside along rows; along columns the search
+    stops at the best distance so far. The image border does not count as outside.
     """
     height, width = labels.shape
     endless = (height + width) ** 2
-    beside = np.empty((height, width), np.int64)  # squared distance to a stranger in the row
+    beside = np.empty((height, width), np.int64)  # squared distance to the outside along the row
     for y in range(height):
-        begin = -1  # of the run of equal labels that x is in
+        begin = -1  # start of the run of equal labels that contains x
         for x in range(width):
             if x == 0 or labels[y, x] != labels[y, x - 1]:
                 begin = x
@@ -229,9 +229,9 @@ def distances(labels, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def nearest(labels, ignore, map_x, map_y):  # type: ignore[no-untyped-def]
-    """Return labels and ignored areas at the pixels nearest to positions (h, w).
+    """Sample labels and ignored areas at the pixels nearest to positions (h, w).
 
-    Outside of the image the label is 0 and ignored. `ignore` of shape (0, 0) is none at all.
+    Outside the image the label is 0 and ignored. An `ignore` of shape (0, 0) means none.
     """
     height, width = labels.shape
     out = np.zeros(map_x.shape, np.int32)

@@ -1,4 +1,4 @@
-"""Loops that measure nuclei: sums over their pixels, and their neighbours."""
+"""Loops that measure nuclei: sums over pixels, and neighbours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nucleate.geometry.kernels.compiled import compiled
 
 @compiled
 def sums(labels, values, n):  # type: ignore[no-untyped-def]
-    """Return (n, 2): how many pixels each label 1..n has, and the sum of `values` on them."""
+    """Return (n, 2): number of pixels of each label 1..n, and the sum of `values` on them."""
     height, width = labels.shape
     out = np.zeros((n, 2))
     for y in range(height):
@@ -30,12 +30,12 @@ def _amount(image, y, x, stain, which):  # type: ignore[no-untyped-def]
 
 @compiled
 def nucleus_sums(labels, image, density, to_stains, n, bins, densest):  # type: ignore[no-untyped-def]
-    """Return what a pass over the pixels of the labels 1..n tells.
+    """Accumulate measurements in one pass over the pixels of the labels 1..n.
 
-    First (n, 12): area; sums of x, y, xx, yy, xy, counted from the label's first pixel; sums of
-    haematoxylin, eosin and the steepness of the haematoxylin; sums of their squares. Then (n, bins)
-    how often each level of haematoxylin from 0 to `densest` occurs. `density` is that of each byte,
-    `to_stains` (3, 2) the share of each channel. The steepness is that of `numpy.gradient`.
+    First (n, 12): area; sums of x, y, xx, yy, xy, relative to the label's first pixel; sums of
+    haematoxylin, eosin and the gradient of haematoxylin; sums of their squares. Then (n, bins): the
+    histogram of haematoxylin from 0 to `densest`. `density` is that of each byte, `to_stains`
+    (3, 2) the share of each channel. The gradient is that of `numpy.gradient`.
     """
     height, width = labels.shape
     out = np.zeros((n, 12), np.float64)
@@ -79,10 +79,10 @@ def nucleus_sums(labels, image, density, to_stains, n, bins, densest):  # type: 
 
 @compiled
 def neighbours(xy, others, order, starts, cell_xy, across, cell, radius):  # type: ignore[no-untyped-def]
-    """Return of each point how many others lie within `radius`, and how far the nearest is.
+    """Count the others within `radius` of each point, and measure the distance to the nearest.
 
-    `order` contains the others sorted by their cell of `cell` ≥ `radius`, `starts` where each cell
-    begins in it, `cell_xy` the corner of the first cell. A point at the same place is itself.
+    `order` lists the others sorted by cell of size `cell` ≥ `radius`, `starts` the start of each
+    cell in it, `cell_xy` the corner of the first cell. A point at distance 0 is the point itself.
     """
     n = xy.shape[0]
     counts = np.zeros(n, np.int64)

@@ -9,19 +9,19 @@ from nucleate.geometry.kernels.compiled import compiled
 
 @compiled
 def trace(labels, boxes):  # type: ignore[no-untyped-def]
-    """Walk round the first 4-connected piece of each label 1..n; return vertices (m, 2), offsets.
+    """Trace the first 4-connected piece of each label 1..n; return vertices (m, 2) and offsets.
 
-    `boxes` (n, 4) are those of the labels. The walk follows the cracks between pixels, clockwise,
-    and emits the middle of each crack: the contour that marching squares draws at one half. Runs
-    of equal direction are shortened to their ends. Every pixel centre of the piece is inside,
-    every other one outside.
+    `boxes` (n, 4) are the boxes of the labels. The trace follows the cracks between pixels,
+    clockwise, and emits the middle of each crack: the marching-squares contour at one half. Runs of
+    equal direction are reduced to their ends. Every pixel centre of the piece is inside, every
+    other one outside.
     """
     height, width = labels.shape
     step_y = np.array([0, 1, 0, -1])  # directions: 0 east, 1 south, 2 west, 3 north
     step_x = np.array([1, 0, -1, 0])
-    right_y = np.array([0, 0, -1, -1])  # from a corner, the pixel ahead on the right hand
+    right_y = np.array([0, 0, -1, -1])  # from a corner, the pixel ahead on the right
     right_x = np.array([0, -1, -1, 0])
-    left_y = np.array([-1, 0, 0, -1])  # and on the left hand
+    left_y = np.array([-1, 0, 0, -1])  # and on the left
     left_x = np.array([0, 0, -1, -1])
     out = np.empty((1024, 2), np.float32)
     offsets = np.zeros(len(boxes) + 1, np.int64)
@@ -31,7 +31,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
         while x < boxes[k, 2] and labels[y, x] != wanted:
             x += 1
         first_y, first_x, begin = y, x, used
-        there = x < boxes[k, 2]  # a label that is not there has no outline
+        there = x < boxes[k, 2]  # an absent label has no outline
         while there:
             if used + 2 > len(out):
                 larger = np.empty((2 * len(out), 2), np.float32)
@@ -39,7 +39,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
                     larger[i, 0], larger[i, 1] = out[i, 0], out[i, 1]
                 out = larger
             middle_x, middle_y = x + 0.5 * step_x[way], y + 0.5 * step_y[way]
-            if used - begin >= 2:  # drop the previous vertex when it is on a straight run
+            if used - begin >= 2:  # drop the previous vertex if it is on a straight run
                 ax, ay = out[used - 1, 0] - out[used - 2, 0], out[used - 1, 1] - out[used - 2, 1]
                 bx, by = middle_x - out[used - 1, 0], middle_y - out[used - 1, 1]
                 if ax * by == ay * bx and ax * bx + ay * by > 0:
@@ -64,7 +64,7 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
 def fill(labels, xy, value):  # type: ignore[no-untyped-def]
     """Write `value` on the free pixels whose centre is in polygon `xy` (even-odd rule).
 
-    Return the number of pixel centres inside, and how many of them were taken already.
+    Return the number of pixel centres inside, and how many of them were not free.
     """
     height, width = labels.shape
     n = len(xy)
