@@ -23,9 +23,8 @@ def sentences() -> str:
         f"On the {sum(data['images'].values())} annotated images of these sets, {true:.1%} warn at "
         f"the true resolution, {half:.0%} at half of it and {double:.0%} at twice. The calibration "
         "has seen these images. With each data set left out in turn, on fields of 128 µm, the test "
-        f"of the scale alone warns at {apart}; there the weights are held out, the limit from "
-        f"which it warns is not. `--suggest-mpp` is within 25 % on "
-        f"{suggested['within_25_percent']:.0%} of {suggested['images']} images, so compare its "
-        "alternatives on the contact sheet. `python benchmarks/plausibility.py --data DATA --fit` "
-        "repeats it."
+        f"of the scale alone warns at {apart}. `--suggest-mpp` is within 25 % on "
+        f"{suggested['within_25_percent']:.0%} of {suggested['images']} images, its estimate "
+        f"before rounding on {suggested['estimate_within_25_percent']:.0%}. "
+        "`python benchmarks/plausibility.py --data DATA --fit` repeats it."
     )

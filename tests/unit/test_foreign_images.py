@@ -168,6 +168,18 @@ def test_a_cmyk_jpeg_is_converted_with_a_note(tmp_path, progressive):
     assert np.abs(found - _mixed(MIXED)).mean() < 3
 
 
+@pytest.mark.parametrize("stored", ["CMYK", "YCCK"])  # as Photoshop writes them: inverted
+def test_a_cmyk_jpeg_of_adobe_is_converted_with_a_note(tmp_path, stored):
+    content = imagecodecs.jpeg8_encode(
+        255 - MIXED, level=100, colorspace="CMYK", outcolorspace=stored, subsampling="444"
+    )
+    assert content[content.find(b"Adobe") + 11] == {"CMYK": 0, "YCCK": 2}[stored]
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.warns(ImageNote, match="CMYK"):
+        found = read_image(tmp_path / "a.jpg")[0]
+    assert np.abs(found - _mixed(MIXED)).mean() < 3
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
 def test_images_are_turned_upright(tmp_path, ending, orientation):

@@ -137,7 +137,8 @@ def test_check_names_the_images_and_the_option(nucleate, tmp_path):
 @pytest.mark.parametrize("stated", [0.5, 1.0])
 def test_the_mpp_is_found_whatever_the_image_says(stated, model, example):
     suggestion = suggest_mpp(ArraySource(example, mpp=stated), model)
-    assert suggestion.found[0][0] == pytest.approx(MPP, rel=0.25)
+    assert suggestion.found[0][0] == 0.5
+    assert suggestion.estimate == pytest.approx(MPP, rel=0.25)
     assert contact_sheet(suggestion).shape == (836, 1568, 3)
 
 

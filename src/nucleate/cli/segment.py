@@ -31,6 +31,7 @@ from nucleate.cli.terminal import (
 from nucleate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nucleate.inference.suggest_mpp import Suggestion
     from nucleate.slides.worker import ModelSpec
 
 _NAMED = 5  # most sources named on one line
@@ -193,7 +194,8 @@ def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
         rows.append(
             {
                 "source": str(source),
-                "mpp": [round(mpp, 4) for mpp, _ in suggestion.found],
+                "mpp": [mpp for mpp, _ in suggestion.found],
+                "estimate": suggestion.estimate,
                 "votes": [round(share, 2) for _, share in suggestion.found],
                 "tried": [
                     {"mpp": one.mpp, "nuclei": one.nuclei, "median_area_um2": one.median_um2}
@@ -202,24 +204,30 @@ def _suggest(sources: list[Path | str], out: str, spec: ModelSpec) -> None:
                 "contact_sheet": sheet,
             }
         )
-        show(f"{Path(source).name}: {_said(suggestion.found)}; see {sheet}")
+        show(f"{Path(source).name}: {_said(suggestion)}; see {sheet}")
     answer(sources=rows)
 
 
-def _said(found: list[tuple[float, float]]) -> str:
+def _said(suggestion: Suggestion) -> str:
     """Describe the most plausible mpp and its alternatives in a phrase.
 
     Example:
-        >>> _said([(0.26, 0.7), (0.5, 0.3)])
-        'about 0.26 um/px is most plausible, 0.5 next'
-        >>> _said([])
+        >>> from nucleate.inference.suggest_mpp import Suggestion
+        >>> _said(Suggestion([(0.25, 0.7), (0.5, 0.3)], 0.28, []))
+        '0.25 um/px (a 40x scan) is most plausible: its nuclei look like 0.28; 0.5 next'
+        >>> _said(Suggestion([], None, []))
         'no resolution fits: too few nuclei at each'
     """
-    if not found:
+    from nucleate.quality.scale import usual_scan
+
+    if not suggestion.found:
         return "no resolution fits: too few nuclei at each"
-    others = ", ".join(f"{mpp:.2g}" for mpp, _ in found[1:])
-    best = f"about {found[0][0]:.2g} um/px is most plausible"
-    return f"{best}, {others} next" if others else best
+    (best, _), *others = suggestion.found
+    next_ = f"; {', '.join(f'{mpp:g}' for mpp, _ in others)} next" if others else ""
+    return (
+        f"{best:g} um/px (a {usual_scan(best)[1]}x scan) is most plausible: its nuclei look like "
+        f"{suggestion.estimate:.2g}{next_}"
+    )
 
 
 def demo(

@@ -12,7 +12,7 @@ from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines, enlarge
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
-from nucleate.quality.scale import most_plausible, octaves_off
+from nucleate.quality.scale import most_plausible, octaves_off, usual_scan
 from nucleate.readers.array import ArraySource
 from nucleate.readers.source import RegionError, Source
 from nucleate.stain.tissue import tissue_mask
@@ -50,11 +50,14 @@ class Suggestion:
     """Which resolutions an image may have.
 
     Attributes:
-        found: mpp and its share of the votes, the most plausible first; empty if unknown.
+        found: usual scan resolutions (um/px) and their share of the votes, the most plausible
+            first; empty if unknown.
+        estimate: um/px that the nuclei look like, before it is rounded to a usual resolution.
         tried: what was found at each of `TRIED_MPP`.
     """
 
     found: list[tuple[float, float]]
+    estimate: float | None
     tried: list[Tried]
 
 
@@ -68,7 +71,12 @@ def suggest_mpp(source: Source, model: Model) -> Suggestion:
     """
     tiles = _tiles(source)
     tried = [_tried(tiles, model, mpp) for mpp in TRIED_MPP]
-    return Suggestion(most_plausible({one.mpp: one.off for one in tried}), tried)
+    judged = most_plausible({one.mpp: one.off for one in tried})
+    shares: dict[float, float] = {}
+    for mpp, share in judged:
+        usual = usual_scan(mpp)[0]
+        shares[usual] = shares.get(usual, 0.0) + share
+    return Suggestion([*shares.items()], judged[0][0] if judged else None, tried)
 
 
 def contact_sheet(suggestion: Suggestion) -> UInt8:

@@ -10,6 +10,7 @@ from nucleate.types import Float64, Instances
 
 FEWEST = 5  # nuclei that are enough to judge
 NEEDED = ("area_um2", "texture_gradient", "haematoxylin_sd", "nearest_um")
+USUAL_MPP = (0.125, 0.25, 0.5, 1.0)
 _TOGETHER, _APART, _MOST = 0.25, 0.5, 3  # octaves within which votes gather; of alternatives
 _LONELY_UM = 50.0  # distance to the nearest nucleus where there is none
 
@@ -92,6 +93,19 @@ def most_plausible(tried: dict[float, float | None]) -> list[tuple[float, float]
             chosen.append(i)
     total = float(votes[chosen].sum())
     return [(float(2.0 ** grid[i]), float(votes[i]) / total) for i in chosen]
+
+
+def usual_scan(mpp: float) -> tuple[float, int]:
+    """Return the usual scan resolution nearest to an mpp, and its magnification.
+
+    Scanners sample near 1, 0.5, 0.25 or 0.125 um per pixel: 10x, 20x, 40x, 80x.
+
+    Example:
+        >>> usual_scan(0.3)
+        (0.25, 40)
+    """
+    best = min(USUAL_MPP, key=lambda usual: abs(np.log2(mpp / usual)))
+    return best, round(10 / best)
 
 
 def _peaks(values: Float64) -> list[int]:
