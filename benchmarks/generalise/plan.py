@@ -8,7 +8,8 @@ from typing import Any
 
 from benchmarks.generalise.sets import SETS, set_config
 
-from nucleate.config import Recipe, load_recipe, parse_recipe
+from nucleate.config import Recipe, load_recipe
+from nucleate.trees import parse_tree
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "recipes" / "generalise-small.yaml"
@@ -162,7 +163,7 @@ def recipe_of(
     tree["train"] |= {"workers": idea.workers, "threads": 1}
     if steps is not None:
         tree["train"] |= {"steps": steps, "validate_every": steps}
-    return parse_recipe(tree, f"the idea {idea.name!r}")
+    return parse_tree(Recipe, tree, f"the idea {idea.name!r}")
 
 
 def _every(idea: Idea) -> list[str]:

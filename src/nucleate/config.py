@@ -11,13 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from nucleate.resolution import HIGHEST_MPP, LOWEST_MPP
-from nucleate.trees import Strict, load_tree, parse_tree
-
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Mpp = Annotated[float, Field(ge=LOWEST_MPP, le=HIGHEST_MPP)]
-NonNegative = Annotated[float, Field(ge=0)]
+from nucleate.trees import Mpp, NonNegative, Positive, Share, Strict, load_tree
 
 
 class SetConfig(Strict):
@@ -353,8 +347,3 @@ class Recipe(Strict):
 def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     """Read a training recipe; see `load_tree`."""
     return load_tree(Recipe, Path(path), changes)
-
-
-def parse_recipe(content: dict[str, Any], owner: str) -> Recipe:
-    """Parse a training recipe; see `parse_tree`."""
-    return parse_tree(Recipe, content, owner)

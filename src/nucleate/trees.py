@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nucleate.errors import ConfigError, nearest
 from nucleate.files import read_text
+from nucleate.resolution import HIGHEST_MPP, LOWEST_MPP
 from nucleate.yaml_text import parse_yaml
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Mpp = Annotated[float, Field(ge=LOWEST_MPP, le=HIGHEST_MPP)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):

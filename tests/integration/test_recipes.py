@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from nucleate import load_model, segment
-from nucleate.config import load_recipe, parse_recipe
+from nucleate.config import Recipe, load_recipe
 from nucleate.models.card import find_model, read_card, read_encoder_card, write_card
 from nucleate.models.families import build
 from nucleate.postprocess import DECODERS
@@ -121,7 +121,7 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
     tree["teacher"]["models"] = [
         _stranger(name, tmp_path / f"teacher-{name}") for name in tree["teacher"]["models"]
     ]
-    small = parse_recipe(tree, path.name)
+    small = parse_tree(Recipe, tree, path.name)
     model = load_model(train_recipe(small, tmp_path, tmp_path / "run"))
     assert (model.card.family, model.card.heads) == (recipe.model.family, list(recipe.maps))
     assert ("maps of" in model.card.notes) == bool(recipe.teacher.models)

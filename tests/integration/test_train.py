@@ -15,13 +15,14 @@ from safetensors.numpy import load_file
 
 from nucleate import load_model, segment
 from nucleate.annotations.label_images import read_labels
-from nucleate.config import load_recipe, parse_recipe
+from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.splits import read_split
 from nucleate.errors import ConfigError, InputError, ModelError, TrainingError
 from nucleate.models.card import read_card
 from nucleate.readers.images import read_image
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.trainer import train_recipe
+from nucleate.trees import parse_tree
 from tests.data import folder
 from tests.errors import says
 
@@ -56,7 +57,7 @@ def test_run_folder_holds_everything(run):
         "recipe.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "curves.png",
         "start.json", "tensorboard", "checkpoints", "model", "validation",
     }  # fmt: skip
-    assert parse_recipe(yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
+    assert parse_tree(Recipe, yaml.safe_load((run / "recipe.yaml").read_text()), "x").name == "tiny"
     split = read_split(run / "split.json")
     assert len(split.parts["train"]) + len(split.parts["validation"]) == 4
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))

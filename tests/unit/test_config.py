@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nucleate.config import load_recipe, parse_recipe
+from nucleate.config import Recipe, load_recipe
 from nucleate.errors import ConfigError, InputError
 from nucleate.training.trainer import check_recipe
-from nucleate.trees import dump_recipe
+from nucleate.trees import dump_recipe, parse_tree
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -15,7 +15,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 def test_every_shipped_recipe_loads_and_builds(path):
     recipe = load_recipe(path)
     check_recipe(recipe)
-    assert parse_recipe(yaml.safe_load(dump_recipe(recipe)), "again") == recipe
+    assert parse_tree(Recipe, yaml.safe_load(dump_recipe(recipe)), "again") == recipe
     assert recipe.name == path.stem
 
 

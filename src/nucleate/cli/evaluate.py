@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,18 @@ from nucleate.cli.terminal import (
 )
 from nucleate.errors import ConfigError
 
+if TYPE_CHECKING:
+    from nucleate.datasets.base import Entry
+    from nucleate.evaluation.report import Report
+    from nucleate.inference.backends import Model
+
+    _Scored = tuple[str, str, list[str], Report]  # model or file, digest, images, scores
+
+
+_RootOption = Annotated[
+    Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
+]
+
 
 def evaluate(
     pred: Annotated[Path | None, typer.Argument(help="Predicted labels or outlines.")] = None,
@@ -38,9 +50,7 @@ def evaluate(
         str | None,
         typer.Option(help="With --model: name of the data set, see 'data list'. Default: folder."),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
-    ] = None,
+    root: _RootOption = None,
     options: OptionsOption = None,
     mpp: MppOption = None,
     out: Annotated[
@@ -56,7 +66,7 @@ def evaluate(
         Path | None, typer.Option(help="CSV file that records each use of official test images.")
     ] = None,
 ) -> None:
-    """Score predictions against ground truth, or a model on a data set.
+    """Score predictions, or a model on a data set.
 
     Examples:
       nucleate evaluate out/ truth/
@@ -65,11 +75,9 @@ def evaluate(
     """
     from nucleate.datasets.test_sets import is_official_test
     from nucleate.environment import git_commit
-    from nucleate.evaluation.evaluate import evaluate_files, evaluate_model
-    from nucleate.evaluation.ledger import check_ledger, log_test_use
+    from nucleate.evaluation.ledger import log_test_use
     from nucleate.evaluation.report import seen_note
     from nucleate.files import check_folder
-    from nucleate.models.card import weights_digest
 
     if out is not None:
         check_folder(out)
@@ -79,46 +87,23 @@ def evaluate(
                 "evaluate: --option, --data and --tta require --model and --root. Add those, or "
                 "omit these."
             )
-        if pred is None or truth is None:
-            raise ConfigError(
-                "evaluate: no input. Name predictions and ground truth, or use --model and --root; "
-                "see nucleate evaluate --help."
-            )
         if root is not None:
             raise ConfigError("evaluate: --root requires --model. Name a model, or omit --root.")
-        report = evaluate_files(pred, truth, say, mpp)
-        name, digest = pred.name, "files"
-        names = [image.name for image in report.images]
+        name, digest, names, report = _score_files(pred, truth, mpp)
     else:
         if root is None or pred is not None:
             raise ConfigError(
                 "evaluate: --model and files exclude each other. Name the data with --root, and "
                 "omit the files."
             )
-        from nucleate.datasets.loading import OWN_DATA, list_entries
         from nucleate.inference.ensembles import with_tta
         from nucleate.inference.loading import load_model
-        from nucleate.inference.pipeline import EngineOptions
-        from nucleate.options import parse_options
 
-        parsed = parse_options(options)
-        if mpp is not None and "mpp" in parsed:
-            raise ConfigError(
-                "evaluate: --mpp and --option mpp set the same value. Omit one of them."
-            )
-        reader = data or "folder"
-        entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
-        if ledger is not None and any(entry.test_only for entry in entries):
-            check_ledger(ledger)
+        entries = _entries(data or "folder", root, options, mpp, ledger)
         ready = load_model(model, device, backend, precision, threads)
         ready = with_tta(ready) if tta else ready
-        report = evaluate_model(
-            ready, entries, say, EngineOptions(tile_px), own_names=reader not in OWN_DATA
-        )
-        report.about["data"] = {"reader": reader, "root": root.name}
-        name = ready.card.name + (", int8" if "int8" in ready.backend.about else "")
-        digest = weights_digest(ready.card)
-        names = [entry.name for entry in entries]
+        name, digest, names, report = _score_model(ready, entries, data or "folder", tile_px)
+        report.about["data"] = {"reader": data or "folder", "root": root.name}
     if any(is_official_test(image) for image in names):
         if ledger is not None:
             log_test_use(ledger, name, digest, report, command_line(root))
@@ -135,6 +120,49 @@ def evaluate(
         warn(f"warning: {doubt}")
     if report.seen:
         warn(f"warning: {seen_note(report.seen, len(report.images))}")
+
+
+def _score_files(pred: Path | None, truth: Path | None, mpp: float | None) -> _Scored:
+    """Score predicted files against ground truth."""
+    from nucleate.evaluation.evaluate import evaluate_files
+
+    if pred is None or truth is None:
+        raise ConfigError(
+            "evaluate: no input. Name predictions and ground truth, or use --model and --root; "
+            "see nucleate evaluate --help."
+        )
+    report = evaluate_files(pred, truth, say, mpp)
+    return pred.name, "files", [image.name for image in report.images], report
+
+
+def _entries(
+    reader: str, root: Path, options: list[str] | None, mpp: float | None, ledger: Path | None
+) -> list[Entry]:
+    """List the images of a data set; the ledger must be writable if any is an official test."""
+    from nucleate.datasets.loading import list_entries
+    from nucleate.evaluation.ledger import check_ledger
+    from nucleate.options import parse_options
+
+    parsed = parse_options(options)
+    if mpp is not None and "mpp" in parsed:
+        raise ConfigError("evaluate: --mpp and --option mpp set the same value. Omit one of them.")
+    entries = list_entries(reader, root, parsed if mpp is None else {**parsed, "mpp": mpp})
+    if ledger is not None and any(entry.test_only for entry in entries):
+        check_ledger(ledger)
+    return entries
+
+
+def _score_model(model: Model, entries: list[Entry], reader: str, tile_px: int) -> _Scored:
+    """Score a model on the images of a data set."""
+    from nucleate.datasets.loading import OWN_DATA
+    from nucleate.evaluation.evaluate import evaluate_model
+    from nucleate.inference.pipeline import EngineOptions
+    from nucleate.models.card import weights_digest
+
+    own_names = reader not in OWN_DATA
+    report = evaluate_model(model, entries, say, EngineOptions(tile_px), own_names=own_names)
+    name = model.card.name + (", int8" if "int8" in model.backend.about else "")
+    return name, weights_digest(model.card), [entry.name for entry in entries], report
 
 
 def _show_report(report: Any) -> None:  # noqa: ANN401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from nucleate.cli.data import keep_outside
 from nucleate.cli.options import OptionsOption
 from nucleate.cli.terminal import answer, say, show
 from nucleate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nucleate.config import StainConfig
 
 
 def prepare(
@@ -58,7 +61,6 @@ def prepare(
     Example:
       nucleate prepare CryoNuSeg ready/ --data cryonuseg --stain macenko --scale zscore
     """
-    from nucleate.config import StainConfig
     from nucleate.curation.clean_labels import CraftOptions
     from nucleate.curation.prepare import PrepareOptions
     from nucleate.curation.prepare import prepare as prepare_entries
@@ -66,25 +68,9 @@ def prepare(
     from nucleate.datasets.splits import read_split
     from nucleate.options import parse_options
     from nucleate.resolution import check_mpp
-    from nucleate.stain.normalise import METHODS, read_normaliser
 
-    method = stain
-    if stain_file is not None and stain != "none":
-        raise ConfigError("prepare: --stain and --stain-file exclude each other. Omit one of them.")
-    if stain_file is not None:
-        method = read_normaliser(stain_file).method
-    if method not in ("none", *METHODS):
-        raise ConfigError(
-            f"--stain {stain}: unknown method. Choose one of none, {', '.join(sorted(METHODS))}."
-        )
     wanted = PrepareOptions(
-        stain=StainConfig.model_validate(
-            {
-                "method": method,
-                "references": references,
-                "fitted": None if stain_file is None else str(stain_file),
-            }
-        ),
+        stain=_stain_config(stain, stain_file, references),
         craft=CraftOptions(pieces, min_area, fill_holes) if craft else None,
         mpp=None if mpp is None else check_mpp(mpp),
         size=None if size is None else _parse_size(size),
@@ -99,6 +85,23 @@ def prepare(
     written = prepare_entries(entries, out, wanted, parts, say)
     answer(out=out, images=written)
     show(f"{', '.join(f'{n} {part}' for part, n in written.items())} images written to {out}")
+
+
+def _stain_config(method: str, fitted: Path | None, references: int) -> StainConfig:
+    """Return the stain normalisation that the options ask for."""
+    from nucleate.config import StainConfig
+    from nucleate.stain.normalise import METHODS, read_normaliser
+
+    if fitted is not None and method != "none":
+        raise ConfigError("prepare: --stain and --stain-file exclude each other. Omit one of them.")
+    if method not in ("none", *METHODS):
+        raise ConfigError(
+            f"--stain {method}: unknown method. Choose one of none, {', '.join(sorted(METHODS))}."
+        )
+    if fitted is not None:
+        method = read_normaliser(fitted).method
+    content = {"method": method, "references": references, "fitted": fitted and str(fitted)}
+    return StainConfig.model_validate(content)
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -32,32 +32,58 @@ from nucleate.errors import ConfigError
 
 if TYPE_CHECKING:
     from nucleate.inference.suggest_mpp import Suggestion
+    from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.worker import ModelSpec
 
 _NAMED = 5  # most sources named on one line
+
+
+_OverrideOption = Annotated[
+    bool,
+    typer.Option("--override-mpp", help="Use --mpp even if a file states another value."),
+]
+_PlaneOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Plane of a TIFF with focal planes or time points, from 1."),
+]
+_FormatsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
+        "ome-zarr, spatialdata, annotation-store. Default: the first four for images, none "
+        "for slides."
+    ),
+]
+_ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Continue where an earlier run stopped.")
+]
+_MemoryOption = Annotated[
+    str | None, typer.Option(help="Limit, such as 3G; a run that needs more does not start.")
+]
+_SchedulerOption = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler; its workers segment.")
+]
+_SlurmOption = Annotated[
+    Path | None, typer.Option(help="YAML file with a profile of the Slurm jobs that segment.")
+]
+_SuggestOption = Annotated[
+    bool,
+    typer.Option(
+        "--suggest-mpp",
+        help="Try resolutions on a few tiles, print the most plausible, and write a contact "
+        "sheet; segment nothing else.",
+    ),
+]
 
 
 def segment(
     sources: Annotated[list[str], typer.Argument(help="Images, slides, folders, globs.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder or URL for the results.")],
     mpp: MppOption = None,
-    override_mpp: Annotated[
-        bool,
-        typer.Option("--override-mpp", help="Use --mpp even if a file states another value."),
-    ] = False,
-    plane: Annotated[
-        int | None,
-        typer.Option(min=1, help="Plane of a TIFF with focal planes or time points, from 1."),
-    ] = None,
+    override_mpp: _OverrideOption = False,
+    plane: _PlaneOption = None,
     model: ModelOption = "mtl-small",
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
-            "ome-zarr, spatialdata, annotation-store. Default: the first four for images, none "
-            "for slides."
-        ),
-    ] = None,
+    formats: _FormatsOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
@@ -67,28 +93,13 @@ def segment(
     readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles ahead.")] = 2,
     decoders: Annotated[int, typer.Option(min=0, help="Processes that decode; 0: one thread.")] = 0,
     tissue_mask: Annotated[bool, typer.Option(help="Omit glass, pen and folds of slides.")] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue where an earlier run stopped.")
-    ] = False,
-    max_memory: Annotated[
-        str | None, typer.Option(help="Limit, such as 3G; a run that needs more does not start.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler; its workers segment.")
-    ] = None,
-    slurm: Annotated[
-        Path | None, typer.Option(help="YAML file with a profile of the Slurm jobs that segment.")
-    ] = None,
+    resume: _ResumeOption = False,
+    max_memory: _MemoryOption = None,
+    scheduler: _SchedulerOption = None,
+    slurm: _SlurmOption = None,
     tta: TtaOption = False,
     sensitivity: SensitivityOption = "normal",
-    suggest_mpp: Annotated[
-        bool,
-        typer.Option(
-            "--suggest-mpp",
-            help="Try resolutions on a few tiles, print the most plausible, and write a contact "
-            "sheet; segment nothing else.",
-        ),
-    ] = False,
+    suggest_mpp: _SuggestOption = False,
 ) -> None:
     """Segment all nuclei of images and slides.
 
@@ -101,14 +112,13 @@ def segment(
     """
     from nucleate.inference.pipeline import EngineOptions
     from nucleate.readers.remote import shown
-    from nucleate.slides.cluster import connect
     from nucleate.slides.find_sources import expand_sources
-    from nucleate.slides.memory import IMAGE_BYTES, check_memory, parse_bytes
+    from nucleate.slides.memory import parse_bytes
     from nucleate.slides.outputs import BatchOptions
-    from nucleate.slides.segment_many import run_batch
     from nucleate.slides.worker import ModelSpec
 
     chosen = None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip())
+    remote = scheduler is not None or slurm is not None
     if chosen == ():
         raise ConfigError(
             "segment: --formats is empty. Name at least one format, or omit the option."
@@ -117,7 +127,7 @@ def segment(
         raise ConfigError("segment: --override-mpp needs --mpp. Add it, or omit both.")
     if scheduler is not None and slurm is not None:
         raise ConfigError("segment: --scheduler and --slurm exclude each other. Omit one of them.")
-    if max_memory is not None and (scheduler is not None or slurm is not None):
+    if max_memory is not None and remote:
         raise ConfigError(
             "segment: --max-memory limits this machine only. Limit workers with dask worker "
             "--memory-limit."
@@ -128,28 +138,53 @@ def segment(
     found = expand_sources(sources, out)
     spec = ModelSpec(model, device, backend, precision, threads, tta, sensitivity)
     if suggest_mpp:
-        if mpp is not None or scheduler is not None or slurm is not None:
+        if mpp is not None or remote:
             raise ConfigError(
                 "segment: --suggest-mpp estimates the mpp, on this machine. Omit --mpp, "
                 "--scheduler and --slurm."
             )
         _suggest(found, out, spec)
-        return
-    many = counted(len(found), "source")
+    elif remote:
+        _report(_run_on_workers(found, out, spec, options, (scheduler, slurm)), shown(out))
+    else:
+        _report(_run_here(found, out, spec, options, limit), shown(out))
+
+
+def _run_here(
+    sources: list[Path | str], out: str, spec: ModelSpec, options: BatchOptions, limit: int | None
+) -> dict[str, Any]:
+    """Segment on this machine, within a limit of memory in bytes, and return the summary."""
+    from nucleate.slides.memory import IMAGE_BYTES, check_memory
+    from nucleate.slides.segment_many import run_batch
+
     with Bar() as bar:
-        if scheduler is not None or slurm is not None:
-            with connect(scheduler, slurm, spec, say) as workers:
-                ready = workers.model()
-                say(f"{many}, model {ready.card.name}, {ready.backend.about}")
-                summary = run_batch(found, out, ready, options, bar.say, bar.show, workers)
-        else:
-            ready = spec.load()
-            if limit is not None:
-                needed = check_memory(ready, engine, limit)
-                options = replace(options, most_pixels=(limit - needed) // IMAGE_BYTES)
-            say(f"{many}, model {ready.card.name}, {ready.backend.about}")
-            summary = run_batch(found, out, ready, options, bar.say, bar.show)
-    out = shown(out)
+        model = spec.load()
+        if limit is not None:
+            needed = check_memory(model, options.engine, limit)
+            options = replace(options, most_pixels=(limit - needed) // IMAGE_BYTES)
+        say(f"{counted(len(sources), 'source')}, model {model.card.name}, {model.backend.about}")
+        return run_batch(sources, out, model, options, bar.say, bar.show)
+
+
+def _run_on_workers(
+    sources: list[Path | str],
+    out: str,
+    spec: ModelSpec,
+    options: BatchOptions,
+    cluster: tuple[str | None, Path | None],
+) -> dict[str, Any]:
+    """Segment on a Dask scheduler or Slurm profile, and return the summary."""
+    from nucleate.slides.cluster import connect
+    from nucleate.slides.segment_many import run_batch
+
+    with Bar() as bar, connect(*cluster, spec, say) as workers:
+        model = workers.model()
+        say(f"{counted(len(sources), 'source')}, model {model.card.name}, {model.backend.about}")
+        return run_batch(sources, out, model, options, bar.say, bar.show, workers)
+
+
+def _report(summary: dict[str, Any], out: str) -> None:
+    """Print what was found, and exit with 3 if sources failed or are incomplete."""
     answer(out=out, **summary)
     _warn_of(summary["sources"], out)
     totals = summary["totals"]
@@ -235,7 +270,7 @@ def demo(
         "nucleate-demo"
     ),
 ) -> None:
-    """Segment the bundled example image and list the results.
+    """Segment the bundled example image.
 
     Example:
       nucleate demo -o somewhere/

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nucleate.config import FitConfig, Imagenet, ModelConfig, Mpp, SetConfig, Share
-from nucleate.trees import Strict
+from nucleate.config import FitConfig, Imagenet, ModelConfig, SetConfig
+from nucleate.trees import Mpp, Share, Strict
 
 
 class FolderConfig(Strict):
