@@ -151,7 +151,7 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("converted"),
     options: OptionsOption = None,
 ) -> None:
-    """Convert a data set to another format; label images stay exact.
+    """Convert a data set to another format; labels stay exact.
 
     Example:
       nucleate data convert consep CoNSeP --to coco -o consep-coco/
