@@ -186,7 +186,7 @@ def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, pai
                 path.unlink()
             return OracleBackend.__call__(self, batch)
 
-    with pytest.raises(InputError, match="is gone"):
+    with pytest.raises(InputError, match="is missing"):
         _run(path, tmp_path / "out", Model(oracle.card, Vanishing(20)), 464, tissue_mask=False)
     assert not list((tmp_path / "out").glob("*.parquet"))
     path.write_bytes(data)
