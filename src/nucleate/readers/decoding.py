@@ -59,7 +59,7 @@ def decode_pillow(
         frames = int(getattr(file, "n_frames", 1))
         if frames > 1:
             raise InputError(
-                f"{path}: contains {frames} frames. Save the frame that you want to segment as a "
+                f"{path}: contains {frames} images. Save the image that you want to segment as a "
                 "separate file."
             )
         profile, notes = file.info.get("icc_profile"), _gamma_notes(file)
