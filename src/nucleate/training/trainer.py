@@ -86,7 +86,7 @@ def train_recipe(
         if run.checkpoint("last") is None:
             run.write_start(*start(task.network, recipe))
         run.say(
-            f"{recipe.name}: {len(training)} training images, {len(validation)} held out; "
+            f"{recipe.name}: {len(training)} images to train on, {len(validation)} held out; "
             f"{parameter_count(task.network) / 1e6:.2f} M parameters; {recipe.train.steps} "
             f"steps of {recipe.train.batch} crops on {device}, {recipe.train.precision}"
         )
