@@ -14,7 +14,7 @@ const KEYS = [
   ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
   ["R", "draw a region: click, or"], ["Space", "a corner in the middle of the view"],
   ["Backspace", "remove the last corner"], ["Enter", "close the region"],
-  ["V", "use the view as region"], ["Esc", "whole image"],
+  ["V", "take the view as region"], ["Esc", "whole image"],
 ];
 
 let item = null; // the server's description of the image
