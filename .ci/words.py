@@ -1,10 +1,10 @@
-"""Fail where the project's prose has a word that its style bans.
+"""Fail if the project's prose contains a word that its style bans.
 
     python .ci/words.py [FILE …]
 
-Prose is Markdown, text of notebooks, comments of recipes and of the page's files, and in Python
-comments, docstrings and strings of more than one word. What stands in `code` is not prose.
-Identifiers and keys of Python and of the page's scripts must not contain a word of NAMES either.
+Prose is Markdown, text of notebooks, comments in recipes and in the page's files, and comments,
+docstrings and strings of more than one word in Python. Text in `code` is not prose. Identifiers and
+keys in Python and in the page's scripts must not contain a word of NAMES either.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BANNED = {  # pattern -> what to write
     r"hands": "passes, gives",
     r"fate": "result",
 }
-ALLOWED = (  # phrases in which a banned word has another meaning
+ALLOWED = (  # phrases in which a banned word is fine
     r"hold(s|ing)? out", r"holdout", r"by hand", r"hand-computed", r"right hand", r"left hand",
     r"on the other hand", r"first-hand", r"on hand",
 )  # fmt: skip
@@ -55,7 +55,7 @@ _CODE = re.compile(
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the prose of a file: number of the line, text."""
+    """Yield line number and text of the prose in a file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         yield from _python(text)
@@ -103,7 +103,7 @@ def _markdown(text: str) -> Iterator[tuple[int, str]]:
 
 
 def identifiers(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the identifiers, and keys of one word, of a program: number of the line, name."""
+    """Yield line number and name of the identifiers, and keys of one word, in a program."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -117,7 +117,7 @@ def identifiers(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def hits(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield the banned words of a file: number of the line, the word, the line."""
+    """Yield line number, word and line of the banned words in a file."""
     for number, line in prose(path):
         bare = _ALLOWED.sub("", _CODE.sub("", line))
         for found in _WORD.finditer(bare):
@@ -129,7 +129,7 @@ def hits(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def main() -> None:
-    """Check the named files, or all that git tracks."""
+    """Check the files in the arguments, or all files that git tracks."""
     names = (
         sys.argv[1:]
         or subprocess.run(

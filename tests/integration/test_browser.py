@@ -304,7 +304,7 @@ def test_what_is_counted_is_what_is_shown(result, visit, tmp_path):
             page.wait_for_timeout(600)
         page.keyboard.press("Enter")
         assert count(page) == 400
-        assert "not on a line" in page.inner_text("#status")
+        assert "not on one line" in page.inner_text("#status")
         assert page.evaluate("nucleate.panes()[0].overlay.ring") is None
         page.keyboard.press("r")
         page.keyboard.press("Space")

@@ -152,7 +152,7 @@ def test_mpp_against_that_of_a_file_needs_a_word(tmp_path, nucleate):
         (["segment", "a.png", "-o", "o", "--model", "mtl-smal", "--mpp", "1"], "Did you mean"),
         (["segment", "a.png", "-o", "o", "--formats", "geojsn", "--mpp", "1"], "'geojson'"),
         (["segment", "a.png", "-o", "o", "--mpp", "900"], "0.02 to 20"),
-        (["segment", "a.png", "-o", "o", "--mpp", "0.5", "--tile-px", "128"], "no ground"),
+        (["segment", "a.png", "-o", "o", "--mpp", "0.5", "--tile-px", "128"], "no core"),
         (["segment", "a.png", "-o", "o", "--device", "cuda", "--backend", "openvino"], "cpu"),
         (["train", "none.yaml"], "none.yaml: there is no such file"),
         (["train", "bad.yaml"], "Did you mean 'train'"),

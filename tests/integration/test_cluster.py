@@ -195,7 +195,7 @@ def test_slides_and_results_behind_urls(tmp_path, slides, bucket):
     assert _same(back.parent, alone, "small")
     resumed = BatchOptions(formats=("csv",), engine=EngineOptions(1024), resume=True)
     summary = run_batch(found, f"{bucket}/out", model, resumed)
-    assert summary["sources"][0]["notes"] == ["was there already"]
+    assert summary["sources"][0]["notes"] == ["already segmented"]
 
 
 def test_units_behind_urls_go_on(tmp_path, slides, bucket):
@@ -219,7 +219,7 @@ def test_units_behind_urls_go_on(tmp_path, slides, bucket):
     with pytest.raises(InputError, match="stopped"):
         run_batch([sources[0]], f"{bucket}/o2", replace(model, backend=Stopping()), options)
     summary = run_batch([sources[0]], f"{bucket}/o2", model, options)
-    assert "units were there already" in summary["sources"][0]["notes"][0]
+    assert "units were already segmented" in summary["sources"][0]["notes"][0]
     back = fetch(f"{bucket}/o2/large.nuclei.parquet", tmp_path)
     assert _same(back.parent, alone, "large")
 

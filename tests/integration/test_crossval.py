@@ -117,7 +117,7 @@ def test_resuming_between_folds_gives_the_same(tree, done, tmp_path):
     again = cross_validate(
         _recipe(tree), tree[0], copy, CrossvalOptions(resume=True), printed.append
     )
-    assert {f"{name}: finished before" for name in ("fold-1", "fold-2")} <= set(printed)
+    assert {f"{name}: already finished" for name in ("fold-1", "fold-2")} <= set(printed)
 
     def plain(result):
         return {
@@ -203,7 +203,7 @@ def test_refusals(tree, done, tmp_path):
         )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
-    with pytest.raises(TrainingError, match="not empty"):
+    with pytest.raises(TrainingError, match="neither empty"):
         cross_validate(_recipe(tree), tree[0], tmp_path / "full", CrossvalOptions())
 
 

@@ -114,12 +114,12 @@ def test_resume_yields_the_same_bytes(tmp_path, oracle, painted_slide, monkeypat
             _run(path, tmp_path / "out", failing, 464, resume=True, **changes)
         assert not list(tmp_path.glob("out/*.parquet"))
     row = _run(path, tmp_path / "out", oracle, 464, resume=True, **changes)
-    assert "units were there already" in row["notes"][0]
+    assert "units were already segmented" in row["notes"][0]
     name = row["files"]["parquet"]
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     before = (tmp_path / "out" / name).stat().st_mtime_ns
     row = _run(path, tmp_path / "out", oracle, 464, resume=True, **changes)
-    assert row["notes"] == ["was there already"]
+    assert row["notes"] == ["already segmented"]
     assert (tmp_path / "out" / name).stat().st_mtime_ns == before
 
 
@@ -186,12 +186,12 @@ def test_a_slide_that_vanishes_stops_the_run_and_can_go_on(tmp_path, oracle, pai
                 path.unlink()
             return OracleBackend.__call__(self, batch)
 
-    with pytest.raises(InputError, match="is gone"):
+    with pytest.raises(InputError, match="is missing"):
         _run(path, tmp_path / "out", Model(oracle.card, Vanishing(20)), 464, tissue_mask=False)
     assert not list((tmp_path / "out").glob("*.parquet"))
     path.write_bytes(data)
     row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
-    assert "units were there already" in row["notes"][0]
+    assert "units were already segmented" in row["notes"][0]
     assert _found(tmp_path / "out" / row["files"]["parquet"]) == truth
 
 
@@ -361,7 +361,7 @@ def test_a_new_run_after_an_older_one_goes_on_with_its_own(
     with pytest.raises(InputError, match="stopped"):
         _run(path, tmp_path / "out", Model(oracle.card, Failing(20)), 464, tissue_mask=False)
     row = _run(path, tmp_path / "out", oracle, 464, tissue_mask=False, resume=True)
-    assert "units were there already" in row["notes"][0]
+    assert "units were already segmented" in row["notes"][0]
     assert open_nuclei(tmp_path / "out" / "painted.nuclei.parquet").facts["job"]["tile_px"] == 464
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -524,7 +524,7 @@ def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
     model = train_recipe(load_recipe(tree / "tiny.yaml", changes), tree, tmp_path / "pupil")
     base, other = (load_file(m / "model.safetensors") for m in (run / "model", model))
     assert any(not np.array_equal(base[k], other[k]) for k in base)
-    assert "lean by 1.0 towards the maps of tiny" in read_card(model).notes
+    assert "blended with the maps of tiny (weight 1.0)" in read_card(model).notes
     assert any(entry.get("through") == "tiny" for entry in read_card(model).training_data)
 
 
@@ -532,7 +532,7 @@ def test_a_pupil_learns_from_its_teacher(run, tree, tmp_path):
     ("change", "said"),
     [
         ("data.split_seed=2", r"teacher\.models: tiny was trained or chosen on"),
-        ("data.mpp=0.5", r"teacher\.models: tiny sees 0\.25 um per pixel; the crops have 0\.5"),
+        ("data.mpp=0.5", r"teacher\.models: tiny works at 0\.25 um per pixel; the crops have 0\.5"),
         (("heads={boundary: {loss: {bce: 1}}}"), "predicts .*, but not boundary"),
     ],
 )

@@ -94,7 +94,7 @@ def test_file_that_is_no_recipe(tmp_path, text, said, kind):
         (["model.arguments={dilations: [0]}"], "dilation at least 1"),
         (["model.arguments={attention_heads: 0}"], "at least 1"),
         (["decode.thresholds={smooth: -1}"], "must be at least 0"),
-        (["decode.halo_px=900"], "no ground"),
+        (["decode.halo_px=900"], "no core"),
         ([], "needs the head 'distance'"),
     ],
 )

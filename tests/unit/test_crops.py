@@ -60,7 +60,7 @@ def test_edges_are_soft_around_the_annotated_edge():
 
 def test_soft_edges_are_refused_where_they_mean_nothing():
     for change, said in (
-        ("heads.distance.edge_px=2", says("edge_px", "foreground only")),
+        ("heads.distance.edge_px=2", says("edge_px", "only to the head foreground")),
         ("heads.foreground={loss: {lovasz: 1.0}, edge_px: 2}", says("lovasz", "soft edges")),
     ):
         with pytest.raises(ConfigError, match=said):

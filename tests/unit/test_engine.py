@@ -35,7 +35,7 @@ from tests.synthetic import scattered, tissue
 )
 def test_cores_cover_the_image_once_and_reads_are_aligned(width, height, tile, halo, align):
     if tile - tile % align <= 2 * (halo + -halo % align):
-        with pytest.raises(ConfigError, match="no ground"):
+        with pytest.raises(ConfigError, match="no core"):
             plan(width, height, tile, halo, align)
         return
     covered = np.zeros((height, width), int)

@@ -100,7 +100,7 @@ def test_inks_are_turned_into_rgb(tmp_path, compression, tile, planar, dtype):
         compressionargs={"level": 100} if compression == "jpeg" else None,
     )  # fmt: skip
     found = load_image(tmp_path / "a.tif")
-    assert found.notes == ("its inks (CMYK) are turned into RGB without a colour profile",)
+    assert found.notes == ("its inks (CMYK) are converted to RGB without a colour profile",)
     off = np.abs(found.pixels - _mixed(MIXED))
     assert off.max() <= 1 if compression != "jpeg" else off.mean() < 3
 
@@ -143,7 +143,7 @@ def test_other_colour_spaces_are_refused_by_name(tmp_path, photometric):
 def test_inks_that_are_not_cmyk_are_refused(tmp_path):
     tag = (332, "H", 1, 2, True)
     tifffile.imwrite(tmp_path / "a.tif", INKS, photometric="separated", extratags=[tag])
-    with pytest.raises(InputError, match="other inks than CMYK"):
+    with pytest.raises(InputError, match="inks other than CMYK"):
         read_image(tmp_path / "a.tif")
     five = np.dstack([INKS, INKS[..., 0]])
     tifffile.imwrite(tmp_path / "b.tif", five, photometric="separated")

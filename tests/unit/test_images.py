@@ -118,7 +118,7 @@ def _truncated_tiff():
         ("cut.tif", _truncated_tiff(), "truncated"),
         ("text.tif", b"II*\x00garbage", "cannot be read as TIFF"),
         ("text.npy", b"\x93NUMPY garbage", "cannot be read as a NumPy array"),
-        ("a.xyz", b"x", "not an image format"),
+        ("a.xyz", b"x", "not a supported image format"),
     ],
 )
 def test_unreadable_image_is_one_clear_sentence(tmp_path, name, content, said):

@@ -104,7 +104,7 @@ def test_thresholds_device_and_progress(oracle):
     nucleate.segment(IMAGE, oracle, mpp=0.25, tile_px=192, progress=lambda *t: printed.append(t))
     assert printed[-1][0] == printed[-1][1] > 0
     assert len(nucleate.segment(IMAGE, oracle, mpp=0.25, progress=True)) == LABELS.max()
-    with pytest.raises(ConfigError, match=says("loaded already", "load_model")):
+    with pytest.raises(ConfigError, match=says("already loaded", "load_model")):
         nucleate.segment(IMAGE, oracle, mpp=0.25, device="cpu")
     with pytest.raises(ConfigError, match=says("no threshold", "foregound")):
         nucleate.segment(IMAGE[:64, :64], mpp=0.25, thresholds={"foregound": 0.5})

@@ -255,7 +255,7 @@ def test_recipe_fits_on_training_images_only(tmp_path):
     blank = sample("blank", np.full((64, 64, 3), 255, np.uint8))
     changed = restain([*training, blank], normaliser, said.append)
     assert changed[3].image is blank.image
-    assert said == ["blank: left as it is: 0 of 4096 sampled pixels are tissue"]
+    assert said == ["blank: not normalised: 0 of 4096 sampled pixels are tissue"]
 
 
 def test_a_model_takes_its_stain_along(oracle):

@@ -1,1 +1,1 @@
-"""From pixels to nuclei: one engine for all of them."""
+"""From pixels to nuclei: one engine for every source."""

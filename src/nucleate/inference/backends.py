@@ -1,4 +1,4 @@
-"""What runs a network: the protocol, and a model that is ready to run."""
+"""The protocol of a backend, which runs a network, and a model that is ready to run."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ class Backend(Protocol):
     def __call__(self, batch: UInt8) -> Maps:
         """Return head -> float32 (B, H, W) in 0..1 for uint8 (B, H, W, 3).
 
-        Where the decoder takes something else than maps: name -> float32 (B, n, …), see
-        `nucleate.postprocess.Decoder.outputs`. Any number of threads may call at the same time.
+        If the decoder takes something other than maps: name -> float32 (B, n, …), see
+        `nucleate.postprocess.Decoder.outputs`. Must be thread-safe.
 
         Raises:
-            InputError: H or W is no multiple of the network's stride, see `check_size`.
+            InputError: H or W is not a multiple of the network's stride, see `check_size`.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network that is ready to run, and what its card states of it."""
+    """A network that is ready to run, with its model card."""
 
     card: ModelCard
     backend: Backend
 
 
 def check_size(batch: UInt8, align_px: int) -> None:
-    """Check the height and width of a batch; every engine does before it runs.
+    """Check the height and width of a batch; every backend calls this before it runs.
 
     Args:
         batch: images, uint8 (B, H, W, 3).
-        align_px: stride of the network: what H and W are multiples of, in pixels.
+        align_px: stride of the network in pixels; H and W must be multiples of it.
 
     Raises:
-        InputError: they are not.
+        InputError: H or W is not a multiple of `align_px`.
 
     Example:
         >>> import numpy as np

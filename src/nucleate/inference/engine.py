@@ -1,11 +1,11 @@
 """THE engine: the only way from pixels to nuclei.
 
-`run` segments the work units of a source and gives each to a sink. What differs between an array,
-a file, a slide, the page server, validation and a Dask worker is the sink: `InMemory` keeps what it
-is given, `slides.unit_files.UnitFiles` writes it. `merge` makes one table of either.
+`run` segments the work units of a source and passes each to a sink. An array, a file, a slide, the
+page server, validation and a Dask worker differ only in the sink: `InMemory` keeps the units in
+memory, `slides.unit_files.UnitFiles` writes them to disk. `merge` turns either into one table.
 
-Everything inside works on the model's pixel grid (the working grid: the asked grid of
-`readers.reader.Grid` at the model's mpp); what comes out is in level-0 pixels.
+All computation is on the model's pixel grid (the working grid: the asked grid of
+`readers.reader.Grid` at the model's mpp); results are in level-0 pixels.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from nucleate.types import Bool, Frame, Instances, Maps
 
 @dataclass(frozen=True, slots=True)
 class UnitNuclei:
-    """What the tiles of a unit see, in level-0 pixels; on seams a nucleus may stand twice.
+    """The nuclei of one unit, in level-0 pixels; a nucleus on a seam may occur twice.
 
     Attributes:
-        unit: which one.
-        nuclei: with the columns `SEAM_COLUMNS`.
-        on_seam: bool (n,), whether another tile may see it too.
-        lost: boxes in level-0 pixels that could not be read, and why.
-        seconds: spent on reading, in the network, and on decoding.
+        unit: the work unit.
+        nuclei: its nuclei, with the columns `SEAM_COLUMNS`.
+        on_seam: bool (n,), whether another tile may contain the nucleus too.
+        lost: boxes in level-0 pixels that could not be read, and the reasons.
+        seconds: time for reading, the network, and decoding.
     """
 
     unit: Unit
@@ -53,26 +53,26 @@ class UnitNuclei:
     seconds: tuple[float, float, float]
 
     def seams(self) -> Instances:
-        """Return the nuclei that another tile may see too."""
+        """Return the nuclei that another tile may contain too."""
         return self.nuclei.take(self.on_seam)
 
     def inside(self) -> Instances:
-        """Return the others."""
+        """Return the nuclei that no other tile contains."""
         return self.nuclei.take(~self.on_seam)
 
 
 class Sink(Protocol):
-    """What is given the units."""
+    """Consumer of segmented units."""
 
     def put(self, segmented: UnitNuclei) -> None:
-        """Take a unit; called in the order of the units, from one thread."""
+        """Accept a unit; called in the order of the units, from one thread."""
 
 
 class InMemory:
-    """Keeps units.
+    """Sink that keeps units in memory.
 
     Attributes:
-        units: that were put.
+        units: the units received so far.
     """
 
     def __init__(self) -> None:
@@ -84,11 +84,11 @@ class InMemory:
 
     @property
     def lost(self) -> list[dict[str, Any]]:
-        """What could not be read."""
+        """Boxes that could not be read, and the reasons."""
         return [entry for one in self.units for entry in one.lost]
 
     def nuclei(self, frame: Frame, class_names: tuple[str, ...]) -> tuple[Instances, int]:
-        """Return all nuclei, each once, and how many are larger than a tile sees."""
+        """Return all nuclei, each once, and the number that are larger than a tile."""
         merged = list(merge(self.units, frame, class_names))
         if not merged:
             return no_nuclei(frame, class_names), 0
@@ -108,21 +108,21 @@ def run(
     colours: Transform | None = None,
     tell: Callable[[Done], None] = lambda _: None,
 ) -> None:
-    """Segment a source unit by unit and give each to a sink.
+    """Segment a source unit by unit and pass each unit to a sink.
 
     Args:
-        reader: what to segment.
-        model: with what.
-        options: how to tile.
-        sink: is given the units, in their order.
-        units: which, from `plan_units`; None for all.
-        tissue: where nuclei are kept; None for everywhere.
-        colours: of the whole source, from `stain_transform`; None estimates them.
-        tell: is given every tile.
+        reader: the source to segment.
+        model: the model to run.
+        options: tiling, threads and processes.
+        sink: receives the units, in order.
+        units: units to segment, from `plan_units`; None for all.
+        tissue: area in which nuclei are kept; None for everywhere.
+        colours: stain transform of the whole source, from `stain_transform`; None estimates it.
+        tell: called with every finished tile.
 
     Raises:
-        InputError: nothing can be read any more.
-        NucleateError: whatever the sink raises.
+        InputError: the source can no longer be read.
+        NucleateError: any error of the sink.
     """
     if units is None:
         units = plan_units(reader, model.card, options, tissue)
@@ -143,7 +143,7 @@ def _reported(done: Done, tell: Callable[[Done], None]) -> Done:
 
 @dataclass(frozen=True, slots=True)
 class _Collect:
-    """Puts what the tiles of a unit emit into one table."""
+    """Combines the output of the tiles of a unit into one table."""
 
     reader: Reader
     card: ModelCard
@@ -159,7 +159,7 @@ class _Collect:
             frame,
             scale,
         )
-        # what another tile may see is within a halo of its core, a neighbour within a radius
+        # another tile may contain nuclei within a halo of its core; neighbours are within a radius
         band = max(float(self.card.halo_px), RADIUS_UM / grid.mpp) + 16
         size = grid.width, grid.height
         on_seam = np.concatenate(
@@ -184,7 +184,7 @@ class _Collect:
 
 
 def unmerged(frame: Frame, class_names: tuple[str, ...]) -> Instances:
-    """Return the table of no nuclei with the columns that a unit has before `merge`."""
+    """Return an empty table with the columns that a unit has before `merge`."""
     later = ("neighbours_50um", "nearest_um")
     none = no_nuclei(frame, class_names)
     features = {name: column for name, column in none.features.items() if name not in later}
@@ -203,9 +203,9 @@ def _with_seams(part: Part, tile: int) -> Instances:
 
 
 def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps:
-    """Return what the network states of a whole source in one tile: for tuning and validation.
+    """Return the network's maps of a whole source as one tile, for tuning and validation.
 
-    Maps may be larger than the source; the decoder cuts them.
+    Maps may be larger than the source; the decoder crops them.
     """
     card = model.card
     reader = as_reader(source, card, mpp)
@@ -217,11 +217,11 @@ def predict_maps(source: Source, model: Model, mpp: float | None = None) -> Maps
 
 
 def to_level0(nuclei: Instances, frame: Frame, scale: float) -> Instances:
-    """Return nuclei in level-0 pixels; what sticks out by rounding is clipped to the image.
+    """Return nuclei in level-0 pixels, clipped to the image where rounding exceeds it.
 
     Args:
-        nuclei: in working pixels.
-        frame: level 0.
+        nuclei: nuclei in working pixels.
+        frame: frame of level 0.
         scale: working pixels per level-0 pixel.
     """
     limit = np.array([frame.width, frame.height], np.float32)

@@ -1,4 +1,4 @@
-"""Backends made of backends: eight views of one network, several networks of one kind."""
+"""Backends that average other backends: eight views of one network, or several networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nucleate.types import Maps, UInt8
 
 
 class EightViews:
-    """Test-time augmentation: the mean map over four turns and their mirror images."""
+    """Test-time augmentation: the mean map over four rotations and their mirror images."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -48,10 +48,10 @@ class Mean:
 
 
 def with_tta(model: Model) -> Model:
-    """Return a model that averages over eight views of every tile: eight times the work.
+    """Return a model that averages eight views of every tile, at eight times the cost.
 
     Raises:
-        ModelError: it gives no maps, which alone can be averaged.
+        ModelError: the model returns no maps; nothing else can be averaged.
     """
     _check_maps(model, "--tta")
     return Model(model.card, EightViews(model.backend))
@@ -61,7 +61,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
     """Return the mean of several models, with the median of their thresholds.
 
     Raises:
-        ModelError: they differ in heads, decoder, resolution, classes or stain, or give no maps.
+        ModelError: they differ in heads, decoder, resolution, classes or stain, or return no maps.
     """
     for model in models:
         _check_maps(model, name)
@@ -71,7 +71,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
         if other is not None:
             raise ModelError(
                 f"{name}: its networks differ in {key} ({first.name}, {other.name}), so their maps "
-                "cannot be averaged. Use one of them by its own folder."
+                "cannot be averaged. Pass the folder of one of them."
             )
     card = replace(
         first,
@@ -87,7 +87,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
             for i, m in enumerate(models)
             for k, digest in m.card.files.items()
         },
-        notes=f"The mean of {len(models)} networks.",
+        notes=f"Mean of {len(models)} networks.",
     )
     return Model(card, Mean([m.backend for m in models]))
 

@@ -1,4 +1,4 @@
-"""A source as the engine takes it: its resolution known, its stain estimated."""
+"""Prepare a source for the engine: resolve its resolution, estimate its stain."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MOST_PIXELS = 1 << 38  # half a million squared
 def as_reader(
     source: Source, card: ModelCard, mpp: float | None, override_mpp: bool = False
 ) -> Reader:
-    """Return a source with its resolution, see `resolve_mpp`.
+    """Return a reader of a source with its resolution, see `resolve_mpp`.
 
     Raises:
         InputError: neither the file nor the caller states an mpp, or they contradict each other,
-            or it is none that a microscope has; or a size that no scanner makes.
+            or no microscope has such an mpp, or no scanner makes such a size.
     """
     resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
     if resolution is None:
@@ -38,13 +38,13 @@ def as_reader(
 
 
 def frame_of(reader: Reader) -> Frame:
-    """Return level 0 of a slide."""
+    """Return the frame of level 0."""
     source = reader.source
     return Frame(source.width, source.height, reader.mpp, source.origin_xy)
 
 
 def stain_transform(source: Source, card: ModelCard) -> Transform:
-    """Return the change of colours that all tiles of a source share, as the model asks for it.
+    """Return the stain transform of the model, shared by all tiles of a source.
 
     It is estimated on the whole image, or on 64 windows spread evenly over a slide.
     """

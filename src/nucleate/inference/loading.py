@@ -1,4 +1,4 @@
-"""A model's name → a network that is ready to run, on the engine and device that suit."""
+"""Load a model by name or folder, on a suitable engine and device."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def load_model(
     """Load a bundled model by name, or any model folder by path.
 
     Args:
-        name: bundled name, model folder, run folder, or folder of a cross-validation: the
-            ensemble of its folds.
-        device: auto takes a CUDA device where PyTorch finds one, else the CPU.
-        backend: auto takes OpenVINO on the CPU and PyTorch on a GPU.
-        precision: auto takes int8 where the model has it and runs on OpenVINO, else f32; f32 gives
-            the same result everywhere; bf16 is faster where the CPU has it; f16 is for GPUs.
-        threads: of the CPU; 0 takes all cores.
+        name: bundled name, model folder, run folder, or cross-validation folder (loads the
+            ensemble of its folds).
+        device: auto selects CUDA if PyTorch finds a device, else the CPU.
+        backend: auto selects OpenVINO on the CPU and PyTorch on a GPU.
+        precision: auto selects int8 if the model has it and runs on OpenVINO, else f32; f32 gives
+            the same result everywhere; bf16 is faster if the CPU supports it; f16 is for GPUs.
+        threads: number of CPU threads; 0 uses all cores.
 
     Raises:
-        ConfigError: `name` is neither name nor path; an unknown device, backend or precision.
+        ConfigError: `name` is neither a name nor a path; an unknown device, backend or precision.
         ModelError: no such model, a damaged file, or an engine that cannot run here.
     """
     _check_words(name, device=device, backend=backend, precision=precision)
@@ -82,18 +82,18 @@ def load_model(
         precision = "int8" if INT8 in card.files else "f32"
     if precision == "int8" and INT8 not in card.files:
         raise ModelError(
-            f"{folder}: the model has no {INT8}. Make it by nucleate quantise, or use bf16."
+            f"{folder}: the model has no {INT8}. Make it with nucleate quantise, or use bf16."
         )
     file = trusted_file(folder, card, INT8 if precision == "int8" else ONNX)
     return Model(card, OpenVinoBackend(file, card, precision, threads))
 
 
 def _check_words(name: object, **chosen: str) -> None:
-    """Raise a `ConfigError` unless a model can be looked for and each word is known."""
+    """Raise a `ConfigError` unless `name` is a name or path and each option is known."""
     if not isinstance(name, str | Path):
         raise ConfigError(
             f"model: {type(name).__name__} is not a model. Pass a name, a folder or a loaded "
-            "model, and other arguments by their names, as mpp=0.25."
+            "model, and pass other arguments by keyword, such as mpp=0.25."
         )
     for what, word in chosen.items():
         if word not in _WORDS[what]:
@@ -101,11 +101,11 @@ def _check_words(name: object, **chosen: str) -> None:
 
 
 def at_sensitivity(model: Model, sensitivity: Sensitivity) -> Model:
-    """Return a model that finds fewer false nuclei, or more of the pale ones.
+    """Return a model that finds fewer false nuclei, or more pale nuclei.
 
     Args:
         model: a loaded model.
-        sensitivity: low prefers precision, high prefers recall; normal is the model as it is.
+        sensitivity: low prefers precision, high prefers recall; normal returns the model unchanged.
 
     Raises:
         ConfigError: an unknown sensitivity, or one that was not measured for this model.
@@ -133,25 +133,25 @@ def ready_model(
     precision: Precision | Literal["auto"],
     threads: int,
 ) -> Model:
-    """Return a model that is loaded already as it is, or load one by its name or folder.
+    """Return a loaded model unchanged, or load one by name or folder.
 
     Raises:
-        ConfigError: the model is loaded already, but where to run it is given too.
-        ModelError: it cannot be loaded.
+        ConfigError: device, precision or threads are given for a model that is already loaded.
+        ModelError: the model cannot be loaded.
     """
     if not isinstance(model, Model):
         name = DEFAULT_MODEL if model is None else model
         return load_model(name, device, "auto", precision, threads)
     if (device, precision, threads) != ("auto", "auto", 0):
         raise ConfigError(
-            f"Model {model.card.name!r} is loaded already. Pass device, precision and threads to "
+            f"Model {model.card.name!r} is already loaded. Pass device, precision and threads to "
             "load_model."
         )
     return model
 
 
 def cuda_count() -> int:
-    """Return how many CUDA devices PyTorch finds; cheap where there is none, or no PyTorch."""
+    """Return the number of CUDA devices; fast if there is no CUDA driver or no PyTorch."""
     import ctypes
     import importlib.util
     import sys

@@ -1,4 +1,4 @@
-"""ONNX on the CPU by OpenVINO: the engine of the base install."""
+"""ONNX on the CPU with OpenVINO: the backend of the base install."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU. Each thread has a separate request; the engine does one after the other.
+    """ONNX on the CPU. Each thread has its own request; OpenVINO runs requests one at a time.
 
-    In int8 the file states what is computed in integers; the rest is bf16, as far as the CPU has
-    it.
+    In int8 the file defines which layers are computed in integers; the rest runs in bf16 if the
+    CPU supports it.
     """
 
     def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
@@ -32,7 +32,7 @@ class OpenVinoBackend:
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" else "bf16",
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # two processes would pin themselves to the same cores
+            "ENABLE_CPU_PINNING": False,  # two processes would pin their threads to the same cores
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
         try:
@@ -77,7 +77,7 @@ def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN
         small.reshape([1, edge, edge, 3])
         sizes.append(small)
     except RuntimeError:
-        pass  # it takes another shape: what is fixed is looked at
+        pass  # the network takes another shape: check only its static dimensions
     for one in sizes:
         for layer in one.get_ops():
             for out in layer.outputs():
@@ -88,7 +88,7 @@ def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN
 
 
 def _stacked(found: list[Maps]) -> Maps:
-    """Return the outputs of single images as one batch; shorter ones are filled up with 0."""
+    """Stack the outputs of single images into one batch, padded with 0 to the longest."""
     stacked = {}
     for name in found[0]:
         most = max(one[name].shape[1] for one in found)

@@ -1,9 +1,9 @@
-"""Which nuclei a tile emits.
+"""Decide which nuclei a tile emits.
 
-A nucleus belongs to the tile whose core contains the centre of its box. Two tiles may see a nucleus
-on their common border a pixel apart, and then both or neither would own it. Therefore a tile also
-emits the nuclei whose centre is up to `MARGIN_PX` outside of its core; `inference.seams` drops the
-second views.
+A nucleus belongs to the tile whose core contains the centre of its box. Two tiles may place a
+nucleus on their common border a pixel apart, so that both or neither would own it. Therefore a tile
+also emits nuclei whose centre is up to `MARGIN_PX` outside its core; `inference.seams` drops the
+duplicates.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from nucleate.types import Bool, Float32, Float64, Instances
 
 Ground = tuple[float, float, float, float]  # x0, y0, x1, y1 of a core
-MARGIN_PX = 6  # tiles were seen to disagree by 1.5 pixels; docs/concepts/architecture.md
+MARGIN_PX = 6  # tiles disagreed by 1.5 pixels when measured; docs/concepts/architecture.md
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one tile emits.
+    """The nuclei that one tile emits.
 
     Attributes:
-        nuclei: in working pixels.
+        nuclei: nuclei in working pixels.
         depth: float64 (n,), from `depth`.
-        reaches: bool (n,), the box reaches out of the core, towards another tile.
-        cut: bool (n,), the outline ends where the tile's pixels end.
+        reaches: bool (n,), whether the box extends beyond the core, towards another tile.
+        cut: bool (n,), whether the outline is cut off at the edge of the tile.
     """
 
     nuclei: Instances
@@ -36,9 +36,9 @@ class Part:
 
 
 def depth(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Float64:
-    """Return how deep inside a core each box centre is, in pixels; negative outside.
+    """Return the depth of each box centre inside a core, in pixels; negative outside.
 
-    The image's own edges do not count: there is no tile beyond them.
+    Edges of the image are ignored: there is no tile beyond them.
 
     Example:
         >>> box = np.array([[8, 0, 10, 2]], np.float32)
@@ -63,9 +63,9 @@ def depth(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Float64
 def reaches_out(
     boxes_xyxy: Float32, core: Ground, width: int, height: int, band: float = 0.0
 ) -> Bool:
-    """Return which boxes reach out of a core, or come within `band` of its border.
+    """Return which boxes extend beyond a core, or come within `band` pixels of its border.
 
-    The image's own edges do not count.
+    Edges of the image are ignored.
 
     Example:
         >>> reaches_out(np.array([[8, 0, 11, 2]], np.float32), (0, 0, 10, 10), 20, 10).tolist()

@@ -1,7 +1,7 @@
-"""read → network → decode, at the same time on different tiles, with a bounded number under way.
+"""read → network → decode, concurrently on different tiles, with a bounded number in flight.
 
-Threads read ahead (the file's library lets go of the interpreter), the network runs where it is
-called from, and threads or processes decode what it said.
+Threads read ahead (the reading libraries release the GIL), the network runs in the calling thread,
+and threads or processes decode its maps.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to tile, and how many threads and processes work.
+    """Tile size, and numbers of threads and processes.
 
     Attributes:
-        tile_px: largest edge of what a tile reads, in working pixels.
+        tile_px: largest edge of a tile including its halo, in working pixels.
         batch: tiles per call of the network.
         readers: threads that read ahead.
         decoders: processes that decode; 0 decodes in a thread of this process, which is enough
-            where the network runs on the same cores.
+            if the network runs on the same cores.
     """
 
     tile_px: int = 2048
@@ -64,10 +64,10 @@ class Done:
     """The outcome of one tile.
 
     Attributes:
-        tile: which one.
-        part: what it emits, in working pixels; None where it could not be read.
-        error: why it could not be read; else empty.
-        seconds: that were spent on reading, in the network and on decoding.
+        tile: the tile.
+        part: the nuclei it emits, in working pixels; None if it could not be read.
+        error: why it could not be read, or empty.
+        seconds: time for reading, the network, and decoding.
     """
 
     tile: Tile
@@ -78,9 +78,9 @@ class Done:
 
 @contextmanager
 def workers(options: EngineOptions) -> Iterator[tuple[Executor, Executor]]:
-    """Give the pools that read and decode; what they have not started is dropped at the end.
+    """Create the pools that read and decode; tasks not yet started are cancelled at the end.
 
-    Processes are started afresh (spawned): what a fork copies of a running engine may not work.
+    Processes are spawned, because a forked copy of a running engine may not work.
     """
     readers = ThreadPoolExecutor(options.readers, "read")
     decoders: Executor = (
@@ -92,8 +92,8 @@ def workers(options: EngineOptions) -> Iterator[tuple[Executor, Executor]]:
         yield readers, decoders
     except BrokenExecutor as error:
         raise NucleateError(
-            "A process that decodes has died, of memory perhaps. Lower --decoders or --tile-px, "
-            "and go on with --resume."
+            "A decoder process died, perhaps for lack of memory. Lower --decoders or --tile-px, "
+            "and continue with --resume."
         ) from error
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
@@ -103,7 +103,7 @@ def workers(options: EngineOptions) -> Iterator[tuple[Executor, Executor]]:
 def ahead(
     pool: Executor, function: Callable[[In], Out], items: Iterable[In], most: int
 ) -> Iterator[Out]:
-    """Yield function(item) for each item in order, with at most `most` under way or waiting.
+    """Yield function(item) for each item in order, with at most `most` running or waiting.
 
     Example:
         >>> with ThreadPoolExecutor(2) as pool:
@@ -127,7 +127,7 @@ def run_tiles(
     colours: Transform,
     pools: tuple[Executor, Executor],
 ) -> Iterator[Done]:
-    """Yield what each tile emits, in the order of the tiles."""
+    """Yield the outcome of each tile, in the order of the tiles."""
     card = model.card
     grid = reader.grid(card.mpp)
     job = _Decoding(card, grid)
@@ -139,7 +139,7 @@ def run_tiles(
 
 @dataclass(frozen=True, slots=True)
 class _Pixels:
-    """A tile that was read, or why not."""
+    """The pixels of a tile, or the error of reading it."""
 
     tile: Tile
     image: UInt8 | None
@@ -149,7 +149,7 @@ class _Pixels:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the network states of a tile."""
+    """The maps that the network computed for a tile."""
 
     pixels: _Pixels
     maps: Maps | None
@@ -175,7 +175,7 @@ class _Reading:
 def _infer(
     read: Iterable[_Pixels], model: Model, batch: int, colours: Transform
 ) -> Iterator[_Said]:
-    """Run the network; tiles of one size that follow each other run in one batch."""
+    """Run the network; consecutive tiles of the same size form a batch."""
     same: list[_Pixels] = []
     for pixels in read:
         if same and (
@@ -205,10 +205,10 @@ def _said(same: list[_Pixels], model: Model, colours: Transform) -> Iterator[_Sa
 
 @dataclass(frozen=True, slots=True)
 class _Decoding:
-    """What the decoder of every tile has to know.
+    """Decoder of tiles.
 
     Attributes:
-        card: of the model.
+        card: model card.
         grid: the working grid.
     """
 
@@ -239,7 +239,7 @@ class _Decoding:
         )
         box = nuclei.boxes_xyxy
         inside = depth(box, tile.core, width, height)
-        end = (x0, y0, x0 + wide, y0 + high)  # where this tile's pixels end
+        end = (x0, y0, x0 + wide, y0 + high)  # extent of this tile's pixels
         wider = box + np.array([-1, -1, 1, 1], np.float32)
         mine = inside >= -MARGIN_PX
         return Part(
@@ -252,7 +252,7 @@ class _Decoding:
     def _table(
         self, layer: Layer, image: UInt8, corner_xy: tuple[int, int], working: Frame
     ) -> Instances:
-        """Return the nuclei of one layer of a tile, measured, in working pixels."""
+        """Return the nuclei of one layer of a tile with features, in working pixels."""
         coords, offsets, boxes = trace(layer.labels)
         return Instances(
             ids=np.arange(1, len(offsets), dtype=np.int64),

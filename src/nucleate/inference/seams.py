@@ -1,9 +1,8 @@
-"""Units → one table: each nucleus once.
+"""Merge units into one table in which each nucleus occurs once.
 
-Of the views that several tiles have of one nucleus (`inference.ownership`), the one that is deepest
-inside the core of its tile stays. All seams, between the tiles of a unit and between units, are
-resolved here and nowhere else, as soon as the next row of units is known: only a few rows of units
-are in memory.
+If several tiles emit the same nucleus (`inference.ownership`), the view that is deepest inside the
+core of its tile is kept. All seams, between the tiles of a unit and between units, are resolved
+only here, as soon as the next row of units is available, so only a few rows of units are in memory.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from nucleate.resolution import check_mpp
 from nucleate.types import Float32, Float64, Frame, Instances, Int32, Int64
 
 Key = tuple[int, int]  # row and column of a unit
-View = tuple[Key, int]  # of a unit, and row in its table of seams
+View = tuple[Key, int]  # key of a unit, and row in its table of seams
 SEAM_COLUMNS = ("seam_tile", "seam_depth", "seam_reaches", "seam_cut")
 
 
 class Segmented(Protocol):
-    """A unit that is segmented: what `merge` takes."""
+    """A segmented unit, the input of `merge`."""
 
     @property
     def unit(self) -> Unit:
-        """Which one."""
+        """The work unit."""
 
     def seams(self) -> Instances:
-        """Return the nuclei that another tile may see too, with the columns `SEAM_COLUMNS`."""
+        """Return the nuclei that another tile may contain too, with the columns `SEAM_COLUMNS`."""
 
     def inside(self) -> Instances:
-        """Return the others, with the same columns."""
+        """Return the nuclei that no other tile contains, with the same columns."""
 
 
 def from_top(boxes_xyxy: Float32) -> Int64:
-    """Return the order of nuclei in a table: from top to bottom, then from left to right."""
+    """Return the indices that sort boxes from top to bottom, then from left to right."""
     x0, y0, x1, y1 = boxes_xyxy.T
     return np.lexsort((x1, y1, x0, y0))
 
@@ -53,8 +52,8 @@ class Merged:
     """The nuclei of one unit, each once.
 
     Attributes:
-        nuclei: from top to bottom, with all features; ids go on from unit to unit.
-        cut: how many of them are larger than their tile could see.
+        nuclei: from top to bottom, with all features; ids continue from unit to unit.
+        cut: number of nuclei that are larger than their tile.
     """
 
     nuclei: Instances
@@ -67,9 +66,9 @@ def merge(
     """Yield the nuclei of each unit, each nucleus once, in the order of the units.
 
     Args:
-        segmented: all units that see tissue, row by row, in level-0 pixels.
-        frame: level 0.
-        class_names: of the nuclei.
+        segmented: all units with tissue, row by row, in level-0 pixels.
+        frame: frame of level 0.
+        class_names: names of the classes of nuclei.
     """
     gone: dict[Key, set[int]] = defaultdict(set)
     earlier, current = _Row(), _Row()
@@ -94,18 +93,18 @@ def merge(
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """The nuclei on the seams of a unit, and where their centres are."""
+    """The nuclei on the seams of a unit, and their centres."""
 
     of: Segmented
     seams: Instances
     centres: Float64
 
 
-_Row = dict[Key, _Views]  # of units, from left to right
+_Row = dict[Key, _Views]  # units from left to right
 
 
 def _rows(segmented: Iterable[Segmented]) -> Iterator[_Row]:
-    """Yield units row by row, their seams read."""
+    """Yield rows of units with their seams read."""
     row = _Row()
     for one in segmented:
         if row and next(iter(row))[0] != one.unit.row:
@@ -120,7 +119,7 @@ def _rows(segmented: Iterable[Segmented]) -> Iterator[_Row]:
 def _drop_second_views(
     current: _Row, following: _Row, frame: Frame, gone: dict[Key, set[int]]
 ) -> None:
-    """Drop all but one view of each nucleus in a new row, and between it and the row before."""
+    """Drop duplicate views within the following row, and between it and the current row."""
     new = [views.seams.boxes_xyxy[:, 1] for views in following.values() if len(views.seams)]
     top = min(float(edges.min()) for edges in new) if new else np.inf
     tables, owners, views = list[Instances](), list[Int64](), list[View]()
@@ -165,15 +164,15 @@ def _with_neighbours(
     class_names: tuple[str, ...],
     first: int,
 ) -> Merged:
-    """Return the nuclei of a unit from top to bottom, their neighbours counted, ids from `first`.
+    """Return the nuclei of a unit from top to bottom, with neighbour counts and ids from `first`.
 
     Args:
-        nuclei: of the unit, each once.
-        key: of the unit.
-        centres: of the nuclei on the seams of the units around.
-        frame: level 0.
-        class_names: of the nuclei.
-        first: id of the first.
+        nuclei: nuclei of the unit, each once.
+        key: key of the unit.
+        centres: centres of the nuclei on the seams of the surrounding units.
+        frame: frame of level 0.
+        class_names: names of the classes of nuclei.
+        first: id of the first nucleus.
     """
     nuclei = nuclei.take(from_top(nuclei.boxes_xyxy))
     own = centroids_xy(nuclei.coords_xy, nuclei.offsets)
@@ -197,12 +196,12 @@ def _with_neighbours(
 def second_views(
     doubles: set[tuple[int, int]], ranks: Callable[[int], Any], gone: AbstractSet[int] = frozenset()
 ) -> set[int]:
-    """Return which nuclei to drop, so that each stays once.
+    """Return the views to drop so that each nucleus occurs once.
 
     Args:
         doubles: pairs of views of one nucleus.
-        ranks: view -> what to sort by; the first of a pair stays, if nothing better replaced it.
-        gone: those that were dropped before.
+        ranks: view -> sort key; the lower of a pair is kept, unless a better view replaces it.
+        gone: views that were dropped before.
 
     Example:
         >>> sorted(second_views({(0, 1), (1, 2)}, [5, 3, 9].__getitem__))
@@ -219,11 +218,11 @@ def second_views(
 def find_doubles(nuclei: Instances, owner: Int64) -> set[tuple[int, int]]:
     """Return pairs of rows that are views of one nucleus by two owners.
 
-    Cores share no ground, so of two views that overlap at least one reaches out of its core.
+    Cores do not overlap, so of two overlapping views at least one extends beyond its core.
 
     Args:
-        nuclei: with the column `seam_reaches`.
-        owner: int64 (n,), which tile sees each.
+        nuclei: nuclei with the column `seam_reaches`.
+        owner: int64 (n,), index of the tile that emitted each.
     """
     boxes = nuclei.boxes_xyxy
     doubles: set[tuple[int, int]] = set()
@@ -250,7 +249,7 @@ def find_doubles(nuclei: Instances, owner: Int64) -> set[tuple[int, int]]:
 
 
 def _share(nuclei: Instances, i: int, j: int) -> float:
-    """Return the shared pixels of two nuclei over the pixels of the smaller one."""
+    """Return the intersection of two nuclei over the area of the smaller one."""
     a, b = _mask(nuclei, i, j), _mask(nuclei, j, i)
     smaller = min(int((a > 0).sum()), int((b > 0).sum()))
     return float(((a > 0) & (b > 0)).sum()) / smaller if smaller else 0.0

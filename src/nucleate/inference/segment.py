@@ -1,4 +1,4 @@
-"""One image or slide → all of its nuclei, in memory."""
+"""Find all nuclei of one image or slide, in memory."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The nuclei of one source, and what has to be said about how they were found.
+    """The nuclei of one source, with warnings about how they were found.
 
     Attributes:
-        nuclei: in level-0 pixels of the source.
-        cut: nuclei larger than a tile can see whole; their outlines end where the tile ends.
-        stain: why the stain was not normalised though the model asks for it; else empty.
-        lost: boxes in level-0 pixels that could not be read, and why.
-        doubts: why the image cannot be what it is said to be.
-        read: what has to be said about how the source was read.
+        nuclei: nuclei in level-0 pixels of the source.
+        cut: number of nuclei larger than a tile; their outlines end at the edge of the tile.
+        stain: why the stain was not normalised although the model requires it, or empty.
+        lost: boxes in level-0 pixels that could not be read, and the reasons.
+        doubts: reasons to doubt the stated resolution, stain or kind of image.
+        read: warnings about how the source was read.
     """
 
     nuclei: Instances
@@ -53,7 +53,7 @@ class Found:
     read: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """Return what a user has to know, a phrase each."""
+        """Return all warnings, one phrase each."""
         return [
             *self.read,
             *notes(self.cut, self.lost, self.stain),
@@ -62,7 +62,7 @@ class Found:
 
 
 def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
-    """Return what a user has to know about how nuclei were found, a phrase each.
+    """Return the warnings about how nuclei were found, one phrase each.
 
     Example:
         >>> notes(2, [], "")
@@ -99,35 +99,34 @@ def segment(
     Args:
         image: path of an image or slide; array (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB
             with or without opacity; PIL image; or an open source.
-        model: a loaded model, or the name or folder of one; None takes the bundled default.
-        mpp: micrometres per pixel of an image that states none; None takes what it states.
-        device: where a model that is not loaded yet runs, see `load_model`.
+        model: a loaded model, or a model name or folder; None selects the bundled default.
+        mpp: micrometres per pixel, for an image without one; None uses the value in the file.
+        device: where to run a model that is not yet loaded, see `load_model`.
         precision: likewise.
         threads: likewise.
-        sensitivity: low finds fewer false nuclei, high more of the pale ones.
-        thresholds: of the decoder, in place of those of the model's card; others stay.
-        tissue_mask: whether to skip background, pen marks and folds; None skips them from 100
-            megapixels on, as the command does.
+        sensitivity: low finds fewer false nuclei, high finds more pale nuclei.
+        thresholds: decoder thresholds that replace those of the model card; others are unchanged.
+        tissue_mask: whether to skip background, pen marks and folds; None skips them in images of
+            at least 100 megapixels, as the command does.
         tile_px: largest edge of a tile, in pixels at the model's resolution.
-        progress: True shows a bar on the terminal; a function is given (tiles done, tiles).
-        override_mpp: whether `mpp` counts although the image states another value.
-        plane: which of several focal planes or time points of a TIFF, from 1 on.
+        progress: True shows a progress bar; a function is called with (tiles done, tiles).
+        override_mpp: whether `mpp` overrides a different value in the file.
+        plane: focal plane or time point to read from a TIFF that has several, counted from 1.
 
     Returns:
-        The nuclei, in level-0 pixels, with features; from top to bottom, of a large image block by
-        block.
+        The nuclei with features, in level-0 pixels, sorted from top to bottom (block by block in a
+        large image).
 
     Warns:
         UserWarning: how the file had to be interpreted (depth, opacity, profile).
-        UserWarning: tiles that cannot be read, nuclei larger than a tile sees, a stain that cannot
-            be normalised; an image that cannot be what it is said to be: mpp, channels, stain,
-            focus.
+        UserWarning: tiles that cannot be read, nuclei larger than a tile, a stain that cannot be
+            normalised, an implausible resolution, channel order, stain or focus.
 
     Raises:
-        InputError: nothing of the image can be read, it states no mpp and none is given, or states
-            another.
+        InputError: nothing of the image can be read, its mpp is neither stated nor given, or the
+            two differ.
         ModelError: the model cannot be loaded.
-        ConfigError: an unknown threshold, or where to run a model that is loaded already.
+        ConfigError: an unknown threshold, or a device for a model that is already loaded.
 
     Example:
         >>> import numpy as np
@@ -139,7 +138,7 @@ def segment(
     if thresholds is not None:
         card = ready.card
         if not isinstance(thresholds, dict):
-            raise ConfigError("segment: thresholds is a dict, as {'foreground': 0.4}.")
+            raise ConfigError("segment: thresholds must be a dict, such as {'foreground': 0.4}.")
         chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
         ready = Model(replace(card, thresholds=chosen), ready.backend)
     source, options = _opened(image, plane), EngineOptions(tile_px)
@@ -156,7 +155,7 @@ def segment(
 def _progress(
     progress: bool | Callable[[int, int], None],
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Give what is given of the tiles: nothing, the caller's function, or a bar."""
+    """Provide the progress callback: None, the caller's function, or a progress bar."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress:
@@ -170,14 +169,14 @@ def _progress(
 
 
 def _opened(source: object, plane: int | None) -> Source:
-    """Return what `segment` takes as an open source."""
+    """Open any input that `segment` accepts."""
     if isinstance(source, str | Path):
         return open_source(Path(source), plane)
     if plane is not None:
-        raise InputError("segment: plane is of files. Pass the plane itself as an array.")
+        raise InputError("segment: plane applies to files. Pass the plane itself as an array.")
     if isinstance(source, list | tuple):
         raise InputError(
-            f"segment: takes one image, not a {type(source).__name__}. Call it for each image, or "
+            f"segment takes one image, not a {type(source).__name__}. Call it for each image, or "
             "use segment_files for many files."
         )
     if all(hasattr(source, name) for name in ("read", "level_sizes", "origin_xy")):
@@ -194,14 +193,14 @@ def find_nuclei(
     override_mpp: bool = False,
     tissue_mask: bool | None = None,
 ) -> Found:
-    """Find all nuclei of an open source; `progress` is given (tiles done, tiles in all).
+    """Find all nuclei of an open source; `progress` is called with (tiles done, tiles).
 
-    Background, pen marks and folds are skipped if `tissue_mask` reports it; None reports it from
-    100 megapixels on.
+    Background, pen marks and folds are skipped if `tissue_mask` is true, or if it is None and the
+    source has at least 100 megapixels.
 
     Raises:
-        InputError: nothing of the source can be read, it states no mpp and none is given, or states
-            another.
+        InputError: nothing of the source can be read, its mpp is neither stated nor given, or the
+            two differ.
     """
     reader = as_reader(source, model.card, mpp, override_mpp)
     seen = None
@@ -228,12 +227,12 @@ def find_nuclei(
 
 
 def doubts_about(reader: Reader, nuclei: Instances, seen: Survey | None) -> list[Doubt]:
-    """Return why an image cannot be what it is said to be, from its nuclei and a few windows.
+    """Check the plausibility of an image by its nuclei and a few windows; return the doubts.
 
     Args:
-        reader: the image, with the resolution that is stated.
-        nuclei: found in it.
-        seen: where its tissue is; None if that was not looked for.
+        reader: the image, at its stated resolution.
+        nuclei: the nuclei found in it.
+        seen: its tissue survey; None if there was none.
     """
     whole_mm2 = reader.source.width * reader.source.height * reader.mpp**2 / 1e6
     windows = glimpse(reader, None if seen is None else seen.tissue)

@@ -1,4 +1,4 @@
-"""Which resolution does an image have that states none, or a wrong one? A few tiles tell."""
+"""Estimate the resolution of an image that states none, or a wrong one, from a few tiles."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nucleate.types import Instances, UInt8
 
 TRIED_MPP = (0.125, 0.177, 0.25, 0.354, 0.5, 0.707, 1.0)  # half an octave apart: 80x to 10x
 _TILE_PX = 512
-_MOST_WORKING_PX = 1536  # edge of a tile at the model's resolution; larger ones are cut
+_MOST_WORKING_PX = 1536  # edge of a tile at the model's resolution; larger tiles are cropped
 _TILES = 2
-_ACROSS = 6  # per row and per column: the tiles with most tissue are among these
+_ACROSS = 6  # candidate tiles per row and per column
 _PANEL_PX, _SHOWN_PX, _TITLE_PX, _COLUMNS = 384, 192, 26, 4
 
 
@@ -32,10 +32,10 @@ class Tried:
 
     Attributes:
         mpp: micrometres per pixel.
-        nuclei: in all tiles.
-        median_um2: their area in the median; None without any.
-        off: log2 of `mpp` over what the nuclei look like; None of fewer than five.
-        panel: uint8 (384, 384, 3), the middle of the first tile, outlined.
+        nuclei: number of nuclei in all tiles.
+        median_um2: median area of the nuclei; None if there are none.
+        off: log2 of `mpp` over the mpp that the nuclei suggest; None for fewer than five nuclei.
+        panel: uint8 (384, 384, 3), the middle of the first tile with outlines.
     """
 
     mpp: float
@@ -47,13 +47,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Which resolutions an image may have.
+    """The plausible resolutions of an image.
 
     Attributes:
         found: usual scan resolutions (um/px) and their share of the votes, the most plausible
             first; empty if unknown.
         estimate: um/px that the nuclei look like, before it is rounded to a usual resolution.
-        tried: what was found at each of `TRIED_MPP`.
+        tried: result at each of `TRIED_MPP`.
     """
 
     found: list[tuple[float, float]]
@@ -62,12 +62,12 @@ class Suggestion:
 
 
 def suggest_mpp(source: Source, model: Model) -> Suggestion:
-    """Try seven resolutions on the two tiles with most tissue, and judge the nuclei.
+    """Try seven resolutions on the two tiles with most tissue, and rate them by their nuclei.
 
-    What the image states is not looked at.
+    The resolution stated in the file is ignored.
 
     Raises:
-        InputError: nothing of it can be read.
+        InputError: nothing of the source can be read.
     """
     tiles = _tiles(source)
     tried = [_tried(tiles, model, mpp) for mpp in TRIED_MPP]
@@ -80,7 +80,7 @@ def suggest_mpp(source: Source, model: Model) -> Suggestion:
 
 
 def contact_sheet(suggestion: Suggestion) -> UInt8:
-    """Return the outlines at all resolutions side by side; the most plausible is framed."""
+    """Draw the outlines at all resolutions side by side, the most plausible in a frame."""
     best = suggestion.found[0][0] if suggestion.found else 0.0
     nearest = min(TRIED_MPP, key=lambda mpp: abs(np.log2(mpp / best))) if best else 0.0
     cells = []
@@ -99,7 +99,7 @@ def contact_sheet(suggestion: Suggestion) -> UInt8:
 
 
 def _tiles(source: Source) -> list[UInt8]:
-    """Return the tiles of a source that show most tissue, none of them twice."""
+    """Return the tiles of a source with most tissue, without overlap."""
     edges = [
         sorted(set(np.linspace(0, max(0, size - _TILE_PX), _ACROSS).astype(int).tolist()))
         for size in (source.width, source.height)
@@ -132,7 +132,7 @@ def _best(read: list[tuple[float, int, int, UInt8]]) -> list[tuple[float, int, i
 
 
 def _tried(tiles: list[UInt8], model: Model, mpp: float) -> Tried:
-    """Return what is found in tiles at one resolution."""
+    """Segment tiles at one resolution."""
     edge = int(_MOST_WORKING_PX * model.card.mpp / mpp)
     cut = [_middle(tile, edge) for tile in tiles]
     options = EngineOptions()

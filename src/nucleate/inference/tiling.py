@@ -1,6 +1,6 @@
-"""Which pixels a tile reads and which nuclei it owns: integers only, no images.
+"""Plan which pixels a tile reads and which area it owns: integers only, no images.
 
-read ┌───────────────────┐        core: the tile's own ground; cores cover the image
+read ┌───────────────────┐        core: the area that the tile owns; cores cover the image
      │  halo             │        halo: context, read but not owned
      │   ┌───────────┐   │        align: all origins and sizes are multiples of it,
      │   │   core    │   │               so that strides and attention windows of the
@@ -21,8 +21,8 @@ class Tile:
     """One tile of a plan, in pixels of the working grid.
 
     Attributes:
-        core: the ground whose nuclei the tile emits.
-        read: what it reads; may reach past the right and lower edge of the image.
+        core: the area whose nuclei the tile emits.
+        read: the area it reads; may extend past the right and lower edge of the image.
     """
 
     core: PixelBox
@@ -33,14 +33,14 @@ def plan(width: int, height: int, tile_px: int, halo_px: int, align_px: int) -> 
     """Return tiles whose cores cover an image exactly once, row by row.
 
     Args:
-        width: of the image, pixels, at least 1.
-        height: of the image, pixels, at least 1.
-        tile_px: largest edge of what a tile reads; rounded down to a multiple of `align_px`.
+        width: image width in pixels, at least 1.
+        height: image height in pixels, at least 1.
+        tile_px: largest edge of a tile with halo; rounded down to a multiple of `align_px`.
         halo_px: context on each side; rounded up to a multiple of `align_px`.
-        align_px: what all origins and sizes are multiples of.
+        align_px: all origins and sizes are multiples of this.
 
     Raises:
-        ConfigError: no ground is left between the halos.
+        ConfigError: no core is left between the halos.
 
     Example:
         >>> [tile.core for tile in plan(100, 50, 64, 16, 16)]
@@ -52,7 +52,7 @@ def plan(width: int, height: int, tile_px: int, halo_px: int, align_px: int) -> 
     halo = halo_px + -halo_px % align_px
     if tile <= 2 * halo:
         raise ConfigError(
-            f"A tile of {tile_px} pixels leaves no ground between two halos of {halo} pixels. "
+            f"A tile of {tile_px} pixels leaves no core between two halos of {halo} pixels. "
             f"Choose at least {2 * halo + align_px} pixels."
         )
     columns = _spans(width, tile, halo, align_px)

@@ -1,4 +1,4 @@
-"""A network on CPU or GPU by PyTorch."""
+"""Run a network on CPU or GPU with PyTorch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class TorchBackend:
     """A PyTorch network on CPU or GPU.
 
-    f32 is f32: on a GPU, PyTorch would round the inputs of convolutions to 10 bits (TF32).
+    f32 disables TF32, with which a GPU would round the inputs of convolutions to 10 bits.
 
     Args:
-        network: with its weights, on the device.
+        network: network with loaded weights, on the device.
         device: "cpu" or "cuda".
-        precision: of the convolutions; the weights stay f32.
-        maps: which maps to return; None for all.
+        precision: precision of the convolutions; the weights stay f32.
+        maps: names of the maps to return; None for all.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TorchBackend:
     def load(
         cls, folder: Path, card: ModelCard, device: str, precision: Precision, threads: int
     ) -> TorchBackend:
-        """Build the network of a card and fill in its weights."""
+        """Build the network of a card and load its weights."""
         torch: Any = optional("torch", "train")
         from nucleate.models.families import build
 
@@ -86,10 +86,10 @@ class TorchBackend:
 def read_weights(
     folder: Path, card: ModelCard | EncoderCard, name: str = WEIGHTS
 ) -> dict[str, Any]:
-    """Return name -> tensor of the weights of a model or encoder on the CPU; halves become floats.
+    """Load the weights of a model or encoder as name -> CPU tensor; float16 becomes float32.
 
     Raises:
-        ModelError: there are none, or they are not those of the card.
+        ModelError: the file is missing, invalid, or does not match the card.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -100,7 +100,7 @@ def read_weights(
         arrays = load_file(path)
     except SafetensorError as error:
         raise ModelError(
-            f"{path}: no safetensors file ({error}). Fetch the model again."
+            f"{path}: not a safetensors file ({error}). Fetch the model again."
         ) from error
     return {
         key: torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)

@@ -1,6 +1,6 @@
-"""A source is segmented in work units: blocks of tiles, planned before anything is read.
+"""Plan the work units of a source: blocks of tiles, planned before anything is read.
 
-A unit is what a long run resumes by, what a cluster spreads, and the order of the nuclei.
+Long runs resume unit by unit, clusters distribute units, and nuclei are ordered by unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nucleate.postprocess import DECODERS
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.reader import Reader
 
-UNIT_PX = 6144  # edge of a unit, about, in working pixels
+UNIT_PX = 6144  # approximate edge of a unit in working pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Unit:
     """A block of tiles.
 
     Attributes:
-        row: of the grid of units.
-        column: likewise.
-        tiles: those of its tiles that see tissue.
+        row: row in the grid of units.
+        column: column in the grid of units.
+        tiles: its tiles with tissue.
     """
 
     row: int
@@ -41,13 +41,13 @@ class Unit:
 def plan_units(
     reader: Reader, card: ModelCard, options: EngineOptions, tissue: Tissue | None
 ) -> list[Unit]:
-    """Return the units of a source that see tissue, row by row.
+    """Return the units of a source that contain tissue, row by row.
 
     Args:
-        reader: what to segment.
-        card: of the model.
-        options: how to tile.
-        tissue: where; None for everywhere.
+        reader: the source to segment.
+        card: model card.
+        options: tile size.
+        tissue: tissue area; None for everywhere.
     """
     grid = reader.grid(card.mpp)
     tile_px = min(options.tile_px, pick(DECODERS, card.decoder, "decoder").most_tile_px)

@@ -1,4 +1,4 @@
-"""A model on disk: card.json, model.onnx, model.safetensors, maybe model.int8.onnx. No pickles."""
+"""Model folders: card.json, model.onnx, model.safetensors, optional model.int8.onnx. No pickles."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nucleate.stain.normalise import Normaliser
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 EXAMPLE = Path(__file__).parents[1] / "example" / "skin.tif"  # the bundled image
-OPSET = 17  # of ONNX files
+OPSET = 17  # ONNX opset
 DEFAULT_MODEL = "mtl-small"
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
-INT8 = "model.int8.onnx"  # the network in 8-bit integers, where that costs next to nothing
-ENCODER_CARD, ENCODER = "encoder.json", "encoder.safetensors"  # of a pretraining
+INT8 = "model.int8.onnx"  # quantised network, if quantising costs next to no accuracy
+ENCODER_CARD, ENCODER = "encoder.json", "encoder.safetensors"  # written by pretraining
 
 
 def bundled_models() -> list[str]:
-    """Return the names of the models inside the package."""
+    """Return the names of the models in the package."""
     return sorted(card.parent.name for card in BUNDLED.glob(f"*/{CARD}"))
 
 
 def find_model(name: str | Path) -> Path:
-    """Return the folder of a model: a bundled one by name, or any by path.
+    """Return the folder of a bundled model, by name, or of any model, by path.
 
     Args:
         name: name of a bundled model, a folder with a card, or a run folder of `nucleate train`.
@@ -44,16 +44,16 @@ def find_model(name: str | Path) -> Path:
             return folder
     if find_encoder(path) is not None:
         raise ModelError(
-            f"{path}: is a pretrained encoder, which cannot segment nuclei. Train a model from it "
+            f"{path} is a pretrained encoder, which cannot segment nuclei. Train a model from it "
             f"first: nucleate train … --set init.from={path}"
         )
     if path.exists():
-        raise ModelError(f"{path}: contains no {CARD}. Name the folder 'model' of a finished run.")
+        raise ModelError(f"{path} contains no {CARD}. Pass the folder 'model' of a finished run.")
     raise ModelError(f"There is no model {str(name)!r}. {nearest(str(name), bundled_models())}")
 
 
 def fold_models(name: str | Path) -> list[Path]:
-    """Return the models of a finished cross-validation; none where the folder is none.
+    """Return the models of a finished cross-validation; empty for any other folder.
 
     Raises:
         ModelError: a fold has no model.
@@ -65,7 +65,7 @@ def fold_models(name: str | Path) -> list[Path]:
 
 
 def find_encoder(name: str | Path) -> Path | None:
-    """Return the folder of a pretrained encoder: that of a run or its own; None where is none."""
+    """Return the encoder folder, given itself or its run folder; None if there is none."""
     path = Path(name)
     folders = (path, path / "encoder")
     return next((folder for folder in folders if (folder / ENCODER_CARD).is_file()), None)
@@ -75,7 +75,7 @@ def read_encoder_card(folder: Path) -> EncoderCard:
     """Read the card of a pretrained encoder.
 
     Raises:
-        ModelError: not a card, or one of another version.
+        ModelError: not a card, or a card of another version.
     """
     content = _read_json(folder / ENCODER_CARD)
     known = {entry.name for entry in fields(EncoderCard)}
@@ -100,14 +100,14 @@ def read_encoder_card(folder: Path) -> EncoderCard:
 
 
 def _names_data(entries: object) -> bool:
-    """Return whether what a card states of its training data can be used."""
+    """Return whether the entries of a card on its training data are valid."""
     return isinstance(entries, list) and all(
         isinstance(e, dict) and _names_groups(e) for e in entries
     )
 
 
 def _names_groups(entry: dict[str, Any]) -> bool:
-    """Return whether what an entry states of patients and images can be used."""
+    """Return whether an entry lists patients and fingerprints in a valid form."""
     groups = entry.get("groups", {"train": [], "validation": []})
     prints = entry.get("fingerprints", {})
     if not isinstance(groups, dict) or not {"train", "validation"} <= groups.keys():
@@ -131,8 +131,8 @@ def read_card(folder: Path) -> ModelCard:
     """Read the card of a model folder.
 
     Raises:
-        ModelError: not a card, or one of another version.
-        InputError: its stain normaliser makes no sense.
+        ModelError: not a card, or a card of another version.
+        InputError: its stain normaliser is invalid.
     """
     path = folder / CARD
     content = _read_json(path)
@@ -153,7 +153,7 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def _demands(card: ModelCard) -> dict[str, bool]:
-    """Return for each field of a card that the engine relies on whether it can be used."""
+    """Return, for each field of a card that the engine relies on, whether it is valid."""
     integers = isinstance(card.align_px, int) and isinstance(card.halo_px, int)
     return {
         "mpp": is_plausible(card.mpp),
@@ -170,7 +170,7 @@ def _demands(card: ModelCard) -> dict[str, bool]:
 
 
 def weights_digest(card: ModelCard) -> str:
-    """Return the SHA-256 that stands for a model's weights; of an ensemble, over all of them."""
+    """Return the SHA-256 of a model's weights; for an ensemble, a digest over all networks."""
     networks = {name: digest for name, digest in card.files.items() if name.endswith(ONNX)}
     if len(networks) == 1:
         return next(iter(networks.values()))
@@ -178,16 +178,16 @@ def weights_digest(card: ModelCard) -> str:
 
 
 def write_card(folder: Path, card: ModelCard | EncoderCard) -> None:
-    """Write the card of the folder of a model or encoder."""
+    """Write the card into the folder of a model or encoder."""
     name = CARD if isinstance(card, ModelCard) else ENCODER_CARD
     write_text(folder / name, json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
 
 
 def trusted_file(folder: Path, card: ModelCard | EncoderCard, name: str) -> Path:
-    """Return the path of a model's file after its hash was checked against the card.
+    """Return the path of a model's file after checking its hash against the card.
 
     Raises:
-        ModelError: the model has no such file, or it is not the one that the card describes.
+        ModelError: the model has no such file, or its hash does not match the card.
     """
     path = folder / name
     if name not in card.files or not path.is_file():

@@ -1,8 +1,8 @@
 """Feature pyramid on any encoder of segmentation-models-pytorch or timm (Medical_segmentation).
 
-Medical_segmentation takes EfficientNet-B3, a pyramid of 256 and 128 channels, a 3 × 3 convolution
-to the maps at a quarter of the resolution, and enlarges those. It does not normalise: `mean` 0,
-`sd` 1/255.
+Medical_segmentation uses EfficientNet-B3, a pyramid of 256 and 128 channels, and a 3 × 3
+convolution to maps at a quarter of the resolution, which are then upsampled. It does not
+normalise: `mean` 0, `sd` 1/255.
 
 References:
     Lin et al. 2017, doi:10.1109/CVPR.2017.106; Kirillov et al. 2019, doi:10.1109/CVPR.2019.00656
@@ -31,10 +31,10 @@ class EncoderFPN(Network):
         encoder: name in segmentation-models-pytorch (resnet34, efficientnet-b3, …), or in timm
             with the prefix tu- (tu-convnext_tiny, …).
         pyramid_width: channels of the pyramid.
-        width: channels of the levels before they are added up.
-        dropout: share of the channels of the sum that a training step leaves out.
-        mean: of pixels in 0..1, per channel, subtracted first.
-        sd: divides after that.
+        width: channels of the levels before they are summed.
+        dropout: fraction of the channels of the sum that a training step drops.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     Raises:
         ConfigError: no heads, no such encoder, or an argument out of range.
@@ -72,7 +72,7 @@ class EncoderFPN(Network):
         self.leave = nn.Conv2d(self.decoder.out_channels, len(heads), 3, padding=1)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the image, normalised, and the features of every level."""
+        """Return the normalised image and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:

@@ -24,12 +24,12 @@ class EncoderUNet(Network):
         heads: names of the maps, in the order of the output.
         encoder: name in segmentation-models-pytorch (resnet34, efficientnet-b3, …), or in timm
             with the prefix tu- (tu-convnext_tiny, …).
-        levels: of the encoder, 2 to 5; the coarser ones are left out.
+        levels: levels of the encoder, 2 to 5; coarser levels are omitted.
         decoder_widths: channels of the decoder, from the coarsest to the finest level. With fewer
-            than `levels` it stops at a half or a quarter of the resolution, and the head unfolds
-            that (pixel shuffle): much faster.
-        mean: of pixels in 0..1, per channel, subtracted first.
-        sd: divides after that.
+            than `levels`, the decoder stops at 1/2 or 1/4 of the resolution and the head unfolds
+            the pixels (pixel shuffle), which is much faster.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     Raises:
         ConfigError: no such encoder, or an argument out of range.
@@ -72,7 +72,7 @@ class EncoderUNet(Network):
         self.leave = Leave(decoder_widths[-1], heads, 2**unfolded)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the image, normalised, and the features of every level."""
+        """Return the normalised image and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
-"""A trained network on disk: as safetensors, and as ONNX: bytes in, maps in 0..1 out.
+"""Export a trained network as safetensors and as ONNX (bytes in, maps in 0..1 out).
 
 Weights of convolutions and matrices are stored in 16 bits, half the size; engines compute in the
-precision that they are asked for. `round_weights` comes first, so that all engines and files have
-the very same numbers.
+requested precision. `round_weights` runs first, so that all engines and files have identical
+numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nucleate.models.network import Network
 
 
 class Deploy(nn.Module):
-    """Wrap a network: uint8 (B, H, W, 3) -> one float32 array per output, as a backend gives it."""
+    """Wrap a network: uint8 (B, H, W, 3) -> one float32 array per output, as in a backend."""
 
     def __init__(self, network: Network, names: list[str]) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ class Deploy(nn.Module):
 
 
 def round_weights(network: nn.Module) -> None:
-    """Round the weights to 16 bits; biases, norms and statistics stay as they are.
+    """Round the weights to 16 bits; biases, norms and statistics are unchanged.
 
-    Arrays with a number beyond 65,504 stay too.
+    So are arrays with a number beyond 65,504.
     """
     with torch.no_grad():
         for weights in network.parameters():
@@ -48,14 +48,14 @@ def round_weights(network: nn.Module) -> None:
 
 
 def write_weights(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Write name -> array as safetensors, in 16 bits where that loses nothing."""
+    """Write name -> array as safetensors, in 16 bits where that is lossless."""
     with atomic(path) as temporary:
         whole = {k: _short(v.detach().cpu().contiguous().numpy()) for k, v in arrays.items()}
-        temporary.write_bytes(save(whole))  # their save_file makes files that only the owner reads
+        temporary.write_bytes(save(whole))  # save_file makes files that only the owner can read
 
 
 def _short(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a float32 array of two dimensions or more as float16, if that loses nothing."""
+    """Return a float32 array of at least two dimensions as float16 if that is lossless."""
     if array.dtype != np.float32 or array.ndim < 2:
         return array
     with np.errstate(over="ignore"):
@@ -66,15 +66,15 @@ def _short(array: NDArray[Any]) -> NDArray[Any]:
 def export_onnx(
     network: Network, names: list[str], align_px: int, path: Path, fold: bool = False
 ) -> None:
-    """Write a network as ONNX with free height and width, and what else `free_axes` names.
+    """Write a network as ONNX with the dynamic axes of `free_axes`, such as height and width.
 
     Args:
-        network: in evaluation mode, on the CPU, float32.
-        names: of the outputs to write, see `nucleate.postprocess.needed`.
-        align_px: what height and width will be multiples of.
-        path: file to write; weights are inside, in 16 bits where that loses nothing.
-        fold: multiply norms into the convolutions before them, as quantising needs; the weights are
-            others then, and stay in 32 bits. Engines fold by themselves when they load.
+        network: network in evaluation mode, on the CPU, float32.
+        names: names of the outputs to write, see `nucleate.postprocess.needed`.
+        align_px: height and width will be multiples of this.
+        path: file to write; it contains the weights, in 16 bits where that is lossless.
+        fold: fold norms into the preceding convolutions, as quantising needs; this changes the
+            weights, which stay in 32 bits. Engines fold on their own when they load.
 
     Raises:
         OutputError: the file cannot be written.
@@ -84,12 +84,12 @@ def export_onnx(
 
     edge = max(2 * align_px, 64)
     edge += -edge % align_px
-    chance = torch.Generator().manual_seed(0)  # traced along what is found in it
+    chance = torch.Generator().manual_seed(0)  # tracing follows what is found in the example
     example = torch.randint(0, 256, (1, edge, edge, 3), dtype=torch.uint8, generator=chance)
     deployed = Deploy(network, names).eval()
     with atomic(path) as temporary:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of every constant that it folds
+            warnings.simplefilter("ignore")  # the tracer warns about every constant it folds
             torch.onnx.export(
                 deployed,
                 (example,),
@@ -109,7 +109,7 @@ def export_onnx(
 
 
 def _shorten(model: Any) -> None:  # noqa: ANN401
-    """Store weights of an ONNX model in 16 bits where that loses nothing; casts bring them back."""
+    """Store weights of an ONNX model in 16 bits where that is lossless, with casts to float32."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []

@@ -1,4 +1,4 @@
-"""The table of network families. Adding one: CONTRIBUTING.md."""
+"""The table of network families. CONTRIBUTING.md explains how to add one."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ MODELS: dict[str, Callable[..., Network]] = {
 
 
 def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Network:
-    """Return a new network.
+    """Build a new network.
 
     Args:
         family: key of `MODELS`.
         heads: names of the output maps.
-        arguments: of the family's class.
+        arguments: keyword arguments of the family's class.
 
     Raises:
-        ConfigError: no such family, or an argument that it does not have.
+        ConfigError: no such family, or an unknown argument.
     """
     make: Callable[..., Network] = pick(MODELS, family, "model family")
     check_arguments(make, arguments, f"model.arguments: {family}", ("heads",))
@@ -57,12 +57,12 @@ def build(family: str, heads: Sequence[str], arguments: dict[str, Any]) -> Netwo
 
 
 def some_heads(family: str) -> list[str]:
-    """Return heads that a network of a family can have, for when its encoder alone counts."""
+    """Return valid heads for a family, for use when only its encoder matters."""
     return _own_heads(family) or ["foreground"]
 
 
 def _own_heads(family: str) -> list[str]:
-    """Return the heads that a family alone has; empty for one that draws maps."""
+    """Return the heads that only this family has; empty for a family that predicts maps."""
     return list(getattr(MODELS.get(family), "only_heads", ()))
 
 
@@ -74,8 +74,8 @@ def parameter_count(network: nn.Module) -> int:
 def flops_per_pixel(network: Network, edge: int = 512) -> float:
     """Return the floating-point operations of a forward pass per pixel; a multiply-add is two.
 
-    Counted on an image of `edge` × `edge` pixels: convolutions, matrix products, attention. What
-    costs by the nucleus is not counted.
+    Convolutions, matrix products and attention are counted on an image of `edge` × `edge` pixels.
+    Costs per nucleus are not counted.
 
     Example:
         >>> from nucleate.models.stem_head import Leave

@@ -1,10 +1,10 @@
-"""Images known again after renaming, re-encoding or resizing: perceptual hashes in a model's card.
+"""Perceptual hashes that recognise a model's training images after renaming or re-encoding.
 
 A fingerprint is 16 hexadecimal digits: the signs of the 63 lowest frequencies of the image's
 brightness. JPEG at quality 50, half or twice the size and a mild change of brightness flip a few
-of them; half of them differ between unrelated images. A card keeps one fingerprint of each image
-and one of each quadrant, so that an image cut into four is known again too. Other crops, turns
-and mirror images are not.
+of them; half of them differ between unrelated images. A card stores one fingerprint of each image
+and of each quadrant, so that an image cut into four is recognised too. Other crops, rotations and
+mirror images are not.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from nucleate.cards import EncoderCard, ModelCard
 from nucleate.types import UInt8
 
-MOST_BITS = 6  # that may differ between copies of one image
-_EDGE, _LOWEST = 32, 8  # of the reduced image, and of the block of frequencies
-_LEAST_SD = 3.0  # grey levels: below it an image is blank, and its signs are noise
+MOST_BITS = 6  # copies of one image differ in at most this many bits
+_EDGE, _LOWEST = 32, 8  # edges of the reduced image and of the block of frequencies
+_LEAST_SD = 3.0  # grey levels; below this an image is blank and its signs are noise
 
 
 def fingerprint(image: UInt8) -> str:
-    """Return the fingerprint of an image, empty where it is blank.
+    """Return the fingerprint of an image, empty if it is blank.
 
     Args:
         image: uint8 (H, W, 3).
@@ -48,7 +48,7 @@ def fingerprint(image: UInt8) -> str:
 
 
 def fingerprints(image: UInt8) -> str:
-    """Return the fingerprints of an image and of its four quadrants, joined; blank ones omitted."""
+    """Return the joined fingerprints of an image and its four quadrants, without blank ones."""
     height, width = image.shape[0] // 2, image.shape[1] // 2
     parts = [image]
     if min(height, width) >= _EDGE:
@@ -58,7 +58,7 @@ def fingerprints(image: UInt8) -> str:
 
 
 def is_fingerprints(text: object) -> bool:
-    """Return whether a value of a card is what `fingerprints` returns.
+    """Return whether a value of a card has the form that `fingerprints` returns.
 
     Example:
         >>> is_fingerprints("0123456789abcdef"), is_fingerprints("0123")
@@ -72,7 +72,7 @@ def is_copy(image: UInt8, known: Iterable[str]) -> bool:
 
     Args:
         image: uint8 (H, W, 3).
-        known: from `fingerprints`.
+        known: results of `fingerprints`.
     """
     mine, theirs = fingerprint(image), "".join(known)
     if not mine or not theirs:
@@ -84,17 +84,17 @@ def is_copy(image: UInt8, known: Iterable[str]) -> bool:
 def seen_as(
     card: ModelCard | EncoderCard, group: str | None, image: UInt8 | None, own_names: bool = True
 ) -> str | None:
-    """Return how a model has seen an image before, or None.
+    """Return how a model has used an image before, or None.
 
     Args:
-        card: of the model.
-        group: patient or slide of the image, None where unknown.
-        image: uint8 (H, W, 3), None where it is not at hand.
-        own_names: whether `group` is named as in a recipe; if not, only patients of TCGA, who have
-            one name everywhere, are looked up.
+        card: model card.
+        group: patient or slide of the image; None if unknown.
+        image: uint8 (H, W, 3); None if not available.
+        own_names: whether `group` is named as in a recipe; if not, only TCGA patients, whose names
+            are the same everywhere, are looked up.
 
     Returns:
-        "trained on" or "chosen on" (the checkpoint or the thresholds were), and what shows it:
+        "trained on" or "chosen on" (for the checkpoint or the thresholds), and the evidence:
         "its patient" or "its pixels".
     """
     if group is not None and not own_names and not group.startswith("TCGA-"):

@@ -1,4 +1,4 @@
-"""Encoders that were published with ImageNet weights, and how a network starts from those."""
+"""Encoders published with ImageNet weights, and how to load those weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from nucleate.errors import ConfigError, ModelError, optional
 
-MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, pixels in 0..1
-LEVELS = 5  # that published encoders have, from 1/2 to 1/32 of the image's resolution
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, pixels in 0..1
+LEVELS = 5  # levels of published encoders, from 1/2 to 1/32 of the image's resolution
 
 
 def make_encoder(name: str, levels: int = LEVELS) -> Any:  # noqa: ANN401
     """Return an encoder with random weights.
 
     Args:
-        name: as segmentation-models-pytorch has it, or timm with the prefix tu-.
-        levels: coarser ones are left out.
+        name: name in segmentation-models-pytorch, or in timm with the prefix tu-.
+        levels: number of levels; coarser levels are omitted.
 
     Raises:
         ConfigError: no such encoder.
@@ -35,16 +35,16 @@ def make_encoder(name: str, levels: int = LEVELS) -> Any:  # noqa: ANN401
 
 
 def start_from_imagenet(network: nn.Module, file: str | Path | None = None) -> None:
-    """Replace the weights of a network's encoder by published ones, trained on ImageNet.
+    """Replace the weights of a network's encoder with published ImageNet weights.
 
     Args:
-        network: of a family with such an encoder.
-        file: safetensors with the encoder's arrays, as timm and torchvision name them; None for
-            those of the hub, over the internet.
+        network: a network with such an encoder.
+        file: safetensors file with the encoder's arrays, named as in timm or torchvision; None
+            downloads them from the hub.
 
     Raises:
         ConfigError: the network has no such encoder.
-        ModelError: the weights cannot be reached, or are those of another encoder.
+        ModelError: the weights cannot be loaded, or belong to another encoder.
     """
     name = getattr(network, "encoder_name", None)
     if name is None:
@@ -90,5 +90,5 @@ def _from_file(name: str, path: Path) -> dict[str, Tensor]:
             f"init.imagenet: {path} is missing or not a safetensors file ({error}). Name the "
             f"weights of {name}, or set init.imagenet=required to download them."
         ) from error
-    prefix = "model." if name.startswith("tu-") else ""  # that timm's encoders are wrapped in
+    prefix = "model." if name.startswith("tu-") else ""  # timm's encoders are wrapped in `model`
     return {f"{prefix}{key}": array for key, array in arrays.items()}

@@ -1,8 +1,8 @@
-"""LinkNet-34: a ResNet-34 encoder and a decoder that adds to the skips (Nuclei-Segmentation).
+"""LinkNet-34: a ResNet-34 encoder and a decoder with additive skips (Nuclei-Segmentation).
 
-As published by Nuclei-Segmentation the decoder has no activations (`activations=False`), and
+As published in Nuclei-Segmentation, the decoder has no activations (`activations=False`), and
 images are not normalised as the encoder's ImageNet weights expect (`mean` 0, `sd` 1); both are
-switches here.
+options here.
 
 References:
     Chaurasia and Culurciello 2017, doi:10.1109/VCIP.2017.8305148. He et al. 2016,
@@ -26,9 +26,9 @@ class LinkNet(Network):
 
     Args:
         heads: names of the maps, in the order of the output.
-        activations: whether the decoder has ReLUs after its normalised convolutions.
-        mean: of pixels in 0..1, per channel, subtracted first.
-        sd: divides after that.
+        activations: whether ReLUs follow the normalised convolutions of the decoder.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     Raises:
         ConfigError: no heads.
@@ -50,7 +50,7 @@ class LinkNet(Network):
         self.align_px = 32
         self.enter = Enter(self.align_px, 1, mean, sd)
         self.encoder = make_encoder(self.encoder_name)
-        # 1/32 -> 1/16 -> 1/8 -> 1/4 -> 1/2; the last one has no skip to be added to
+        # 1/32 -> 1/16 -> 1/8 -> 1/4 -> 1/2; the last level has no skip
         leaving = (256, 128, 64, 64)
         self.decoder = nn.ModuleList(
             _up(coarse, fine, activations)
@@ -67,7 +67,7 @@ class LinkNet(Network):
         self.leave = Leave(16, heads)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the image, normalised, and the features of every level."""
+        """Return the normalised image and the features of every level."""
         return list(self.encoder(self.enter(image)))
 
     def forward(self, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class LinkNet(Network):
 
 
 def _up(entering: int, leaving: int, activations: bool) -> nn.Sequential:
-    """Return a level of the decoder: narrow to a quarter, double the size, widen."""
+    """Return a decoder level: reduce channels to a quarter, double the size, expand channels."""
     narrow = entering // 4
     return nn.Sequential(
         nn.Conv2d(entering, narrow, 1),

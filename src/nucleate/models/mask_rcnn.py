@@ -1,8 +1,8 @@
 """Mask R-CNN: a box, a score and a small mask for every nucleus (system Detectron2).
 
-The parts are torchvision's. Unlike there, images are enlarged by one fixed factor and never by
-their size, so that a tile of a slide is seen as a whole image is; masks stay in their boxes; and
-what is in vague areas is no background.
+Built from torchvision's parts. Unlike in torchvision, images are enlarged by a fixed factor
+regardless of their size, so that a tile is treated like a whole image; masks stay in their boxes;
+and vague areas are not background.
 
 References:
     He et al. 2017, doi:10.1109/ICCV.2017.322; Lin et al. 2017, doi:10.1109/CVPR.2017.106 (the
@@ -34,7 +34,7 @@ from nucleate.models.mask_rcnn_stages import LEVELS, WIDTH, Proposals, Regions
 from nucleate.models.network import Network
 from nucleate.models.stem_head import Enter
 
-_COARSEST = 32  # pixels per pixel of its coarsest level but one
+_COARSEST = 32  # stride of the second coarsest level, in pixels
 _ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101")
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": partial(nn.GroupNorm, 32),
@@ -49,19 +49,19 @@ class MaskRCNN(Network):
     Args:
         heads: ["instances"] and nothing else.
         encoder: resnet18, resnet34, resnet50 or resnet101.
-        norm: in the encoder and pyramid: `group` (32 groups, also in the mask head; learns from
-            random weights with two images per step), `batch`, or `frozen` (statistics of
-            published weights, which then have to be loaded).
-        enlarge: images are enlarged by this first: 1 to 8, a multiple of 1/8.
-        anchors_px: edges of the boxes that are tried, one per level, in enlarged pixels.
-        ratios: heights over widths of those boxes.
-        classes: that the heads tell apart; the first one is the nucleus. Detectron2 has 6, five of
-            them without any example.
-        proposals: boxes that the second stage looks at: in training, and afterwards.
-        regions: boxes per image that the second stage learns from.
-        detections: most nuclei in one image or tile, most certain first.
-        min_score: what is less sure is not drawn.
-        box_overlap: of two boxes that share more than this, over their union, one stays.
+        norm: normalisation of encoder and pyramid: `group` (32 groups, also in the mask head;
+            trains from random weights with two images per step), `batch`, or `frozen` (statistics
+            of published weights, which must then be loaded).
+        enlarge: factor by which images are enlarged first, 1 to 8, a multiple of 1/8.
+        anchors_px: edges of the anchor boxes, one per level, in enlarged pixels.
+        ratios: aspect ratios (height over width) of the anchor boxes.
+        classes: number of classes; the first is the nucleus. Detectron2 has 6, five of them
+            without any example.
+        proposals: boxes passed to the second stage, in training and in inference.
+        regions: boxes per image on which the second stage is trained.
+        detections: maximum number of nuclei per image or tile, by descending score.
+        min_score: nuclei with a lower score are dropped.
+        box_overlap: of two boxes with a higher IoU, one is dropped.
 
     Raises:
         ConfigError: other heads, no such encoder, or an argument out of range.
@@ -106,7 +106,7 @@ class MaskRCNN(Network):
             )
         if not 0 <= min_score < 1 or not 0 < box_overlap <= 1:
             raise ConfigError("mask_rcnn: min_score and box_overlap must be between 0 and 1.")
-        eighths = round(enlarge * 8)  # enlarged images are to be multiples of the coarsest pixel
+        eighths = round(enlarge * 8)  # the size of enlarged images must be a multiple of _COARSEST
         self.enlarge, self.align_px = enlarge, 8 * _COARSEST // math.gcd(8 * _COARSEST, eighths)
         self.encoder_name = None if norm == "group" else encoder
         self.enter = Enter(_COARSEST, 1, MEAN, SD)
@@ -116,7 +116,7 @@ class MaskRCNN(Network):
 
     @property
     def encoder(self) -> nn.Module:
-        """What published weights are for."""
+        """The module into which published weights are loaded."""
         return self.body
 
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -124,7 +124,7 @@ class MaskRCNN(Network):
         return list(self.body(self.enter(self._enlarged(image))).values())
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return what was found in each image, most certain first.
+        """Detect the nuclei of each image, by descending score.
 
         Returns:
             `boxes` (B, n, 4): x0, y0, x1, y1 in pixels of the image, the frames of the masks;
@@ -139,7 +139,7 @@ class MaskRCNN(Network):
         return _stacked([self._nuclei(one) for one in found])
 
     def probe(self, image: Tensor) -> None:
-        """Do all the work but the masks."""
+        """Run everything except the mask head."""
         was, self.second.score_thresh = self.second.score_thresh, 1.0
         try:
             self(image)
@@ -147,11 +147,11 @@ class MaskRCNN(Network):
             self.second.score_thresh = was
 
     def maps(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the same: scores and masks are probabilities already."""
+        """Return the detections as float32; scores and masks are already probabilities."""
         return {name: found.float() for name, found in self(image).items()}
 
     def free_axes(self, names: list[str]) -> dict[str, dict[int, str]]:
-        """Return free axes: one image at a time goes in, as many nuclei as are found come out."""
+        """Return the dynamic axes: batches of one image in, a variable number of nuclei out."""
         return {"image": {1: "height", 2: "width"}, **{name: {1: "nuclei"} for name in names}}
 
     def learn(
@@ -162,19 +162,19 @@ class MaskRCNN(Network):
         heads: dict[str, HeadConfig],
         weighing: Uncertainty | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Return no logits, the loss of a batch, and each weighted term by itself."""
+        """Return no logits, the loss of a batch, and each weighted term."""
         found = self.losses(image, targets[INSTANCES], ignore)
         weights = heads[INSTANCES].loss
         parts = {f"{INSTANCES}/{name}": weight * found[name] for name, weight in weights.items()}
         return {}, torch.stack(list(parts.values())).sum(), parts
 
     def losses(self, image: Tensor, nuclei: Tensor, ignore: Tensor) -> dict[str, Tensor]:
-        """Return the five losses of a batch: see `nucleate.losses.OWN_LOSSES`.
+        """Return the five losses of a batch, see `nucleate.losses.OWN_LOSSES`.
 
         Args:
             image: (B, 3, H, W), 0..255.
-            nuclei: float (B, H, W), 0 outside, the number of the nucleus elsewhere.
-            ignore: bool (B, H, W); boxes that lie there by more than half are no background.
+            nuclei: float (B, H, W), label image: 0 outside nuclei, else the label.
+            ignore: bool (B, H, W); boxes with more than half their area in it are not background.
         """
         features, size = self._features(image)
         sizes = [size] * len(image)
@@ -185,7 +185,7 @@ class MaskRCNN(Network):
         stages = (self.first, self.second)
         was = self.training
         try:
-            for stage in stages:  # their losses exist in training only; validation wants them too
+            for stage in stages:  # losses exist only in training mode; validation needs them too
                 stage.train()
             boxes, one = self.first(padded, features, truth)
             self.second.vague = [t["vague"] for t in truth]
@@ -207,20 +207,20 @@ class MaskRCNN(Network):
         return F.interpolate(image.float(), scale_factor=self.enlarge, mode="bilinear")
 
     def _features(self, image: Tensor) -> tuple[dict[str, Tensor], torch.Size]:
-        """Return the pyramid, and the size of the enlarged image before it was padded."""
+        """Return the pyramid and the size of the enlarged image before padding."""
         enlarged = self._enlarged(image)
         features = self.pyramid(self.body(self.enter(enlarged)))
-        # boxes are counted in 32 bits: half precision does not tell 1000 from 1001
+        # box coordinates need 32 bits: bfloat16 cannot distinguish 1000 from 1001
         return {k: v.float() for k, v in features.items()}, enlarged.shape[-2:]
 
     def _padded(self, size: torch.Size) -> tuple[int, int]:
         return size[0] + -size[0] % _COARSEST, size[1] + -size[1] % _COARSEST
 
     def _nuclei(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return of one image what is of the first class, in pixels of the image."""
+        """Return the detections of the first class in one image, in pixels of the image."""
         mine = found["labels"] == 1
         return {
-            # masks are learned from pixels that count from their centres, boxes from corners
+            # masks are trained with pixel-centre coordinates, boxes with corner coordinates
             "boxes": (found["boxes"][mine] + 0.5) / self.enlarge,
             "scores": found["scores"][mine],
             "masks": found["masks"][mine][:, 0],
@@ -228,7 +228,7 @@ class MaskRCNN(Network):
 
 
 def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return lists of different lengths as arrays, filled up with zeros."""
+    """Stack the detections of images into arrays, padded with zeros."""
     most = max(len(image["scores"]) for image in found)
     return {
         name: torch.stack(
@@ -245,7 +245,7 @@ def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _truth(nuclei: Tensor, vague: Tensor) -> dict[str, Tensor]:
-    """Return boxes, labels and masks of the nuclei of one image, and its vague area."""
+    """Return boxes, labels and masks of the nuclei of one image, with its vague area."""
     labels, old = compact(nuclei.detach().cpu().int().numpy())
     boxes, _ = boxes_areas(labels, len(old))
     numbers = torch.from_numpy(old).to(nuclei.device, nuclei.dtype)
@@ -258,7 +258,7 @@ def _truth(nuclei: Tensor, vague: Tensor) -> dict[str, Tensor]:
 
 
 def _backbone(encoder: str, norm: str) -> tuple[nn.Module, nn.Module]:
-    """Return the encoder, which gives four levels, and the pyramid on it, which gives five."""
+    """Return the encoder, with four levels, and the pyramid on top, with five."""
     if norm not in _NORMS or encoder not in _ENCODERS:
         raise ConfigError(
             f"mask_rcnn: unknown encoder {encoder!r} or norm {norm!r}. Use one of "

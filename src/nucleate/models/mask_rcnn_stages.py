@@ -1,6 +1,6 @@
-"""The two stages of Mask R-CNN: boxes are proposed, then scored, moved and filled with masks.
+"""The two stages of Mask R-CNN: propose boxes, then score them, refine them and predict masks.
 
-The parts are torchvision's. What is in vague areas is no background.
+Built from torchvision's parts. Vague areas are not background.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
-LEVELS = ("0", "1", "2", "3")  # of the pyramid, as torchvision names them; 4 to 32 pixels apart
+LEVELS = ("0", "1", "2", "3")  # torchvision's names of pyramid levels; strides of 4 to 32 pixels
 WIDTH = 256  # channels of the pyramid
 
 
 def _leave_out(labels: Tensor, boxes: Tensor, vague: Tensor) -> None:
-    """Set the label of background that is vague to -1, unless there is nothing else to learn."""
+    """Set the label of background boxes in vague areas to -1, unless no other label is left."""
     inside = (labels == 0) & _inside(boxes, vague)
     if (labels[~inside] >= 0).any():
         labels[inside] = -1
 
 
 def _inside(boxes: Tensor, vague: Tensor) -> Tensor:
-    """Return which boxes are in a vague area by more than half: bool (n,).
+    """Return which boxes have more than half their area in a vague area: bool (n,).
 
     Example:
         >>> vague = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -41,7 +41,7 @@ def _inside(boxes: Tensor, vague: Tensor) -> Tensor:
     if not vague.any():
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     height, width = vague.shape
-    sums = F.pad(vague.double().cumsum(0).cumsum(1), (1, 0, 1, 0))  # of all pixels left and above
+    sums = F.pad(vague.double().cumsum(0).cumsum(1), (1, 0, 1, 0))  # integral image
     x0, x1 = boxes[:, 0].clamp(0, width).round().long(), boxes[:, 2].clamp(0, width).round().long()
     y0, y1 = (
         boxes[:, 1].clamp(0, height).round().long(),
@@ -64,7 +64,7 @@ class _BoxHead(FastRCNNPredictor):  # type: ignore[misc]
 
 
 class Proposals(RegionProposalNetwork):  # type: ignore[misc]
-    """The first stage: proposes boxes. Those in vague areas are no background."""
+    """The first stage: proposes boxes. Boxes in vague areas are not background."""
 
     def __init__(
         self, anchors_px: Sequence[int], ratios: Sequence[float], proposals: Sequence[int]
@@ -84,7 +84,7 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
         )
 
     def assign_targets_to_anchors(self, anchors: Any, targets: Any) -> Any:  # noqa: ANN401
-        """Return labels and true boxes of the anchors; the label -1 is left out."""
+        """Return labels and true boxes of the anchors; the label -1 is ignored."""
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, target in zip(labels, anchors, targets, strict=True):
             _leave_out(label, anchor, target["vague"])
@@ -92,7 +92,7 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
 
 
 class _AnyNumber(nn.GroupNorm):
-    """Group normalisation that takes an empty batch also where it was exported."""
+    """Group normalisation that accepts an empty batch after export too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
@@ -100,7 +100,7 @@ class _AnyNumber(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.onnx.is_in_onnx_export():
             return super().forward(x)
-        # the same without a change of shape, whose export cannot tell how large nothing is
+        # the same without a reshape, which fails on an empty batch after export
         numbers = torch.arange(self.num_channels, device=x.device) // (self.num_channels // 32)
         alike = (numbers[:, None] == numbers).to(x.dtype)
         alike = alike / alike.sum(1)
@@ -110,19 +110,19 @@ class _AnyNumber(nn.GroupNorm):
 
 
 def _pool(edge: int) -> MultiScaleRoIAlign:
-    """Return what cuts boxes of any size out of the pyramid, `edge` × `edge` pixels each."""
+    """Return the RoI pooling of pyramid features to `edge` × `edge` pixels per box."""
     pool = MultiScaleRoIAlign(LEVELS, edge, 2)
-    # torchvision would guess the levels' scales from the first image, and be wrong on a small one
+    # torchvision would infer the scales from the first image, wrongly if that is small
     pool.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     pool.map_levels = initLevelMapper(2, 5)
     return pool
 
 
 class Regions(RoIHeads):  # type: ignore[misc]
-    """The second stage: scores boxes, moves them, draws masks in them.
+    """The second stage: scores boxes, refines them and predicts their masks.
 
     Attributes:
-        vague: of each image of the batch, 1 where boxes are no background.
+        vague: for each image of the batch, 1 where boxes are not background.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Regions(RoIHeads):  # type: ignore[misc]
         self.vague: list[Tensor] = []
 
     def assign_targets_to_proposals(self, proposals: Any, *truth: Any) -> Any:  # noqa: ANN401
-        """Return true boxes and labels of the proposals; the label -1 is left out."""
+        """Return true boxes and labels of the proposals; the label -1 is ignored."""
         matched, labels = super().assign_targets_to_proposals(proposals, *truth)
         for label, proposal, vague in zip(labels, proposals, self.vague, strict=True):
             _leave_out(label, proposal, vague)

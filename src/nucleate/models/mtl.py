@@ -1,4 +1,4 @@
-"""MTL: one encoder-decoder that draws several maps at once (MTL-NucleusSeg, and faster).
+"""MTL: one encoder-decoder that predicts several maps (a faster MTL-NucleusSeg).
 
     image ── stem ──► E0 ───────────── gate ──► D0 ── head ──► foreground, distance, …
                (1/s)     │ pool                    ▲ ×2
@@ -8,16 +8,16 @@
                          ▼                         │
                         …  ─► E3 ─► transformer ───┘
 
-Every E and D is a row of multi-dilated residual blocks. No kernel is dilated over more than 32
-pixels of the image to a side: on the coarse maps of a training crop it would see mostly padding,
-and learn what a whole image does not show. The stem folds s × s pixels into channels
-(space to depth) and the head unfolds them again (pixel shuffle): all convolutions run at 1/s of
-the resolution, the maps come out at full. Each ingredient has a switch, for ablations:
-`dilations=(1,)`, `transformer_layers=0`, `gates=False`.
+Every E and D is a sequence of multi-dilated residual blocks. No kernel reaches more than 32 image
+pixels to a side: on the coarse maps of a training crop it would cover mostly padding, and learn
+what does not occur in a whole image. The stem folds s × s pixels into channels (space to depth)
+and the head unfolds them again (pixel shuffle): all convolutions run at 1/s of the resolution, the
+maps are at full resolution. Each ingredient can be switched off for ablations: `dilations=(1,)`,
+`transformer_layers=0`, `gates=False`.
 
 The context is bounded: convolutions reach a fixed distance, and attention works inside fixed
-windows. Windows start at the corner of the image, so tiles agree when their origins are
-multiples of `align_px`.
+windows. Windows start at the corner of the image, so tiles agree if their origins are multiples
+of `align_px`.
 
 References:
     Multi-task distance + semantic network, transformer, attention gates: the MTL-NucleusSeg paper,
@@ -41,7 +41,7 @@ from nucleate.errors import ConfigError
 from nucleate.models.network import Network
 from nucleate.models.stem_head import Enter, Finish, Leave, as_it_is
 
-_REACH_PX = 32  # of a dilated kernel to a side, in pixels of the image
+_REACH_PX = 32  # largest reach of a dilated kernel to a side, in image pixels
 
 
 class MTL(Network):
@@ -51,16 +51,16 @@ class MTL(Network):
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
         stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
-        blocks: residual blocks per level of the encoder; one number, or one for each level.
-        decoder_blocks: residual blocks per level of the decoder.
-        dilations: of the parallel convolutions in each block; (1,) gives plain residual blocks.
-            On coarse levels those that reach further than 32 pixels are left out.
-        transformer_layers: in the coarsest level; 0 for none.
+        blocks: residual blocks per encoder level; one number, or one for each level.
+        decoder_blocks: residual blocks per decoder level.
+        dilations: dilations of the parallel convolutions in each block; (1,) gives plain residual
+            blocks. On coarse levels, dilations that reach beyond 32 pixels are omitted.
+        transformer_layers: transformer layers in the coarsest level; 0 for none.
         window: edge of an attention window, in pixels of the coarsest level.
-        attention_heads: of the transformer.
+        attention_heads: heads of the transformer.
         gates: whether skips pass an attention gate.
-        skips: what the decoder does with them: "concatenate" as in U-Net, or "add" as in LinkNet,
-            which makes the decoder cheaper.
+        skips: how skips are merged: "concatenate" as in U-Net, or "add" as in LinkNet, which makes
+            the decoder cheaper.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -136,7 +136,7 @@ class MTL(Network):
         self.leave = Leave(widths[0], heads, stem)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features of every level, the last one past the transformer."""
+        """Return the features of every level, the last one after the transformer."""
         x = self.enter(self.fold(image))
         levels: list[Tensor] = []
         for row in self.encoder:
@@ -163,7 +163,7 @@ class MTL(Network):
 class Block(nn.Module):
     """Multi-dilated residual block: parallel 3 × 3 convolutions -> fuse -> add the input.
 
-    The branches share the width between them, so that the cost does not depend on their number.
+    The branches divide the width among them, so that the cost does not depend on their number.
     """
 
     def __init__(self, entering: int, width: int, dilations: Sequence[int]) -> None:
@@ -188,7 +188,7 @@ class Block(nn.Module):
 
 
 class Gate(nn.Module):
-    """Additive attention gate: the coarser feature states where the skip is worth passing."""
+    """Additive attention gate: the coarser features weight the skip per pixel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -198,14 +198,14 @@ class Gate(nn.Module):
         self.score = nn.Conv2d(hidden, 1, 1)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
-        """Return `skip` (B, width, H, W), scaled per pixel by 0..1; `coarse` has its shape."""
+        """Return `skip` (B, width, H, W) scaled per pixel by 0..1; `coarse` has the same shape."""
         return skip * torch.sigmoid(
             self.score(F.relu(self.from_skip(skip) + self.from_coarse(coarse)))
         )
 
 
 class WindowAttention(nn.Module):
-    """Transformer layer whose tokens see their own window only, with learned relative positions."""
+    """Transformer layer with attention inside fixed windows and learned relative positions."""
 
     def __init__(self, width: int, window: int, heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every family is: an encoder that can be pretrained, and a decoder that draws the maps."""
+"""Base class of families: an encoder that can be pretrained, and a decoder that predicts maps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 class Network(nn.Module, ABC):
-    """Base of all families; `forward` gives maps: logits, or what `finish` makes of them.
+    """Base of all families; `forward` returns maps of logits, or of `finish(logits)`.
 
     Attributes:
-        align_px: what heights and widths are padded to multiples of.
-        encoder_parts: names of the children that make up the encoder; all weights below them, and
-            no others, are what a pretext task trains and passes on.
-        decoder_arguments: of `__init__`, those that leave the encoder as it is.
-        only_heads: the heads that it has, and no other family; empty for any that are maps.
+        align_px: heights and widths are padded to multiples of this.
+        encoder_parts: names of the child modules of the encoder; exactly the weights below them
+            are trained by a pretext task and transferred.
+        decoder_arguments: arguments of `__init__` that do not affect the encoder.
+        only_heads: heads that only this family has; empty if its heads are maps.
     """
 
     align_px: int
@@ -41,7 +41,7 @@ class Network(nn.Module, ABC):
         """
 
     def maps(self, image: Tensor) -> dict[str, Tensor]:
-        """Return what a backend gives: head -> float32 (B, H, W) in 0..1.
+        """Return the output of a backend: head -> float32 (B, H, W) in 0..1.
 
         Args:
             image: (B, 3, H, W), 0..255.
@@ -57,31 +57,31 @@ class Network(nn.Module, ABC):
         heads: dict[str, HeadConfig],
         weighing: Uncertainty | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Return the logits of a batch, its loss, and each weighted term by itself.
+        """Return the logits of a batch, its loss, and each weighted term.
 
         Args:
             image: (B, 3, H, W), 0..255.
             targets: head -> (B, H, W).
-            ignore: bool (B, H, W), True where nothing counts.
-            heads: the recipe's losses and weights.
-            weighing: learned weights of the heads; None takes the recipe's weights as they are.
+            ignore: bool (B, H, W), True for pixels that are not scored.
+            heads: losses and weights from the recipe.
+            weighing: learned weights of the heads; None uses the weights of the recipe.
         """
         logits: dict[str, Tensor] = self(image)
         return logits, *total_loss(logits, targets, ignore, heads, weighing)
 
     def probe(self, image: Tensor) -> None:
-        """Do all the work that does not depend on what is in the image."""
+        """Run the part of the network whose cost does not depend on the content of the image."""
         self(image)
 
     def free_axes(self, names: list[str]) -> dict[str, dict[int, str]]:
-        """Return `image` or output -> axis -> name, the free axes of an exported network.
+        """Return the dynamic axes of an exported network: `image` or output -> axis -> name.
 
         Args:
-            names: of the outputs.
+            names: names of the outputs.
         """
         free = {0: "batch", 1: "height", 2: "width"}
         return dict.fromkeys(["image", *names], free)
 
     def encoder_state(self) -> dict[str, Tensor]:
-        """Return name -> array of the encoder, as `state_dict` names them."""
+        """Return name -> array of the encoder, named as in `state_dict`."""
         return {k: v for k, v in self.state_dict().items() if k.split(".")[0] in self.encoder_parts}

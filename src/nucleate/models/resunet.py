@@ -1,8 +1,8 @@
 """ResUNet: the U-Net of system Nuclei-Segmentation with residual levels.
 
 A level is BN - ReLU - conv - BN - ReLU - conv, plus its input (through a 1 × 1 convolution where
-the channels change), and a ReLU after the sum: pre-activation and post-activation, as
-Nuclei-Segmentation has it.
+the channels change), and a ReLU after the sum: both pre-activation and post-activation, as in
+Nuclei-Segmentation.
 
 References:
     Zhang et al. 2018, doi:10.1109/LGRS.2018.2802944. He et al. 2016,
@@ -28,8 +28,8 @@ class ResUNet(UNet):
         widths: channels per level, from the finest to the coarsest.
         upsampling: transposed or bilinear.
         stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
-        mean: of pixels in 0..1, per channel, subtracted first.
-        sd: divides after that.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -52,7 +52,7 @@ class ResUNet(UNet):
 
 
 class Residual(nn.Module):
-    """(B, entering, H, W) -> (B, leaving, H, W), with a path around both convolutions."""
+    """Residual level, (B, entering, H, W) -> (B, leaving, H, W), of two convolutions."""
 
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__()
@@ -64,5 +64,5 @@ class Residual(nn.Module):
         self.around = nn.Identity() if entering == leaving else nn.Conv2d(entering, leaving, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of both paths, not below 0."""
+        """Return the ReLU of the sum of both paths."""
         return F.relu(self.body(x) + self.around(x))

@@ -1,4 +1,4 @@
-"""What every network does at its edges: bytes → channels of a size that it can halve, and back."""
+"""Input and output layers of every network: bytes → padded channels, and features → maps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional as F
 class Enter(nn.Module):
     """Image (B, 3, H, W), 0..255 -> (B, 3 stem², H' / stem, W' / stem), normalised and padded.
 
-    H' and W' are the next multiples of `align_px`; what is added repeats the last pixel. A stem of
-    s folds s × s pixels into channels (space to depth).
+    H' and W' are the next multiples of `align_px`; padding repeats the last pixel. A stem of s
+    folds s × s pixels into channels (space to depth).
 
     Args:
         align_px: height and width are padded to multiples of this; a multiple of `stem`.
         stem: 1 folds nothing.
-        mean: per channel, of pixels scaled to 0..1; is subtracted.
-        sd: per channel, divides after that.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     References:
         Shi et al. 2016, doi:10.1109/CVPR.2016.207 (the reverse of its pixel shuffle).
@@ -56,7 +56,7 @@ class Enter(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the channels that the first convolution takes."""
+        """Return the input of the first convolution."""
         height, width = image.shape[-2:]
         x = (image.to(self.shift.dtype) / 255 - self.shift) * self.scale
         down, right = -height % self.align_px, -width % self.align_px
@@ -69,15 +69,15 @@ Finish = Callable[[Tensor], Tensor]
 
 
 def as_it_is(logits: Tensor) -> Tensor:
-    """Return the logits."""
+    """Return the logits unchanged."""
     return logits
 
 
 class Leave(nn.Conv2d):
     """Features (B, width, H' / stem, W' / stem) -> one map of logits (B, H, W) per head.
 
-    Every head is convolved, finished and unfolded for itself, in this order: on many channels of
-    few pixels the engines of the CPU are several times faster than on one channel of many.
+    Each head is convolved, finished and unfolded separately, in this order: CPU engines are several
+    times faster on many channels of few pixels than on one channel of many pixels.
 
     Args:
         width: channels of the features.
@@ -91,12 +91,12 @@ class Leave(nn.Conv2d):
         self.bias: nn.Parameter
 
     def maps(self, x: Tensor, image: Tensor, finish: Finish = as_it_is) -> dict[str, Tensor]:
-        """Return head -> map of the size of `image`, what was padded cut off.
+        """Return head -> map of the size of `image`, with the padding cropped.
 
         Args:
             x: the features.
-            image: as it entered.
-            finish: is applied to the logits, pixel by pixel.
+            image: input image, before padding.
+            finish: function applied to the logits, pixel by pixel.
         """
         height, width = image.shape[-2:]
         drawn = {}

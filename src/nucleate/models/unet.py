@@ -8,10 +8,10 @@
                ▼                │
               E2 ───────────────┘
 
-Every E and D is two 3 × 3 convolutions with ReLU. As published: Nuclei-Segmentation has five levels
+Every E and D is two 3 × 3 convolutions with ReLU. As published, Nuclei-Segmentation has five levels
 and transposed convolutions (31,031,745 parameters), Histology-NucleiSeg bilinear upsampling and
-four levels (7,782,913) or five (31,378,945); none normalises inside. `norm`, `stem` and several
-heads are ours.
+four levels (7,782,913) or five (31,378,945); neither has normalisation layers. `norm`, `stem` and
+several heads are ours.
 
 References:
     Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28.
@@ -38,11 +38,11 @@ class UNet(Network):
     Args:
         heads: names of the maps, in the order of the output.
         widths: channels per level, from the finest to the coarsest.
-        upsampling: transposed halves the channels on the way up; bilinear leaves them to D.
+        upsampling: transposed halves the channels while upsampling; bilinear leaves that to D.
         norm: batch normalisation after every convolution, or none.
         stem: 1, 2 or 4: the finest level has 1/stem of the image's resolution.
-        mean: of pixels in 0..1, per channel, subtracted first.
-        sd: divides after that.
+        mean: mean per channel, of pixels in 0..1, subtracted first.
+        sd: standard deviation per channel, divides afterwards.
 
     Raises:
         ConfigError: an argument is out of range.

@@ -1,1 +1,1 @@
-"""nucleate inside napari: finds nuclei of an image layer, opens results. napari.yaml lists both."""
+"""napari plugin: a widget that finds nuclei, and a reader of results; listed in napari.yaml."""

@@ -1,4 +1,4 @@
-"""Nuclei as layers: labels that carry every measurement, and outlines as polygons."""
+"""Nuclei as napari layers: labels with every measurement, and outlines as polygons."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nucleate.readers.images import read_image
 from nucleate.results.parquet import open_nuclei
 from nucleate.types import Instances
 
-LayerData = tuple[Any, dict[str, Any], str]  # what napari makes a layer of: data, options, kind
-MOST_OUTLINES = 20_000  # polygons that napari draws without a long wait
-MOST_PIXELS = 1 << 29  # of a label image in memory: 2 GiB
+LayerData = tuple[Any, dict[str, Any], str]  # napari's LayerDataTuple: data, options, layer type
+MOST_OUTLINES = 20_000  # napari draws up to this many polygons without a long delay
+MOST_PIXELS = 1 << 29  # size limit of a label image in memory: 2 GiB
 
 
 def label_layer(nuclei: Instances, name: str) -> LayerData:
-    """Return the nuclei as a layer of labels, in micrometres, with their features.
+    """Return the nuclei as a labels layer, in micrometres, with their features.
 
     Args:
-        nuclei: in pixels of the image.
-        name: of the image.
+        nuclei: nuclei in pixels of the image.
+        name: name of the image.
 
     Raises:
         InputError: the image is too large for a label image in memory.
@@ -42,17 +42,17 @@ def label_layer(nuclei: Instances, name: str) -> LayerData:
 
 
 def outline_layer(nuclei: Instances, name: str) -> LayerData:
-    """Return the nuclei as a layer of polygons (shapes), in micrometres, with their features.
+    """Return the nuclei as a shapes layer of polygons, in micrometres, with their features.
 
     Raises:
-        InputError: there are more than napari draws without a long wait.
+        InputError: there are more than napari draws without a long delay.
     """
     if len(nuclei) > MOST_OUTLINES:
         raise InputError(
             f"{name}: {len(nuclei)} outlines are too many for napari ({MOST_OUTLINES} at most). "
             "Add the labels only."
         )
-    # napari: (row, column), the centre of the first pixel at 0
+    # napari uses (row, column), with the centre of the first pixel at 0
     polygons = [nuclei.outline(row)[:, ::-1] - 0.5 for row in range(len(nuclei))]
     more = {
         "name": f"{name} outlines",
@@ -65,13 +65,13 @@ def outline_layer(nuclei: Instances, name: str) -> LayerData:
 
 
 def reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
-    """Return what opens a result, as napari asks for it; None for what is no result."""
+    """Return the reader function for results, None for other files (npe2 protocol)."""
     paths = [path] if isinstance(path, str) else path
     return read_result if all(each.endswith(".nuclei.parquet") for each in paths) else None
 
 
 def read_result(path: str | list[str]) -> list[LayerData]:
-    """Return a layer of labels for each .nuclei.parquet.
+    """Return a labels layer for each .nuclei.parquet.
 
     Raises:
         InputError: a file is missing, damaged, or too large.
@@ -84,7 +84,7 @@ def read_result(path: str | list[str]) -> list[LayerData]:
 
 
 def example() -> list[LayerData]:
-    """Return the bundled image as a layer, in micrometres."""
+    """Return the bundled image as an image layer, in micrometres."""
     image, mpp = read_image(EXAMPLE)
     return [(image, {"name": "CMU-1", "rgb": True, **_scale(mpp)}, "image")]
 

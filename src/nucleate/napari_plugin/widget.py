@@ -1,4 +1,4 @@
-"""The widget "Find nuclei": an image layer in, layers of nuclei out, while napari goes on."""
+"""The widget "Find nuclei": segments an image layer without blocking napari."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DrawingReport = Literal["labels", "outlines", "both"]
 
 
 def find_nuclei_widget() -> Any:  # noqa: ANN401
-    """Return the widget, as napari asks for it."""
+    """Create the widget (called by napari)."""
     magicgui: Any = optional("magicgui", "napari")
     threading: Any = optional("napari.qt.threading", "napari")
     qt: Any = optional("qtpy.QtCore", "napari")
@@ -29,7 +29,7 @@ def find_nuclei_widget() -> Any:  # noqa: ANN401
             find_nuclei, image, mpp, model, draw,
             _start_thread=False, _ignore_errors=True, _connect={"errored": _tell},
         )  # fmt: skip
-        qt.QTimer.singleShot(0, worker.start)  # once napari listens to what it returns
+        qt.QTimer.singleShot(0, worker.start)  # after napari has connected to the worker
         return worker
 
     find.__annotations__ = {
@@ -56,7 +56,7 @@ def find_nuclei_widget() -> Any:  # noqa: ANN401
 
 
 def _tell(error: Exception) -> None:
-    """Show the sentence of a foreseen error; others are napari's to show."""
+    """Show the message of an expected error; leave other errors to napari."""
     notifications: Any = optional("napari.utils.notifications", "napari")
     if not isinstance(error, NucleateError):
         raise error
@@ -72,17 +72,17 @@ def find_nuclei(
     """Find the nuclei of an image layer.
 
     Args:
-        image: an RGB layer; of a pyramid, the finest level.
-        mpp: micrometres per pixel of a layer whose scale is in pixels; 0 takes the layer's scale,
-            where that is in micrometres.
-        model: bundled model by name, or the folder of one.
+        image: an RGB layer; the finest level of a pyramid is used.
+        mpp: micrometres per pixel of a layer whose scale is in pixels; 0 uses the scale of the
+            layer, if that is in micrometres.
+        model: name of a bundled model, or a model folder.
         draw: labels, outlines, or both.
 
     Returns:
-        Layers, as napari makes them of: data, options, kind.
+        Layers as napari's LayerDataTuple: data, options, layer type.
 
     Raises:
-        InputError: the layer is no RGB image of 8 bits, or its resolution is unknown or another.
+        InputError: not an 8-bit RGB layer, or its resolution is unknown or differs from `mpp`.
         ModelError: there is no such model.
     """
     from nucleate.inference.segment import segment
@@ -101,7 +101,7 @@ def find_nuclei(
 
 
 def _layer_mpp(image: Image) -> float | None:
-    """Return micrometres per pixel of a layer, None where its scale has no unit of length."""
+    """Return micrometres per pixel of a layer; None if its scale has no unit of length."""
     import pint
 
     unit = image.units[-1]
@@ -115,7 +115,7 @@ def _pixels(image: Image) -> UInt8:
     data = image.data[0] if image.multiscale else image.data
     if not image.rgb or data.dtype != np.uint8:
         raise InputError(
-            f"{image.name}: is not an 8-bit RGB image, and the model needs the colours of H&E. "
+            f"{image.name} is not an 8-bit RGB image, and the model needs the colours of H&E. "
             "Open it as RGB."
         )
     return np.asarray(data)[..., :3]

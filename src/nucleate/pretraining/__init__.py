@@ -1,1 +1,1 @@
-"""Images without labels → an encoder that a training can start from."""
+"""Pretraining: train an encoder on unlabelled images, to initialise a training."""

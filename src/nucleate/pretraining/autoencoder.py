@@ -1,9 +1,9 @@
-"""Draw the image again from the deepest features alone.
+"""Reconstruct the image from the deepest features alone.
 
     image ─► noise ─► encoder ─► (C, H/s, W/s) ─► ×2 … ×2 ─► the image
 
-Without skips: a network with skips copies the image through them and learns nothing. The
-decoder is narrow and is thrown away.
+There are no skips: a network with skips copies the image through them and learns nothing. The
+decoder is narrow and is discarded.
 
 References:
     Hinton and Salakhutdinov 2006, doi:10.1126/science.1127647; Vincent et al. 2008,
@@ -29,13 +29,13 @@ _FOLD = 4  # the last two doublings are a pixel shuffle
 
 
 class AutoEncoder(Pretext):
-    """Draw a window again.
+    """Reconstruct a window.
 
     Args:
-        network: whose encoder sees the window.
-        window_px: edge of a window.
+        network: network whose encoder is trained.
+        window_px: edge of a window, in pixels.
         width: channels of the decoder.
-        noise: standard deviation of the noise on what is shown, in grey levels; 0 for none.
+        noise: standard deviation of the noise on the input, in grey levels; 0 for none.
 
     Raises:
         ConfigError: a number is out of range.
@@ -80,7 +80,7 @@ class AutoEncoder(Pretext):
         return {"shown": np.clip(window + noise, 0, 255).astype(np.uint8), "drawn": window}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
-        """Return the mean squared error, of pixels in 0..1, and the share of variance explained."""
+        """Return the mean squared error of pixels in 0..1, and the explained variance."""
         drawn = batch["drawn"].permute(0, 3, 1, 2) / 255
         height, width = drawn.shape[-2:]
         guess = self.draw(self.network.encode(batch["shown"].permute(0, 3, 1, 2))[-1]).float()

@@ -1,7 +1,7 @@
-"""Images and slides → tiles of tissue in memory, and windows drawn from them. No labels.
+"""Load tiles of tissue from images and slides into memory, and draw windows from them. No labels.
 
-A window is shown only where enough of it is stained tissue; where that is so is worked out once
-per tile, on a grid of 8 pixels.
+Only windows with enough stained tissue are used; their positions are computed once per tile, on a
+grid of 8 pixels.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from nucleate.slides.find_sources import find_sources
 from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Int32, UInt8
 
-_GRID = 8  # pixels between the places where a window may begin, before a shift below this
-_TRIES = 20  # tiles that are read from a slide for one that is kept, before it counts as blank
-_MOST_BYTES = 8 << 30  # that the tiles may take in memory
+_GRID = 8  # spacing of candidate window corners in pixels, before a random shift below this
+_TRIES = 20  # tiles read from a slide per tile kept, before the slide is considered blank
+_MOST_BYTES = 8 << 30  # memory limit of all tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Origin:
     Attributes:
         name: unique in the corpus.
         group: patient or slide.
-        read: gives its tiles.
-        organ: as the data set states.
-        test_only: an official test image.
+        read: function that reads its tiles.
+        organ: organ stated by the data set.
+        test_only: whether it is an official test image.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TissueTile:
-    """A piece of tissue.
+    """A tile of an image or slide.
 
     Attributes:
         image: uint8 (H, W, 3).
-        name: of the image that it is from.
-        corners_yx: int32 (n, 2), where windows with enough tissue may begin.
+        name: name of the image that it is from.
+        corners_yx: int32 (n, 2), upper left corners of windows with enough tissue.
     """
 
     image: UInt8
@@ -76,7 +76,7 @@ class Corpus:
 
     Attributes:
         origins: name -> image.
-        split: who is trained on, and on whom the task is validated.
+        split: split into training and validation images.
         sources: one description per set or folder, for the card.
     """
 
@@ -91,9 +91,9 @@ class Corpus:
 
         Args:
             part: train or validation.
-            window_px: edge of a window.
-            tissue: share of a window that has to be tissue.
-            tell: is given which images are left out.
+            window_px: edge of a window, in pixels.
+            tissue: minimum fraction of tissue in a window.
+            tell: called with a message about omitted images.
 
         Raises:
             InputError: an image cannot be read or has no resolution; no image is large enough;
@@ -121,11 +121,11 @@ class Corpus:
                     "data.tiles_per_slide, or use fewer images."
                 )
         for names, why in (
-            (small, f"smaller than the {window_px} × {window_px} pixels that the task looks at"),
-            (blank, f"without a window that is {tissue:.0%} tissue"),
+            (small, f"smaller than the task's window of {window_px} × {window_px} pixels"),
+            (blank, f"without a window of {tissue:.0%} tissue"),
         ):
             if names:
-                tell(f"left out of {part}: {len(names)} images {why} ({_some(names)})")
+                tell(f"omitted from {part}: {len(names)} images {why} ({_some(names)})")
         if not found:
             why = (
                 "is large enough for the task" if small and not blank else "contains enough tissue"
@@ -139,14 +139,14 @@ class Corpus:
 
 
 def gather(config: CorpusConfig, base: Path) -> Corpus:
-    """List the images of a recipe and hold out patients; nothing is read yet.
+    """List the images of a recipe and hold out patients, without reading the images.
 
     Args:
-        config: the recipe's data.
-        base: folder that relative paths start from.
+        config: `data` of the recipe.
+        base: base folder of relative paths.
 
     Raises:
-        ConfigError: no such data set or option, or nobody to hold out.
+        ConfigError: no such data set or option, or no patient to hold out.
         InputError: a file or folder is missing; an official test image is among the images.
     """
     origins: list[Origin] = []
@@ -207,7 +207,7 @@ def _tiles_of_file(path: Path, folder: FolderConfig, config: CorpusConfig) -> li
 
 
 def _tiles(reader: Reader, config: CorpusConfig) -> list[UInt8]:
-    """Return the whole image, or tiles of tissue at random places where it is larger than one."""
+    """Return the whole image, or tissue tiles at random positions if it is larger than a tile."""
     grid = reader.grid(config.mpp)
     height, width, edge = grid.height, grid.width, config.tile_px
     if config.tiles_per_slide * edge * edge * 3 > _MOST_BYTES:
@@ -232,12 +232,12 @@ def _tiles(reader: Reader, config: CorpusConfig) -> list[UInt8]:
 
 
 def window_corners(image: UInt8, window_px: int, tissue: float) -> Int32:
-    """Return where windows may begin: int32 (n, 2), (y, x), multiples of 8.
+    """Return the corners of windows with enough tissue: int32 (n, 2), (y, x), multiples of 8.
 
     Args:
         image: uint8 (H, W, 3), at least as large as a window.
-        window_px: edge of a window.
-        tissue: share of a window that has to be stained tissue.
+        window_px: edge of a window, in pixels.
+        tissue: minimum fraction of stained tissue in a window.
 
     Example:
         >>> glass = np.full((32, 32, 3), 250, np.uint8)
@@ -262,13 +262,13 @@ def window_corners(image: UInt8, window_px: int, tissue: float) -> Int32:
 def draw_window(
     tiles: list[TissueTile], shares: np.ndarray[Any, Any], window_px: int, rng: np.random.Generator
 ) -> tuple[int, UInt8]:
-    """Return the number of a tile and a window of it, turned and mirrored at random.
+    """Draw a window, randomly rotated and mirrored; return the index of its tile, and the window.
 
     Args:
-        tiles: to draw from.
-        shares: float64 (n,), cumulated share of the windows per tile.
-        window_px: edge of a window.
-        rng: the only source of chance.
+        tiles: tiles to draw from.
+        shares: float64 (n,), cumulative fraction of the windows per tile.
+        window_px: edge of a window, in pixels.
+        rng: the only source of randomness.
     """
     number = min(int(np.searchsorted(shares, rng.random(), "right")), len(tiles) - 1)
     tile = tiles[number]
@@ -281,7 +281,7 @@ def draw_window(
 
 
 def shares_of(tiles: list[TissueTile]) -> np.ndarray[Any, Any]:
-    """Return the cumulated share of the windows per tile, float64 (n,)."""
+    """Return the cumulative fraction of the windows per tile, float64 (n,)."""
     counts = np.array([len(tile.corners_yx) for tile in tiles], np.float64)
     return np.asarray(np.cumsum(counts) / counts.sum())
 

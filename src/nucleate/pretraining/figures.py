@@ -1,4 +1,4 @@
-"""What was learned, to look at: progress against chance, nearest neighbours, attention."""
+"""Figures of a pretraining: progress against chance, nearest neighbours, attention."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nucleate.pretraining.pretext import Pretext, pooled
 from nucleate.training.run_folder import RunFolder
 from nucleate.types import Float32, UInt8
 
-_PATCH_PX, _PATCHES = 64, 600  # that neighbours are looked for among
+_PATCH_PX, _PATCHES = 64, 600  # patches among which neighbours are searched
 _QUERIES, _NEIGHBOURS = 6, 5
-_SHOWN_PX, _SHOWN = 256, 4  # windows whose attention is drawn
+_SHOWN_PX, _SHOWN = 256, 4  # windows for which attention is drawn
 
 
 def draw_progress(run: RunFolder, pretext: Pretext) -> None:
-    """Draw the scores over the steps, and what guessing gives, into progress.png."""
+    """Plot the scores over the steps, with chance level, into progress.png."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
     rows = run.numbers()
@@ -45,13 +45,13 @@ def draw_progress(run: RunFolder, pretext: Pretext) -> None:
 
 
 def draw_images(learned: Network, first: Network, tiles: list[TissueTile], folder: Path) -> None:
-    """Write neighbours.png and attention.png: what the encoder was and is.
+    """Write neighbours.png and attention.png, which compare the encoder before and after.
 
     Args:
         learned: the pretrained network.
-        first: the same before the first step.
-        tiles: held-out images.
-        folder: where the images go.
+        first: the same network before the first step.
+        tiles: tiles of held-out images.
+        folder: output folder.
     """
     rng = np.random.default_rng(0)
     size = min(_PATCH_PX, *(min(tile.image.shape[:2]) for tile in tiles))
@@ -70,13 +70,13 @@ def draw_images(learned: Network, first: Network, tiles: list[TissueTile], folde
 
 
 def attention(network: Network, image: UInt8) -> Float32:
-    """Return where the deepest features are strong: float32 (H, W), 0..1.
+    """Return the attention map of the deepest features: float32 (H, W), 0..1.
 
     The mean of the squares over the channels, as in Zagoruyko and Komodakis 2017,
     arXiv:1612.03928.
 
     Args:
-        network: with an encoder.
+        network: network with an encoder.
         image: uint8 (H, W, 3).
     """
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def attention(network: Network, image: UInt8) -> Float32:
 
 
 def heat(image: UInt8, strength: Float32) -> UInt8:
-    """Return an image under a map of 0..1, dark to bright: uint8 (H, W, 3)."""
+    """Overlay an image with a heat map of 0..1, dark to bright: uint8 (H, W, 3)."""
     coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     return np.asarray(cv2.addWeighted(image, 0.45, coloured[..., ::-1].copy(), 0.55, 0), np.uint8)
 
@@ -97,16 +97,16 @@ def heat(image: UInt8, strength: Float32) -> UInt8:
 def nearest_patches(
     vectors: Float32, owners: np.ndarray[Any, Any], queries: int, count: int
 ) -> np.ndarray[Any, Any]:
-    """Return for the first patches which others are most alike, and of other images.
+    """Return the nearest neighbours of the first patches among patches of other images.
 
     Args:
         vectors: float32 (n, k).
         owners: (n,), the image of each patch.
-        queries: how many of the first patches are asked for.
-        count: neighbours of each; fewer where there are not enough.
+        queries: number of leading patches used as queries.
+        count: neighbours per query; fewer if there are not enough.
 
     Returns:
-        int64 (queries, count), by falling cosine similarity.
+        int64 (queries, count), by descending cosine similarity.
 
     Example:
         >>> vectors = np.array([[1, 0.1], [1, 0], [0, 1], [1, 0.2]], np.float32)
@@ -115,13 +115,13 @@ def nearest_patches(
     """
     centred = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     alike = centred[:queries] @ centred.T
-    alike[owners[:queries, None] == owners[None]] = -2  # of the same image, and the patch itself
+    alike[owners[:queries, None] == owners[None]] = -2  # same image, including the patch itself
     enough = int((alike > -2).sum(1).min(initial=count))
     return np.argsort(-alike, axis=1, kind="stable")[:, : min(count, enough)]
 
 
 def _neighbours(network: Network, patches: UInt8, owners: np.ndarray[Any, Any]) -> UInt8:
-    """Return rows of a patch and those that the network finds most alike."""
+    """Draw rows of a patch and its nearest neighbours."""
     with torch.inference_mode():
         parts = [
             pooled(network.eval(), torch.from_numpy(patches[i : i + 64]), 1)

@@ -1,17 +1,17 @@
-"""How far is this tissue zoomed? The multi-scale task of Medical_segmentation.
+"""Predict the zoom of tissue: the multi-scale task of Medical_segmentation.
 
-A window of side view_px × z is shown at view_px, z from 1/2 to 2. The network states log2 z
-(regression), which of four borders z exceeds (ordinal classes), and of two views of one place by
-how much the second is zoomed against the first (pairwise).
+A window of side view_px × z is shown at view_px, z from 1/2 to 2. The network predicts log2 z
+(regression), which of four borders z exceeds (ordinal classes), and the zoom of one view relative
+to another view of the same place (pairwise).
 
     window ──► blur ──► sample at z ──► noise, JPEG, stain ──► encoder ──► log2 z
-               so that what reaches the view is equally sharp at every z
+               so that the view is equally sharp at every z
 
-Guard against the short cut: small windows are enlarged, hence blurred, and large ones shrunk,
-hence sharp. Here every view has the same blur, drawn without regard to z: with p the blur of the
-scan itself and b that of the view, in pixels, the window is blurred by sqrt((b z)² - p²) before it
-is sampled, by one kernel for all that leaves no trace of the grid that it samples (bilinear
-interpolation does); fresh noise then covers what is left of the scan's own.
+The network must not read the zoom from the sharpness: small windows are enlarged, hence blurred,
+and large ones reduced, hence sharp. Therefore the blur of a view is drawn independently of z: with
+p the blur of the scan itself and b that of the view, in pixels, the window is blurred by
+sqrt((b z)² - p²) before sampling. One kernel samples at every z, without leaving traces of the grid
+(bilinear interpolation does); added noise then covers the remaining noise of the scan.
 
 References:
     Ali et al. 2022, doi:10.1007/978-3-031-12053-4_50 (the idea); Sahasrabudhe et al. 2020,
@@ -39,25 +39,25 @@ from nucleate.types import Float32, UInt8
 
 CLASSES = (0.5, 0.75, 1.0, 1.5, 2.0)
 _BORDERS = tuple(float(b) for b in np.log2(CLASSES)[:-1] + np.diff(np.log2(CLASSES)) / 2)
-_SHARES = np.diff([np.log2(CLASSES[0]), *_BORDERS, np.log2(CLASSES[-1])]) / 2  # of all zooms
-_SCAN_BLUR_PX = 0.5  # standard deviation of what lens and scanner do to a point, a usual value
+_SHARES = np.diff([np.log2(CLASSES[0]), *_BORDERS, np.log2(CLASSES[-1])]) / 2  # class frequencies
+_SCAN_BLUR_PX = 0.5  # standard deviation of the point spread of lens and scanner, a typical value
 
 
 class MultiScale(Pretext):
-    """Guess the zoom of views.
+    """Predict the zoom of views.
 
     Args:
-        network: whose encoder sees each view.
-        view_px: edge of a view.
-        width: of the layer between the encoder and the answers.
-        ordinal: whether to ask for the ordinal classes.
-        pairwise: whether to ask for the zoom between two views of one place.
+        network: network whose encoder is trained.
+        view_px: edge of a view, in pixels.
+        width: width of the layer between the encoder and the outputs.
+        ordinal: whether to predict the ordinal classes.
+        pairwise: whether to predict the zoom between two views of one place.
         blur_px: [smallest, largest] blur of a view, standard deviation in its pixels.
         noise: largest standard deviation of the noise of a view, in grey levels.
         stain: strength of stain jitter, per view.
 
     Raises:
-        ConfigError: a number is out of range; less blur than enlarging leaves behind.
+        ConfigError: a number is out of range; less blur than enlarging causes.
 
     Example:
         >>> from nucleate.models.families import build
@@ -113,13 +113,13 @@ class MultiScale(Pretext):
         return {"views": np.stack(views), "zoom": zooms.astype(np.float32)}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
-        """Return the losses of the answers, and how good they are."""
+        """Return the losses and the scores of the predictions."""
         views, zoom = batch["views"], batch["zoom"]
         hidden = self.each(pooled(self.network, views.flatten(0, 1), 1))
         true = zoom.reshape(-1, 1)
         guess = self.zoom(hidden).float()
         losses = {"zoom": F.smooth_l1_loss(guess, true, beta=0.25)}
-        scores = {"explained": explained(true, guess, 0.0)}  # zooms are even about 0
+        scores = {"explained": explained(true, guess, 0.0)}  # zooms are symmetric about 0
         if self.ordinal:
             above = (true > true.new_tensor(_BORDERS)).float()  # (2B, borders)
             said = self.above(hidden).float()
@@ -135,7 +135,7 @@ class MultiScale(Pretext):
         return losses, scores
 
     def _view(self, window: UInt8, zoom: float, rng: np.random.Generator) -> UInt8:
-        """Return a view of a window: blurred, sampled, and with separate noise."""
+        """Return a view of a window: blurred, sampled, with its own noise."""
         blur = rng.uniform(self.blur_px[0], self.blur_px[1])
         slack = (self.window_px - self.view_px * zoom) / 2
         centre = self.window_px / 2 + rng.uniform(-slack, slack, 2)
@@ -147,17 +147,17 @@ class MultiScale(Pretext):
 def zoomed(
     window: UInt8, zoom: float, view_px: int, blur_px: float, centre_xy: tuple[float, float]
 ) -> Float32:
-    """Return a square of `view_px` × `zoom` pixels at `view_px`, blurred by `blur_px` at any zoom.
+    """Resample a square of `view_px` × `zoom` pixels to `view_px`, with blur independent of zoom.
 
     Args:
         window: uint8 (H, W, 3).
         zoom: pixels of the window per pixel of the view.
-        view_px: edge of the view.
-        blur_px: standard deviation of the view's blur, with that of the scan, in its pixels.
-        centre_xy: of the square, in the window.
+        view_px: edge of the view, in pixels.
+        blur_px: standard deviation of the view's blur, including that of the scan, in its pixels.
+        centre_xy: centre of the square, in the window.
 
     Returns:
-        float32 (view_px, view_px, 3), not rounded: little is left of the finest detail.
+        float32 (view_px, view_px, 3), not rounded: the finest detail is faint.
     """
     before = max((blur_px * zoom) ** 2 - _SCAN_BLUR_PX**2, 0.01) ** 0.5
     soft = cv2.GaussianBlur(

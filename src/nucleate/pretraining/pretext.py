@@ -1,4 +1,4 @@
-"""What every pretext task is: views of a window, a network on top of an encoder, a loss."""
+"""Base class of pretext tasks: views of a window, a network on top of an encoder, a loss."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from nucleate.models.network import Network
 from nucleate.types import UInt8
 
-Score = tuple[Tensor, Tensor]  # part and whole: over many batches, both are summed first
+Score = tuple[Tensor, Tensor]  # numerator and denominator, each summed over batches
 
 
 class Pretext(nn.Module, ABC):
     """A task that needs no labels; one per file, in the table `PRETEXTS`.
 
     Attributes:
-        score: name of the score that states how well the task is solved; higher is better.
-        chance: score -> what guessing gives.
-        window_px: edge of the windows that `views` takes.
-        network: whose weights are trained.
+        score: name of the main score; higher is better.
+        chance: score -> its value at chance level.
+        window_px: edge of the windows that `views` takes, in pixels.
+        network: the network to train.
     """
 
     score: ClassVar[str]
@@ -34,20 +34,20 @@ class Pretext(nn.Module, ABC):
 
     @abstractmethod
     def views(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return one example: what is shown and what has to be guessed.
+        """Return one training example: inputs and targets.
 
         Args:
             window: uint8 (window_px, window_px, 3).
-            rng: the only source of chance.
+            rng: the only source of randomness.
         """
 
     def exam(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return one example of those that held-out images are asked for: as in training."""
+        """Return one validation example; by default as in training."""
         return self.views(window, rng)
 
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
-        """Return losses, which are summed, and scores, of a batch of examples."""
+        """Return the losses (to be summed) and scores of a batch of examples."""
 
 
 def deepest_shape(network: Network, edge: int) -> tuple[int, int]:
@@ -60,12 +60,12 @@ def deepest_shape(network: Network, edge: int) -> tuple[int, int]:
 
 
 def pooled(network: Network, images: Tensor, cells: int) -> Tensor:
-    """Return the deepest features, averaged in cells × cells parts.
+    """Return the deepest features, average-pooled to cells × cells.
 
     Args:
-        network: with an encoder.
+        network: network with an encoder.
         images: uint8 (B, H, W, 3).
-        cells: parts along each side.
+        cells: cells along each side.
 
     Returns:
         (B, channels × cells²).
@@ -75,7 +75,7 @@ def pooled(network: Network, images: Tensor, cells: int) -> Tensor:
 
 
 def right(guess: Tensor, truth: Tensor) -> Score:
-    """Return how many guesses are right, and of how many.
+    """Return the number of correct guesses, and of all guesses.
 
     Example:
         >>> part, whole = right(torch.tensor([1, 2]), torch.tensor([1, 3]))
@@ -86,14 +86,14 @@ def right(guess: Tensor, truth: Tensor) -> Score:
 
 
 def explained(target: Tensor, guess: Tensor, mean: Tensor | float) -> Score:
-    """Return what a guess explains of the spread of the target about its mean, and that spread.
+    """Return the explained and the total sum of squares of a target about its mean.
 
-    Their ratio is 0 for the mean, 1 for the truth.
+    Their ratio is 0 if the mean is guessed, 1 if the target is.
 
     Args:
         target: any shape.
-        guess: likewise.
-        mean: that guessing would give; broadcast against the target.
+        guess: same shape.
+        mean: baseline prediction; broadcast against the target.
 
     Example:
         >>> part, whole = explained(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]), 2.0)

@@ -1,4 +1,4 @@
-"""Images without labels → an encoder that a training can start from."""
+"""Run a pretraining: train an encoder on unlabelled images, to initialise a training."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ PRETEXTS: dict[str, Callable[..., Pretext]] = {
 
 
 def make_pretext(recipe: PretrainRecipe) -> Pretext:
-    """Return the task of a recipe, on a new network.
+    """Create the pretext task of a recipe, on a new network.
 
     Raises:
-        ConfigError: no such task or network, or an argument that it does not have.
+        ConfigError: no such task or network, or an unknown argument.
     """
     make: Any = pick(PRETEXTS, recipe.pretext.task, "pretext task")
     network = build(recipe.model.family, some_heads(recipe.model.family), recipe.model.arguments)
@@ -67,19 +67,19 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
     """Train an encoder on a pretext task.
 
     Args:
-        recipe: what to do.
-        base: folder that the recipe's relative paths start from.
+        recipe: the recipe.
+        base: base folder of relative paths in the recipe.
         out: the run folder.
-        resume: go on with the run in `out` from its last checkpoint.
+        resume: whether to continue the run in `out` from its last checkpoint.
 
     Returns:
-        The run folder, ready for `init.from` of a training recipe.
+        The run folder, to be used as `init.from` in a training recipe.
 
     Raises:
         ConfigError: the recipe contradicts itself.
         InputError: an image cannot be read, contains no tissue, or is an official test image.
-        TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
-        ModelError: ImageNet weights are required, but cannot be reached.
+        TrainingError: the run folder exists, a checkpoint is damaged, or the loss is not finite.
+        ModelError: ImageNet weights are required but cannot be loaded.
     """
     pl.seed_everything(recipe.seed, verbose=False)
     pretext = make_pretext(recipe)
@@ -102,7 +102,7 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
             run.write_start(said, [])
         pixels = sum(tile.image.shape[0] * tile.image.shape[1] for tile in training)
         run.say(
-            f"{recipe.name}: {len(training)} tiles ({pixels / 1e6:.0f} megapixels) to learn from, "
+            f"{recipe.name}: {len(training)} training tiles ({pixels / 1e6:.0f} megapixels), "
             f"{len(held_out)} held out; windows of {pretext.window_px} pixels; "
             f"{recipe.train.steps} steps of {recipe.train.batch} examples on {device}, "
             f"{recipe.train.precision}"
@@ -123,10 +123,10 @@ def pretrain_recipe(recipe: PretrainRecipe, base: Path, out: Path, resume: bool 
 
 
 def _try(recipe: PretrainRecipe) -> None:
-    """Run the task once on nothing, with a separate network, so that it fails before the run.
+    """Run the task once on blank views with a separate network, to fail before the run starts.
 
     Raises:
-        ConfigError: the network cannot take such views.
+        ConfigError: the network cannot process the views.
     """
     pretext = make_pretext(recipe).train()
     edge = pretext.window_px
@@ -157,13 +157,13 @@ def _finish(
     held_out: list[TissueTile],
     run: RunFolder,
 ) -> None:
-    """Draw the images, and write the encoder of the last checkpoint; its card comes last."""
+    """Draw the figures, and write the encoder of the last checkpoint, then its card."""
     last = run.checkpoint("last")
     if last is None:
-        raise TrainingError(f"{run.path}: has no checkpoint. Pretrain first.")
+        raise TrainingError(f"{run.path} has no checkpoint. Pretrain first.")
     pl.seed_everything(recipe.seed, verbose=False)
     first = make_pretext(recipe).network
-    with contextlib.suppress(ModelError):  # without a connection: as it would start at random
+    with contextlib.suppress(ModelError):  # offline: compare with random weights
         imagenet_start(first, recipe.init.imagenet)
     pretext = make_pretext(recipe)
     state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
@@ -209,5 +209,5 @@ def _finish(
 
 
 def _data(recipe: PretrainRecipe) -> dict[str, Any]:
-    """Return the data of a recipe; their folder is nobody else's business."""
+    """Return the data of a recipe without its private root folder."""
     return recipe.data.model_dump(mode="json") | {"root": "."}

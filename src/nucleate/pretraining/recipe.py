@@ -1,4 +1,4 @@
-"""Recipe of a pretraining: a strict tree, as `nucleate.config` has them."""
+"""Recipes of pretraining and studies: strict trees, as in `nucleate.config`."""
 
 from __future__ import annotations
 
@@ -14,46 +14,45 @@ class FolderConfig(Strict):
     """Tiles and slides without labels."""
 
     path: str
-    """Folder, file or pattern, relative to `data.root`; folders are searched through."""
+    """Folder, file or pattern, relative to `data.root`; folders are searched recursively."""
     mpp: Mpp | None = None
     """Micrometres per pixel of files that state none."""
     override_mpp: bool = False
-    """Whether `mpp` counts although a file states another value."""
+    """Whether `mpp` overrides a different value in a file."""
     group: str | None = None
-    """Regular expression whose first group, searched in the path, is the patient. Without it, a
-    TCGA barcode states the patient, else every file is one."""
+    """Regular expression whose first group, searched in the path, is the patient. Without it, the
+    patient is taken from a TCGA barcode, else every file is a separate patient."""
     title: str = "unlabelled images"
-    """For the card."""
+    """Title for the card."""
     licence: str = "unstated"
     """Licence of the images, for the card."""
     citation: str = ""
-    """What to cite, for the card."""
+    """Citation, for the card."""
 
 
 class CorpusConfig(Strict):
-    """What is looked at; labels are not."""
+    """Images to pretrain on, without labels."""
 
     root: str = "."
-    """Folder that all paths are relative to; itself relative to where you work."""
+    """Base folder of all paths; itself relative to the working folder."""
     sets: tuple[SetConfig, ...] = ()
     """Data sets; their labels are not used."""
     folders: tuple[FolderConfig, ...] = ()
     """Folders of images without labels."""
     mpp: Mpp = 0.25
-    """Micrometres per pixel that the network works at; images are resampled to it."""
+    """Resolution of the network, in micrometres per pixel; images are resampled to it."""
     tile_px: Annotated[int, Field(ge=64, le=4096)] = 1024
-    """Images up to this edge are taken whole; of larger ones, tiles of it are drawn."""
+    """Images up to this edge are used whole; larger images are sampled in tiles of this edge."""
     tiles_per_slide: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Tiles that are drawn from an image or slide larger than `tile_px`; fewer where it is not
-    much larger."""
+    """Tiles drawn from an image or slide larger than `tile_px`; fewer if it is not much larger."""
     tissue: Share = 0.5
-    """Share of what is shown that has to be stained tissue."""
+    """Minimum fraction of stained tissue in a window."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the images on which it is measured how well the task is solved; whole patients."""
+    """Fraction of the images used for validation; patients are kept together."""
     split_seed: Annotated[int, Field(ge=0)] = 1
     """Seed of the split."""
     exclude: tuple[str, ...] = ()
-    """Patients or slides (groups) to leave out, because something is tested on them."""
+    """Patients or slides (groups) to exclude because they are used in a test."""
 
     @model_validator(mode="after")
     def _something(self) -> CorpusConfig:
@@ -63,7 +62,7 @@ class CorpusConfig(Strict):
 
 
 class PretextConfig(Strict):
-    """What has to be guessed."""
+    """The pretext task."""
 
     task: str
     """Key of `nucleate.pretraining.pretrainer.PRETEXTS`."""
@@ -72,7 +71,7 @@ class PretextConfig(Strict):
 
 
 class PretrainInit(Strict):
-    """What the encoder is before the first step."""
+    """Initial weights of the encoder."""
 
     imagenet: Imagenet = "never"
     """As `init.imagenet` of a training."""
@@ -84,32 +83,32 @@ class PretrainRecipe(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run folder."""
     about: str = ""
-    """What the pretraining is, in a sentence."""
+    """Description of the pretraining, in a sentence."""
     licence: str = "unstated"
-    """Of the weights, as the images allow; SPDX expression."""
+    """Licence of the weights that the images permit, as an SPDX expression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seed of weights, examples and their order."""
     data: CorpusConfig
-    """Which images."""
+    """Images to pretrain on."""
     model: ModelConfig
     """The network whose encoder is trained."""
     pretext: PretextConfig
-    """What the encoder learns from."""
+    """The pretext task."""
     init: PretrainInit = PretrainInit()
     """Initial weights."""
     train: FitConfig
-    """Training, with the keys of `train` of a training that are not about crops."""
+    """Optimisation: the keys of `train` in a training recipe that do not concern crops."""
     examples: Annotated[int, Field(ge=1, le=8192)] = 512
-    """Examples of held-out images that a validation looks at."""
+    """Number of validation examples, drawn from held-out images."""
 
 
 class StartConfig(Strict):
-    """Where a fine-tuning of a study starts; with nothing said, at random weights."""
+    """Initial weights of a fine-tuning in a study; random by default."""
 
     pretext: str | None = None
     """Recipe of a pretraining, relative to the study's file."""
     imagenet: bool = False
-    """Published ImageNet weights, where they can be reached."""
+    """Whether to start from published ImageNet weights; skipped if they cannot be downloaded."""
 
     @model_validator(mode="after")
     def _one(self) -> StartConfig:
@@ -122,33 +121,33 @@ class StartConfig(Strict):
 
 
 class StudyRecipe(Strict):
-    """Does pretraining help, and with how many labels?"""
+    """A study of the benefit of pretraining for different numbers of labels."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the folder."""
     about: str = ""
-    """What the study is, in a sentence."""
+    """Description of the study, in a sentence."""
     root: str | None = None
-    """Folder of the data, for all recipes; without it, each one's own `data.root`."""
+    """Data folder for all recipes; by default each recipe's own `data.root`."""
     finetune: str
-    """Recipe of the training that is repeated, relative to the study's file."""
+    """Recipe of the repeated training, relative to the study's file."""
     starts: Annotated[dict[str, StartConfig], Field(min_length=2)]
-    """Title -> start; the first one is what the others are held against."""
+    """Title -> start; the first start is the baseline of the comparison."""
     fractions: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
         0.1,
         0.25,
         0.5,
         1.0,
     )
-    """Shares of the training images whose labels are used, in the order of the trainings."""
+    """Fractions of the labelled training images to use, in the order of the trainings."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (
         1,
         2,
         3,
     )
-    """Of weights, crops, and of which images are used."""
+    """Seeds of weights, crops and the choice of images."""
     tests: tuple[SetConfig, ...] = ()
-    """Data sets to score on, beside the images that the fine-tuning holds out."""
+    """Data sets to score on, in addition to the held-out images of the fine-tuning."""
 
     @model_validator(mode="after")
     def _no_doubles(self) -> StudyRecipe:

@@ -1,21 +1,20 @@
-"""Where is this patch, seen from that one? Doersch's task, as in Medical_segmentation.
+"""Predict the relative position of two patches: Doersch's task, as in Medical_segmentation.
 
-    ┌───┐ ┌───┐ ┌───┐     between the patches lie up to `gap_px`, and each is shifted by up to
-    │ 0 │ │ 1 │ │ 2 │     `jitter_px`, so that no edge runs from one into the other
+    ┌───┐ ┌───┐ ┌───┐     gaps of up to `gap_px` separate the patches, and each is shifted by up
+    │ 0 │ │ 1 │ │ 2 │     to `jitter_px`, so that no edge continues from one into another
     └───┘ └───┘ └───┘
     ┌───┐ ┌───┐ ┌───┐     two patches ─► one encoder ─► two vectors ─► joined ─► 8 classes
     │ 3 │ │ ∙ │ │ 4 │
-    └───┘ └───┘ └───┘     against short cuts, each patch by itself: other stain and light,
-    ┌───┐ ┌───┐ ┌───┐     two of three colours replaced by noise, pixels resampled coarsely
+    └───┘ └───┘ └───┘     against shortcuts, for each patch separately: stain and light jitter,
+    ┌───┐ ┌───┐ ┌───┐     two of three channels replaced by noise, coarse resampling
     │ 5 │ │ 6 │ │ 7 │
     └───┘ └───┘ └───┘
 
-The nine patches of a window give sixteen pairs: the middle one with each neighbour, both ways. So
-a step learns from many times the pairs that it would from single ones, at half the cost.
+The nine patches of a window give sixteen pairs: the middle patch with each neighbour, in both
+orders. So a step learns from many more pairs than with single pairs, at half the cost.
 
-In tissue the task is hard: at the full gap alone, a small network stays at chance for thousands of
-steps. With gaps drawn from 0 on it learns from narrow ones first. What it is examined on has the
-full gap.
+The task is hard in tissue: with only the full gap, a small network stays at chance for thousands
+of steps. With gaps drawn from 0 on, it learns from narrow gaps first. Validation uses the full gap.
 
 References:
     Doersch, Gupta and Efros 2015, doi:10.1109/ICCV.2015.167.
@@ -39,9 +38,9 @@ from nucleate.models.network import Network
 from nucleate.pretraining.pretext import Pretext, Score, deepest_shape, pooled, right
 from nucleate.types import UInt8
 
-_MIDDLE = 4  # of the nine patches, row by row
+_MIDDLE = 4  # index of the middle one of nine patches, row by row
 _AROUND = (0, 1, 2, 3, 5, 6, 7, 8)
-# numbers of the first and of the second patch, and where the second lies, seen from the first
+# indices of the first and second patch, and position of the second relative to the first
 PAIRS = (
     (*(_MIDDLE,) * 8, *_AROUND),
     (*_AROUND, *(_MIDDLE,) * 8),
@@ -50,23 +49,21 @@ PAIRS = (
 
 
 class RelativePosition(Pretext):
-    """Guess which of eight neighbours the other patch is.
+    """Predict which of eight neighbours the other patch is.
 
     Args:
-        network: whose encoder sees each patch.
-        patch_px: edge of a patch; half or more of a nucleus' surroundings.
-        gap_px: between the patches of the grid.
-        narrower: whether windows of the training have gaps from 0 to `gap_px`; Medical_segmentation
-            has one gap.
-        jitter_px: each patch is shifted by up to this, in both directions; by half of the gap where
-            that is less.
-        width: of the joined vectors ("fc6" in the paper).
-        cells: the features of a patch are averaged in cells × cells parts; Medical_segmentation
-            takes 1.
+        network: network whose encoder is trained.
+        patch_px: edge of a patch; at least half of a nucleus' surroundings.
+        gap_px: gap between the patches of the grid, in pixels.
+        narrower: whether training gaps vary from 0 to `gap_px`; Medical_segmentation has a fixed
+            gap.
+        jitter_px: maximum shift of each patch in both directions; at most half of the gap.
+        width: width of the joined vectors ("fc6" in the paper).
+        cells: the features of a patch are pooled to cells × cells; 1 in Medical_segmentation.
         stain: strength of stain jitter, per patch; 0 for none.
-        drop: chance that a patch keeps one of its colours only.
-        coarse: chance that a patch is shrunk to as few as `fewest_px` pixels, and enlarged.
-        fewest_px: pixels of the coarsest patch, in all.
+        drop: probability that a patch keeps only one of its channels.
+        coarse: probability that a patch is shrunk to as few as `fewest_px` pixels and enlarged.
+        fewest_px: total number of pixels of the coarsest patch.
 
     Raises:
         ConfigError: patches would overlap, or a number is out of range.
@@ -135,11 +132,11 @@ class RelativePosition(Pretext):
         return self._patches(window, gap, rng)
 
     def exam(self, window: UInt8, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return the same with the full gap."""
+        """Return `patches` with the full gap."""
         return self._patches(window, self.gap_px, rng)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Score]]:
-        """Return the cross-entropy, and the accuracy, over the pairs of all windows."""
+        """Return the cross-entropy and the accuracy over the pairs of all windows."""
         patches = batch["patches"]
         vectors = self.each(pooled(self.network, patches.flatten(0, 1), self.cells))
         vectors = vectors.reshape(len(patches), 9, -1)
@@ -153,7 +150,7 @@ class RelativePosition(Pretext):
     def _patches(
         self, window: UInt8, gap: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
-        """Return the patches of a grid with a gap, somewhere in the window."""
+        """Return the patches of a grid with a gap, at a random position in the window."""
         size = self.patch_px
         jitter = min(self.jitter_px, gap // 2)
         grid = 3 * size + 2 * gap
@@ -168,7 +165,7 @@ class RelativePosition(Pretext):
         return {"patches": np.stack(patches)}
 
     def _as_seen(self, patch: UInt8, rng: np.random.Generator) -> UInt8:
-        """Return a patch as another camera might show it."""
+        """Return an augmented patch: stain and light, resolution, channels."""
         patch = colours(np.ascontiguousarray(patch), self.light, rng)
         if rng.random() < self.coarse:
             patch = coarsened(patch, self.fewest_px, rng)
@@ -178,9 +175,9 @@ class RelativePosition(Pretext):
 
 
 def one_colour(patch: UInt8, rng: np.random.Generator) -> UInt8:
-    """Return a patch of which one colour is left; the others are faint noise about their mean.
+    """Return a patch with one channel kept and the others replaced by faint noise about their mean.
 
-    The noise has a hundredth of the spread of the colour that stays, as Doersch has it.
+    The noise has a hundredth of the spread of the kept channel, as in Doersch et al.
     """
     kept = int(rng.integers(3))
     spread = max(float(patch[..., kept].std()) / 100, 0.5)
@@ -191,7 +188,7 @@ def one_colour(patch: UInt8, rng: np.random.Generator) -> UInt8:
 
 
 def coarsened(patch: UInt8, fewest_px: int, rng: np.random.Generator) -> UInt8:
-    """Return a patch that was shrunk to between `fewest_px` and all of its pixels, and enlarged."""
+    """Return a patch shrunk to between `fewest_px` and all of its pixels, then enlarged again."""
     edge = patch.shape[0]
     small = round(float(np.exp(rng.uniform(np.log(fewest_px**0.5), np.log(edge)))))
     shrunk = cv2.resize(patch, (max(1, small), max(1, small)), interpolation=cv2.INTER_AREA)

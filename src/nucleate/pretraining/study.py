@@ -1,4 +1,4 @@
-"""Does pretraining help? The same training from several starts, with few and many labels."""
+"""Run a study of pretraining: one training from several starts, with few and many labels."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def run_study(
     options: StudyOptions,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Pretrain, train from every start with every share of the labels, score, and compare.
+    """Pretrain, train from every start with every fraction of the labels, score, and compare.
 
     Args:
-        file: recipe of the study; the recipes it names lie relative to it.
-        changes: `key=value` each, as given to `--set`.
-        base: folder that `root` starts from.
-        out: where everything goes.
+        file: recipe of the study; paths of other recipes are relative to it.
+        changes: `key=value` each, as passed to `--set`.
+        base: base folder of `root`.
+        out: output folder.
         options: resuming, parallel runs, the official test images.
-        tell: is given one line per step.
+        tell: called with one line per step.
 
     Returns:
-        What is written to study.json.
+        The content of study.json.
 
     Raises:
         ConfigError: the recipes contradict each other or the protocol.
         InputError: data cannot be read.
-        TrainingError: the folder is taken or contains another study; a training failed.
+        TrainingError: the folder exists or contains another study; a training failed.
     """
     plan = plan_study(file, changes, base)
     recipe = plan.recipe
@@ -120,7 +120,7 @@ def run_study(
 
 
 def _check_unseen(plan: Plan, pretexts: Path) -> None:
-    """Raise a `ConfigError` where a pretext has looked at what is tested on, by another name."""
+    """Raise a `ConfigError` if a pretext used a test image under another name."""
     cards = [read_encoder_card(pretexts / name / "encoder") for name in plan.pretexts]
     for title, entries in plan.tests.items():
         for entry in entries if cards else ():
@@ -134,7 +134,7 @@ def _check_unseen(plan: Plan, pretexts: Path) -> None:
 
 
 def _check_same(run: Path, training: Recipe) -> None:
-    """Raise a `TrainingError` where a run was started as something else."""
+    """Raise a `TrainingError` if a run was started with another recipe."""
     file = run / "recipe.yaml"
     if not file.exists():
         return
@@ -145,13 +145,13 @@ def _check_same(run: Path, training: Recipe) -> None:
         return
     if changed:
         raise TrainingError(
-            f"{run}: was started with another recipe ({', '.join(changed)}). Give the run another "
+            f"{run} was started with another recipe ({', '.join(changed)}). Give the run another "
             "title, or choose another -o."
         )
 
 
 def _unreachable(plan: Plan) -> dict[str, str]:
-    """Return the starts that cannot be had here, and why."""
+    """Return the starts whose weights cannot be downloaded, with the reason."""
     starts = [title for title, start in plan.recipe.starts.items() if start.imagenet]
     if not starts:
         return {}
@@ -186,24 +186,24 @@ def _run(
 
 
 def _begin(out: Path, plan: Plan, resume: bool) -> None:
-    """Write what is asked, or check that what is resumed was asked alike.
+    """Write the recipes of a study, or check that those of a resumed study are the same.
 
-    More starts, shares, seeds and tests may be asked for later; what is trained may not change.
+    Starts, fractions, seeds and tests may be added later; the training must not change.
     """
     file = out / "study.yaml"
     if resume != file.exists():
         raise TrainingError(
-            f"{out}: contains a study already. Go on with --resume, or choose another -o."
+            f"{out} already contains a study. Continue with --resume, or choose another -o."
             if file.exists()
-            else f"{out}: contains no study to resume. Omit --resume."
+            else f"{out} contains no study to resume. Omit --resume."
         )
     if not resume and out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty, and not a study. Choose another -o.")
+        raise TrainingError(f"{out} is neither empty nor a study. Choose another -o.")
     if resume and (out / "finetune.yaml").exists():
         changed = differences(load_recipe(out / "finetune.yaml"), plan.finetune)
         if changed:
             raise TrainingError(
-                f"{out}: was started with another training ({', '.join(changed)}). Resume it with "
+                f"{out} was started with another training ({', '.join(changed)}). Resume it with "
                 "the same one, or choose another -o."
             )
     before = {test_title(s): s for s in load_tree(StudyRecipe, file).tests} if resume else {}
@@ -230,7 +230,7 @@ def _begin(out: Path, plan: Plan, resume: bool) -> None:
 
 
 def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bool) -> None:
-    """Score a finished run on the tests, the official ones or the others; its own scores stay."""
+    """Score a finished run on the official or the other tests, unless it is already scored."""
     model = None
     files = read_card(find_model(run)).files
     for title, entries in plan.tests.items():
@@ -247,7 +247,7 @@ def _score(plan: Plan, run: Path, out: Path, options: StudyOptions, official: bo
 
 
 def _scored_files(folder: Path) -> object:
-    """Return the files (and hashes) of the model that a result is of; None where there is none."""
+    """Return the files and hashes of the model that produced a result; None without a result."""
     file = folder / "metrics.json"
     try:
         return json.loads(read_text(file))["about"]["model_files"] if file.exists() else None

@@ -1,4 +1,4 @@
-"""What a study trains: starts, shares of labels, seeds, tests."""
+"""Plan a study: starts, fractions of labels, seeds, tests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HELD_OUT = "held-out images"
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:
-    """How to go about it.
+    """Options of running a study.
 
     Attributes:
-        resume: go on with what the folder contains; finished runs stay.
-        jobs: trainings at a time.
-        final: also score the official test images.
-        ledger: CSV file that gets a row for each of these uses; None: no file is written.
-        command: that repeats it, for the summary.
+        resume: whether to continue the study in the folder; finished runs are kept.
+        jobs: number of parallel trainings.
+        final: whether to score the official test images too.
+        ledger: CSV file that logs each use of them; None writes no file.
+        command: command that repeats the study, for the summary.
     """
 
     resume: bool = False
@@ -40,12 +40,12 @@ class StudyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A study, spelled out.
+    """A study with all its recipes and images.
 
     Attributes:
-        recipe: as written.
-        finetune: the training, with the study's root.
-        pretexts: name of the recipe -> pretraining, without what is tested on.
+        recipe: recipe of the study.
+        finetune: recipe of the training, with the study's root.
+        pretexts: name of the recipe -> pretraining, without test images.
         tests: title -> images.
     """
 
@@ -56,7 +56,7 @@ class Plan:
 
 
 def plan_study(file: Path, changes: list[str], base: Path) -> Plan:
-    """Read a study and the recipes that it names, and keep apart what must be.
+    """Read a study and its recipes, and check that tests, training and pretexts are disjoint.
 
     Raises:
         ConfigError: the recipes contradict each other or the protocol.
@@ -114,7 +114,7 @@ def run_name(start: str, share: float, seed: int) -> str:
 
 
 def slug(title: str) -> str:
-    """Return a title as the name of a file.
+    """Return a file name made from a title.
 
     Example:
         >>> slug("MoNuSeg: test"), slug("../x")
@@ -124,12 +124,12 @@ def slug(title: str) -> str:
 
 
 def test_title(test: SetConfig) -> str:
-    """Return what a test set is called."""
+    """Return the title of a test set."""
     return test.title or test.path
 
 
 def _without(pretext: PretrainRecipe, groups: set[str], base: Path) -> PretrainRecipe:
-    """Return a pretraining that leaves out the patients of `groups`, as far as it has them."""
+    """Return a pretraining that also excludes those of its patients that are in `groups`."""
     corpus = gather(pretext.data, base)
     mine = {origin.group for origin in corpus.origins.values()}
     exclude = tuple(sorted({*pretext.data.exclude, *(groups & mine)}))
@@ -139,14 +139,14 @@ def _without(pretext: PretrainRecipe, groups: set[str], base: Path) -> PretrainR
 def training_recipe(
     finetune: Recipe, share: float, seed: int, start: StartConfig, pretexts: Path
 ) -> Recipe:
-    """Return one of the trainings."""
+    """Return the recipe of one training of a study."""
     tree = finetune.model_dump(mode="json")
     tree["seed"] = seed
     tree["data"] |= {"labelled": share, "labelled_seed": seed}
     tree["init"] = {"from": None, "imagenet": "required" if start.imagenet else "never"}
     if start.pretext is not None:
         encoder = pretexts / Path(start.pretext).stem
-        tree["init"]["from"] = Path(os.path.relpath(encoder)).as_posix()  # as people type it
+        tree["init"]["from"] = Path(os.path.relpath(encoder)).as_posix()  # as users type it
     return Recipe.model_validate(tree)
 
 

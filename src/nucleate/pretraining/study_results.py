@@ -1,4 +1,4 @@
-"""What a study found: tables and figures."""
+"""Results of a study: tables and figures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from nucleate.training.run_folder import RunFolder
 
 
 def summarise(plan: Plan, out: Path, skipped: dict[str, str]) -> dict[str, Any]:
-    """Return the table of a study, as far as its runs are scored.
+    """Return the results of a study for the runs scored so far.
 
     A gain is the mean difference in AJI from the first start, over images and seeds; its
-    interval draws seeds and patients.
+    interval is from a bootstrap over seeds and patients.
     """
     recipe = plan.recipe
     tables: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def _row(
     first: list[dict[str, dict[str, float]]] | None,
     groups: dict[str, str],
 ) -> dict[str, Any]:
-    """Return the scores of one start: per metric mean, SD over seeds; the gain in AJI."""
+    """Return the scores of one start: mean and SD over seeds per metric, and the gain in AJI."""
     row: dict[str, Any] = {}
     for name in METRICS:
         means = [_mean(m[name]) for m in metrics]
@@ -77,13 +77,13 @@ def _row(
 
 
 def _mean(values: dict[str, float]) -> float:
-    """Return the mean over images; NaN where none has the metric."""
+    """Return the mean over images; NaN if the metric is undefined for all."""
     known = [value for value in values.values() if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def _pretext(run: Path) -> dict[str, Any]:
-    """Return how a pretraining went."""
+    """Return the summary of a pretraining; empty if it is not finished."""
     if not has_encoder(run):
         return {}
     card = read_encoder_card(run / "encoder")
@@ -101,7 +101,7 @@ def _pretext(run: Path) -> dict[str, Any]:
 
 
 def draw_efficiency(summary: dict[str, Any], path: Path) -> None:
-    """Draw AJI over the share of the labels: a panel per test, a line per start."""
+    """Plot AJI over the fraction of labels: a panel per test, a line per start."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
     tests = summary["tests"]

@@ -1,4 +1,4 @@
-"""Examples by number, and what Lightning trains on them: one pretext task."""
+"""The data set and the Lightning module of a pretext task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = dict[str, Any]
 
 
 class Examples(Dataset[Example]):
-    """Views of windows: example number i is made from (seed, whether an exam, i) alone."""
+    """Views of windows; example i depends only on (seed, whether validation, i)."""
 
     def __init__(
         self, tiles: list[TissueTile], pretext: Pretext, seed: int, exam: bool = False
@@ -34,7 +34,7 @@ class Examples(Dataset[Example]):
 
 
 class Pretraining(Learner):
-    """What Lightning trains.
+    """Lightning module of a pretext task.
 
     Attributes:
         pretext: the task, with its network.
@@ -64,7 +64,7 @@ class Pretraining(Learner):
         return loss
 
     def validation_step(self, index: Tensor, batch_idx: int) -> None:
-        """Solve one batch of held-out examples."""
+        """Score one batch of held-out examples."""
         examples = self.validation[int(index)]
         batch = self.transfer_batch_to_device(default_collate(examples), self.device, 0)
         losses, scores = self.pretext(batch)
@@ -76,7 +76,7 @@ class Pretraining(Learner):
                 sums[i] += float(value)
 
     def round_row(self) -> dict[str, float]:
-        """Return the means of the round, and forget them."""
+        """Return the means of the round, and reset them."""
         if not self.scores:
             return {}
         row = {name: value / self.config.validate_every for name, value in self.sums.items()}

@@ -1,1 +1,1 @@
-"""What a tile is worth: tissue, focus, artefacts."""
+"""Quality of images: tissue, focus, colours, plausible resolution."""

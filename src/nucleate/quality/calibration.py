@@ -1,4 +1,4 @@
-"""What the tests of plausibility were calibrated to, by `benchmarks/plausibility.py --fit`."""
+"""Calibration of the plausibility checks, fitted by `benchmarks/plausibility.py --fit`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nucleate.types import Float64
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Coefficients, and from where on something is not plausible.
+    """Coefficients and thresholds of the plausibility checks.
 
     Attributes:
-        scale_mean: of the facts of `quality.scale`; with `scale_sd` they are standardised.
-        scale_sd: standard deviation of each.
-        scale_weights: of the terms of `quadratic`.
-        scale_least: octaves from which the scale is not plausible.
-        exchange_weights: of the facts of `quality.colours`, the constant first.
-        exchange_least: value from which red and blue are exchanged.
+        scale_mean: mean of each feature of `quality.scale`, for standardisation.
+        scale_sd: standard deviation of each feature.
+        scale_weights: weights of the terms of `quadratic`.
+        scale_least: octaves at and above which the scale is implausible.
+        exchange_weights: weights of the features of `quality.colours`, the intercept first.
+        exchange_least: logit above which red and blue are considered exchanged.
     """
 
     scale_mean: Float64
@@ -32,17 +32,17 @@ class Calibration:
     exchange_least: float
 
     def octaves(self, facts: Float64) -> float:
-        """Return how much too large the stated mpp is, as log2, from the facts of a scale."""
+        """Return by how much the stated mpp is too large, as log2, from `scale_facts`."""
         z = np.clip((facts - self.scale_mean) / self.scale_sd, -4, 4)
         return float(quadratic(z) @ self.scale_weights)
 
     def exchange(self, facts: Float64) -> float:
-        """Return how surely red and blue are exchanged, as a logit."""
+        """Return the logit that red and blue are exchanged."""
         return float(self.exchange_weights[0] + facts @ self.exchange_weights[1:])
 
 
 def quadratic(values: Float64) -> Float64:
-    """Return 1, all values, and all products of two of them.
+    """Return the quadratic terms of values: 1, the values, and all products of two of them.
 
     Example:
         >>> quadratic(np.array([2.0, 3.0])).tolist()

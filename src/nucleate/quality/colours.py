@@ -1,4 +1,4 @@
-"""Are the colours of an image those of haematoxylin and eosin?"""
+"""Check whether the colours of an image are those of haematoxylin and eosin."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nucleate.types import Bool, Float32, Float64, UInt8
 
 Array = TypeVar("Array", UInt8, Bool)
 
-_STAINED = 0.3  # sum of the three optical densities from which colours are looked at
-_OPAQUE = 3.0  # of the channel that absorbs least: black
-_FEWEST = 50  # pixels that are enough to judge
-_DARK_SHARE, _DARK_BYTE = 0.5, 40  # of an image that has no light: fluorescence
-_EMPTY_BYTE = 2.0  # standard deviation of an image that shows nothing
-_BROWN_SHARE = 0.12  # of stained pixels that absorb blue most: DAB
-_LEAST_GREEN = 0.30  # share of green in the density of H&E: haematoxylin 0.43, eosin 0.85
+_STAINED = 0.3  # sum of the three optical densities above which a pixel is evaluated
+_OPAQUE = 3.0  # optical density of the least absorbing channel above which a pixel is black
+_FEWEST = 50  # pixels needed for a judgement
+_DARK_SHARE, _DARK_BYTE = 0.5, 40  # fraction and brightness of dark pixels: fluorescence
+_EMPTY_BYTE = 2.0  # standard deviation of an image without content
+_BROWN_SHARE = 0.12  # fraction of stained pixels that absorb blue most: DAB
+_LEAST_GREEN = 0.30  # fraction of green in the density of H&E: haematoxylin 0.43, eosin 0.85
 _RING_UM = 1.5
-_SAMPLE = 10_000  # pixels that are enough to know what is stained
-_PARTS, _PART_PX = 3, 192  # in which exchanged channels are looked for where a model found nuclei
+_SAMPLE = 10_000  # pixels sampled to judge the stain
+_PARTS, _PART_PX = 3, 192  # parts checked for exchanged channels if a model found the nuclei
 
 
 def other_stain(images: list[UInt8]) -> str:
-    """Return why an image does not show haematoxylin or eosin; empty if it may.
+    """Return why an image cannot be stained with H&E; empty if it can.
 
-    H&E absorbs green most: haematoxylin nearly as much red, eosin hardly any. DAB absorbs blue
-    most. Fluorescence has light on black.
+    H&E absorbs green most; haematoxylin absorbs nearly as much red, eosin hardly any. DAB absorbs
+    blue most. Fluorescence is bright on black.
 
     Example:
         >>> grey = np.random.default_rng(0).integers(0, 256, (64, 64, 1)).astype(np.uint8)
@@ -53,28 +53,28 @@ def other_stain(images: list[UInt8]) -> str:
     red, green, blue = density[seen].T
     brown = (blue > 1.1 * green) & (blue > 1.3 * red)
     if float(brown.mean()) > _BROWN_SHARE:
-        return "brown as of DAB: the model is made for haematoxylin and eosin"
+        return "the image is brown, as with DAB: the model is made for haematoxylin and eosin"
     if float(green.sum() / total[seen].sum()) < _LEAST_GREEN:
         return "the colours are not those of haematoxylin and eosin"
     return ""
 
 
 def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float64 | None:
-    """Return what tells whether red and blue are exchanged; None if too little is stained.
+    """Return features that show whether red and blue are exchanged; None if too little is stained.
 
-    Blue nuclei on pink absorb more red, and less blue, than what is around them; brown nuclei on
-    blue do the opposite.
+    Blue nuclei on pink absorb more red and less blue than their surroundings; brown nuclei on blue
+    do the opposite.
 
     Args:
         images: uint8 (h, w, 3), parts of one image.
-        inside: bool (h, w) of each, which pixels are in nuclei.
+        inside: bool (h, w) for each image, which pixels are in nuclei.
         mpp: micrometres per pixel.
 
     Returns:
-        Three facts that change their sign with the channels: the correlation of the hue (red less
-        blue, as a share) with the density; the difference in spread of red and blue beside green;
-        the slope of red less blue over the density, for structures below 10 um. Then, of nuclei
-        against the ring of 1.5 um around them: red less blue, as a share; the same as a
+        Three features whose sign flips with the channels: the correlation of the hue (red minus
+        blue, relative) with the density; the difference in spread of red and blue relative to
+        green; the slope of red minus blue over the density, for structures below 10 um. Then, for
+        nuclei against the ring of 1.5 um around them: red minus blue, relative; the same as a
         difference of logarithms; the density.
 
     Example:
@@ -85,7 +85,7 @@ def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float
     for image, mask in zip(images, inside, strict=True):
         density = cv2.blur(OD_OF_BYTE[image], (3, 3))
         mask = np.ascontiguousarray(mask)
-        red, green, blue = cv2.split(density)  # numpy sums over the last axis ten times slower
+        red, green, blue = cv2.split(density)  # ten times as fast as numpy's sum over the last axis
         total = red + green + blue
         seen = (total > _STAINED) & (cv2.min(cv2.min(red, green), blue) < _OPAQUE)
         size = [max(1, round(edge * min(1.0, mpp / 2))) for edge in density.shape[1::-1]]
@@ -106,7 +106,7 @@ def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float
 
 
 def _general(density: Float32, fine: Float32) -> tuple[float, float, float]:
-    """Return the first three facts of `exchange_facts`."""
+    """Return the first three features of `exchange_facts`."""
     red, green, blue = density.T
     total = density.sum(axis=1)
     hue, spread = (red - blue) / total, total.std() + 1e-6
@@ -120,7 +120,7 @@ def _general(density: Float32, fine: Float32) -> tuple[float, float, float]:
 
 
 def _of_nuclei(nuclei: Float32, rings: Float32) -> tuple[float, float, float]:
-    """Return the last three facts of `exchange_facts`; 0 without nuclei."""
+    """Return the last three features of `exchange_facts`; 0 without nuclei."""
     if not len(nuclei) or not len(rings):
         return 0.0, 0.0, 0.0
     within, around = np.maximum(nuclei.mean(axis=0), 1e-3), np.maximum(rings.mean(axis=0), 1e-3)
@@ -141,16 +141,16 @@ def is_exchanged(
 
     Args:
         images: uint8 (h, w, 3), parts of one image.
-        inside: bool (h, w) of each, which pixels are in nuclei.
+        inside: bool (h, w) for each image, which pixels are in nuclei.
         mpp: micrometres per pixel.
-        annotated: whether people have outlined the nuclei: then these alone decide. A model finds
-            what is not there where colours are exchanged, so that the whole image counts as well.
+        annotated: whether the nuclei were annotated by people; then only they are used. With
+            exchanged colours a model finds false nuclei, so the whole image is used as well.
 
     Example:
         >>> is_exchanged([np.full((9, 9, 3), 255, np.uint8)], [np.zeros((9, 9), bool)], 1.0)
         False
     """
-    if not annotated:  # the cost counts: `segment` looks at every image
+    if not annotated:  # keep it fast: `segment` checks every image
         images, inside = some(images), some(inside)
     facts = exchange_facts(images, inside, mpp)
     if facts is None:

@@ -1,4 +1,4 @@
-"""Is an image out of focus?"""
+"""Check whether an image is in focus."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from nucleate.stain.deconvolution import OD_OF_BYTE
 from nucleate.types import UInt8
 
 _SIGMAS_UM = (0.25, 0.5, 1.0)
-_BLURRED = -2.75  # 312 annotated images have -2.5 and more; blurred by 1 um: -2.9 and less
-_COARSEST_MPP = 0.6  # coarser pixels do not show what is measured
-_FLAT = 1e-5  # variance of the optical density below which there is nothing to be sharp
+_BLURRED = -2.75  # 312 annotated images have at least -2.5; blurred by 1 um, at most -2.9
+_COARSEST_MPP = 0.6  # coarser pixels do not resolve the measured structures
+_FLAT = 1e-5  # variance of the optical density below which there is no structure
 
 
 def sharpness(images: list[UInt8], mpp: float) -> float | None:
-    """Return how much of the structure of 0.5 um there is beside that of 1 um, as log2 of energies.
+    """Return the energy of structures of 0.5 um relative to those of 1 um, as log2.
 
     The optical density is blurred by Gaussians of 0.25, 0.5 and 1 um; the energies are those of
-    what the second step takes away, and the third.
+    the differences between the first two and between the last two.
 
     Args:
         images: uint8 (h, w, 3), parts of one image.
         mpp: micrometres per pixel.
 
     Returns:
-        About -1 for a sharp scan, below -2.75 out of focus; None where nothing can be said: pixels
-        above 0.6 um, or no structure.
+        About -1 for a sharp scan, below -2.75 out of focus; None if undefined: pixels above
+        0.6 um, or no structure.
 
     Example:
         >>> noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A few windows of an image, read once: what every test of its plausibility looks at."""
+"""Read a few windows of an image, on which all plausibility checks run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nucleate.readers.source import RegionError
 from nucleate.types import Bool, Instances, Int32, UInt8
 
 WINDOW_PX = 256
-_ACROSS = 3  # windows per row and per column, where the image is larger than all of them
-_CANDIDATES = 8  # per row and per column, of which those on tissue are taken
+_ACROSS = 3  # windows per row and per column, if the image is larger than all of them
+_CANDIDATES = 8  # candidates per row and per column, from which windows on tissue are chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of an image.
+    """A window of an image.
 
     Attributes:
-        x: of its left edge, in level-0 pixels; likewise `y`.
-        y: of its upper edge.
+        x: x of its left edge, in level-0 pixels.
+        y: y of its upper edge, in level-0 pixels.
         pixels: uint8 (h, w, 3).
     """
 
@@ -32,7 +32,7 @@ class Window:
     pixels: UInt8
 
     def inside(self, nuclei: Instances) -> Bool:
-        """Return which of its pixels are in nuclei."""
+        """Return which of its pixels are in nuclei: bool (h, w)."""
         high, wide = self.pixels.shape[:2]
         mask = np.zeros((high, wide), np.uint8)
         x0, y0, x1, y1 = nuclei.boxes_xyxy.T
@@ -47,7 +47,7 @@ class Window:
 def glimpse(reader: Reader, tissue: Tissue | None = None) -> list[Window]:
     """Return at most nine windows of 256 pixels, spread evenly over an image, or over its tissue.
 
-    An image that is no larger than all of them is one window. What cannot be read is left out.
+    An image of up to 768 × 768 pixels is one window. Windows that cannot be read are omitted.
 
     Example:
         >>> from nucleate.readers.array import ArraySource
@@ -90,6 +90,6 @@ def whole(image: UInt8, labels: Int32 | None = None) -> tuple[list[Window], list
 
 
 def _starts(edge: int, count: int) -> list[int]:
-    """Return where windows begin that are spread evenly over an edge, each once."""
+    """Return start positions of windows spread evenly over an edge, without duplicates."""
     last = max(0, edge - WINDOW_PX)
     return sorted(set(np.linspace(0, last, count).astype(int).tolist()))

@@ -1,4 +1,4 @@
-"""Can an image be what it is said to be? Doubts, each with its reason and what to do."""
+"""Check the plausibility of an image; each doubt has a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nucleate.stain.tissue import tissue_mask
 from nucleate.types import Bool, Instances, Int32, UInt8
 
 KINDS = ("scale", "exchanged", "stain", "focus", "nothing")
-_ROOM_MM2 = 0.05  # of tissue that nobody has seen without five nuclei
-_ON_TISSUE = 0.5  # share of the pixels in nuclei that are tissue
-_EVERY, _FOUND_PX = 4, 12  # rows and columns, of which one is looked at; pixels that suffice
+_ROOM_MM2 = 0.05  # area of tissue that always contains at least five nuclei
+_ON_TISSUE = 0.5  # minimum fraction of the pixels in nuclei that are tissue
+_EVERY, _FOUND_PX = 4, 12  # subsampling of rows and columns; number of pixels needed
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something about an image that cannot be.
+    """An implausible property of an image.
 
     Attributes:
-        kind: of `KINDS`.
-        reason: in words, and what to do.
+        kind: one of `KINDS`.
+        reason: explanation and remedy, for users.
     """
 
     kind: str
@@ -35,13 +35,13 @@ class Doubt:
 
 
 def doubts_of(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
-    """Return what is not plausible about an image and the nuclei found in it.
+    """Return doubts about an image and the nuclei found in it.
 
     Args:
-        windows: of the image, from `glimpse`.
-        nuclei: in level-0 pixels; without columns of features their scale is not judged.
-        mpp: micrometres per level-0 pixel, as stated.
-        mm2: area that nuclei were looked for in.
+        windows: windows of the image, from `glimpse`.
+        nuclei: nuclei in level-0 pixels; without feature columns their scale is not checked.
+        mpp: stated micrometres per level-0 pixel.
+        mm2: area in which nuclei were searched.
 
     Example:
         >>> from nucleate.types import Frame
@@ -57,7 +57,7 @@ def doubts_of(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) 
 
 
 def doubts_about_sample(image: UInt8, labels: Int32 | None, mpp: float | None) -> list[Doubt]:
-    """Return what is not plausible about an annotated image, whose labels may be None.
+    """Return doubts about an annotated image, whose labels may be None.
 
     Example:
         >>> doubts_about_sample(np.full((64, 64, 3), 255, np.uint8), None, 0.25)
@@ -71,7 +71,7 @@ def doubts_about_sample(image: UInt8, labels: Int32 | None, mpp: float | None) -
 def _of_pixels(
     images: list[UInt8], inside: list[Bool], mpp: float | None, *, annotated: bool
 ) -> list[Doubt]:
-    """Return what is not plausible about colours, focus, and where the nuclei lie."""
+    """Return doubts about the colours, the focus and the positions of the nuclei."""
     if not images:
         return []
     found = []
@@ -85,19 +85,19 @@ def _of_pixels(
         found.append(Doubt("exchanged", EXCHANGED))
     if mpp is not None and is_blurred(images if annotated else some(images), mpp):
         found.append(
-            Doubt("focus", "out of focus, or coarser than its mpp: nothing finer than 1 um is seen")
+            Doubt("focus", "out of focus, or coarser than its mpp: no structure below 1 um")
         )
     return found
 
 
 EXCHANGED = (
     "red and blue look exchanged: brown nuclei on blue. Write the image again with its channels in "
-    "the order RGB; of a data set, the option channels=bgr reads it so"
+    "the order RGB; for a data set, set the option channels=bgr"
 )
 
 
 def _on_nothing(images: Iterable[UInt8], inside: Iterable[Bool]) -> str:
-    """Return what is wrong if most of what is in nuclei is ink or glass; else an empty text."""
+    """Return a message if most pixels in nuclei are ink or glass; else an empty text."""
     tissue = all_inside = 0
     for image, mask in zip(images, inside, strict=True):
         pixels = image[::_EVERY, ::_EVERY][mask[::_EVERY, ::_EVERY]]
@@ -105,18 +105,18 @@ def _on_nothing(images: Iterable[UInt8], inside: Iterable[Bool]) -> str:
         all_inside += len(pixels)
     if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:
         return ""
-    return "most of what was found is on ink, glass or black, not on tissue"
+    return "most nuclei found are on ink, glass or black, not on tissue"
 
 
 def _of_scale(windows: list[Window], nuclei: Instances, mpp: float, mm2: float) -> list[Doubt]:
-    """Return whether the nuclei are those of another mpp."""
+    """Return a doubt if the nuclei do not fit the stated mpp."""
     off = octaves_off(nuclei, mm2)
     if off is not None and abs(off) >= CALIBRATION.scale_least:
         size = "large" if off > 0 else "small"
         median = float(np.median(nuclei.features["area_um2"]))
         reason = (
-            f"{mpp:.3g} um/px looks too {size}: {len(nuclei)} nuclei of {median:.0f} um² in the "
-            f"median look like {mpp / 2**off:.2g} um/px. See segment --suggest-mpp"
+            f"{mpp:.3g} um/px looks too {size}: {len(nuclei)} nuclei with a median area of "
+            f"{median:.0f} um² suggest {mpp / 2**off:.2g} um/px. See segment --suggest-mpp"
         )
         return [Doubt("scale", reason)]
     if len(nuclei) >= FEWEST:

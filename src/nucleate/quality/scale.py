@@ -1,4 +1,4 @@
-"""Does the stated resolution fit the nuclei that are found at it?"""
+"""Check whether the stated resolution fits the nuclei found at it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 from nucleate.quality.calibration import CALIBRATION
 from nucleate.types import Float64, Instances
 
-FEWEST = 5  # nuclei that are enough to judge
+FEWEST = 5  # nuclei needed for a judgement
 NEEDED = ("area_um2", "texture_gradient", "haematoxylin_sd", "nearest_um")
 USUAL_MPP = (0.125, 0.25, 0.5, 1.0)
-_TOGETHER, _APART, _MOST = 0.25, 0.5, 3  # octaves within which votes gather; of alternatives
-_LONELY_UM = 50.0  # distance to the nearest nucleus where there is none
+_TOGETHER, _APART, _MOST = 0.25, 0.5, 3  # octaves: width of a vote, spacing; maximum of results
+_LONELY_UM = 50.0  # distance to the nearest nucleus if there is none
 
 
 def scale_facts(nuclei: Instances, mm2: float) -> Float64 | None:
-    """Return what tells at which scale nuclei were found; None of fewer than five.
+    """Return features of nuclei that indicate their scale; None for fewer than five nuclei.
 
     Args:
-        nuclei: with the columns `NEEDED`.
-        mm2: area that they were looked for in.
+        nuclei: nuclei with the columns `NEEDED`.
+        mm2: area in which they were searched.
 
     Returns:
-        Log2 of the areas (um²) that 10, 50 and 90 % do not exceed; log2 of the nuclei per mm²;
-        log2 of the gradient of the haematoxylin, and of the same over its spread; log2 of the
-        distance to the nearest nucleus (um); share of the area that is nucleus. No scores: they
-        differ between models and thresholds.
+        Log2 of the 10th, 50th and 90th percentiles of the area (um²); log2 of the nuclei per mm²;
+        log2 of the haematoxylin gradient, and of the gradient over its spread; log2 of the
+        distance to the nearest nucleus (um); fraction of the area covered by nuclei. No scores:
+        they differ between models and thresholds.
 
     Example:
         >>> from nucleate.types import Frame
@@ -51,7 +51,7 @@ def scale_facts(nuclei: Instances, mm2: float) -> Float64 | None:
 
 
 def octaves_off(nuclei: Instances, mm2: float) -> float | None:
-    """Return log2 of the stated mpp over what the nuclei look like; None of fewer than five.
+    """Return log2 of the stated mpp over the mpp that the nuclei suggest; None for fewer than five.
 
     Example:
         >>> from nucleate.types import Frame
@@ -63,14 +63,14 @@ def octaves_off(nuclei: Instances, mm2: float) -> float | None:
 
 
 def most_plausible(tried: dict[float, float | None]) -> list[tuple[float, float]]:
-    """Return the most plausible mpp first, and alternatives, each with its share of the votes.
+    """Return the most plausible mpp, then alternatives, each with its share of the votes.
 
-    Every scale votes for the mpp that its nuclei look like: the more, the nearer that is, because
-    a scale is judged best from close by. The first is the mean of the votes, on a logarithmic
-    scale; the others are where votes gather, half an octave or more away.
+    Every scale votes for the mpp that its nuclei suggest, with a higher weight the nearer it is,
+    because a nearby scale is estimated best. The first is the weighted mean of the votes on a
+    logarithmic scale; the others are local maxima of the votes, at least half an octave away.
 
     Returns:
-        At most three; empty where nothing could be judged.
+        At most three; empty if no scale could be judged.
 
     Example:
         >>> found = most_plausible({0.25: -1.0, 0.5: 0.0, 1.0: 1.0, 2.0: None})
@@ -109,7 +109,7 @@ def usual_scan(mpp: float) -> tuple[float, int]:
 
 
 def _peaks(values: Float64) -> list[int]:
-    """Return where values are larger than before and not smaller than after.
+    """Return the indices of local maxima, the first of equal values.
 
     Example:
         >>> _peaks(np.array([0.0, 2.0, 1.0, 3.0, 3.0, 0.0]))

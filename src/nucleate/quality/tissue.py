@@ -1,4 +1,4 @@
-"""Where on a slide is tissue? Not glass, not pen, not folds: there is nothing to segment."""
+"""Find the tissue on a slide, without glass, pen and folds, where there is nothing to segment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nucleate.stain.deconvolution import OD_OF_BYTE
 from nucleate.stain.tissue import penned, tissue_mask
 from nucleate.types import Bool, Float64, UInt8
 
-UM_PER_PX = 8.0  # of the mask: the size of a nucleus
-_STRIP = 512  # rows that are worked on at once
-_SHOWN_PX = 1000  # longer edge of what is kept to be shown
-SLIDE_PIXELS = 100_000_000  # an image of this size is a slide: tissue is looked for first
+UM_PER_PX = 8.0  # resolution of the mask: the size of a nucleus
+_STRIP = 512  # rows processed at a time
+_SHOWN_PX = 1000  # longer edge of the images kept for display
+SLIDE_PIXELS = 100_000_000  # images of at least this size are slides: tissue is detected first
 _SMALLEST_UM2 = 4_000.0  # smaller pieces are dust
-_SEAM_UM = 24.0  # tissue reaches this far beyond what the mask finds, for pale edges
-# of the channel that absorbs least (flat tissue was seen to reach 1.4), and of all channels over
-# the slide's median (two layers absorb twice): where a fold surely is, and how far it reaches
+_SEAM_UM = 24.0  # the mask is dilated by this, for pale edges of tissue
+# Thresholds of folds, (certain, possible): the density of the least absorbing channel (up to 1.4 in
+# flat tissue), and the total density over the slide's median (two layers absorb twice as much).
 _FOLD_DENSITY, _FOLD_TIMES = (1.6, 1.0), (1.8, 1.4)
 
 Float16 = NDArray[np.float16]
@@ -30,10 +30,10 @@ Array = TypeVar("Array", UInt8, Bool)
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """Where nuclei are looked for.
+    """Area in which nuclei are searched.
 
     Attributes:
-        mask: bool (h, w), over the whole image.
+        mask: bool (h, w), of the whole image.
         level0_per_px: level-0 pixels per pixel of the mask, in x and y.
     """
 
@@ -42,12 +42,12 @@ class Tissue:
 
     @classmethod
     def over(cls, mask: Bool, reader: Reader) -> Tissue:
-        """Return a mask laid over a whole slide."""
+        """Return the tissue of a mask that covers a whole slide."""
         high, wide = mask.shape
         return cls(mask, (reader.source.width / wide, reader.source.height / high))
 
     def touches(self, box: PixelBox, level0_per_px: float) -> bool:
-        """Return whether any tissue is in a box of pixels of another grid."""
+        """Return whether a box in pixels of another grid contains tissue."""
         scale_x, scale_y = (level0_per_px / own for own in self.level0_per_px)
         x0, y0, x1, y1 = box
         rows = slice(max(0, int(y0 * scale_y)), int(np.ceil(y1 * scale_y)))
@@ -64,14 +64,14 @@ class Tissue:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is seen of a slide from afar.
+    """Overview of a slide and its tissue.
 
     Attributes:
-        image: uint8 (h, w, 3), as large as it is shown; likewise `pen` and `fold`.
-        tissue: without pen and folds, with a seam.
-        pen: bool (h, w), ink, or the black outside of a scan.
+        image: uint8 (h, w, 3), reduced for display, as are `pen` and `fold`.
+        tissue: tissue without pen and folds, dilated by a margin.
+        pen: bool (h, w), ink, or the black outside a scan.
         fold: bool (h, w), tissue on tissue.
-        mm2: of tissue.
+        mm2: area of tissue.
     """
 
     image: UInt8
@@ -82,12 +82,12 @@ class Survey:
 
 
 def survey(reader: Reader) -> Survey:
-    """Return where the tissue of a slide is, at 8 um per pixel.
+    """Find the tissue of a slide, at 8 um per pixel.
 
-    Glass, pen and the black outside of a scan are given by their colours (`stain.tissue`). A fold
-    is tissue where even the channel that absorbs least lets through less than a fifth, and that
-    absorbs 1.8 times what the tissue of the slide does in the middle, with what is nearly as dense
-    around it: nuclei cannot be given apart there. Pieces below 4,000 um² are dust.
+    Glass, pen and the black outside a scan are recognised by colour (`stain.tissue`). A fold is
+    tissue in which even the least absorbing channel transmits less than a fifth of the light and
+    the density is 1.8 times the median of the slide's tissue, with its nearly as dense
+    surroundings: nuclei cannot be separated there. Pieces below 4,000 um² are dust.
 
     References:
         Kothari et al. 2013, doi:10.4103/2153-3539.117448 (folds by their density, against that of
@@ -113,7 +113,7 @@ def survey(reader: Reader) -> Survey:
 
 
 def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
-    """Return pen, tissue, and the optical density of all channels and of the weakest, by strips."""
+    """Return pen, tissue, and the total and smallest optical density of the channels, by strips."""
     shape = smooth.shape[:2]
     pen, stained = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
     total, weakest = np.empty(shape, np.float16), np.empty(shape, np.float16)
@@ -127,7 +127,7 @@ def _densities(smooth: UInt8) -> tuple[Bool, Bool, Float16, Float16]:
 
 
 def _shown(image: Array) -> Array:
-    """Return an image or mask no larger than it is shown: it is kept until the slide is done."""
+    """Return an image or mask reduced for display: it stays in memory until the slide is done."""
     scale = _SHOWN_PX / max(image.shape[:2])
     if scale >= 1:
         return image

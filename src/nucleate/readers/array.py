@@ -7,7 +7,7 @@ from nucleate.types import UInt8
 
 
 class ArraySource:
-    """An image that is in memory already."""
+    """An image in memory."""
 
     downsamples: tuple[float, ...] = (1.0,)
 

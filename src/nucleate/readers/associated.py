@@ -1,7 +1,7 @@
-"""What a slide contains besides its pixels: label, macro, scanner facts, colour profile.
+"""Read what a slide contains besides its pixels: label, macro, scanner metadata, colour profile.
 
-It is kept apart: a label may name the patient, and a profile that is applied to the pixels makes
-others of them than the model has learnt from.
+These are kept separate: a label may name the patient, and applying a profile would give pixels
+that differ from those on which the model was trained.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from nucleate.types import UInt8
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What stands beside the pixels of a slide.
+    """Contents of a slide besides its pixels.
 
     Attributes:
         source: the slide itself.
         associated: name (label, macro, thumbnail, …) -> uint8 (H, W, 3).
-        metadata: what the scanner states, as it states it.
-        icc: the colour profile of the pixels, as it stands in the file; None without one.
+        metadata: metadata of the scanner, unchanged.
+        icc: ICC profile of the pixels, unchanged; None if there is none.
     """
 
     source: Source
@@ -37,10 +37,10 @@ class Extras:
 
 
 def read_extras(path: Path) -> Extras:
-    """Return what an image or slide contains besides its pixels.
+    """Read the contents of an image or slide besides its pixels.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: the file cannot be opened.
     """
     source = open_source(path)
     if isinstance(source, OpenSlideSource):
@@ -59,7 +59,7 @@ def _of_openslide(path: Path, source: Source) -> Extras:
             try:
                 images[name] = np.asarray(slide.associated_images[name].convert("RGB"))
             except openslide.OpenSlideError:
-                continue  # a label that cannot be read is none
+                continue  # omit images that cannot be read
         profile = slide.color_profile
         icc = None if profile is None else bytes(profile.tobytes())
         return Extras(source, images, dict(slide.properties), icc)

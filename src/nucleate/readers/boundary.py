@@ -1,4 +1,4 @@
-"""The one boundary between libraries that decode and this program."""
+"""Turn all errors of decoding libraries into one kind of error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ DAMAGED = "The file is damaged or is not what its ending states: export it again
 
 @contextmanager
 def reading(owner: object, what: str, remedy: str = DAMAGED) -> Iterator[None]:
-    """Raise whatever a library raises in here as one `InputError` with the file's name.
+    """Turn any exception raised inside into one `InputError` with the file's name.
 
-    Decoders of hostile bytes raise anything; all of it means that the file cannot be read. The
-    error of the library is the cause of the one that is raised: --verbose shows it.
+    Decoders may raise any exception on malformed bytes; all mean that the file cannot be read. The
+    original exception is chained, and shown by --verbose.
 
     Args:
-        owner: what to name.
-        what: the file cannot be read as this.
-        remedy: the last sentence.
+        owner: name at the start of the message.
+        what: kind of file that was expected.
+        remedy: last sentence of the message.
 
     Raises:
-        InputError: anything went wrong.
+        InputError: any exception was raised.
 
     Example:
         >>> with reading("a.png", "an image"):
@@ -40,8 +40,8 @@ damaged or is not what its ending states: export it again.
         raise
     except MemoryError as error:
         raise InputError(
-            f"{owner}: needs more memory than there is to be read as {what}. Convert it to a tiled "
-            "TIFF, which is read piece by piece."
+            f"{owner}: not enough memory to read it as {what}. Convert it to a tiled TIFF, which "
+            "is read piece by piece."
         ) from error
     except OSError as error:
         if error.errno is not None and error.filename is not None:

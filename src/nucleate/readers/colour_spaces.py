@@ -1,4 +1,4 @@
-"""Inks, Lab and colour profiles → sRGB, in strips of rows."""
+"""Convert CMYK, Lab and colours with an ICC profile to sRGB, in strips of rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from nucleate.errors import InputError
 from nucleate.types import UInt8
 
-_STRIP = 1 << 18  # pixels that are converted at once
-_DISPLAYS = ("mntr", "spac")  # classes of profiles that images for people have
-_SAME = 3  # levels up to which a profile is that of sRGB
+_STRIP = 1 << 18  # pixels converted at a time
+_DISPLAYS = ("mntr", "spac")  # profile classes of displays and editing spaces
+_SAME = 3  # profiles that differ from sRGB by at most this many levels are sRGB
 _WHITE_D50 = np.array((0.96422, 1.0, 0.82521), np.float32)
-_XYZ_TO_RGB = np.array(  # of D50, adapted by Bradford, to linear sRGB of D65
+_XYZ_TO_RGB = np.array(  # from D50, with Bradford adaptation, to linear sRGB of D65
     (
         (3.1338561, -1.6168667, -0.4906146),
         (-0.9787684, 1.9161415, 0.0334540),
@@ -29,20 +29,20 @@ _XYZ_TO_RGB = np.array(  # of D50, adapted by Bradford, to linear sRGB of D65
 def from_inks(
     owner: object, pixels: NDArray[Any], profile: object = None
 ) -> tuple[UInt8, tuple[str, ...]]:
-    """Return sRGB of cyan, magenta, yellow and black, written over the inks where that is possible.
+    """Convert cyan, magenta, yellow and black to sRGB, in place if possible.
 
-    The embedded profile is used; without one, inks are taken for ideal filters.
+    The embedded profile is used; without one, inks are treated as ideal filters.
 
     Args:
-        owner: what to name in an error message.
+        owner: name for error messages.
         pixels: uint8 or uint16 (H, W, 4); the largest value is full ink.
-        profile: ICC profile of the inks, as bytes; None without one.
+        profile: ICC profile of the inks, as bytes; None if there is none.
 
     Returns:
         uint8 (H, W, 3), and notes.
 
     Raises:
-        InputError: not four inks of 8 or 16 bits.
+        InputError: not four channels of 8 or 16 bits.
 
     Example:
         >>> from_inks("a", np.array([[[0, 0, 0, 0], [0, 255, 255, 0]]], np.uint8))[0].tolist()
@@ -56,18 +56,18 @@ def from_inks(
         return np.rint(255 * (1 - inks[..., :3]) * (1 - inks[..., 3:]))
 
     rgb = _strips(_eight(pixels), change or ideal)
-    how = "without a colour profile" if change is None else "by its colour profile"
-    return rgb, (f"its inks (CMYK) are turned into RGB {how}",)
+    how = "without a colour profile" if change is None else "with its colour profile"
+    return rgb, (f"its inks (CMYK) are converted to RGB {how}",)
 
 
 def from_lab(owner: object, pixels: NDArray[Any], signed: bool) -> tuple[UInt8, tuple[str, ...]]:
-    """Return sRGB of CIE L*a*b* with the white of D50.
+    """Convert CIE L*a*b* (white point D50) to sRGB.
 
     Args:
-        owner: what to name in an error message.
+        owner: name for error messages.
         pixels: uint8 or uint16 (H, W, 3).
-        signed: whether a* and b* are signed numbers, as in CIELab of TIFF; else they are offset,
-            as in ICCLab.
+        signed: whether a* and b* are signed, as in TIFF's CIELab; else they have an offset, as in
+            ICCLab.
 
     Returns:
         uint8 (H, W, 3), and notes.
@@ -99,20 +99,20 @@ def from_lab(owner: object, pixels: NDArray[Any], signed: bool) -> tuple[UInt8, 
         bent = 1.055 * np.power(linear, 1 / 2.4) - 0.055
         return np.asarray(np.rint(255 * np.where(linear > 0.0031308, bent, 12.92 * linear)))
 
-    return _strips(pixels, converted), ("its colours (Lab) are turned into sRGB",)
+    return _strips(pixels, converted), ("its colours (Lab) are converted to sRGB",)
 
 
 def from_profile(pixels: UInt8, profile: object) -> tuple[UInt8, tuple[str, ...]]:
-    """Return colours as sRGB if their profile is that of a display or an editing space.
+    """Convert colours to sRGB if their profile is that of a display or an editing space.
 
-    Profiles of scanners and cameras are not applied: models have learned from what scanners store.
+    Profiles of scanners and cameras are not applied: models are trained on pixels as stored.
 
     Args:
         pixels: uint8 (H, W, 3).
-        profile: ICC profile of the pixels, as bytes; None without one.
+        profile: ICC profile of the pixels, as bytes; None if there is none.
 
     Returns:
-        uint8 (H, W, 3), and notes; both as they were where the profile is that of sRGB.
+        uint8 (H, W, 3), and notes; unchanged and without notes if the profile is sRGB.
     """
     if not isinstance(profile, bytes) or not profile:
         return pixels, ()
@@ -128,7 +128,7 @@ def from_profile(pixels: UInt8, profile: object) -> tuple[UInt8, tuple[str, ...]
 
 
 def profile_notes(profile: object) -> tuple[str, ...]:
-    """Return a note of a colour profile that is not sRGB, where the pixels are read as they are."""
+    """Return a note about a colour profile other than sRGB that is not applied."""
     if not isinstance(profile, bytes) or not profile:
         return ()
     name, _ = _name_kind(profile)
@@ -137,7 +137,7 @@ def profile_notes(profile: object) -> tuple[str, ...]:
 
 def _name_kind(profile: bytes) -> tuple[str, str]:
     """Return the name of a profile, and its class: mntr, scnr, prtr, spac, …; "" if damaged."""
-    with contextlib.suppress(Exception):  # damaged: it is named as it can be
+    with contextlib.suppress(Exception):  # damaged profile
         from PIL import ImageCms
 
         known = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -147,10 +147,10 @@ def _name_kind(profile: bytes) -> tuple[str, str]:
 
 
 def _to_srgb(profile: object, mode: str) -> Any:  # noqa: ANN401
-    """Return what converts (h, w, c) bytes of a mode of PIL to sRGB; None where nothing does."""
+    """Return a function that converts (h, w, c) bytes of a PIL mode to sRGB; None if impossible."""
     if not isinstance(profile, bytes) or not profile:
         return None
-    with contextlib.suppress(Exception):  # damaged, or of another space: it cannot be applied
+    with contextlib.suppress(Exception):  # damaged, or a profile of another space
         from PIL import Image, ImageCms
 
         known = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -169,23 +169,23 @@ def _to_srgb(profile: object, mode: str) -> Any:  # noqa: ANN401
 
 
 def _check(owner: object, pixels: NDArray[Any], channels: int, what: str) -> None:
-    """Raise an `InputError` for colours in another number or depth."""
+    """Raise an `InputError` for another number or depth of channels."""
     if pixels.ndim != 3 or pixels.shape[2] != channels or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"{owner}: contains {what} in the form {pixels.dtype} {pixels.shape}, not {channels} "
-            "values of 8 or 16 bits per pixel. Export it as RGB."
+            f"{owner}: contains {what} as {pixels.dtype} {pixels.shape}, not {channels} values of "
+            "8 or 16 bits per pixel. Export it as RGB."
         )
 
 
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return values of 16 bits as 8 bits; others as they are."""
+    """Convert 16-bit values to 8 bits; return 8-bit values unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
     return np.asarray(pixels >> 8, np.uint8)
 
 
 def _strips(pixels: NDArray[Any], change: Any) -> UInt8:  # noqa: ANN401
-    """Apply a change of (h, w, c) to (h, w, 3) strip by strip, in the memory of the pixels."""
+    """Apply a function (h, w, c) -> (h, w, 3) strip by strip, in the memory of the pixels."""
     height, width = pixels.shape[:2]
     if pixels.flags.c_contiguous and pixels.flags.writeable:
         raw = pixels.reshape(-1).view(np.uint8)  # a row of the result ends before the next begins

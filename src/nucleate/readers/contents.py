@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: the ending may lie."""
+"""Identify the format of a file by its first bytes, because its ending may be wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PILLOW = {  # Pillow's name -> first bytes
     "BMP": b"BM",
 }
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_NAMED = (  # first bytes -> (name, what to do) of formats that are not read
+_NAMED = (  # first bytes, name and remedy of formats that are not supported
     (b"GIF8", "GIF image", "png"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000 image", "png"),
     (b"\xff\x4f\xff\x51", "JPEG 2000 image", "png"),
@@ -40,7 +40,7 @@ _BRANDS = {  # of ISO media files
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
     b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF",
 }  # fmt: skip
-_FOREIGN = {  # ending -> what it is, of formats that other programs convert
+_FOREIGN = {  # ending -> name of formats that other programs can convert
     ".czi": "CZI slide of Zeiss", ".zvi": "ZVI image of Zeiss", ".lsm": "LSM image of Zeiss",
     ".vsi": "VSI slide of Olympus", ".ets": "part of a VSI slide of Olympus",
     ".oib": "OIB image of Olympus", ".oif": "OIF image of Olympus", ".oir": "OIR image of Olympus",
@@ -54,7 +54,7 @@ _FOREIGN = {  # ending -> what it is, of formats that other programs convert
     ".heic": "HEIC image", ".heif": "HEIF image", ".avif": "AVIF image", ".gif": "GIF image",
     ".psd": "Photoshop document", ".pdf": "PDF document", ".dzi": "Deep Zoom index",
 }  # fmt: skip
-_OWN_TOOL = {  # programs of Bio-Formats do not read these
+_OWN_TOOL = {  # formats that Bio-Formats does not read
     "isyntax": "isyntax2raw, or QuPath from version 0.6 on", "kfb": "KFBio's own converter",
     "sdpc": "opensdpc", "tmap": "UNIC's own converter", "mds": "Motic's own converter",
 }  # fmt: skip
@@ -68,10 +68,10 @@ _REMEDIES = {
 
 
 def format_of(head: bytes) -> str | None:
-    """Return which format a file has that is read as an image; None for any other.
+    """Return the format of a supported image file; None for any other file.
 
     Args:
-        head: first bytes of the file, 16 or more.
+        head: first bytes of the file, at least 16.
 
     Returns:
         PNG, JPEG, BMP, WEBP, TIFF or NPY.
@@ -90,7 +90,7 @@ def format_of(head: bytes) -> str | None:
 
 
 def not_read(head: bytes) -> str | None:
-    """Return the sentence that names a format that is not read, by its first bytes; None else.
+    """Return a message about an unsupported format, by the first bytes of a file; else None.
 
     Example:
         >>> not_read(b"GIF89a" + bytes(10))
@@ -106,7 +106,7 @@ def not_read(head: bytes) -> str | None:
 
 
 def foreign(path: PurePath) -> str | None:
-    """Return the sentence that names a format of another program, by the ending; None else.
+    """Return a message about an unsupported format, by the ending of a file; else None.
 
     Example:
         >>> from pathlib import Path
@@ -122,12 +122,12 @@ QuPath to OME-TIFF or OME-Zarr.'
 
 
 def _needs_program(name: str) -> bool:
-    """Return whether no program for photographs reads a format."""
+    """Return whether a format needs a microscopy program to convert it."""
     return not name.startswith(("JPEG", "HE", "AV", "GIF", "Photoshop", "PDF"))
 
 
 def _sentence(name: str, remedy: str, suffix: str) -> str:
-    """Return what a file is, that it is not read, and what to do."""
+    """Return a message with the format of a file and a remedy."""
     article = "an" if name.startswith(_VOWELS) else "a"
     if remedy == "tiff":
         own = next((tool for key, tool in _OWN_TOOL.items() if key in suffix), None)

@@ -1,4 +1,4 @@
-"""Bytes of an image file → pixels as stored: Pillow's formats and NPY."""
+"""Decode image files in Pillow's formats and NPY to pixels as stored."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from nucleate.readers.limits import MAX_PIXELS, check_claim
 from nucleate.readers.pixels import Stored
 
 _PILLOW = ("PNG", "JPEG", "BMP", "WEBP")
-_CONVERTED = {  # modes of PIL images whose channels are not red, green, blue and opacity
+_CONVERTED = {  # PIL modes whose channels are not red, green, blue and opacity
     **dict.fromkeys(("CMYK", "YCbCr", "LAB", "HSV", "RGBX"), "RGB"), "RGBa": "RGBA",
 }  # fmt: skip
 _DIRECT = {"PNG": "png_decode", "JPEG": "jpeg8_decode", "WEBP": "webp_decode"}
-_ROWS = 1 << 20  # pixels that are converted at once
+_ROWS = 1 << 20  # pixels converted at a time
 _ORIENTATION = 274
 
 
 def decode_pillow(
     path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS, indices: bool = False
 ) -> Stored:
-    """Return the pixels of a PNG, JPEG, BMP or WebP file.
+    """Decode a PNG, JPEG, BMP or WebP file.
 
     Args:
-        path: named in error messages.
-        data: of the file.
-        most_pixels: larger images are refused before they are unpacked.
-        indices: give the indices of a palette, not its colours: it is a label image.
+        path: name for error messages.
+        data: content of the file.
+        most_pixels: larger images are rejected before they are unpacked.
+        indices: whether to return the indices of a palette, not its colours, for label images.
 
     Raises:
-        InputError: it is damaged, or too large.
+        InputError: the file is damaged or too large.
     """
     from PIL import Image
 
@@ -59,8 +59,8 @@ def decode_pillow(
         frames = int(getattr(file, "n_frames", 1))
         if frames > 1:
             raise InputError(
-                f"{path}: contains {frames} images, one after the other. Save the one that you "
-                "want to segment."
+                f"{path}: contains {frames} images. Save the image that you want to segment as a "
+                "separate file."
             )
         profile, notes = file.info.get("icc_profile"), _gamma_notes(file)
         bits = _significant_bits(data) if file.format == "PNG" else None
@@ -74,14 +74,14 @@ def decode_pillow(
             else:
                 pixels = pillow_pixels(file, indices)
         if file.format == "PNG" and data[25] in (0, 4) and pixels.shape[2:] in ((3,), (4,)):
-            pixels = pixels[..., 0]  # grey of 16 bits with opacity, which Pillow gives as colours
+            pixels = pixels[..., 0]  # 16-bit grey with opacity, which Pillow returns as RGB
         if indices:
             profile, notes = None, ()
         return Stored(pixels, None, orientation, bits, False, notes, profile=profile)
 
 
 def _gamma_notes(file: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """Return a note of a gamma of PNG that is not that of sRGB."""
+    """Return a note about a PNG gamma that differs from sRGB."""
     gamma = file.info.get("gamma")
     if not gamma or {"srgb", "icc_profile"} & file.info.keys() or abs(gamma - 1 / 2.2) < 0.03:
         return ()
@@ -89,9 +89,9 @@ def _gamma_notes(file: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
-    """Return the pixels by a decoder that writes into an array, with all 16 bits; None by Pillow.
+    """Decode directly into an array, with all 16 bits; None if Pillow has to decode.
 
-    Pillow takes three times the memory, and the upper 8 bits only.
+    Pillow needs three times the memory and keeps only the upper 8 bits.
     """
     import imagecodecs
 
@@ -109,9 +109,9 @@ def _decoded(file: Any, data: bytes) -> NDArray[Any] | None:  # noqa: ANN401
 
 
 def jpeg_is_whole(data: bytes) -> bool:
-    """Return whether a JPEG stream has its end: decoders fill in grey what is missing.
+    """Return whether a JPEG stream is complete: decoders fill missing parts with grey.
 
-    Thumbnails in its head have ends too, so that the head is passed over.
+    The header is skipped because thumbnails in it have end markers too.
 
     Example:
         >>> whole = bytes.fromhex("ffd8 ffe00004ffd9 ffda0002 00 ffd9")
@@ -130,8 +130,8 @@ def pillow_pixels(image: Any, indices: bool = False) -> NDArray[np.generic]:  # 
     """Return the pixels of a PIL image: palettes resolved, other colour spaces as RGB.
 
     Args:
-        image: of PIL.
-        indices: give the indices of a palette, not its colours.
+        image: PIL image.
+        indices: whether to return the indices of a palette, not its colours.
     """
     if image.mode == "P" and not indices and _has_colours(image):
         return _coloured(image)
@@ -149,7 +149,7 @@ def pillow_pixels(image: Any, indices: bool = False) -> NDArray[np.generic]:  # 
 
 
 def _coloured(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
-    """Return the colours that the indices of an image stand for."""
+    """Return the palette colours of an indexed image."""
     palette = image.getpalette("RGBA" if "transparency" in image.info else "RGB")
     channels = 4 if "transparency" in image.info else 3
     table = np.zeros((256, channels), np.uint8)
@@ -166,26 +166,26 @@ def _has_colours(image: Any) -> bool:  # noqa: ANN401
 
 
 def _orientation(image: Any) -> int:  # noqa: ANN401
-    """Return how a PIL image is turned: 1 to 8, as EXIF has it; 1 where it does not say."""
-    with contextlib.suppress(Exception):  # damaged EXIF states nothing
+    """Return the EXIF orientation of a PIL image, 1 to 8; 1 if there is none."""
+    with contextlib.suppress(Exception):  # damaged EXIF
         found = int(image.getexif().get(_ORIENTATION, 1))
         return found if 1 <= found <= 8 else 1
     return 1
 
 
 def _may_be_turned(image: Any, data: bytes) -> bool:  # noqa: ANN401
-    """Return whether a file may have an orientation; to find out, Pillow decodes all of a PNG."""
+    """Return whether a file may have an orientation, without Pillow, which decodes a whole PNG."""
     marks = (b"eXIf", b"exif", b"Orientation")
     return image.format != "PNG" or any(mark in data for mark in marks)
 
 
 def of_pillow(image: Any) -> Stored:  # noqa: ANN401
-    """Return a PIL image as `decode_pillow` returns a file."""
+    """Return a PIL image in the form that `decode_pillow` returns."""
     return Stored(pillow_pixels(image), None, _orientation(image))
 
 
 def _significant_bits(data: bytes) -> int | None:
-    """Return what the sBIT chunk of a PNG states; None without one."""
+    """Return the number of significant bits in the sBIT chunk of a PNG; None if there is none."""
     at = data.find(b"sBIT", 0, 4096)
     if at < 0 or data[at - 4 : at] not in (b"\0\0\0\3", b"\0\0\0\4"):
         return None
@@ -193,10 +193,10 @@ def _significant_bits(data: bytes) -> int | None:
 
 
 def decode_npy(path: PathLike, data: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
-    """Return the array of an NPY file.
+    """Decode the array of an NPY file.
 
     Raises:
-        InputError: it is damaged, has Python objects, or is too large.
+        InputError: the file is damaged, contains Python objects, or is too large.
     """
     remedy = "Save it with numpy.save, without Python objects."
     with reading(path, "a NumPy array", remedy):

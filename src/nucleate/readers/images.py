@@ -1,4 +1,4 @@
-"""Images: PNG, JPEG, BMP, WebP, TIFF files, arrays and PIL images → uint8 RGB."""
+"""Read PNG, JPEG, BMP, WebP and TIFF files, arrays and PIL images as uint8 RGB."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".
 
 
 class ImageNote(UserWarning):
-    """What a user has to know about how an image was read."""
+    """A warning about how an image was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image as it was read.
+    """An image that was read.
 
     Attributes:
         pixels: uint8 (H, W, 3), upright.
-        mpp: micrometres per pixel, None where the file states none.
-        notes: what a user has to know about how it was read, a phrase each.
+        mpp: micrometres per pixel, None if the file states none.
+        notes: warnings about how it was read, one phrase each.
     """
 
     pixels: UInt8
@@ -40,24 +40,25 @@ class ImageFile:
 
 
 def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UInt8, float | None]:
-    """Read an image as 8-bit RGB, and its resolution where the file states one.
+    """Read an image as 8-bit RGB, and its resolution if the file states one.
 
-    Images are turned upright as EXIF and TIFF say, values of 10 to 16 bits are scaled to 8 bits,
-    transparency is laid over white, palettes and YCbCr are resolved. Grey-scale images are refused:
-    the stains are in the colours. What a file is, its content states, not its ending.
+    Images are rotated upright according to EXIF or TIFF, values of 10 to 16 bits are scaled to 8
+    bits, transparency is blended with white, palettes and YCbCr are converted. Grey-scale images
+    are rejected: the stains are in the colours. The format is determined by the content of the
+    file, not by its ending.
 
     Args:
         path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
-        most_pixels: larger ones are refused before they are unpacked.
+        most_pixels: larger images are rejected before they are unpacked.
 
     Returns:
-        uint8 (H, W, 3), and micrometres per pixel or None when the file states none.
+        uint8 (H, W, 3), and micrometres per pixel or None if the file states none.
 
     Warns:
-        ImageNote: the file had to be interpreted: its depth, its opacity, its colour profile.
+        ImageNote: the depth, opacity or colour profile of the file had to be interpreted.
 
     Raises:
-        InputError: missing, empty, corrupt, grey-scale, or not an image.
+        InputError: the file is missing, empty, corrupt, grey-scale, or not an image.
     """
     found = load_image(path, most_pixels)
     for note in found.notes:
@@ -68,15 +69,16 @@ def read_image(path: str | PathLike, most_pixels: int = MAX_PIXELS) -> tuple[UIn
 def load_image(
     path: str | PathLike, most_pixels: int = MAX_PIXELS, plane: int | None = None
 ) -> ImageFile:
-    """Read an image as `read_image` does; what has to be said about it comes with it.
+    """Read an image like `read_image`, but return warnings as notes.
 
     Args:
         path: PNG, JPEG, BMP, WebP, TIFF or NPY; may be inside a zip file.
-        most_pixels: larger ones are refused before they are unpacked.
-        plane: which of several focal planes or time points of a TIFF, from 1 on.
+        most_pixels: larger images are rejected before they are unpacked.
+        plane: focal plane or time point to read from a TIFF that has several, counted from 1.
 
     Raises:
-        InputError: missing, empty, corrupt, grey-scale, of several planes, or not an image.
+        InputError: the file is missing, empty, corrupt, grey-scale, not an image, or has several
+            planes.
     """
     path = as_path(path)
     head = read_head(path)
@@ -100,7 +102,7 @@ def read_head(path: PathLike) -> bytes:
     """Return the first bytes of a file.
 
     Raises:
-        InputError: it is missing, or empty.
+        InputError: the file is missing or empty.
     """
     if not isinstance(path, Path):
         return read_bytes(path)[:64]
@@ -115,39 +117,39 @@ def read_head(path: PathLike) -> bytes:
 
 
 def _why_not(path: PathLike, head: bytes) -> str:
-    """Return why a file is not read as an image, and what to do."""
+    """Return why a file cannot be read as an image, with a remedy."""
     suffix = Path(path.name).suffix.lower()
     named = not_read(head) or foreign(Path(path.name))
     if named is not None:
         return named
     if suffix in TIFF_ENDINGS:
         return (
-            "cannot be read as TIFF (its first bytes are those of no image). The file is damaged "
-            "or is not what its ending states: export it again."
+            "cannot be read as TIFF (its first bytes are not those of an image). The file is "
+            "damaged or is not what its ending states: export it again."
         )
     if suffix in IMAGES:
         return (
-            "cannot be read as an image (its first bytes are those of no image). The file is "
+            "cannot be read as an image (its first bytes are not those of an image). The file is "
             "damaged or is not what its ending states: export it again."
         )
     return (
-        f"{suffix or 'a file without an ending'} is not an image format known here. "
+        f"{suffix or 'a file without an ending'} is not a supported image format. "
         f"Convert it to one of: {' '.join(IMAGES)}"
     )
 
 
 def as_image(owner: object, given: object) -> UInt8:
-    """Return an image that is in memory as 8-bit RGB, by the rules of `read_image`.
+    """Convert an image in memory to 8-bit RGB, by the rules of `read_image`.
 
     Args:
-        owner: what to name in an error message.
+        owner: name for error messages.
         given: uint8 or uint16 array (H, W, 3) or (H, W, 4), or a PIL image.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        InputError: neither, or an array of another shape or type.
+        InputError: neither an array nor a PIL image, or an array of another shape or type.
 
     Example:
         >>> as_image("x", np.array([[[257, 514, 65535, 65535]]], np.uint16)).tolist()
@@ -157,14 +159,14 @@ def as_image(owner: object, given: object) -> UInt8:
 
 
 def image_in_memory(owner: object, given: object) -> ImageFile:
-    """Return an image that is in memory as `load_image` returns a file.
+    """Convert an image in memory to the form that `load_image` returns.
 
     Args:
-        owner: what to name in an error message.
+        owner: name for error messages.
         given: uint8 or uint16 array (H, W, 3) or (H, W, 4), or a PIL image.
 
     Raises:
-        InputError: neither, or an array of another shape or type.
+        InputError: neither an array nor a PIL image, or an array of another shape or type.
     """
     if isinstance(given, np.ndarray):
         stored = Stored(given, owned=False)

@@ -1,4 +1,4 @@
-"""What a file may cost: what it claims is compared with these before memory is set aside."""
+"""Limits on the sizes that a file claims, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from nucleate.errors import InputError, ModelError
 
 MAX_PIXELS = 1 << 30  # 32,768 squared: larger images are read piece by piece, as slides
 MAX_SAMPLES = 16  # values per pixel: an image of H&E has 3, with opacity 4
-PIECE_BYTES = 64 << 20  # of a tile, strip or chunk that is unpacked at once
-FREE_BYTES = 512 << 20  # up to this size an image may be as well packed as it likes
-IMAGE_RATIO = 250  # above it, unpacked bytes per packed one; JPEG of blank glass reaches about 150
-FREE_ROWS = 100_000  # of a table; above it, every row has to take some bytes of the file
-ROW_BYTES = 6
-LABEL_PIXELS = 10**11  # of a label image: 316,000 squared, more than any scanner makes
-LAYER_VALUES = 1 << 28  # of one layer of a network for a tile of any size: 1 GiB
+PIECE_BYTES = 64 << 20  # size of a tile, strip or chunk that is unpacked at once
+FREE_BYTES = 512 << 20  # the compression ratio is not limited for images up to this size
+IMAGE_RATIO = 250  # maximum compression ratio above it; JPEG of blank glass reaches about 150
+FREE_ROWS = 100_000  # rows of a table above which ROW_BYTES applies
+ROW_BYTES = 6  # minimum size of a row in the file
+LABEL_PIXELS = 10**11  # pixels of a label image: 316,000 squared, more than any scanner makes
+LAYER_VALUES = 1 << 28  # values of one layer of a network for a tile of any size: 1 GiB
 
 
 def check_claim(owner: object, packed: int, unpacked: int) -> None:
-    """Check what an image claims to unpack to; call it before memory is set aside.
+    """Check the unpacked size that an image claims; call it before memory is allocated.
 
     Args:
-        owner: what to name in an error message.
-        packed: bytes of the file.
-        unpacked: bytes of its pixels.
+        owner: name for error messages.
+        packed: size of the file, in bytes.
+        unpacked: size of its pixels, in bytes.
 
     Raises:
         InputError: more than 512 MiB, and more than 250 times the size of the file.
@@ -44,14 +44,14 @@ def check_claim(owner: object, packed: int, unpacked: int) -> None:
 
 
 def check_rows(owner: object, packed: int, rows: int) -> None:
-    """Check how many rows a table claims; call it before they are read.
+    """Check the number of rows that a table claims; call it before they are read.
 
-    Every nucleus has an outline and a separate id, which do not pack into nothing.
+    Every nucleus has an outline and a unique id, which cannot be compressed to nothing.
 
     Args:
-        owner: what to name in an error message.
-        packed: bytes of the file.
-        rows: nuclei.
+        owner: name for error messages.
+        packed: size of the file, in bytes.
+        rows: number of nuclei.
 
     Raises:
         InputError: more than 100,000, and more than one per 6 bytes of the file.
@@ -77,19 +77,19 @@ def check_label_size(owner: object, width: int, height: int) -> None:
 
 
 def check_layer(owner: object, name: str, shape: list[int]) -> None:
-    """Check the values that a layer of a network makes; call it before the network is compiled.
+    """Check the output size of a layer of a network; call it before the network is compiled.
 
     Args:
-        owner: what to name in an error message.
-        name: of the layer.
-        shape: of its result, for a small tile.
+        owner: name for error messages.
+        name: name of the layer.
+        shape: shape of its output for a small tile.
 
     Raises:
-        ModelError: more values than a gibibyte has room for.
+        ModelError: the output exceeds 1 GiB.
     """
     if math.prod(shape) > LAYER_VALUES:
         raise ModelError(
-            f"{owner}: its layer {name!r} makes {' × '.join(map(str, shape))} values of a small "
-            f"tile, more than the limit of {LAYER_VALUES:,}. It is damaged, or made to fill the "
-            "memory: fetch the model again."
+            f"{owner}: its layer {name!r} computes {' × '.join(map(str, shape))} values for a "
+            f"small tile, more than the limit of {LAYER_VALUES:,}. It is damaged, or made to fill "
+            "the memory: fetch the model again."
         )

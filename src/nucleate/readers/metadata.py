@@ -1,4 +1,4 @@
-"""What files state about their pixels: micrometres per pixel, bits that count, channel names."""
+"""Read metadata about pixels: micrometres per pixel, significant bits, channel names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nucleate.resolution import SAME_MPP, plausible_mpp
 __all__ = ["channel_names", "first_line", "main_series", "significant_bits",
            "square_mpp", "stated_tiff_mpp", "tiff_mpp", "tiff_resolution", "unit_um"]  # fmt: skip
 
-_UNITS_UM = {  # both letters mu become one by NFKC
+_UNITS_UM = {  # NFKC maps the micro sign to Greek mu
     "\u03bcm": 1.0, "um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "\u00e5": 1e-4, "in": 25_400.0, "thou": 25.4, "km": 1e9,
 }  # fmt: skip
-_WORDS_UM = {  # of ImageJ, and of OME-Zarr
+_WORDS_UM = {  # as in ImageJ and OME-Zarr
     "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0, "micrometers": 1.0,
     "nanometer": 1e-3, "nanometre": 1e-3, "millimeter": 1e3, "millimetre": 1e3,
     "centimeter": 1e4, "centimetre": 1e4, "meter": 1e6, "metre": 1e6, "picometer": 1e-6,
@@ -27,17 +27,17 @@ _WORDS_UM = {  # of ImageJ, and of OME-Zarr
 }  # fmt: skip
 _TAG_UM = {2: 25_400.0, 3: 10_000.0}
 _PRINT_DPI = (72, 96, 100, 120, 150, 180, 200, 240, 300, 360, 400, 600, 720, 1200, 1440, 2400)
-_NO_LENGTHS = ("pixel", "reference frame")  # of OME-XML
+_NO_LENGTHS = ("pixel", "reference frame")  # units of OME-XML that are not lengths
 _MAX_XML = 64 << 20
-_LEVEL = 0.05  # share by which the shape of a smaller copy differs at most
+_LEVEL = 0.05  # maximum relative difference in aspect ratio of a pyramid level
 
 
 def unit_um(unit: object, words: bool = False) -> float | None:
-    r"""Return the micrometres of a unit of length, None where it is none that is known.
+    r"""Return a unit of length in micrometres, None if it is unknown.
 
     Args:
-        unit: as the file writes it; Greek mu and the micro sign are the same.
-        words: whether words count, as ImageJ and OME-Zarr write them; OME-XML has symbols only.
+        unit: the unit as in the file; Greek mu and the micro sign are equivalent.
+        words: whether to accept words, as in ImageJ and OME-Zarr; OME-XML has only symbols.
 
     Example:
         >>> unit_um("\u00b5m"), unit_um("\u03bcm"), unit_um("cm"), unit_um("micron")
@@ -46,19 +46,19 @@ def unit_um(unit: object, words: bool = False) -> float | None:
         1.0
     """
     text = str(unit).strip()
-    if "\\u" in text:  # as Java writes it
+    if "\\u" in text:  # Java escape
         text = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda m: chr(int(m.group(1), 16)), text)
     text = unicodedata.normalize("NFKC", text).lower()
     return _UNITS_UM.get(text, _WORDS_UM.get(text) if words else None)
 
 
 def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
-    """Return the resolution of pixels that are as high as wide.
+    """Return the resolution of square pixels.
 
     Args:
-        owner: what to name in an error message.
-        x: micrometres per pixel from left to right; None where none is stated.
-        y: likewise from top to bottom.
+        owner: name for error messages.
+        x: horizontal micrometres per pixel; None if not stated.
+        y: vertical micrometres per pixel; None if not stated.
 
     Raises:
         InputError: both are stated and differ by more than 5 %.
@@ -76,7 +76,7 @@ def square_mpp(owner: object, x: float | None, y: float | None) -> float | None:
 
 
 def tiff_mpp(file: Any, owner: object = "") -> float | None:  # noqa: ANN401
-    """Return the resolution that the TIFF states, if it can be that of a microscope.
+    """Return the resolution of a TIFF, None if it is not stated or not that of a microscope.
 
     Raises:
         InputError: its pixels are not square.
@@ -89,12 +89,12 @@ def tiff_resolution(
     owner: object = "",
     page: Any = None,  # noqa: ANN401
 ) -> tuple[float | None, str]:
-    """Return the resolution that the TIFF states, and why one that it states does not count.
+    """Return the resolution of a TIFF, and why a stated resolution is not used.
 
     Args:
-        file: of tifffile.
-        owner: what to name in an error message.
-        page: that is read; None is the first.
+        file: `tifffile.TiffFile`.
+        owner: name for error messages.
+        page: page to read; None for the first.
 
     Raises:
         InputError: its pixels are not square.
@@ -112,7 +112,7 @@ def tiff_resolution(
 
 
 def _ome_pixels(file: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the attributes of the first image of OME-XML; empty where there is none."""
+    """Return the `Pixels` attributes of the first image in OME-XML; empty if there is none."""
     import tifffile
 
     text = file.ome_metadata or ""
@@ -125,7 +125,7 @@ def _ome_pixels(file: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
-    """Return what OME-XML states, and why it does not count."""
+    """Return the resolution in OME-XML, and why a stated resolution is not used."""
     sizes: list[float | None] = []
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
@@ -134,8 +134,8 @@ def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
             if unit in _NO_LENGTHS:
                 return None, ""
             return None, (
-                f"its resolution is not used: {str(unit)[:40]!r} is no unit of OME-XML, which "
-                "writes µm"
+                f"its resolution is not used: {str(unit)[:40]!r} is not a unit of OME-XML, which "
+                "uses µm"
             )
         known = None if size is None or factor is None else float(size) * factor
         sizes.append(plausible_mpp(known))
@@ -143,9 +143,10 @@ def _ome_mpp(pixels: dict[str, Any], owner: object) -> tuple[float | None, str]:
 
 
 def main_series(file: Any) -> tuple[Any, str]:  # noqa: ANN401
-    """Return the image of a TIFF file, and what to say of others that are not levels of it.
+    """Return the main image of a TIFF file, and a note if it contains unrelated images.
 
-    That is the largest one, the first of several: thumbnails, labels and macro images are smaller.
+    The main image is the largest, or the first of several: thumbnails, labels and macro images are
+    smaller.
     """
     every = list(file.series)
     if len(every) == 1:
@@ -168,7 +169,7 @@ def main_series(file: Any) -> tuple[Any, str]:  # noqa: ANN401
 
 
 def _tags_mpp(page: Any, text: str, owner: object) -> float | None:  # noqa: ANN401
-    """Return what the tags of a page state; ImageJ writes their unit into the description."""
+    """Return the resolution in the tags of a page; ImageJ puts their unit in the description."""
     tags = page.tags
     if "XResolution" not in tags:
         return None
@@ -184,7 +185,7 @@ def _tags_mpp(page: Any, text: str, owner: object) -> float | None:  # noqa: ANN
 
 
 def _tag_mpp(tag: Any, per_unit: float) -> float | None:  # noqa: ANN401
-    """Return micrometres per pixel of a tag; None for what printers and screens have."""
+    """Return micrometres per pixel from a tag; None for resolutions of printers and screens."""
     if tag is None:
         return None
     value = tag.value
@@ -202,11 +203,11 @@ def _tag_mpp(tag: Any, per_unit: float) -> float | None:  # noqa: ANN401
 
 
 def significant_bits(file: Any) -> int | None:  # noqa: ANN401
-    """Return how many bits of each value count, as a TIFF file states it; None where it does not.
+    """Return the number of significant bits stated by a TIFF file; None if not stated.
 
-    That is SignificantBits of OME-XML, or the tag MaxSampleValue.
+    Read from SignificantBits in OME-XML, or from the tag MaxSampleValue.
     """
-    with contextlib.suppress(Exception):  # damaged: it states nothing
+    with contextlib.suppress(Exception):  # damaged metadata
         if file.is_ome:
             stated = _ome_pixels(file).get("SignificantBits")
             if stated is not None:
@@ -218,11 +219,11 @@ def significant_bits(file: Any) -> int | None:  # noqa: ANN401
 
 
 def channel_names(file: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what a TIFF file calls its channels; empty where it does not name them.
+    """Return the channel names of a TIFF file; empty if it has none.
 
-    OME-XML, ImageJ and QPTIFF have names; a dye or a wavelength of OME-XML stands for one.
+    Read from OME-XML (name, dye or wavelength), ImageJ or QPTIFF.
     """
-    with contextlib.suppress(Exception):  # damaged: it names nothing
+    with contextlib.suppress(Exception):  # damaged metadata
         if file.is_ome:
             listed = _ome_pixels(file).get("Channel", [])
             channels = listed if isinstance(listed, list) else [listed]
@@ -238,7 +239,7 @@ def channel_names(file: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def _channel_name(channel: dict[str, Any]) -> str:
-    """Return the name of a channel of OME-XML, its dye, or its wavelength."""
+    """Return the name of a channel in OME-XML, else its dye, else its wavelength."""
     if str(channel.get("ContrastMethod", "")).lower() == "brightfield":
         return ""
     wavelength = channel.get("EmissionWavelength")
@@ -247,7 +248,7 @@ def _channel_name(channel: dict[str, Any]) -> str:
 
 
 def stated_tiff_mpp(path: Path) -> float | None:
-    """Return the resolution that a TIFF file states; its pixels stay unread.
+    """Return the resolution of a TIFF file without reading its pixels.
 
     Raises:
         InputError: the file is missing or damaged, or its pixels are not square.

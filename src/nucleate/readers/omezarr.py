@@ -1,4 +1,4 @@
-"""OME-Zarr images of a local folder, versions 0.4 and 0.5."""
+"""Read OME-Zarr images in local folders, versions 0.4 and 0.5."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_LEVELS = 64
 
 
 class ZarrSource:
-    """A multiscale image of 8-bit RGB; levels are its data sets."""
+    """A multiscale image in 8-bit RGB; levels are its data sets."""
 
     origin_xy = (0, 0)
 
@@ -45,7 +45,7 @@ class ZarrSource:
             whole = more[0].get("scale", [1] * len(scale))
             mpp = [self._mpp(image["axes"], scale, whole, axis) for axis in "xy"]
             names = _channels(attributes.get("ome", attributes))
-        except Exception as error:  # a stranger's folder may contain anything
+        except Exception as error:  # an untrusted folder may contain anything
             raise InputError(
                 f"{path}: cannot be read as OME-Zarr ({' '.join(str(error).split())[:80]}). "
                 "Name the folder of an image, which has multiscales in its attributes."
@@ -54,17 +54,17 @@ class ZarrSource:
         shape = shapes[0]
         others = {axis: n for axis, n in shape.items() if axis not in "xyc" and n > 1}
         if others or "y" not in shape or shape.get("c") not in (3, 4) or kinds != {"uint8"}:
-            raise InputError(f"{path}: is no single image of 8-bit RGB. Convert it to one.")
+            raise InputError(f"{path}: is not a single 8-bit RGB image. Convert it to one.")
         self._check_chunks()
         self._guards = [ChunkGuard(path, level) for level in self._levels]
         self.width, self.height = shape["x"], shape["y"]
-        if names:  # of three grey channels; whether they are dark, the name tells
+        if names:  # white pixels, so that only the names are checked
             check_grey_channels(path, np.full((1, 1, 3), 255, np.uint8), names)
         self.level_sizes = tuple((one["x"], one["y"]) for one in shapes)
         self.downsamples = tuple(whole_ratio(self.width, wide) for wide, _ in self.level_sizes)
 
     def _mpp(self, axes: Any, scale: Any, whole: Any, axis: str) -> float | None:  # noqa: ANN401
-        """Return what the metadata state of an axis, in micrometres per pixel."""
+        """Return the resolution along an axis, in micrometres per pixel."""
         if axis not in self._axes:
             return None
         i = self._axes.index(axis)
@@ -72,7 +72,7 @@ class ZarrSource:
         return None if unit is None else plausible_mpp(float(scale[i]) * float(whole[i]) * unit)
 
     def _check_chunks(self) -> None:
-        """Raise an `InputError` for chunks that are too large to be unpacked one by one."""
+        """Raise an `InputError` for chunks that are too large to unpack."""
         largest = max(math.prod(level.chunks) * level.dtype.itemsize for level in self._levels)
         if largest > _CHUNK_BYTES:
             raise InputError(
@@ -85,8 +85,8 @@ class ZarrSource:
         """Return a region."""
         if not self._path.is_dir() or not any(
             self._path.iterdir()
-        ):  # what is missing would be black
-            raise InputError(f"{self._path}: is gone. Bring it back, and resume.")
+        ):  # missing chunks would be black
+            raise InputError(f"{self._path}: is missing. Restore it, and resume.")
         window = {"x": slice(x0, x1), "y": slice(y0, y1), "c": slice(0, 3)}
         place = tuple(window.get(axis, 0) for axis in self._axes)
         try:
@@ -106,6 +106,6 @@ class ZarrSource:
 
 
 def _channels(attributes: dict[str, Any]) -> tuple[str, ...]:
-    """Return the labels of the channels, as OMERO's part of the metadata has them."""
+    """Return the labels of the channels in the OMERO metadata."""
     listed = attributes.get("omero", {}).get("channels", [])
     return tuple(str(channel.get("label", "")) for channel in listed)

@@ -1,4 +1,4 @@
-"""A file → a source of pixels: anything from a small image to a whole slide."""
+"""Open any file, from a small image to a whole slide, as a source of pixels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
     """Open an image or a slide.
 
     Args:
-        path: one of the endings in `IMAGES` and `SLIDES`.
-        plane: which of several focal planes or time points of a TIFF, from 1 on.
-        most_pixels: of an image that has to be read at once.
+        path: file with one of the endings in `IMAGES` and `SLIDES`.
+        plane: focal plane or time point to read from a TIFF that has several, counted from 1.
+        most_pixels: size limit of images that have to be read at once.
 
     Raises:
-        InputError: missing, corrupt, grey-scale, or of an unknown format.
+        InputError: the file is missing, corrupt, grey-scale, or of an unknown format.
     """
     suffix = path.suffix.lower()
     try:
@@ -38,7 +38,7 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
     except OSError as error:
         raise InputError(explain_os_error(error, path)) from error
     if path.is_dir():
-        raise InputError(f"{path}: this is a folder, a file was expected. Name its files.")
+        raise InputError(f"{path}: is a folder, but a file was expected. Pass its files.")
     if size == 0:
         raise InputError(f"{path}: the file is empty. Copy or download it again.")
     head = read_head(path)
@@ -50,7 +50,7 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
     if suffix not in IMAGES + SLIDES:
         raise InputError(
             f"{path}: {suffix or 'a file without an ending'} is neither an image nor a slide "
-            f"format known here. Convert it to one of: {' '.join(IMAGES + SLIDES)}"
+            f"format that is supported. Convert it to one of: {' '.join(IMAGES + SLIDES)}"
         )
     if suffix in SLIDES and kind not in ("PNG", "JPEG", "WEBP"):
         if plane not in (None, 1):
@@ -60,7 +60,7 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
         from nucleate.readers.tiff import TiffSource, UnusualTiffError, is_large
 
         if size > _BIG_TIFF_BYTES or is_large(path):
-            with contextlib.suppress(UnusualTiffError):  # what it does not read, the others may
+            with contextlib.suppress(UnusualTiffError):  # other readers may support it
                 return TiffSource(path, plane)
             if plane is None and openslide_reads(path):
                 return OpenSlideSource(path)
@@ -68,6 +68,6 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
 
 
 def is_zarr(path: Path) -> bool:
-    """Return whether a folder is that of a Zarr group."""
+    """Return whether a folder is a Zarr group."""
     marks = (path / ".zattrs", path / ".zgroup", path / "zarr.json")
     return path.suffix.lower() == ".zarr" or any(mark.is_file() for mark in marks)

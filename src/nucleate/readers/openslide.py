@@ -1,4 +1,4 @@
-"""Whole slides in the formats of OpenSlide."""
+"""Read whole slides in the formats of OpenSlide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nucleate.readers.source import REMEDY, RegionError, whole_ratio
 from nucleate.resolution import plausible_mpp
 from nucleate.types import UInt8
 
-_SYNTAXES = {  # of DICOM, that OpenSlide lacks
+_SYNTAXES = {  # DICOM transfer syntaxes that OpenSlide does not support
     "1.2.840.10008.1.2.4.80": "JPEG-LS", "1.2.840.10008.1.2.4.81": "JPEG-LS",
     "1.2.840.10008.1.2.4.110": "JPEG XL", "1.2.840.10008.1.2.4.111": "JPEG XL",
     "1.2.840.10008.1.2.4.112": "JPEG XL", "1.2.840.10008.1.2.4.201": "HTJ2K",
@@ -23,22 +23,22 @@ _SYNTAXES = {  # of DICOM, that OpenSlide lacks
     "1.2.840.10008.1.2.5": "RLE", "1.2.840.10008.1.2.4.57": "lossless JPEG",
     "1.2.840.10008.1.2.4.70": "lossless JPEG",
 }  # fmt: skip
-_NO_SLIDES = {  # classes of DICOM objects that are beside slides
+_NO_SLIDES = {  # DICOM object classes that accompany slides
     b"1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
     b"1.2.840.10008.5.1.4.1.1.66.7": "a label map",
-    b"1.2.840.10008.5.1.4.1.1.91.1": "an object of annotations",
+    b"1.2.840.10008.5.1.4.1.1.91.1": "an annotation object",
     b"1.2.840.10008.5.1.4.1.1.88.": "a report",
     b"1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
     b"1.2.840.10008.5.1.4.1.1.30": "a parametric map",
 }
-_CACHE_BYTES = 128 << 20  # of pieces that neighbouring tiles read again; several threads share it
+_CACHE_BYTES = 128 << 20  # cache of decoded tiles, shared by all threads
 
 
 class OpenSlideSource:
     """A whole slide in one of OpenSlide's formats.
 
-    Where the scanner states bounds (MRXS, some NDPI), the image is what is inside them, as in
-    QuPath, and `origin_xy` states where that is.
+    If the scanner states bounds (MRXS, some NDPI), the image is the area inside them, as in QuPath,
+    and `origin_xy` is its position.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class OpenSlideSource:
             raise InputError(f"{self._path}: {_why_not(self._path, error)}") from error
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return a region; what the scanner left out is white."""
+        """Return a region; areas that were not scanned are white."""
         import openslide
 
         left, top = self.origin_xy
@@ -89,7 +89,7 @@ class OpenSlideSource:
             region = slide.read_region(place, level, (x1 - x0, y1 - y0))
         except (openslide.OpenSlideError, OSError) as error:
             if slide is self._slide:
-                self._slide = self._open()  # after an error OpenSlide refuses everything else
+                self._slide = self._open()  # after an error OpenSlide rejects all further calls
             raise RegionError(
                 f"{self._path}: the region at ({place[0]}, {place[1]}) cannot be read ({error}). "
                 f"{REMEDY}"
@@ -98,7 +98,7 @@ class OpenSlideSource:
 
 
 def _why_not(path: Path, error: Exception) -> str:
-    """Return why OpenSlide does not open a file, and what to do."""
+    """Return why OpenSlide cannot open a file, with a remedy."""
     with path.open("rb") as file:
         head = file.read(132)
     named = not_read(head) or (foreign(path) if format_of(head) is None else None)
@@ -111,22 +111,22 @@ def _why_not(path: Path, error: Exception) -> str:
 
 
 def _dicom_remedy(path: Path, said: str) -> str:
-    """Return what to do with a DICOM file, by the kind of object that it contains."""
+    """Return a remedy for a DICOM file, according to the kind of object that it contains."""
     with path.open("rb") as file:
         data = file.read(1 << 16)
     kind = next((name for uid, name in _NO_SLIDES.items() if uid in data), None)
     if kind is not None:
-        return f"It is {kind}, not a slide: name the slide itself."
+        return f"It is {kind}, not a slide: pass the slide itself."
     syntax = next((name for uid, name in _SYNTAXES.items() if said.endswith(uid)), None)
     packed = "" if syntax is None else f"It is compressed as {syntax}: "
     return (
         f"{packed}{'c' if packed else 'C'}onvert it to 8-bit RGB, uncompressed or as JPEG, or to a "
-        "tiled TIFF; wsidicomizer, dcmconv and bfconvert do."
+        "tiled TIFF, with wsidicomizer, dcmconv or bfconvert."
     )
 
 
 def _on_white(rgba: UInt8) -> UInt8:
-    """Return the colours of uint8 (H, W, 4), white where nothing was scanned.
+    """Return the colours of uint8 (H, W, 4), with white for areas that were not scanned.
 
     Example:
         >>> _on_white(np.array([[[9, 8, 7, 255], [0, 0, 0, 0]]], np.uint8)).tolist()
@@ -140,7 +140,7 @@ def _on_white(rgba: UInt8) -> UInt8:
 
 
 def dicom_series(path: Path) -> str | None:
-    """Return what the DICOM files of one slide have in common; None for any other file."""
+    """Return the series UID that the DICOM files of a slide share; None for any other file."""
     import openslide
 
     if path.suffix.lower() != ".dcm":
@@ -150,11 +150,11 @@ def dicom_series(path: Path) -> str | None:
             found: str | None = slide.properties.get("dicom.SeriesInstanceUID")
             return found
     except (openslide.OpenSlideError, OSError):
-        return None  # damaged: said when it is opened
+        return None  # damaged: reported when it is opened
 
 
 def openslide_reads(path: Path) -> bool:
-    """Return whether OpenSlide has a format for a file."""
+    """Return whether OpenSlide recognises the format of a file."""
     import openslide
 
     return openslide.OpenSlide.detect_format(str(path)) is not None

@@ -1,4 +1,4 @@
-"""What a compressed tile or strip of a TIFF states about its size, before it is unpacked."""
+"""Check the size that a compressed tile or strip of a TIFF states, before unpacking it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from nucleate.errors import InputError
 from nucleate.files import PathLike
 
-_SIZED = (  # compressions whose pieces state a size themselves
+_SIZED = (  # compressions whose streams contain a size
     6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34927, 34933, 50001,
 )  # fmt: skip
 
 
 def check_pieces(path: PathLike, file: Any, series: Any, page: Any) -> None:  # noqa: ANN401
-    """Raise an `InputError` where a piece states another size than the TIFF has pieces of."""
+    """Raise an `InputError` if a piece states a far larger size than the TIFF does."""
     if int(page.compression) not in _SIZED:
         return
     handle = file.filehandle
@@ -28,12 +28,12 @@ def check_pieces(path: PathLike, file: Any, series: Any, page: Any) -> None:  # 
 
 
 def check_piece(path: object, head: bytes, page: Any) -> None:  # noqa: ANN401
-    """Raise an `InputError` where a compressed piece states far more pixels than it may have.
+    """Raise an `InputError` if a compressed piece states far more pixels than allowed.
 
     Args:
-        path: named in the message.
+        path: name for the message.
         head: first bytes of the piece.
-        page: of tifffile.
+        page: page of tifffile.
     """
     found = coded_size(head)
     if found is None:
@@ -48,7 +48,7 @@ def check_piece(path: object, head: bytes, page: Any) -> None:  # noqa: ANN401
 
 
 def coded_size(head: bytes) -> tuple[int, int] | None:
-    """Return width and height as a JPEG, JPEG 2000, PNG or WebP stream states them; None else.
+    """Return the width and height in a JPEG, JPEG 2000, PNG or WebP stream; None for others.
 
     Example:
         >>> coded_size(bytes.fromhex("89504e470d0a1a0a0000000d49484452000000020000000308"))

@@ -1,7 +1,7 @@
-"""Pixels as they are stored → 8-bit RGB, upright: depth, opacity, colour space, orientation.
+"""Convert stored pixels to upright 8-bit RGB: depth, opacity, colour space, orientation.
 
-Everything is done in strips of rows, and where possible in the memory of the pixels themselves: an
-image of 10,000 squared may be there once, but not three times.
+Pixels are converted in strips of rows, in place if possible: memory may have room for an image of
+10,000 squared once, but not three times.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from nucleate.errors import InputError
 from nucleate.readers.colour_spaces import from_profile
 from nucleate.types import UInt8
 
-_STRIP = 1 << 18  # pixels that are converted at once
+_STRIP = 1 << 18  # pixels converted at a time
 _DEPTHS = (8, 10, 12, 14, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image as a decoder gives it, and what the file states about it.
+    """A decoded image with the metadata of its file.
 
     Attributes:
         pixels: (H, W) or (H, W, C).
-        mpp: micrometres per pixel, None where the file states none.
-        orientation: 1 to 8, as in EXIF and TIFF: how the stored pixels are turned.
-        bits: of each value, where the file states how many count; None where it does not.
-        premultiplied: whether the colours are multiplied by the opacity already.
-        notes: what a user has to know, a phrase each.
+        mpp: micrometres per pixel, None if the file states none.
+        orientation: 1 to 8, as in EXIF and TIFF.
+        bits: significant bits of each value; None if the file does not state it.
+        premultiplied: whether the colours are premultiplied by the opacity.
+        notes: warnings for the user, one phrase each.
         owned: whether the pixels may be overwritten.
-        profile: ICC profile that is to be applied; None where there is none.
+        profile: ICC profile to apply; None if there is none.
     """
 
     pixels: NDArray[np.generic]
@@ -46,11 +46,11 @@ class Stored:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return an image as it is to be looked at; a view.
+    """Return an upright view of an image.
 
     Args:
         pixels: (H, W) or (H, W, C), as stored.
-        orientation: tag 274 of EXIF and TIFF: 1 to 8; any other value counts as 1.
+        orientation: tag 274 of EXIF and TIFF, 1 to 8; any other value is treated as 1.
 
     Example:
         >>> upright(np.array([[1, 2]]), 6).tolist(), upright(np.array([[1, 2]]), 3).tolist()
@@ -66,10 +66,10 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def to_rgb(owner: object, stored: Stored) -> tuple[UInt8, tuple[str, ...]]:
-    """Return uint8 (H, W, 3), upright, and what has to be said about it.
+    """Convert stored pixels to upright uint8 (H, W, 3); return them with notes.
 
     Raises:
-        InputError: that is impossible: grey, of other channels, or of another type.
+        InputError: the image is grey, or has other channels or another type.
     """
     pixels, notes = stored.pixels, list(stored.notes)
     _check(owner, pixels)
@@ -89,7 +89,7 @@ def to_rgb(owner: object, stored: Stored) -> tuple[UInt8, tuple[str, ...]]:
 
 
 def _check(owner: object, pixels: NDArray[np.generic]) -> None:
-    """Raise an `InputError` that states why pixels cannot be colours."""
+    """Raise an `InputError` for pixels that are not colours."""
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         raise InputError(
             f"{owner}: has the shape {pixels.shape}, with the channels first. Move them to the "
@@ -97,7 +97,7 @@ def _check(owner: object, pixels: NDArray[np.generic]) -> None:
         )
     if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] <= 2):
         raise InputError(
-            f"{owner}: the image is grey-scale, but the model reads the colours of H&E. "
+            f"{owner}: the image is grey-scale, but the model needs the colours of H&E. "
             "Export it as RGB."
         )
     if pixels.ndim != 3 or pixels.shape[2] > 4:
@@ -110,35 +110,32 @@ def _check(owner: object, pixels: NDArray[np.generic]) -> None:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"{owner}: pixels are {pixels.dtype}, but must be 8 or 16 bits. Export it as 8-bit "
-            "RGB; an array from 0 to 1 as (255 * image).round().astype(np.uint8)."
+            "RGB; convert an array in 0..1 with (255 * image).round().astype(np.uint8)."
         )
 
 
 def _depth(pixels: NDArray[Any], stated: int | None) -> tuple[int, str]:
-    """Return how many bits of 16-bit colours count, and a note where it is not all of them.
+    """Return the number of significant bits of 16-bit colours, and a note if it is below 16.
 
-    What the file states counts, unless its values are larger; else the smallest of 8, 10, 12, 14
-    and 16 bits that has room for the largest value.
+    The number that the file states is used, unless its values are larger; else the smallest of 8,
+    10, 12, 14 and 16 bits that fits the largest value.
     """
     largest = max(int(pixels[..., c].max()) for c in range(3))
     if stated is not None and 8 <= stated < 16 and largest < 1 << stated:
-        return stated, f"its values of 16 bits are read as {stated} bits, as the file states"
+        return stated, f"its 16-bit values are read as {stated} bits, as the file states"
     depth = next(d for d in _DEPTHS if largest < 1 << d)
     if depth == 16 or stated == 16 or not largest:
         return 16, ""
-    return depth, (
-        f"the largest of its 65,536 levels is {largest:,}: its values of 16 bits are read as "
-        f"{depth} bits"
-    )
+    return depth, f"its largest 16-bit value is {largest:,}: values are read as {depth} bits"
 
 
 def _converted(
     pixels: NDArray[Any], depth: int, opaque: bool, premultiplied: bool, owned: bool
 ) -> UInt8:
-    """Return colours of 8 bits over white; written over the pixels themselves if they are owned.
+    """Return 8-bit colours blended with white, written over the pixels if they are owned.
 
-    The lower bits of 10 to 14 are cut off: that gives back 8-bit values exactly, whether they were
-    shifted (255 to 4080) or stretched (255 to 4095).
+    The lower bits of 10 to 14 are cut off, which restores 8-bit values exactly, whether they were
+    shifted (255 to 4080) or scaled (255 to 4095).
     """
     height, width, channels = pixels.shape
     flat = owned and pixels.flags.c_contiguous and pixels.flags.writeable
@@ -174,12 +171,12 @@ def from_ycbcr(
     coefficients: tuple[float, float, float] = (0.299, 0.587, 0.114),
     black_white: tuple[float, ...] = (0, 255, 128, 255, 128, 255),
 ) -> UInt8:
-    """Turn luma and chroma into red, green and blue, in place where that is possible.
+    """Convert luma and chroma to red, green and blue, in place if possible.
 
     Args:
-        pixels: uint8 (H, W, 3 or more); what follows the third channel stays.
-        coefficients: share of red, green and blue in the luma.
-        black_white: values that stand for black and white, channel by channel.
+        pixels: uint8 (H, W, 3 or more); channels after the third are unchanged.
+        coefficients: weights of red, green and blue in the luma.
+        black_white: reference values of black and white, channel by channel.
 
     Returns:
         uint8 of the same shape.

@@ -1,4 +1,4 @@
-"""A slide at any resolution: which pixels are asked for, which are read, and where they lie."""
+"""Read a slide at any resolution, with the mapping between asked, read and level-0 pixels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ UNREAD_RGB = (
     150,
     90,
     140,
-)  # as tissue is, so that tiles there are tried
-_PIECE = 256  # edge of what is given up at once
-_BLOCK_PIXELS = 1 << 24  # of level 0, read at once for an overview
+)  # colour of tissue, so that tiles there are attempted
+_PIECE = 256  # edge of the smallest piece marked as unreadable
+_BLOCK_PIXELS = 1 << 24  # level-0 pixels read at a time for an overview
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The three pixel grids of a read, with one corner in common: asked, read, and level 0.
+    """The three pixel grids of a read, with a common corner: asked, read, and level 0.
 
-    Asked pixels are the caller's, at the resolution that was asked for; read pixels are those of
-    the level of the file that they are made from; results are given in level-0 pixels.
+    Asked pixels have the resolution that the caller asks for; read pixels are those of the level
+    of the file from which they are resampled; results are in level-0 pixels.
 
     Attributes:
-        width: of the whole image in asked pixels.
-        height: likewise.
-        mpp: of an asked pixel; up to 5 % off what was asked for, so that nothing is resampled.
+        width: width of the whole image in asked pixels.
+        height: height of the whole image in asked pixels.
+        mpp: micrometres per asked pixel; may differ by up to 5 % from the request, to avoid
+            resampling.
         asked_per_level0: asked pixels per level-0 pixel.
-        level: of the file, whose pixels are read.
+        level: level of the file that is read.
         level0_per_read: its downsample.
     """
 
@@ -47,17 +48,17 @@ class Grid:
 
     @property
     def asked_per_read(self) -> float:
-        """Asked pixels per read pixel: 1 where nothing is resampled."""
+        """Asked pixels per read pixel; 1 without resampling."""
         ratio = self.asked_per_level0 * self.level0_per_read
         return 1.0 if abs(ratio - 1) < 1e-9 else ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A source whose resolution is known.
+    """A source with a known resolution.
 
     Attributes:
-        source: where the pixels come from.
+        source: source of the pixels.
         mpp: micrometres per level-0 pixel.
     """
 
@@ -65,10 +66,10 @@ class Reader:
     mpp: float
 
     def grid(self, mpp: float) -> Grid:
-        """Return the grids of reading at `mpp` micrometres per pixel.
+        """Return the grids for reading at `mpp` micrometres per pixel.
 
-        The level is the coarsest that is at least as fine as what is asked for. A level within 5 %
-        of it is taken as it is.
+        The level is the coarsest that is at least as fine as requested. A level within 5 % of the
+        request is not resampled.
 
         Example:
             >>> from nucleate.readers.array import ArraySource
@@ -95,7 +96,7 @@ class Reader:
     def read(self, region: PixelBox, mpp: float) -> UInt8:
         """Return the pixels of a region, mirrored beyond the image.
 
-        The value of a pixel does not depend on the region that it is read with.
+        The value of a pixel does not depend on the region in which it is read.
 
         Args:
             region: x0, y0, x1, y1 in pixels of `mpp`, see `grid`.
@@ -106,7 +107,7 @@ class Reader:
 
         Raises:
             RegionError: this region cannot be read.
-            InputError: nothing can be read any more.
+            InputError: the source can no longer be read.
         """
         grid = self.grid(mpp)
         scale = grid.asked_per_read
@@ -123,7 +124,7 @@ class Reader:
     def overview(self, mpp: float) -> UInt8:
         """Return the whole image at a coarse resolution, read block by block.
 
-        What cannot be read has the colour `UNREAD_RGB`, as little of it as possible.
+        Parts that cannot be read have the colour `UNREAD_RGB`, in pieces as small as possible.
         """
         grid = self.grid(mpp)
         edge = max(1, int(_BLOCK_PIXELS**0.5 * grid.asked_per_read))
@@ -144,11 +145,11 @@ class Reader:
         return out
 
     def whole(self) -> UInt8:
-        """Return all pixels of level 0; what cannot be read has the colour `UNREAD_RGB`."""
+        """Return all pixels of level 0; parts that cannot be read have the colour `UNREAD_RGB`."""
         return self._readable((0, 0, self.source.width, self.source.height), 0)
 
     def _readable(self, box: PixelBox, level: int) -> UInt8:
-        """Return a region of a level; of what cannot be read, pieces of 256 pixels are coloured."""
+        """Return a region of a level, with unreadable pieces of 256 pixels in `UNREAD_RGB`."""
         try:
             return self.source.read(*box, level)
         except RegionError:
@@ -169,7 +170,7 @@ class Reader:
         return self.source.level_sizes[grid.level]
 
     def _mirrored(self, x0: int, y0: int, x1: int, y1: int, grid: Grid) -> UInt8:
-        """Return read pixels of a region that may reach beyond the image, mirrored there."""
+        """Return read pixels of a region, mirrored where it extends beyond the image."""
         width, height = self._read_size(grid)
         left, right = max(0, min(x0, 2 * width - x1)), min(width, max(x1, -x0))
         top, bottom = max(0, min(y0, 2 * height - y1)), min(height, max(y1, -y0))

@@ -1,7 +1,7 @@
-"""Slides and results behind a URL (s3://, gs://, …), by fsspec: copied in, copied out.
+"""Copy slides from and results to a URL (s3://, gs://, …), with fsspec.
 
-OpenSlide cannot stream, and Parquet is written best to a disk: everything is worked on in a local
-folder, and what is finished is copied to where it belongs.
+OpenSlide cannot stream, and Parquet is best written to a disk: all work is done in a local folder,
+and finished files are copied to their destination.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
 def is_url(text: str | Path) -> bool:
-    """Return whether a name is that of something far away.
+    """Return whether a name is a URL.
 
     Example:
         >>> is_url("s3://bucket/a.svs"), is_url("slides/a.svs")
@@ -34,7 +34,7 @@ def is_url(text: str | Path) -> bool:
 
 
 def url_path(url: str | Path) -> str:
-    """Return an address without its query, which may be a signature; other names as they are.
+    """Return a URL without its query, which may be a signature; other names unchanged.
 
     Example:
         >>> url_path("https://host/a/t.png?X-Amz-Signature=b/c"), url_path("s3://b/what?.png")
@@ -45,7 +45,7 @@ def url_path(url: str | Path) -> str:
 
 
 def shown(url: str | Path) -> str:
-    """Return an address as it may stand in files and logs; other names as they are.
+    """Return a URL without secrets, for files and logs; other names unchanged.
 
     Example:
         >>> shown("https://user:word@host/a/t.png?sig=b/c"), shown("a/b?.png")
@@ -55,7 +55,7 @@ def shown(url: str | Path) -> str:
 
 
 def url_name(url: str | Path) -> str:
-    """Return the name of the file that an address or a path stands for.
+    """Return the file name of a URL or path.
 
     Example:
         >>> url_name("https://host/a/t%20b.png?sig=c"), url_name("a/b.png")
@@ -70,7 +70,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
     Raises:
         NucleateError: the package for this kind of URL is not installed.
-        InputError: it cannot be reached.
+        InputError: the URL cannot be reached.
     """
     fsspec: Any = optional("fsspec", "cluster")
     try:
@@ -83,14 +83,14 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
-    """Return the files that a URL of a file, folder or glob stands for, in sorted order.
+    """Return the files matched by a URL of a file, folder or glob, sorted.
 
     Args:
-        url: where to look.
-        wanted: path below that folder -> whether it is one.
+        url: URL of a file, folder or glob.
+        wanted: function of the path below that folder: whether the file is wanted.
 
     Raises:
-        InputError: there is none, or it cannot be reached.
+        InputError: no file matches, or the URL cannot be reached.
     """
     fs, path = file_system(url)
     with _reaching(url):
@@ -114,10 +114,10 @@ def find_remote(url: str, wanted: Callable[[str], bool]) -> list[str]:
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Copy a file here, unless a copy of the same state is here, and return where it is.
+    """Copy a file to a local folder, unless it has an up-to-date copy; return the path of the copy.
 
     Raises:
-        InputError: it cannot be read, or consists of several files.
+        InputError: the file cannot be read, or the slide consists of several files.
     """
     if PurePosixPath(url_path(url)).suffix.lower() in _SEVERAL:
         raise InputError(
@@ -138,21 +138,21 @@ def fetch(url: str, folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A local folder and the place that its files are copied to.
+    """A local folder and the remote folder with which its files are synchronised.
 
     Attributes:
-        folder: here.
-        url: there; None where the folder is the place itself.
+        folder: local folder.
+        url: URL of the remote folder; None if there is none.
     """
 
     folder: Path
     url: str | None
 
     def pull(self, below: str = "") -> None:
-        """Copy what is there, directly in a folder `below`, but not here yet.
+        """Download files directly in the subfolder `below` that have no local copy.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: a file cannot be read.
         """
         if self.url is None:
             return
@@ -166,10 +166,10 @@ class Mirror:
                     _bring(fs, name, here)
 
     def pull_file(self, name: str) -> None:
-        """Copy one file that is there, where it is.
+        """Download one file if it exists.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the file cannot be read.
         """
         if self.url is None:
             return
@@ -180,10 +180,10 @@ class Mirror:
                 _bring(fs, f"{root}/{name}", here)
 
     def push(self, *names: str) -> None:
-        """Copy files or folders there.
+        """Upload files or folders.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the URL cannot be written.
         """
         if self.url is None:
             return
@@ -194,15 +194,15 @@ class Mirror:
                 if here.is_dir():
                     fs.put(f"{here}/", f"{there}/", recursive=True)
                 else:
-                    if not _BUCKETS & set(_names(fs)):  # which have no folders to make
+                    if not _BUCKETS & set(_names(fs)):  # buckets have no folders
                         fs.makedirs(there.rsplit("/", 1)[0], exist_ok=True)
                     fs.put_file(str(here), there)
 
     def remove(self, name: str) -> None:
-        """Remove a folder there.
+        """Remove a remote folder.
 
         Raises:
-            OutputError: it cannot be removed.
+            OutputError: the folder cannot be removed.
         """
         if self.url is None:
             return
@@ -214,12 +214,12 @@ class Mirror:
 
 @contextmanager
 def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None]:
-    """Say in one sentence what a service states in its own way."""
+    """Turn the errors of a service into one kind of error."""
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # every service has its own; it may quote the whole address
+    except Exception as error:  # services differ; messages may contain the whole URL
         said = " ".join(without_secrets(str(error)).split())[:120].rstrip(".")
         raise kind(
             f"{shown(url)}: cannot be reached ({said or type(error).__name__}). Check the address, "
@@ -228,7 +228,7 @@ def _reaching(url: str, kind: type[NucleateError] = InputError) -> Iterator[None
 
 
 def _bring(fs: Any, there: str, here: Path) -> None:  # noqa: ANN401
-    """Copy a file here; it gets its name when it is whole."""
+    """Download a file under a temporary name, and rename it when it is complete."""
     here.parent.mkdir(parents=True, exist_ok=True)
     part = here.with_name(f".{uuid.uuid4().hex}.part")
     fs.get_file(there, str(part))
@@ -236,5 +236,5 @@ def _bring(fs: Any, there: str, here: Path) -> None:  # noqa: ANN401
 
 
 def _names(fs: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what a file system is called."""
+    """Return the protocol names of a file system."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -1,4 +1,4 @@
-"""What a source of pixels is: size, resolution, levels, and regions that are read on demand."""
+"""The protocol of pixel sources: size, resolution, levels, and regions read on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 from nucleate.errors import InputError
 from nucleate.types import UInt8
 
-REMEDY = "The file is damaged or is no slide: copy it again, or convert it to a tiled TIFF."
+REMEDY = "The file is damaged or not a slide: copy it again, or convert it to a tiled TIFF."
 
 
 class RegionError(InputError):
@@ -15,11 +15,11 @@ class RegionError(InputError):
 
 
 def whole_ratio(edge: int, level_edge: int) -> float:
-    """Return a downsample without what comes of sizes that were cut to whole pixels.
+    """Return the downsample of a level, corrected for sizes rounded to whole pixels.
 
     Args:
-        edge: of level 0, in pixels.
-        level_edge: of the level.
+        edge: edge of level 0, in pixels.
+        level_edge: edge of the level, in pixels.
 
     Example:
         >>> whole_ratio(10_000, 624), whole_ratio(10_000, 4_000), whole_ratio(9_000, 2_000)
@@ -35,28 +35,28 @@ class Source(Protocol):
 
     name: str
     width: int
-    """Of level 0, in pixels, as all sizes and positions that are not said to be of a level."""
+    """Width of level 0 in pixels; sizes and positions are in level 0 unless stated otherwise."""
     height: int
     mpp: float | None
     origin_xy: tuple[int, int]
-    """Where the corner of this image is in the file's level 0."""
+    """Position of the corner of this image in the file's level 0."""
     downsamples: tuple[float, ...]
-    """Of each level: level-0 pixels per pixel; the first is 1."""
+    """Level-0 pixels per pixel of each level; the first is 1."""
     level_sizes: tuple[tuple[int, int], ...]
     """Width and height of each level, in its pixels."""
     notes: tuple[str, ...]
-    """What a user has to know about how it is read, a phrase each."""
+    """Warnings about how it is read, one phrase each."""
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return uint8 (y1 - y0, x1 - x0, 3) of a region that is inside a level, in its pixels.
+        """Return a region inside a level, in its pixels: uint8 (y1 - y0, x1 - x0, 3).
 
         Raises:
             RegionError: this region cannot be read.
-            InputError: nothing can be read any more.
+            InputError: the source can no longer be read.
         """
         ...
 
 
 def notes_of(source: Source) -> tuple[str, ...]:
-    """Return what a user has to know about how a source is read; nothing of a caller's own."""
+    """Return the warnings of a source; empty for a caller's own source without `notes`."""
     return tuple(getattr(source, "notes", ()))

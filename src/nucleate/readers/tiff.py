@@ -1,4 +1,4 @@
-"""Tiled and striped TIFF and OME-TIFF, also as pyramids, read piece by piece."""
+"""Read tiled and striped TIFF and OME-TIFF, including pyramids, piece by piece."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nucleate.readers.tiff_image import (
 )
 from nucleate.types import UInt8
 
-_LARGE_PIXELS = 1 << 26  # from 8192 squared on, a TIFF is read region by region
-_CACHED_BYTES = PIECE_BYTES  # of pieces that are kept decoded: neighbouring regions share them
+_LARGE_PIXELS = 1 << 26  # a TIFF of at least 8192 squared is read region by region
+_CACHED_BYTES = PIECE_BYTES  # cache of decoded pieces, which neighbouring regions share
 
 
 def is_large(path: Path) -> bool:
-    """Return whether a TIFF has too many pixels to be read at once."""
+    """Return whether a TIFF is too large to be read at once."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -39,16 +39,16 @@ def is_large(path: Path) -> bool:
             page = main_series(file)[0].keyframe
             pixels = int(page.imagewidth) * int(page.imagelength)
             return pixels >= _LARGE_PIXELS and page.samplesperpixel <= MAX_SAMPLES
-    except Exception:  # anyone who reads it whole states what is wrong
+    except Exception:  # the error is reported when the file is read
         return False
 
 
 class UnusualTiffError(InputError):
-    """A TIFF that is not read piece by piece; another reader may read it."""
+    """A TIFF that cannot be read piece by piece; another reader may support it."""
 
 
 class TiffSource:
-    """A TIFF of 8-bit RGB, in tiles or strips; levels are those of the pyramid."""
+    """An 8-bit RGB TIFF in tiles or strips; levels are those of the pyramid."""
 
     origin_xy = (0, 0)
 
@@ -65,7 +65,7 @@ class TiffSource:
                 wanted = check_plane(path, axes, planes, plane)
                 self._pages = [_page_of(level, planes, wanted) for level in levels]
                 for page in self._pages:
-                    _ = page.decode, page.jpegtables  # made from tags that are in the file
+                    _ = page.decode, page.jpegtables  # cached while the file is open
                 self._luma = [
                     ycbcr_tags(page) if is_raw_ycbcr(page) else None for page in self._pages
                 ]
@@ -76,7 +76,7 @@ class TiffSource:
             raise
         except OSError as error:
             raise InputError(explain_os_error(error, path)) from error
-        except Exception as error:  # hostile headers raise anything
+        except Exception as error:  # malformed headers may raise any exception
             raise UnusualTiffError(f"{path}: cannot be read as TIFF. {REMEDY}") from error
         first = self._pages[0]
         self.width, self.height = self._turned(int(first.imagewidth), int(first.imagelength))
@@ -90,7 +90,7 @@ class TiffSource:
             for page in self._pages
         )
         if not usual:
-            raise UnusualTiffError(f"{path}: is no TIFF of 8-bit RGB. Convert it to one.")
+            raise UnusualTiffError(f"{path}: is not an 8-bit RGB TIFF. Convert it to one.")
         self.downsamples = tuple(
             whole_ratio(int(first.imagewidth), page.imagewidth) for page in self._pages
         )
@@ -106,12 +106,12 @@ class TiffSource:
         self._piece = lru_cache(max(2, _CACHED_BYTES // largest))(self._decode)
 
     def read(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> UInt8:
-        """Return a region, upright; pieces that the file leaves out are white."""
+        """Return an upright region; pieces missing in the file are white."""
         box = _stored_box((x0, y0, x1, y1), self.level_sizes[level], self._orientation)
         return np.ascontiguousarray(upright(self._read(*box, level), self._orientation))
 
     def _turned(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of what is upright, from those of what is stored."""
+        """Return the upright width and height from those stored."""
         return (height, width) if self._orientation in (5, 6, 7, 8) else (width, height)
 
     def _read(self, x0: int, y0: int, x1: int, y1: int, level: int) -> UInt8:
@@ -135,7 +135,7 @@ class TiffSource:
         return out
 
     def _decode(self, level: int, index: int) -> UInt8 | None:
-        """Return one tile or strip, None where the file contains none."""
+        """Return one tile or strip, None if it is missing in the file."""
         page = self._pages[level]
         try:
             offset, size = page.dataoffsets[index], page.databytecounts[index]
@@ -157,18 +157,18 @@ class TiffSource:
             raise RegionError(str(error)) from error
         except Exception as error:
             if not self._path.exists():
-                raise InputError(f"{self._path}: is gone. Bring it back, and resume.") from error
+                raise InputError(f"{self._path}: is missing. Restore it, and resume.") from error
             raise RegionError(
                 f"{self._path}: piece {index} of level {level} cannot be read ({error}). {REMEDY}"
             ) from error
 
 
 def _page_of(level: Any, planes: int, plane: int) -> Any:  # noqa: ANN401
-    """Return the page of a level that contains a plane; all pages have the tags of the first."""
+    """Return the page of a level that contains a plane, with the tags of the first page."""
     if planes == 1:
         return level.keyframe
     if len(level.pages) != planes:
-        raise InputError("its planes are no separate pages. Save one as a separate file.")
+        raise InputError("its planes are not separate pages. Save one as a separate file.")
     page = level.pages[plane]
     return page if page is level.keyframe else page.aspage()
 
@@ -176,7 +176,7 @@ def _page_of(level: Any, planes: int, plane: int) -> Any:  # noqa: ANN401
 def _stored_box(
     box: tuple[int, int, int, int], size: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
-    """Return where a region of an upright image is stored.
+    """Return the stored region of a region in the upright image.
 
     Args:
         box: x0, y0, x1, y1 in the upright image.

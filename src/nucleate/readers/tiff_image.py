@@ -1,4 +1,4 @@
-"""Bytes of a TIFF file → one image: colour spaces, planes, channels, opacity, orientation."""
+"""Decode a TIFF file to one image: colour spaces, planes, channels, opacity, orientation."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
 TIFF_ENDINGS = (".tif", ".tiff")
-_JPEG = (6, 7, 33007, 34892)  # whose decoder turns YCbCr into RGB itself
+_JPEG = (6, 7, 33007, 34892)  # compressions whose decoder converts YCbCr to RGB
 _READ = (0, 1, 2, 3, 5, 6, 8, 9)  # colour spaces: grey, RGB, palette, inks, YCbCr, Lab
 _LAB = {8: True, 9: False}  # whether a* and b* are signed
 _RED_GREEN_BLUE = {"r", "g", "b", "red", "green", "blue"}
-_NO_NAME = re.compile(r"(channel|c)?[\s:_\-0-9]*")  # that programs write by themselves
-_DARK = 0.2  # share of the range below which the median of three grey planes is no brightfield
+_NO_NAME = re.compile(r"(channel|c)?[\s:_\-0-9]*")  # default names
+_DARK = 0.2  # with a median below this fraction of the range, grey planes are not brightfield
 
 
 def decode_tiff(
@@ -45,17 +45,17 @@ def decode_tiff(
     plane: int | None = None,
     labels: bool = False,
 ) -> Stored:
-    """Return the pixels of a TIFF file, and what it states about them.
+    """Decode a TIFF file; return its pixels and metadata.
 
     Args:
-        path: of the file.
-        data: its bytes; None to read `path` from the disk.
-        most_pixels: larger images are refused before they are unpacked.
-        plane: which of several focal planes or time points, from 1 on.
-        labels: give numbers, not colours: palettes stay indices, a resolution is not asked for.
+        path: path of the file.
+        data: content of the file; None reads `path` from the disk.
+        most_pixels: larger images are rejected before they are unpacked.
+        plane: focal plane or time point to read if there are several, counted from 1.
+        labels: whether it is a label image: palettes stay indices, the resolution is ignored.
 
     Raises:
-        InputError: it cannot be read, is too large, or contains something else than an image.
+        InputError: the file cannot be read, is too large, or does not contain a single image.
     """
     import tifffile
 
@@ -81,8 +81,8 @@ def decode_tiff(
         if pixels.ndim == 3 and grey and not labels:
             if int(page.photometric) == 0:
                 raise InputError(
-                    f"{path}: states of {pixels.shape[2]} channels that 0 is white. Export it as "
-                    "RGB."
+                    f"{path}: has {pixels.shape[2]} grey channels in which 0 is white. Export it "
+                    "as RGB."
                 )
             check_grey_channels(path, pixels, channel_names(file))
         notes = () if labels else page_notes(page, unused, others)
@@ -95,7 +95,7 @@ def decode_tiff(
         elif is_raw_ycbcr(page):
             pixels = from_ycbcr(_eight_bits(path, pixels), *ycbcr_tags(page))
         if pixels.ndim == 3 and pixels.shape[2] == 4 and not _opacity(page):
-            pixels = pixels[..., :3]  # a fourth sample that means nothing stated
+            pixels = pixels[..., :3]  # fourth sample without a stated meaning
         return Stored(
             pixels,
             mpp,
@@ -119,12 +119,12 @@ def _check_samples(path: PathLike, page: Any) -> None:  # noqa: ANN401
 def _check_size(
     path: PathLike, series: TiffPageSeries, size: int, most_pixels: int, one: bool
 ) -> None:
-    """Raise an `InputError` for what would need too much memory."""
+    """Raise an `InputError` for an image that would need too much memory."""
     page: Any = series.keyframe
     bytes_ = series.nbytes
     if one:
         bytes_ = page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
-    most = max(  # of the image, of a piece that is unpacked at once, of all bytes
+    most = max(  # pixels of the image, of all planes, of a piece, and of all bytes
         page.imagewidth * page.imagelength,
         (0 if one else math.prod(series.shape) // 4),
         math.prod(page.chunks) // 4,
@@ -159,26 +159,26 @@ def _check_whole(path: PathLike, series: Any, size: int) -> None:  # noqa: ANN40
 
 
 def _check_colours(path: PathLike, page: Any) -> None:  # noqa: ANN401
-    """Raise an `InputError` for colour spaces that are not turned into RGB."""
+    """Raise an `InputError` for colour spaces that cannot be converted to RGB."""
     inks = page.tags.get("InkSet")
     is_cmyk = inks is None or int(inks.value) == 1
     if int(page.photometric) not in _READ or (int(page.photometric) == 5 and not is_cmyk):
         kind = getattr(page.photometric, "name", f"photometric {page.photometric}")
         raise InputError(
-            f"{path}: the TIFF contains {kind}{'' if is_cmyk else ' of other inks than CMYK'}, not "
-            "RGB. Export it as RGB."
+            f"{path}: the TIFF contains {kind}{'' if is_cmyk else ' with inks other than CMYK'}, "
+            "not RGB. Export it as RGB."
         )
     if is_raw_ycbcr(page) and tuple(page.subsampling or (1, 1)) != (1, 1):
         raise InputError(
-            f"{path}: the TIFF contains YCbCr with subsampled colours that is not compressed as "
-            "JPEG. Export it as RGB."
+            f"{path}: the TIFF contains YCbCr with subsampled chroma but without JPEG compression. "
+            "Export it as RGB."
         )
 
 
 def plane_axes(series: Any) -> tuple[str, int]:  # noqa: ANN401
-    """Return the axes of a TIFF series that count planes, and how many planes there are.
+    """Return the axes of a TIFF series along which it has planes, and the number of planes.
 
-    Three or four channels are colours, and more are left to anyone who reads them.
+    Channels are not planes: three or four are colours, and other numbers are left to the caller.
     """
     axes = [
         (a, n) for a, n in zip(series.axes, series.shape, strict=False) if a not in "YXSC" and n > 1
@@ -187,7 +187,7 @@ def plane_axes(series: Any) -> tuple[str, int]:  # noqa: ANN401
 
 
 def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> int:
-    """Return which plane is meant, from 0 on; raise an `InputError` unless that is clear."""
+    """Return the index of the chosen plane, from 0; raise an `InputError` if it is ambiguous."""
     if plane is not None and not 1 <= plane <= planes:
         raise InputError(f"{path}: has {planes} planes. Choose --plane 1 to {planes}.")
     if plane is None and planes > 1:
@@ -199,7 +199,7 @@ def check_plane(path: PathLike, axes: str, planes: int, plane: int | None) -> in
 
 
 def _plane(path: PathLike, series: Any, plane: int | None) -> tuple[NDArray[Any], str]:  # noqa: ANN401
-    """Return the pixels of one plane, and their axes."""
+    """Read one plane; return its pixels and axes."""
     axes, planes = plane_axes(series)
     wanted = check_plane(path, axes, planes, plane)
     if planes == 1:
@@ -221,13 +221,13 @@ def _plane(path: PathLike, series: Any, plane: int | None) -> tuple[NDArray[Any]
 
 
 def _palette(colormap: NDArray[Any], pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the colours that indices stand for; some programs write colours of 8 bits."""
+    """Return the palette colours of indices; some programs write 8-bit palettes."""
     table = colormap if colormap.max() < 256 else colormap >> 8
     return np.take(np.ascontiguousarray(table.T.astype(np.uint8)), pixels, axis=0)
 
 
 def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
-    """Bring a TIFF series to (H, W) or (H, W, C)."""
+    """Reshape the pixels of a TIFF series to (H, W) or (H, W, C)."""
     kept = [a for a, n in zip(axes, pixels.shape, strict=False) if n > 1 or a in "YX"]
     pixels = pixels.reshape(
         [n for a, n in zip(axes, pixels.shape, strict=False) if n > 1 or a in "YX"]
@@ -240,19 +240,19 @@ def _last_channel(path: PathLike, pixels: NDArray[np.generic], axes: str) -> NDA
 
 
 def check_grey_channels(path: object, pixels: NDArray[Any], names: tuple[str, ...]) -> None:
-    """Raise an `InputError` where grey channels are not red, green and blue.
+    """Raise an `InputError` if grey channels are not red, green and blue.
 
-    Their names tell; without names their brightness does: glass is bright in all three colours,
-    fluorescence is dark.
+    This is decided by their names, or without names by their brightness: glass is bright in all
+    three colours, fluorescence is dark.
 
     Args:
-        path: named in the message.
+        path: name for the message.
         pixels: (H, W, C).
-        names: of the channels as the file has them; empty where it has none.
+        names: channel names in the file; empty if it has none.
     """
     said = [name.strip().lower() for name in names[: pixels.shape[2]]]
     usual = all(n in _RED_GREEN_BLUE or _NO_NAME.fullmatch(n) is not None for n in said)
-    remedy = "The model reads the colours of H&E: segment a brightfield image."
+    remedy = "The model needs the colours of H&E: segment a brightfield image."
     if said and not usual:
         raise InputError(
             f"{path}: contains {pixels.shape[2]} grey channels ({', '.join(names)[:80]}), not red, "
@@ -264,18 +264,18 @@ def check_grey_channels(path: object, pixels: NDArray[Any], names: tuple[str, ..
     largest = max(int(some.max(initial=0)), 255)
     if pixels.shape[2] in (3, 4) and float(np.median(some)) < _DARK * largest:
         raise InputError(
-            f"{path}: contains {pixels.shape[2]} dark grey channels without names, as those "
-            f"of fluorescence are. {remedy}"
+            f"{path}: contains {pixels.shape[2]} dark grey channels without names, as in "
+            f"fluorescence. {remedy}"
         )
 
 
 def is_raw_ycbcr(page: Any) -> bool:  # noqa: ANN401
-    """Return whether a page is decoded to luma and chroma, not to colours."""
+    """Return whether a page is decoded to YCbCr, not to RGB."""
     return int(page.photometric) == 6 and int(page.compression) not in _JPEG
 
 
 def ycbcr_tags(page: Any) -> tuple[tuple[float, float, float], tuple[float, ...]]:  # noqa: ANN401
-    """Return coefficients and reference values of luma and chroma, as the page or TIFF has them."""
+    """Return the YCbCr coefficients and reference values of a page, or the defaults of TIFF."""
 
     def ratios(name: str, count: int) -> tuple[float, ...] | None:
         tag = page.tags.get(name)
@@ -294,28 +294,28 @@ def ycbcr_tags(page: Any) -> tuple[tuple[float, float, float], tuple[float, ...]
 
 
 def _eight_bits(path: PathLike, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pixels of YCbCr, or raise an `InputError` where they are not 8 bits."""
+    """Return YCbCr pixels, or raise an `InputError` if they are not 8-bit."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] < 3:
-        raise InputError(f"{path}: the TIFF is YCbCr, but not 3 × 8 bits. Export it as RGB.")
+        raise InputError(f"{path}: the TIFF is YCbCr but not 3 × 8 bits. Export it as RGB.")
     return np.ascontiguousarray(pixels)
 
 
 def orientation_of(page: Any) -> int:  # noqa: ANN401
-    """Return how the stored pixels of a page are turned: 1 to 8."""
+    """Return the orientation of a page, 1 to 8."""
     tag = page.tags.get("Orientation")
     found = 1 if tag is None else int(tag.value)
     return found if 1 <= found <= 8 else 1
 
 
 def _opacity(page: Any) -> int:  # noqa: ANN401
-    """Return 1 where a page is multiplied by its opacity, 2 where it is not, 0 without opacity."""
+    """Return 1 for premultiplied opacity, 2 for unassociated opacity, 0 without opacity."""
     return next((int(extra) for extra in page.extrasamples if int(extra) in (1, 2)), 0)
 
 
 def page_notes(page: Any, *said: str) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what has to be said about a page, with sentences that are not empty.
+    """Return the notes of a page: the non-empty sentences, and an unapplied colour profile.
 
-    TIFF keeps its pixels, whatever its size: slides are TIFF, and programs for slides do so.
+    Profiles of TIFF are never applied, because slides are TIFF and slide programs ignore them.
     """
     known = tuple(sentence for sentence in said if sentence)
     return known if int(page.photometric) == 5 else (*known, *profile_notes(_profile(page)))

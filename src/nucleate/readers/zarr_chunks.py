@@ -1,4 +1,4 @@
-"""What the chunks of a Zarr array unpack to, looked up before they are unpacked."""
+"""Check the unpacked size of Zarr chunks before unpacking them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from nucleate.errors import InputError
 
-_SLACK = 1 << 16  # bytes that a chunk may have beside its values
-_MOST_DEFLATED = 1032  # bytes that a byte of deflate can stand for
-_MOST_META = 16 << 20  # bytes of a file of metadata
-_MOST_INNER = 1 << 20  # chunks of a shard
+_SLACK = 1 << 16  # bytes that a chunk may have in addition to its values
+_MOST_DEFLATED = 1032  # maximum compression ratio of deflate
+_MOST_META = 16 << 20  # size limit of a metadata file, in bytes
+_MOST_INNER = 1 << 20  # maximum number of chunks in a shard
 _ZSTD_BLOCK = 1 << 17
-_NEUTRAL = (  # codecs after which there are as many bytes
+_NEUTRAL = (  # codecs that do not change the number of bytes
     "bytes", "transpose", "crc32c", "delta", "shuffle", "fixedscaleoffset", "vlen-bytes",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def check_metadata(path: Path) -> None:
     """Raise an `InputError` for a folder whose metadata would fill the memory.
 
     Args:
-        path: of the group.
+        path: folder of the group.
     """
     for name in (".zattrs", ".zgroup", ".zmetadata", "zarr.json"):
         file = path / name
@@ -37,13 +37,13 @@ def check_metadata(path: Path) -> None:
 
 
 class ChunkGuard:
-    """Looks at every chunk of an array once, before it is unpacked."""
+    """Checks every chunk of an array once, before it is unpacked."""
 
     def __init__(self, root: Path, array: Any) -> None:  # noqa: ANN401
-        """Read how the array is packed.
+        """Read the codecs of the array.
 
         Raises:
-            InputError: by codecs that nobody needs for an image.
+            InputError: the codecs are not supported, or a shard has too many chunks.
         """
         self._root, self._folder, self._array = root, root / array.path, array
         self._limit = math.prod(array.chunks) * array.dtype.itemsize + _SLACK
@@ -56,8 +56,8 @@ class ChunkGuard:
         packed = [name for name, _ in names if name not in _NEUTRAL]
         if len(packed) > 1 or any(name not in _CLAIMS for name in packed):
             raise InputError(
-                f"{root}: its chunks are packed by {' and '.join(packed)}, which is not read. "
-                "Write it with zstd, blosc or gzip alone."
+                f"{root}: its chunks are compressed with {' and '.join(packed)}, which is not "
+                "supported. Write it with only zstd, blosc or gzip."
             )
         self._codec = packed[0] if packed else ""
         self._grid = tuple(array.shards or array.chunks)
@@ -65,7 +65,7 @@ class ChunkGuard:
         self._inner = inner if self._sharding is not None else 0
         if inner > _MOST_INNER:
             raise InputError(
-                f"{root}: has {inner:,} chunks in each shard (at most {_MOST_INNER:,} are read). "
+                f"{root}: has {inner:,} chunks per shard (at most {_MOST_INNER:,} are supported). "
                 "Write it with larger chunks."
             )
 
@@ -73,10 +73,10 @@ class ChunkGuard:
         """Check the chunks of a window.
 
         Args:
-            window: along each axis, as the array is indexed.
+            window: index of each axis.
 
         Raises:
-            InputError: one unpacks to more than it may.
+            InputError: a chunk unpacks to more bytes than allowed.
         """
         spans = []
         for part, edge in zip(window, self._grid, strict=True):
@@ -88,7 +88,7 @@ class ChunkGuard:
                 self._seen.add(place)
 
     def _check(self, file: Path) -> None:
-        """Check one file, of a chunk or of a shard; one that is not there is empty."""
+        """Check the file of a chunk or shard; a missing file is an empty chunk."""
         try:
             size = file.stat().st_size
         except OSError:
@@ -103,12 +103,12 @@ class ChunkGuard:
         if size > most or found > self._limit:
             raise InputError(
                 f"{self._root}: the chunk {file.relative_to(self._root)} unpacks to {found:,} bytes"
-                f" or more, where {self._limit - _SLACK:,} belong. It is damaged, or made to fill "
-                "the memory: write it again."
+                f" or more instead of {self._limit - _SLACK:,}. It is damaged, or made to fill the "
+                "memory: write it again."
             )
 
     def _pieces(self, file: Path) -> Iterator[bytes]:
-        """Yield the packed bytes of each chunk of a file."""
+        """Yield the compressed bytes of each chunk of a file."""
         if self._sharding is None:
             yield file.read_bytes()
             return
@@ -122,13 +122,13 @@ class ChunkGuard:
                 offset, size = (
                     int.from_bytes(index[at + k : at + k + 8], "little") for k in (0, 8)
                 )
-                if offset != size or offset != (1 << 64) - 1:  # else it is empty
+                if offset != size or offset != (1 << 64) - 1:  # else the chunk is empty
                     handle.seek(min(offset, file.stat().st_size))
                     yield handle.read(min(size, file.stat().st_size))
 
 
 def _codecs(metadata: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401
-    """Return names and settings of the codecs of an array, of version 2 or 3."""
+    """Return the names and settings of the codecs of an array, Zarr version 2 or 3."""
     if metadata.zarr_format == 3:
         return [_name_of(codec.to_dict()) for codec in metadata.codecs]
     every = [*(metadata.filters or ()), *([metadata.compressor] if metadata.compressor else [])]
@@ -152,7 +152,7 @@ def _lz4(data: bytes, _: int) -> int:
 
 
 def _zstd(data: bytes, limit: int) -> int:
-    """Return what a frame of Zstandard states, or what its blocks can have at most.
+    """Return the size stated in a Zstandard frame, or else the maximum size of its blocks.
 
     References:
         RFC 8878, sections 3.1.1.1 and 3.1.1.2.
@@ -179,13 +179,13 @@ def _zstd(data: bytes, limit: int) -> int:
 
 
 def _deflate(data: bytes, limit: int) -> int:
-    """Return what zlib or gzip unpacks to, counted up to a limit, a part at a time."""
+    """Return the unpacked size of zlib or gzip data, counted in parts up to a limit."""
     total = 0
     if len(data) * _MOST_DEFLATED <= limit:
         return 0
     try:
-        while data and total <= limit:  # gzip may be several files, one after the other
-            unpacker = zlib.decompressobj(47)  # of either
+        while data and total <= limit:  # gzip may consist of several members
+            unpacker = zlib.decompressobj(47)  # zlib or gzip
             while not unpacker.eof and total <= limit:
                 part = unpacker.decompress(data, 1 << 20)
                 total += len(part)
@@ -194,7 +194,7 @@ def _deflate(data: bytes, limit: int) -> int:
                     return total
             data = unpacker.unused_data
     except zlib.error:
-        return total  # damaged: anyone who reads it states that
+        return total  # damaged: reported when it is read
     return total
 
 

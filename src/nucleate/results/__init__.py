@@ -1,1 +1,1 @@
-"""Nuclei on disk: Parquet first, and one file per other format."""
+"""Store nuclei on disk: Parquet is primary, and each other format has one module."""

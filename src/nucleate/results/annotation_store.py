@@ -1,4 +1,4 @@
-"""Nuclei → the SQLite file that TIAToolbox opens as an annotation store."""
+"""Write nuclei as a TIAToolbox annotation store, which is an SQLite file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def write_annotation_store(path: Path, found: NucleiFile) -> None:
         OutputError: the file cannot be written.
     """
     with atomic(path) as temporary:
-        temporary.touch()  # where this fails the system states why, which SQLite does not
+        temporary.touch()  # fails with the system's reason, which SQLite does not report
         base = sqlite3.connect(temporary, isolation_level="DEFERRED")
         try:
             _make_store(base)
             for table in found.checked():
                 _fill_store(base, table, found.class_names, found.id_space)
             base.commit()
-        except sqlite3.Error as error:  # a full disk is none of the system's own errors here
+        except sqlite3.Error as error:  # SQLite reports a full disk as its own error
             raise OSError(str(error)) from error
         finally:
             base.close()

@@ -1,4 +1,4 @@
-"""Nuclei in memory ⇄ a table of Arrow: one row per nucleus."""
+"""Convert nuclei in memory to and from an Arrow table with one row per nucleus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("id", "x", "y", "bbox", "geometry", "score", "class", "class_name")
 
 
 def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a pyarrow table: id, centroid, box, features, score, class, polygon (WKB)."""
+    """Convert nuclei to a pyarrow table: id, centroid, box, features, score, class, WKB polygon."""
     import pyarrow as pa
 
     centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
@@ -42,7 +42,7 @@ def _array(column: Any) -> Any:  # noqa: ANN401
 
 
 def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
-    """Return the nuclei of a table that `to_table` made."""
+    """Convert a table made by `to_table` back to nuclei."""
     features = {n: as_numpy(table[n]) for n in table.column_names if n not in COLUMNS}
     if not len(table):
         return replace(Instances.empty(frame), features=features, class_names=class_names)
@@ -71,7 +71,7 @@ def as_numpy(column: Any) -> Any:  # noqa: ANN401
 
 
 def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
-    """Return outlines as polygons in well-known binary, rings closed."""
+    """Return outlines as polygons in well-known binary, with closed rings."""
     import pyarrow as pa
     import shapely
 
@@ -82,12 +82,12 @@ def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
 
 
 def _from_wkb(column: Any) -> tuple[Float32, Int64]:  # noqa: ANN401
-    """Return vertices and offsets of polygons of one ring each, as `_to_wkb` writes them."""
+    """Return vertices and offsets of polygons written by `_to_wkb`, with one ring each."""
     import shapely
 
     polygons = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
     _, coords, (closed, _) = shapely.to_ragged_array(polygons)
     open_ = np.ones(len(coords), np.bool_)
-    open_[closed[1:] - 1] = False  # the first vertex stands at the end again
+    open_[closed[1:] - 1] = False  # drop the repeated first vertex
     offsets = closed.astype(np.int64) - np.arange(len(closed))
     return coords[open_].astype(np.float32), offsets

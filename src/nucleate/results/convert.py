@@ -1,4 +1,4 @@
-"""Results of `nucleate segment` → files for other programs, one per image or one for all."""
+"""Export results of `nucleate segment` for other programs, as one file per image or in all."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from nucleate.results.summary import SUMMARY, read_summary
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written.
+    """Counts of an export.
 
     Attributes:
-        images: with or without nuclei.
-        nuclei: of all images.
-        left_out: images of the result that the file of truth does not name.
-        without: images of the truth that the result does not have.
+        images: images written, with or without nuclei.
+        nuclei: nuclei in all images.
+        left_out: images of the result that are not in the ground truth.
+        without: images of the ground truth that are not in the result.
     """
 
     images: int
@@ -47,19 +47,19 @@ class Exported:
 
 
 def export_results(result: Path, to: str, out: str | Path, truth: Path | None = None) -> Exported:
-    """Write nuclei in another form.
+    """Export nuclei in another format.
 
     Args:
-        result: folder that `nucleate segment` wrote, or one `.nuclei.parquet` of it.
-        to: `coco`, which has all images in one file, or a key of `EXPORTERS`.
-        out: file to write. Of several images, `csv` writes one table with a column `source`;
-            other forms need a folder: one that is there, or a name without an ending or with a
-            slash at its end.
-        truth: for `coco`: a COCO file of the same images, see `write_coco`.
+        result: folder written by `nucleate segment`, or a `.nuclei.parquet` in it.
+        to: `coco`, with all images in one file, or a key of `EXPORTERS`.
+        out: file to write. For several images, `csv` writes one table with a column `source`;
+            other formats need a folder: an existing folder, or a name without an ending or with a
+            trailing slash.
+        truth: for `coco`, a COCO file of the same images, see `write_coco`.
 
     Raises:
-        ConfigError: no such form; one file for several images in a form that has one image.
-        InputError: no such result, or a damaged one; the truth is of other images.
+        ConfigError: unknown format; one file for several images in a format for one image.
+        InputError: the result is missing or damaged; the ground truth has other images.
         OutputError: the file cannot be written.
     """
     forms = ["coco", *(name for name, e in EXPORTERS.items() if not e.needs_source)]
@@ -82,13 +82,13 @@ def export_results(result: Path, to: str, out: str | Path, truth: Path | None = 
     else:
         raise ConfigError(
             f"{path}: {to} stores one image per file, but {result} has {len(files)}. Export each "
-            f".nuclei.parquet, or name a folder: -o {path.with_suffix('')}/"
+            f".nuclei.parquet, or pass a folder: -o {path.with_suffix('')}/"
         )
     return Exported(len(files), sum(found.count for found in files.values()))
 
 
 def _is_folder(out: str | Path, count: int) -> bool:
-    """Return whether `out` names a folder for one file per image.
+    """Return whether `out` is a folder for one file per image.
 
     Example:
         >>> _is_folder("all.csv", 2), _is_folder("all.csv/", 2), _is_folder("all", 2)
@@ -105,11 +105,12 @@ def _is_folder(out: str | Path, count: int) -> bool:
 def write_coco(
     files: dict[str, NucleiFile], result: Path, out: Path, truth: Path | None
 ) -> Exported:
-    """Write COCO JSON: boxes, run lengths, areas and scores, one nucleus after the other.
+    """Write COCO JSON with boxes, run-length masks, areas and scores, nucleus by nucleus.
 
-    Beside a file of truth a list of results, numbered as its images and categories are (by their
-    names: files without ending, types in any case; a type that it lacks becomes its most frequent
-    one), as COCO's evaluation takes it. Without one a whole file, whose annotations have scores.
+    With ground truth, write a list of results for COCO's evaluation, with the image and category
+    ids of the ground truth. Images are matched by file name without ending, types by name in any
+    case; a type that the ground truth lacks becomes its most frequent type. Without ground truth,
+    write a complete COCO file whose annotations have scores.
     """
     images: dict[str, Id] = {name: i + 1 for i, name in enumerate(files)}
     kinds: dict[str, Id] = {}
@@ -187,30 +188,30 @@ def _detections(found: NucleiFile, number: Id, kinds: dict[str, Id]) -> Iterator
 
 
 def _source(name: str, found: NucleiFile) -> str:
-    """Return the name of an image's file, with the folder that its result is in."""
+    """Return the file name of an image, with the folder of its result."""
     return (PurePosixPath(name).parent / str(found.facts.get("source"))).as_posix()
 
 
 def _files(result: Path) -> dict[str, NucleiFile]:
-    """Return name without ending -> nuclei, of every image of a result."""
+    """Return name without ending -> nuclei for every image of a result."""
     if result.is_file():
         return {result.name.removesuffix(PARQUET): open_nuclei(result)}
     return {name.removesuffix(PARQUET): open_nuclei(result / name) for name in _sources(result)}
 
 
 def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id]:
-    """Return name without ending -> id of the images of a file of truth.
+    """Return name without ending -> id for the images of a COCO file.
 
     Args:
-        known: what it states.
-        truth: the file.
-        files: names of the results; where one has folders, those below `images/` are part of the
-            names.
+        known: content of the file.
+        truth: path of the file.
+        files: names of the results; if any contains a folder, folders below `images/` are part of
+            the names.
     """
     names = [image_name(image.record["file_name"]) for image in known.images]
     if not any("/" in name for name in files):
         names = [PurePosixPath(name).name for name in names]
-    short = [re.sub(r"^[0-9a-f]{8}-", "", name) for name in names]  # of Label Studio
+    short = [re.sub(r"^[0-9a-f]{8}-", "", name) for name in names]  # prefix of Label Studio
     both = zip(names, short, strict=True)
     names = [bare if bare in files and name not in files else name for name, bare in both]
     twice = next((stem for stem, count in Counter(names).items() if count > 1), None)
@@ -221,9 +222,9 @@ def _numbers(known: CocoFile, truth: Path, files: Iterable[str]) -> dict[str, Id
 
 
 def _sources(folder: Path) -> list[str]:
-    """Return the names of the Parquet files of what was segmented, from summary.json."""
+    """Return the names of the Parquet files of segmented sources, from summary.json."""
     if not (folder / SUMMARY).is_file():
-        raise InputError(f"{folder}: contains no summary.json. Name a folder of nucleate segment.")
+        raise InputError(f"{folder}: contains no summary.json. Pass a folder of nucleate segment.")
     rows = read_summary(folder)["sources"]
     names: list[str] = [row["files"]["parquet"] for row in rows if row["status"] != "failed"]
     if not names:

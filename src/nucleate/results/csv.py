@@ -1,4 +1,4 @@
-"""Nuclei → CSV: one row per nucleus, without outlines."""
+"""Write nuclei as CSV, one row per nucleus, without outlines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nucleate.results.parquet import NucleiFile
 
 
 def write_csv(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write one row per nucleus as CSV: the columns of the Parquet file without the outline."""
+    """Write the columns of the Parquet file except the outline as CSV."""
     import pyarrow.csv
 
     out = None
@@ -30,8 +30,7 @@ def write_joint_csv(files: dict[str, NucleiFile], path: Path) -> None:
     """Write the nuclei of several sources into one CSV, whose first column is `source`.
 
     Args:
-        files: name of the source -> its nuclei. A column that only some of them have is empty for
-            the others.
+        files: name of the source -> its nuclei. A column that some sources lack is empty for them.
         path: file to write.
 
     Raises:
@@ -62,7 +61,7 @@ def _first_table(found: NucleiFile) -> Any:  # noqa: ANN401
 
 
 def _flat(table: Any) -> Any:  # noqa: ANN401
-    """Return a table without its outlines, the box as four columns."""
+    """Return a table without outlines, with the box in four columns."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Nuclei in memory → what a notebook shows: a plot of matplotlib, a drawing with its table."""
+"""Show nuclei in a notebook: a matplotlib plot, and HTML with a drawing and a table."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nucleate.geometry.draw import OUTLINE_ON_WHITE_RGB, OUTLINE_RGB, web_colour
 from nucleate.readers.images import image_in_memory
 from nucleate.types import Instances
 
-_SHOWN = 2_000  # nuclei that a notebook draws
+_SHOWN = 2_000  # maximum number of nuclei drawn in a notebook
 
 
 def plot(nuclei: Instances, image: Any, column: str | None, axes: Any) -> Any:  # noqa: ANN401
-    """Draw all outlines on matplotlib axes and return these, see `Instances.plot`."""
+    """Draw all outlines on matplotlib axes and return the axes, see `Instances.plot`."""
     plt = optional("matplotlib.pyplot", "data")
     collections = optional("matplotlib.collections", "data")
     values = {"score": nuclei.scores, **nuclei.features}
@@ -27,8 +27,8 @@ def plot(nuclei: Instances, image: Any, column: str | None, axes: Any) -> Any:  
     pixels = None if image is None else image_in_memory("plot", image).pixels
     if pixels is not None and pixels.shape[:2] != (height, width):
         raise InputError(
-            f"plot: the image has {pixels.shape[1]} × {pixels.shape[0]} pixels, but the nuclei are "
-            f"of {width} × {height}. Pass the image that they were found in."
+            f"plot: the image has {pixels.shape[1]} × {pixels.shape[0]} pixels, but the image of "
+            f"the nuclei has {width} × {height}. Pass the image that was segmented."
         )
     if axes is None:
         axes = plt.subplots(layout="constrained")[1]
@@ -36,7 +36,7 @@ def plot(nuclei: Instances, image: Any, column: str | None, axes: Any) -> Any:  
         axes.imshow(pixels, extent=(0, width, height, 0))
     rings = np.split(nuclei.coords_xy, nuclei.offsets[1:-1]) if len(nuclei) else []
     rgb = OUTLINE_ON_WHITE_RGB if pixels is None else OUTLINE_RGB
-    colour = {"edgecolors": web_colour(rgb)} if column is None else {}  # none: that of the column
+    colour = {"edgecolors": web_colour(rgb)} if column is None else {}  # else from the column
     drawn = collections.PolyCollection(rings, facecolors="none", linewidths=1.0, **colour)
     if column is not None:
         drawn.set(array=np.asarray(values[column], np.float64), cmap="cividis")
@@ -47,7 +47,7 @@ def plot(nuclei: Instances, image: Any, column: str | None, axes: Any) -> Any:  
 
 
 def as_html(nuclei: Instances) -> str:
-    """Return what a notebook shows: the outlines, and a table of the features."""
+    """Return HTML for a notebook: the outlines and a table of the features."""
     shown = nuclei.take(np.arange(0, len(nuclei), max(1, -(-len(nuclei) // _SHOWN))))
     rings = np.split(shown.coords_xy, shown.offsets[1:-1]) if len(shown) else []
     path = " ".join("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in r) + "Z" for r in rings)
@@ -72,7 +72,7 @@ def as_html(nuclei: Instances) -> str:
 
 
 def _quartiles(values: NDArray[Any]) -> list[float]:
-    """Return the quartiles of what is finite; NaN where nothing is."""
+    """Return the quartiles of the finite values; NaN if there are none."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     return np.quantile(known, (0.25, 0.5, 0.75)).tolist() if len(known) else [np.nan] * 3

@@ -1,4 +1,4 @@
-"""The table of formats that nuclei are written in. Adding one: write its function, add a row."""
+"""The table of output formats. To add one, write its function and add a row."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Exporter:
     """A file format.
 
     Attributes:
-        suffix: what follows the stem of the source in the file's name.
-        write: (nuclei, source or None, path) -> file.
-        usual: whether `segment` writes it of an image when nothing else is asked for.
-        needs_source: whether it shows the image too, and so has to have it in memory.
-        packages: of the extra `export` that it needs.
-        large_suffix: the suffix for images of 25 megapixels and more, where it is another.
+        suffix: suffix of the file name after the stem of the source.
+        write: function (nuclei, source or None, path) that writes the file.
+        usual: whether `segment` writes it for images by default.
+        needs_source: whether it shows the image and thus needs it in memory.
+        packages: packages of the extra `export` that it needs.
+        large_suffix: suffix for images of at least 25 megapixels, if different.
     """
 
     suffix: str
@@ -40,18 +40,18 @@ class Exporter:
 
 
 def _write_ome_zarr(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write a label image as OME-Zarr, with its pyramid."""
+    """Write a label image as OME-Zarr with a pyramid."""
     frame = found.frame
     write_ome_zarr(path, (frame.height, frame.width), label_rows(found), frame.mpp)
 
 
 def _write_spatialdata(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write shapes and a table of features as SpatialData; all nuclei are in memory for it."""
+    """Write shapes and a table of features as SpatialData; all nuclei are held in memory."""
     write_spatialdata(path, found)
 
 
 def _write_annotation_store(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write the SQLite file that TIAToolbox opens as an annotation store."""
+    """Write an annotation store of TIAToolbox."""
     write_annotation_store(path, found)
 
 

@@ -1,4 +1,4 @@
-"""Nuclei → GeoJSON, as QuPath opens it."""
+"""Write nuclei as GeoJSON for QuPath."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nucleate.readers.source import Source
 from nucleate.results.parquet import NucleiFile
 from nucleate.types import Instances
 
-MEASUREMENTS = {  # as QuPath names them
+MEASUREMENTS = {  # feature -> name in QuPath
     "area_um2": "Nucleus: Area µm^2",
     "perimeter_um": "Nucleus: Perimeter µm",
     "eccentricity": "Nucleus: Eccentricity",
@@ -35,10 +35,10 @@ MEASUREMENTS = {  # as QuPath names them
 
 
 def write_geojson(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write a FeatureCollection of detections, with measurements, as QuPath opens it.
+    """Write a FeatureCollection of QuPath detections with measurements.
 
-    One feature per line, streamed; ids are UUIDs made from the source's name and the nucleus' id,
-    so that the same result gives the same file. A path that ends in .gz is compressed.
+    Features are streamed, one per line; ids are UUIDs made from the source's name and the nucleus'
+    id, so that the same result gives the same file. A path that ends in .gz is compressed.
     """
     with atomic(path) as temporary, open(temporary, "wb") as raw:
         if path.suffix == ".gz":
@@ -49,11 +49,11 @@ def write_geojson(found: NucleiFile, source: Source | None, path: Path) -> None:
 
 
 def feature_lines(groups: Iterable[Instances], space: uuid.UUID) -> Iterator[bytes]:
-    """Yield the lines of a FeatureCollection, as QuPath opens it, one nucleus each.
+    """Yield the lines of a QuPath FeatureCollection, one nucleus per line.
 
     Args:
         groups: the nuclei.
-        space: that their UUIDs are made in, see `NucleiFile.id_space`.
+        space: namespace of their UUIDs, see `NucleiFile.id_space`.
     """
     import orjson
 
@@ -67,7 +67,7 @@ def feature_lines(groups: Iterable[Instances], space: uuid.UUID) -> Iterator[byt
 
 
 def _features(nuclei: Instances, space: uuid.UUID) -> Iterator[dict[str, Any]]:
-    """Yield each nucleus as a feature; columns are rounded at once, not value by value."""
+    """Yield each nucleus as a feature; whole columns are rounded at once, for speed."""
     coords, offsets = np.round(nuclei.coords_xy.astype(np.float64), 2), nuclei.offsets.tolist()
     columns = {
         label: np.round(nuclei.features[name].astype(np.float64), 4).tolist()
@@ -93,6 +93,6 @@ def _features(nuclei: Instances, space: uuid.UUID) -> Iterator[dict[str, Any]]:
 
 
 def _classification(nuclei: Instances, kind: int) -> dict[str, Any]:
-    """Return QuPath's class of nuclei of one kind: its name and colour."""
+    """Return the name and colour of a class for QuPath."""
     name = "Nucleus" if len(nuclei.class_names) == 1 else nuclei.class_names[kind]
     return {"name": name, "color": list(class_colour(nuclei, kind))}

@@ -1,4 +1,4 @@
-"""Images and label images on disk, written all or nothing."""
+"""Write images and label images atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TILE = 256  # edge of a tile of a label image
 
 
 def write_labels(path: Path, labels: Int32, mpp: float | None) -> None:
-    """Write a label image as int32 TIFF (deflate, tiled), with its resolution where known.
+    """Write a label image as int32 TIFF (deflate, tiled), with its resolution if known.
 
     Raises:
         OutputError: the file cannot be written.
@@ -26,12 +26,12 @@ def write_labels(path: Path, labels: Int32, mpp: float | None) -> None:
 def write_label_rows(
     path: Path, shape: tuple[int, int], bands: Iterable[Int32], mpp: float | None
 ) -> None:
-    """Write a label image that comes in bands of rows, from top to bottom, as `write_labels` does.
+    """Write a label image in bands of rows, from top to bottom, like `write_labels`.
 
     Args:
         path: file to write.
-        shape: (H, W) of the whole.
-        bands: int32 (h, W), each but the last of a multiple of 256 rows.
+        shape: (H, W) of the whole image.
+        bands: int32 (h, W); all but the last have a multiple of 256 rows.
         mpp: micrometres per pixel.
 
     Raises:
@@ -55,7 +55,7 @@ def write_label_rows(
 
 
 def _tiles(bands: Iterable[Int32]) -> Iterator[Int32]:
-    """Yield tiles of 256 × 256 pixels, row by row; those at the right and lower edge are cut."""
+    """Yield tiles of 256 × 256 pixels, row by row, padded at the right and lower edge."""
     for band in bands:
         for y in range(0, band.shape[0], _TILE):
             for x in range(0, band.shape[1], _TILE):
@@ -65,7 +65,7 @@ def _tiles(bands: Iterable[Int32]) -> Iterator[Int32]:
 
 
 def write_png(path: Path, image: UInt8) -> None:
-    """Write an RGB image as PNG; run lengths instead of a search: faster, and smaller for tissue.
+    """Write an RGB image as PNG with run-length compression: faster, and smaller for tissue.
 
     Raises:
         OutputError: the file cannot be written.
@@ -79,7 +79,7 @@ def write_png(path: Path, image: UInt8) -> None:
 
 
 def write_jpeg(path: Path, image: UInt8) -> None:
-    """Write an RGB image as JPEG of quality 90, colours at full resolution: lines stay sharp.
+    """Write an RGB image as JPEG, quality 90, without chroma subsampling, so that lines are sharp.
 
     Raises:
         OutputError: the file cannot be written.

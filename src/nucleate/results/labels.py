@@ -1,4 +1,4 @@
-"""Nuclei → label image, band by band."""
+"""Write nuclei as a label image, band by band."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nucleate.types import Instances, Int32
 
 
 def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write an int32 TIFF of the source's size: 0 background, the nucleus' id elsewhere."""
+    """Write an int32 TIFF of the source's size: 0 for background, else the id of the nucleus."""
     frame = found.frame
     check_label_size(found.path, frame.width, frame.height)
     write_label_rows(path, (frame.height, frame.width), label_rows(found), frame.mpp)
 
 
-_ROWS = 256  # of a label image that are drawn at once
+_ROWS = 256  # rows drawn at a time
 
 
 def label_rows(found: NucleiFile) -> Iterator[Int32]:

@@ -1,11 +1,11 @@
-"""What the files of a result are called."""
+"""File names of results."""
 
 from __future__ import annotations
 
-PARQUET = ".nuclei.parquet"  # what is always written, and what all other files are made from
+PARQUET = ".nuclei.parquet"  # always written; all other files are made from it
 LABELS, OVERLAY, OVERVIEW = ".labels.tif", ".overlay.png", ".overview.png"
 LARGE_OVERLAY = ".overlay.jpg"
-SCALES = ".scales.png"  # the image at the resolutions that --suggest-mpp tried
+SCALES = ".scales.png"  # outlines at the resolutions tried by --suggest-mpp
 OWN_IMAGES = (
     LABELS,
     OVERLAY,

@@ -1,4 +1,4 @@
-"""Nuclei → a label image as OME-Zarr, with its pyramid."""
+"""Write a label image of nuclei as OME-Zarr with a pyramid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nucleate.files import atomic_folder
 from nucleate.types import Int32
 
 _CHUNK = 1024  # edge of a chunk of a label image
-_COARSEST = 512  # edge at which a pyramid ends
+_COARSEST = 512  # largest edge of the coarsest level of a pyramid
 
 
 def write_ome_zarr(
@@ -24,12 +24,12 @@ def write_ome_zarr(
     Args:
         path: folder to write.
         shape: (H, W).
-        bands: of whole rows, from top to bottom.
+        bands: bands of whole rows, from top to bottom.
         mpp: micrometres per pixel.
 
     Raises:
         NucleateError: the extra `export` is not installed.
-        OutputError: it cannot be written.
+        OutputError: the folder cannot be written.
     """
     zarr: Any = optional("zarr", "export")
     with atomic_folder(path) as folder:

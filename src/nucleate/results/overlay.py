@@ -1,4 +1,4 @@
-"""Nuclei → the image with every nucleus outlined."""
+"""Write the image with the outlines of all nuclei."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nucleate.results.images import write_jpeg, write_png
 from nucleate.results.parquet import NucleiFile
 
 _COARSE_MPP = 0.35  # nuclei of coarser images are too small for outlines of one pixel
-_MOST_PIXELS = 8_000_000  # of an image that is enlarged
+_MOST_PIXELS = 8_000_000  # larger images are not enlarged
 
 
 def write_overlay(found: NucleiFile, source: Source | None, path: Path) -> None:
-    """Write the image with the outline of every nucleus on it: as PNG, or as JPEG by its ending.
+    """Write the image with the outline of every nucleus, as PNG or JPEG depending on the ending.
 
-    An image coarser than 0.35 um/px is enlarged twice, so that its nuclei can be seen.
+    An image coarser than 0.35 um/px is enlarged by 2, so that its nuclei are visible.
     """
     if source is None:
         raise InputError(f"{path}: an overlay needs the image. Segment it with --formats overlay.")

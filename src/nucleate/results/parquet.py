@@ -1,7 +1,7 @@
-"""Nuclei on disk: GeoParquet, one row per nucleus, row groups that lie together in the image.
+"""Store nuclei as GeoParquet: one row per nucleus, row groups of nearby nuclei.
 
-What is written carries in its metadata whatever is needed to read it without anything else: the
-pixel grid, the names of the classes, and how it was made.
+The metadata of a file make it self-contained: the pixel grid, the names of the classes, and how it
+was made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COORDINATES = (
     "pixels of level 0, x to the right and y down from the corner of the image; the image "
     "begins at origin_xy of the file's level 0"
 )
-_LARGEST = 10_000_000  # pixels of an edge: more than any scanner makes
+_LARGEST = 10_000_000  # limit of an edge in pixels: more than any scanner makes
 
 
 def _foreign(path: Path) -> InputError:
@@ -36,15 +36,15 @@ def _foreign(path: Path) -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class NucleiFile:
-    """A file of nuclei, read one row group after the other.
+    """A file of nuclei, read row group by row group.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         frame: the pixel grid.
-        class_names: what the classes are called.
-        facts: what else the metadata say: source, how it was made.
-        count: nuclei.
-        kept: the nuclei, where they are in memory too: they are not read again.
+        class_names: names of the classes.
+        facts: other metadata: source, how the file was made.
+        count: number of nuclei.
+        kept: the nuclei if they are also in memory, to avoid reading them again.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class NucleiFile:
 
     @property
     def id_space(self) -> uuid.UUID:
-        """What the UUIDs of nuclei are made in: the same result gives the same ids."""
+        """Namespace of the UUIDs of nuclei: the same result gives the same ids."""
         return uuid.uuid5(uuid.NAMESPACE_URL, f"nucleate:{self.facts.get('source')}")
 
     def groups(self) -> Iterator[Instances]:
@@ -74,7 +74,7 @@ class NucleiFile:
                 yield file.read_row_group(i)
 
     def group(self, number: int) -> Instances:
-        """Return the nuclei of one row group; none where there is no such group."""
+        """Return the nuclei of one row group; empty if there is no such group."""
         if self.kept is not None:
             return self.kept if number == 0 else Instances.empty(self.frame)
         with self._open() as file:
@@ -84,7 +84,7 @@ class NucleiFile:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        """Give the open file; damage inside of it is one sentence."""
+        """Open the file, and turn errors of damaged files into an `InputError`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -94,12 +94,12 @@ class NucleiFile:
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise InputError(f"{self.path}: is damaged. Segment again.") from error
         except OSError as error:
-            if error.filename or error.errno is not None:  # of what is read, or of what is written
+            if error.filename or error.errno is not None:  # a system error
                 raise
             raise InputError(f"{self.path}: is damaged. Segment again.") from error
 
     def checked(self) -> Iterator[Any]:
-        """Yield the rows as `tables` does, after their contents were looked at."""
+        """Yield the rows like `tables`, after checking their content."""
         for table in self.tables():
             self._nuclei(table)
             yield table
@@ -114,7 +114,7 @@ class NucleiFile:
             raise _foreign(self.path) from error
 
     def spans(self) -> list[tuple[float, float]]:
-        """Return of each row group where its nuclei begin and end from top to bottom, in pixels."""
+        """Return the vertical extent (top, bottom) of the nuclei in each row group, in pixels."""
         if self.kept is not None:
             return [(0.0, float(self.frame.height))]
         spans = []
@@ -143,7 +143,7 @@ class NucleiFile:
                 yield [as_numpy(table[path]) for path in paths]
 
     def numeric_columns(self) -> list[str]:
-        """Return the names of all columns of numbers, but the ids."""
+        """Return the names of all numeric columns except the id."""
         import pyarrow.types as kinds
 
         with self._open() as file:
@@ -161,20 +161,20 @@ class NucleiFile:
 
 
 def open_nuclei(path: str | Path) -> NucleiFile:
-    """Open a .nuclei.parquet; `read` gives all nuclei, `groups` one part after the other.
+    """Open a .nuclei.parquet; `read` returns all nuclei, `groups` yields them part by part.
 
     Args:
-        path: of the file, as `nucleate segment` writes it.
+        path: file written by `nucleate segment`.
 
     Raises:
-        InputError: missing, damaged, or not written by this version of nucleate.
+        InputError: the file is missing, damaged, or not written by this version of nucleate.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: this is a folder, a file was expected. Name a .nuclei.parquet.")
+        raise InputError(f"{path}: is a folder, but a file was expected. Pass a .nuclei.parquet.")
     try:
         with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
             facts = json.loads(file.schema_arrow.metadata[_FACTS])
@@ -203,7 +203,7 @@ def open_nuclei(path: str | Path) -> NucleiFile:
 
 
 def _largest_class(metadata: Any) -> int:  # noqa: ANN401
-    """Return the largest class of a file's nuclei as its statistics have it, 0 without any."""
+    """Return the largest class index in the statistics of a file, 0 if there is none."""
     if not metadata.num_row_groups:
         return 0
     first = metadata.row_group(0)
@@ -216,7 +216,7 @@ def _largest_class(metadata: Any) -> int:  # noqa: ANN401
 
 
 class Writer:
-    """Writes row groups of nuclei; use `writer`."""
+    """Writer of row groups of nuclei; use `writer`."""
 
     def __init__(self, path: Path, like: Instances, facts: dict[str, Any]) -> None:
         import pyarrow.parquet as pq
@@ -229,7 +229,7 @@ class Writer:
                 "geometry": {
                     "encoding": "WKB",
                     "geometry_types": ["Polygon"],
-                    "crs": None,  # pixels lie nowhere on the earth
+                    "crs": None,  # pixels have no geographic coordinates
                     "bbox": [0, 0, frame.width, frame.height],
                     "covering": {
                         "bbox": {s: ["bbox", s] for s in ("xmin", "ymin", "xmax", "ymax")}
@@ -252,14 +252,14 @@ class Writer:
         self.count = self._groups = 0
 
     def write(self, nuclei: Instances) -> None:
-        """Write one row group, of the columns of the file; it may be empty."""
+        """Write one row group with the columns of the file; it may be empty."""
         table = to_table(nuclei).select(self._schema.names).cast(self._schema)
         self._file.write_table(table, row_group_size=max(len(nuclei), 1))
         self.count += len(nuclei)
         self._groups += 1
 
     def close(self) -> None:
-        """Finish the file; it has one row group at least, be it empty."""
+        """Finish the file, with an empty row group if it has none."""
         if not self._groups:
             self._file.write_table(self._schema.empty_table())
         self._file.close()
@@ -267,12 +267,12 @@ class Writer:
 
 @contextmanager
 def writer(path: Path, like: Instances, facts: dict[str, Any]) -> Iterator[Writer]:
-    """Give a writer of row groups; the file gets its name when all are written.
+    """Open a writer of row groups; the file is renamed to `path` when it is complete.
 
     Args:
-        path: final name.
-        like: nuclei of the frame, the classes and the features of the file; may be none.
-        facts: what the metadata say besides.
+        path: final path.
+        like: nuclei with the frame, classes and features of the file; may be empty.
+        facts: further metadata.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Nuclei in memory ⇄ files, and the tables of other libraries."""
+"""Save and read nuclei in memory, and convert them to tables of other libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nucleate.results.parquet import NucleiFile, open_nuclei, writer
 from nucleate.results.spatialdata import as_spatialdata
 from nucleate.types import Instances
 
-_ENDINGS = {  # the longest that fits a path states the format
+_ENDINGS = {  # the longest matching ending determines the format
     PARQUET: "parquet", ".parquet": "parquet", ".csv": "csv", ".geojson": "geojson",
     ".geojson.gz": "geojson.gz", ".tif": "labels", ".tiff": "labels", ".ome.zarr": "ome-zarr",
     ".spatialdata.zarr": "spatialdata", ".annotations.db": "annotation-store",
@@ -28,13 +28,13 @@ _ENDINGS = {  # the longest that fits a path states the format
 
 
 def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noqa: ANN401
-    """Write nuclei to a file whose ending states the format.
+    """Write nuclei to a file in the format given by its ending.
 
     Args:
-        nuclei: what to write.
+        nuclei: the nuclei.
         path: ends in .parquet, .csv, .geojson, .geojson.gz, .tif (label image), .ome.zarr,
             .spatialdata.zarr, .annotations.db, or .png and .jpg (outlines drawn on `image`).
-        image: (H, W, 3), what the nuclei were found in; for .png and .jpg alone.
+        image: (H, W, 3), the image of the nuclei; only for .png and .jpg.
 
     Raises:
         InputError: an unknown ending; an overlay without an image; an image of another size.
@@ -64,10 +64,10 @@ def save(nuclei: Instances, path: str | Path, image: Any = None) -> None:  # noq
 
 
 def read(path: str | Path) -> Instances:
-    """Return the nuclei of a .nuclei.parquet file that nucleate wrote.
+    """Read the nuclei of a .nuclei.parquet file written by nucleate.
 
     Raises:
-        InputError: there is no such file, it is damaged, or another program wrote it.
+        InputError: the file is missing, damaged, or written by another program.
 
     Example:
         >>> from nucleate.types import Frame
@@ -80,7 +80,7 @@ def read(path: str | Path) -> Instances:
 
 
 def to_dataframe(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a pandas table, one row per nucleus: id, x, y, box, features, score, class."""
+    """Convert nuclei to a pandas DataFrame, one row each: id, x, y, box, features, score, class."""
     optional("pandas", "export")
     table = to_table(nuclei).drop_columns(["geometry", "bbox"]).to_pandas()
     sides = dict(zip(("x0", "y0", "x1", "y1"), nuclei.boxes_xyxy.T, strict=True))
@@ -90,7 +90,7 @@ def to_dataframe(nuclei: Instances) -> Any:  # noqa: ANN401
 
 
 def to_geopandas(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a GeoDataFrame: the table with every outline as a polygon in level-0 pixels."""
+    """Convert nuclei to a GeoDataFrame: the table with outlines as polygons in level-0 pixels."""
     geopandas = optional("geopandas", "export")
     import shapely
 
@@ -102,7 +102,7 @@ def to_geopandas(nuclei: Instances) -> Any:  # noqa: ANN401
 
 
 def to_anndata(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return an AnnData: features in `X`, the rest in `obs`, centroids in `obsm["spatial"]`."""
+    """Convert nuclei to AnnData: features in `X`, rest in `obs`, centroids in `obsm["spatial"]`."""
     anndata = optional("anndata", "export")
     table = to_dataframe(nuclei)
     table.index = table["id"].astype(str)
@@ -114,10 +114,10 @@ def to_anndata(nuclei: Instances) -> Any:  # noqa: ANN401
 
 
 def to_spatialdata(nuclei: Instances) -> Any:  # noqa: ANN401
-    """Return a SpatialData: outlines as shapes, and a table of features.
+    """Convert nuclei to SpatialData: outlines as shapes, and a table of features.
 
     Raises:
-        InputError: there are no nuclei, which SpatialData cannot have.
+        InputError: there are no nuclei; SpatialData cannot be empty.
     """
     with _as_file(nuclei, "nuclei") as found:
         return as_spatialdata(found)
@@ -125,7 +125,7 @@ def to_spatialdata(nuclei: Instances) -> Any:  # noqa: ANN401
 
 @contextmanager
 def _as_file(nuclei: Instances, source: str) -> Iterator[NucleiFile]:
-    """Give nuclei as a file of results, which is gone afterwards."""
+    """Provide nuclei as a temporary result file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"nuclei{PARQUET}"
         _write(nuclei, file, source)

@@ -1,4 +1,4 @@
-"""Nuclei → SpatialData: shapes and a table of features."""
+"""Write nuclei as SpatialData: shapes and a table of features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def write_spatialdata(path: Path, found: NucleiFile) -> None:
     Raises:
         InputError: there are no nuclei.
         NucleateError: the extra `export` is not installed.
-        OutputError: it cannot be written.
+        OutputError: the folder cannot be written.
     """
     whole = as_spatialdata(found)
     with atomic_folder(path) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, about each other
-        folder.rmdir()  # it wants to make it itself
+        warnings.simplefilter("ignore")  # the libraries warn about each other
+        folder.rmdir()  # SpatialData creates the folder itself
         whole.write(folder)
 
 
@@ -44,7 +44,7 @@ def as_spatialdata(found: NucleiFile) -> Any:  # noqa: ANN401
 
     if not found.count:
         raise InputError(f"{found.path}: has no nuclei, which SpatialData cannot store. Use csv.")
-    for _ in found.checked():  # what reads it here is not our own reader
+    for _ in found.checked():  # geopandas does not check the content
         pass
     frame = geopandas.read_parquet(found.path).set_index("id").drop(columns="bbox", errors="ignore")
     mpp = found.frame.mpp or 1.0

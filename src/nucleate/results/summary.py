@@ -1,4 +1,4 @@
-"""summary.json of a folder of results: reading it."""
+"""Read the summary.json of a folder of results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SUMMARY = "summary.json"
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of a folder of results.
+    """Read the summary of a folder of results.
 
     Raises:
-        InputError: it cannot be read, or is another file of this name.
+        InputError: it cannot be read, or is another file of the same name.
     """
     file = folder / SUMMARY
     try:
@@ -36,6 +36,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def _check_below(name: str) -> None:
-    """Raise a `ValueError` for the name of a result that leads out of its folder."""
+    """Raise a `ValueError` for a file name that points outside the folder of results."""
     if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
         raise ValueError(f"{name!r} is not a file name")

@@ -1,1 +1,1 @@
-"""Many sources, large ones, and several machines: everything can be resumed."""
+"""Segment many or large sources, on one or several machines, with resuming."""

@@ -1,6 +1,6 @@
-"""Units of many slides on many machines, by Dask.
+"""Segment the units of many slides on many machines with Dask.
 
-Dask sends code and arguments as pickles: its scheduler must be reachable by people you trust only.
+Dask sends code and arguments as pickles: only people you trust may reach its scheduler.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _ADDRESS = re.compile(r"(?:\w+://)?\S+:\d{1,5}|inproc://\S+")
 
 
 class Elsewhere:
-    """A backend that runs on other machines only."""
+    """A backend that runs only on other machines."""
 
     def __init__(self, about: str) -> None:
         self.about = about
 
     def __call__(self, batch: UInt8) -> Maps:
-        """Refuse."""
+        """Raise a `ModelError`."""
         raise ModelError(
             "The model runs on the workers only. Run without --scheduler to use it on this machine."
         )
@@ -47,13 +47,13 @@ class Cluster:
         self._needs = {"resources": {_RESOURCE: 1}} if spec.device == "cuda" else {}
 
     def model(self, timeout_s: float = 600.0) -> Model:
-        """Return the card of the model as a worker loads it, without the network.
+        """Return the model card as loaded by a worker, without the network.
 
         Args:
-            timeout_s: how long to wait for a worker.
+            timeout_s: seconds to wait for a worker.
 
         Raises:
-            ModelError: no worker comes, or it cannot load the model.
+            ModelError: no worker connects, or it cannot load the model.
         """
         future = self._client.submit(describe_model, self._spec, pure=False, **self._needs)
         try:
@@ -71,9 +71,9 @@ class Cluster:
     def run(
         self, runs: Iterator[tuple[int, Run]], options: BatchOptions, out: Mirror
     ) -> Iterator[tuple[int, Written | NucleateError]]:
-        """Yield written units of runs as they come, or why a run cannot be finished.
+        """Yield units of runs as they are written, or the error that prevents a run from finishing.
 
-        The next run is started when less than twice what the workers do at a time is waiting.
+        The next run is started when fewer units are pending than twice the number of threads.
         """
         distributed: Any = optional("distributed", "cluster")
         done = distributed.as_completed(loop=self._client.loop)
@@ -109,12 +109,12 @@ class Cluster:
         ]
 
     def forget(self, number: int) -> None:
-        """Let go of a run; what is left of it is given up."""
+        """Cancel the remaining units of a run."""
         self._client.cancel(self._futures.pop(number, []))
 
 
 def _outcome(future: Any, name: str) -> Written | NucleateError:  # noqa: ANN401
-    """Return what a worker gives for a unit of the source `name`, or why it gives nothing."""
+    """Return the result of a worker for a unit of the source `name`, or its error."""
     distributed: Any = optional("distributed", "cluster")
     try:
         finished: Written = future.result()
@@ -125,7 +125,7 @@ def _outcome(future: Any, name: str) -> Written | NucleateError:  # noqa: ANN401
             f"{name}: workers died repeatedly on one unit, probably for lack of memory. Lower "
             "--tile-px or give the workers more memory, and continue with --resume."
         )
-    except Exception as error:  # what a worker's machine does to it
+    except Exception as error:  # any failure of a worker's machine
         return InputError(
             f"{name}: a worker failed ({type(error).__name__}: {error}). See its log, and continue "
             "with --resume."
@@ -134,17 +134,17 @@ def _outcome(future: Any, name: str) -> Written | NucleateError:  # noqa: ANN401
 
 
 class connect:  # noqa: N801  # a context manager, used as a function
-    """Give the workers of a scheduler, or of a Slurm profile.
+    """Connect to the workers of a scheduler, or start workers from a Slurm profile.
 
     Args:
-        scheduler: address, as tcp://host:8786; None to start workers by `profile`.
+        scheduler: address, such as tcp://host:8786; None to start workers from `profile`.
         profile: YAML file, see `read_profile`.
         spec: the model.
-        tell: is given a line about the workers.
-        timeout_s: how long to wait for the scheduler.
+        tell: called with a line about the workers.
+        timeout_s: seconds to wait for the scheduler.
 
     Raises:
-        ConfigError: no scheduler answers, or a damaged profile.
+        ConfigError: no scheduler answers, or the profile is damaged.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How far a source is."""
+"""Progress of a source and estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nucleate.slides.unit_files import Written
 
 
 class Progress:
-    """How far a source is: tiles, square millimetres, nuclei, and how fast.
+    """Progress of a source: tiles, square millimetres, nuclei, and speed.
 
     Attributes:
-        tiles: to do in this run.
-        done: of them.
-        mm2: done.
-        nuclei: found so far; those on seams may count twice.
+        tiles: tiles to segment in this run.
+        done: tiles done.
+        mm2: area done, in mm².
+        nuclei: nuclei found so far; those on seams may be counted twice.
     """
 
     def __init__(self, tiles: int, mpp: float) -> None:
@@ -34,13 +34,13 @@ class Progress:
         self.nuclei += nuclei
 
     def add_unit(self, written: Written) -> None:
-        """Count a unit that another process has segmented."""
+        """Count a unit segmented by another process."""
         for tile in written.unit.tiles:
             self._add(tile, 0)
         self.nuclei += written.nuclei
 
     def left(self) -> str:
-        """Return how long the rest will take, as far as is known."""
+        """Return an estimate of the remaining time."""
         spent = time.monotonic() - self._started
         minutes = spent / max(self.done, 1) * (self.tiles - self.done) / 60
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"

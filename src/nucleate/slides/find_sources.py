@@ -1,4 +1,4 @@
-"""Files, folders, globs and URLs → the images and slides that they stand for."""
+"""Find the images and slides matched by files, folders, globs and URLs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nucleate.readers.remote import find_remote, is_url, shown, url_name, url_pa
 from nucleate.results.formats import EXPORTERS
 from nucleate.results.names import LARGE_OVERLAY, OVERVIEW, OWN_IMAGES, PARQUET
 
-_BESIDE = (".pdf", ".gif", ".psd", ".h5", ".hdf5", ".dzi", ".ets")  # no sources in a folder
+_BESIDE = (".pdf", ".gif", ".psd", ".h5", ".hdf5", ".dzi", ".ets")  # skipped without a warning
 
 
 def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
-    """Return the images and slides that files, folders and globs stand for, in sorted order.
+    """Return the images and slides matched by files, folders and globs, sorted.
 
-    Files that nucleate itself wrote (`.overlay.png`, …) are left out of folders. Of the DICOM files
-    of one slide the first stands for all.
+    In folders, files written by nucleate (`.overlay.png`, …) are skipped. A slide of several DICOM
+    files is represented by the first.
 
     Raises:
-        InputError: something does not exist, or a folder or glob contains no image or slide.
+        InputError: a path does not exist, or a folder or glob contains no image or slide.
 
     Example:
         >>> find_sources(["no/such/file.png"])
@@ -59,19 +59,19 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
 
 
 def _warn_of_foreign(folder: Path, names: list[str]) -> None:
-    """Warn of images and slides in a folder that are of other programs: they are not segmented."""
+    """Warn about images and slides of unsupported formats in a folder, which are skipped."""
     found = [n for n in names if not n.lower().endswith(_BESIDE) and foreign(PurePath(n))]
     if found:
         shown_names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
         warnings.warn(
             f"{folder}: {len(found)} files of formats that nucleate does not read are skipped "
-            f"({shown_names}). Name one of them to see what converts it",
+            f"({shown_names}). Pass one of them to see what converts it",
             stacklevel=3,
         )
 
 
 def _literal(pattern: str) -> str:
-    """Return a glob whose leading folders count as they are written, where they are there.
+    """Return a glob in which existing leading folders are escaped.
 
     Example:
         >>> _literal("no[1]/such/*.png")
@@ -85,13 +85,13 @@ def _literal(pattern: str) -> str:
 
 
 def _one_of_a_series(paths: Iterable[Path]) -> list[Path]:
-    """Leave out DICOM files of a slide of which another file stands here: it brings them all."""
+    """Keep one DICOM file per slide: opening it opens the whole series."""
     first: dict[str, Path] = {}
     return [p for p in paths if (uid := dicom_series(p)) is None or first.setdefault(uid, p) == p]
 
 
 def _is_source(name: str) -> bool:
-    """Return whether a file inside of a folder is an image or slide, and none of our results.
+    """Return whether a file in a folder is an image or slide, and not a result of nucleate.
 
     Example:
         >>> _is_source("b/a.svs"), _is_source(".a.units/tissue.png"), _is_source("a.overview.png")
@@ -109,14 +109,14 @@ def _is_source(name: str) -> bool:
 def expand_sources(
     patterns: Sequence[str | Path], out: Path | str | None = None
 ) -> list[Path | str]:
-    """Return the images and slides to segment, as `find_sources` finds them, and URLs.
+    """Return the images and slides to segment, see `find_sources`, including URLs.
 
     Args:
         patterns: files, folders, globs, and URLs of them.
         out: folder of the results, or its URL; a result must not replace a source.
 
     Raises:
-        InputError: something does not exist, a folder or glob contains nothing to segment, or two
+        InputError: a path does not exist, a folder or glob contains nothing to segment, or two
             sources would write the same files.
     """
     found: list[Path | str] = []
@@ -143,14 +143,14 @@ def expand_sources(
 
 
 def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
-    """Return source -> what the names of its results begin with, below the folder of results.
+    """Return source -> stem of its result files, relative to the folder of results.
 
-    That is its name without ending. Where two sources share a name, all of them are put into
-    folders, as they are below the folder that they have in common. Names that differ in case or
-    Unicode form alone are one: some file systems do not tell them apart.
+    The stem is the file name without ending. If two sources share a name, all results are put into
+    subfolders that mirror those below the common folder of the sources. Names that differ only in
+    case or Unicode form are treated as equal, because some file systems do not distinguish them.
 
     Raises:
-        InputError: two sources would write the same files nevertheless.
+        InputError: two sources would still write the same files.
 
     Example:
         >>> result_stems(["p1/a.tif", "p2/b.tif"])
@@ -178,7 +178,7 @@ def result_stems(sources: Sequence[Path | str]) -> dict[Path | str, str]:
 
 
 def _folder(source: Path | str) -> tuple[str, ...]:
-    """Return the parts of the path of a source's folder."""
+    """Return the path components of a source's folder."""
     if is_url(source):
         return tuple(url_path(source).split("/")[:-1])
     return Path(os.path.abspath(source)).parent.parts

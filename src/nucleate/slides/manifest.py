@@ -1,4 +1,4 @@
-"""What a slide is segmented with, written down, so that only the same can go on with it."""
+"""Record the settings with which a slide is segmented, so that only the same settings resume it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nucleate.results.images import write_png
 
 _JOB = "job.json"
 TISSUE = "tissue.png"
-_PIECES, _PIECE = 256, 1 << 16  # of a file, which stand for it
+_PIECES, _PIECE = 256, 1 << 16  # number and size of sampled pieces of a file
 
 
 def job_facts(
@@ -34,7 +34,7 @@ def job_facts(
     tissue: bool,
     plane: int | None = None,
 ) -> dict[str, Any]:
-    """Return everything that the result depends on."""
+    """Return all inputs and settings that determine the result."""
     card = model.card
     return {
         "nucleate": __version__,
@@ -59,7 +59,7 @@ def _size(path: Path) -> int:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return the files that a slide is made of: MRXS keeps its pixels in a folder beside it."""
+    """Return the files of a slide: MRXS stores its pixels in a folder beside it."""
     beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
     folders = [p for p in dict.fromkeys((path, beside)) if p.is_dir()]
     inside = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
@@ -67,9 +67,9 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
-    """Return what stands for a slide: of each file its name, its size, and samples of its bytes.
+    """Return a digest of a slide over the name, the size and samples of the bytes of each file.
 
-    A file of up to 16 MiB is read whole, of a larger one 256 pieces of 64 KiB.
+    A file of up to 16 MiB is read whole, a larger file in 256 pieces of 64 KiB.
     """
     digest = hashlib.sha256()
     parts = _parts(path)
@@ -77,7 +77,7 @@ def _digest(path: Path) -> str:
         size = part.stat().st_size
         digest.update(f"{part.relative_to(path.parent).as_posix()} {size}".encode())
         if len(parts) > 1000:
-            continue  # an image in thousands of chunks: names and sizes
+            continue  # an image in thousands of chunks: only names and sizes
         pieces = range(_PIECES) if size > _PIECES * _PIECE else range(-(-size // _PIECE))
         step = (size - _PIECE) / (_PIECES - 1) if size > _PIECES * _PIECE else _PIECE
         with open(part, "rb") as file:
@@ -88,7 +88,7 @@ def _digest(path: Path) -> str:
 
 
 def job_digest(job: dict[str, Any]) -> str:
-    """Return what stands for a job in the files of its units."""
+    """Return the digest of a job, which is stored in the files of its units."""
     return short(digest_of(job))
 
 
@@ -98,15 +98,15 @@ def is_started(folder: Path) -> bool:
 
 
 def check_job(folder: Path, job: dict[str, Any]) -> None:
-    """Raise a `ConfigError` unless the job of a folder is this one."""
+    """Raise a `ConfigError` unless a folder was started with this job."""
     check_same(_read(folder / _JOB), job, folder)
 
 
 def write_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
-    """Make the folder of a job again.
+    """Create the folder of a job, replacing an existing one.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the folder cannot be written.
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,7 +119,7 @@ def write_job(folder: Path, job: dict[str, Any], tissue: Tissue | None) -> None:
 
 
 def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
-    """Return where to look on a slide, as the job of a folder states; None for everywhere."""
+    """Read the tissue mask in the folder of a job; None if the whole slide is segmented."""
     path = folder / TISSUE
     if not path.is_file():
         return None
@@ -128,7 +128,7 @@ def read_tissue(folder: Path, reader: Reader) -> Tissue | None:
 
 
 def check_same(before: object, now: dict[str, Any], owner: Path) -> None:
-    """Raise a `ConfigError` that names how a job differs from the one before."""
+    """Raise a `ConfigError` that names the first difference between two jobs."""
     if not isinstance(before, dict):
         raise InputError(f"{owner}: does not state its settings. Start again without --resume.")
     key = next((k for k in now if before.get(k) != now[k]), None)

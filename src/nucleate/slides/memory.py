@@ -1,4 +1,4 @@
-"""How much memory a run needs, before it begins."""
+"""Estimate the memory that a run needs before it starts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nucleate.errors import ConfigError
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 
-IMAGE_BYTES = 6  # per pixel of an image that is read at once
+IMAGE_BYTES = 6  # bytes per pixel of an image that is read at once
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROBE_PX = 512
-_REST = 600 << 20  # a unit that is written, seams of three rows of units, tables
-_DECODER = 450 << 20  # a process that decodes, before its first tile
-_DECODED = 80  # bytes per pixel of a tile while it is decoded and measured
+_REST = 600 << 20  # a unit being written, seams of three rows of units, tables
+_DECODER = 450 << 20  # a decoder process before its first tile
+_DECODED = 80  # bytes per pixel of a tile during decoding and measuring
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes that a text like 3G, 3GB, 3GiB or 500M means; units are of 1,024.
+    """Parse a size such as 3G, 3GB, 3GiB or 500M to bytes; units are multiples of 1,024.
 
     Raises:
-        ConfigError: it means nothing.
+        ConfigError: not a size.
 
     Example:
         >>> parse_bytes("1.5G")
@@ -43,9 +43,10 @@ def parse_bytes(text: str) -> int:
 
 
 def give_back() -> None:
-    """Return to the system what was freed but is kept for later, where glibc is what keeps it.
+    """Return freed memory that glibc retains to the system.
 
-    Stages of a slide that follow each other need not add up. Too slow for every small image.
+    This prevents the memory of successive stages of a slide from adding up. It is too slow to call
+    for every small image.
     """
     gc.collect()
     try:
@@ -55,16 +56,16 @@ def give_back() -> None:
 
 
 def estimate(model: Model, options: EngineOptions) -> int:
-    """Return the most memory in bytes that a run needs: an estimate, from a trial run.
+    """Estimate the peak memory of a run in bytes, from a trial run.
 
-    What the network takes per pixel is measured on a blank tile of about 512 × 512 pixels; whatever
-    else a tile needs on its way is counted. It does not depend on the slide.
+    The memory of the network per pixel is measured on a blank tile of about 512 × 512 pixels; the
+    other needs of a tile are added. The estimate does not depend on the slide.
     """
     import psutil
 
     process = psutil.Process()
     once = _PROBE_PX + -_PROBE_PX % model.card.align_px
-    model.backend(np.full((1, once, once, 3), 255, np.uint8))  # what is loaded once
+    model.backend(np.full((1, once, once, 3), 255, np.uint8))  # allocate what is loaded once
     before = process.memory_info().rss
     twice = 2 * once
     maps = model.backend(np.full((1, twice, twice, 3), 255, np.uint8))
@@ -79,10 +80,10 @@ def estimate(model: Model, options: EngineOptions) -> int:
 
 
 def check_memory(model: Model, options: EngineOptions, limit: int) -> int:
-    """Return the bytes that a run needs besides its image; refuse what is more than allowed.
+    """Return the bytes that a run needs in addition to its image, after checking them.
 
     Raises:
-        ConfigError: the estimate is above the limit.
+        ConfigError: the estimate exceeds the limit.
     """
     needed = estimate(model, options)
     if needed > limit:

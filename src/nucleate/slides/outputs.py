@@ -1,4 +1,4 @@
-"""Where the results of a source go, and what they are called."""
+"""Folders and file names of the results of a source."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nucleate.results.names import OVERVIEW, PARQUET
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What to do with every source.
+    """Options that apply to every source.
 
     Attributes:
-        mpp: micrometres per pixel of sources that state none; None takes what each file states.
+        mpp: micrometres per pixel of sources that state none; None uses the value in each file.
         formats: keys of `EXPORTERS` to write besides Parquet; None for those that suit the size.
-        engine: how to tile.
-        tissue_mask: whether glass, pen and folds of a slide are left out.
-        resume: go on where an earlier run stopped.
-        override_mpp: whether `mpp` counts although a file states another value.
-        plane: which of several focal planes or time points of a TIFF, from 1 on.
-        most_pixels: of an image that is read at once; what it needs counts as memory.
+        engine: tiling, threads and processes.
+        tissue_mask: whether to skip glass, pen and folds of slides.
+        resume: whether to continue an earlier run.
+        override_mpp: whether `mpp` overrides a different value in a file.
+        plane: focal plane or time point to read from a TIFF that has several, counted from 1.
+        most_pixels: size limit of images that are read at once, because of memory.
     """
 
     mpp: float | None = None
@@ -41,13 +41,13 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where the results of a source go.
+    """Paths of the results of a source.
 
     Attributes:
-        out: folder of all results, and where it is copied to.
-        stem: what the names of its files begin with, with the folder below `out` if any.
-        formats: as asked for.
-        is_slide: whether it is too large for files that contain every pixel.
+        out: folder of all results, and its remote copy.
+        stem: stem of its file names, with the subfolder of `out` if any.
+        formats: requested formats.
+        is_slide: whether the source is too large for files that contain every pixel.
         is_large: whether its overlay is a JPEG.
     """
 
@@ -59,33 +59,33 @@ class Outputs:
 
     @property
     def parquet_name(self) -> str:
-        """The name of the file of all nuclei, below `out`."""
+        """Name of the file of all nuclei, relative to `out`."""
         return f"{self.stem}{PARQUET}"
 
     @property
     def units_name(self) -> str:
-        """The name of the folder of the finished units, below `out`."""
+        """Name of the folder of finished units, relative to `out`."""
         folder, slash, name = self.stem.rpartition("/")
         return f"{folder}{slash}.{name}.units"
 
     @property
     def unfinished(self) -> Path:
-        """The file of all nuclei, while the other files are written."""
+        """Path of the file of all nuclei while the other files are being written."""
         folder, slash, name = self.parquet_name.rpartition("/")
         return self.out.folder / f"{folder}{slash}.{name}"
 
     @property
     def parquet(self) -> Path:
-        """The file of all nuclei."""
+        """Path of the file of all nuclei."""
         return self.out.folder / self.parquet_name
 
     @property
     def units(self) -> Path:
-        """The folder of the finished units, which is gone at the end."""
+        """Path of the folder of finished units, which is removed at the end."""
         return self.out.folder / self.units_name
 
     def files(self) -> dict[str, str]:
-        """Return format -> name of file, without Parquet and overview."""
+        """Return format -> file name, without Parquet and overview."""
         usual = tuple(k for k, e in EXPORTERS.items() if e.usual and not self.is_slide)
         chosen = usual if self.formats is None else self.formats
         return {k: f"{self.stem}{self._suffix(EXPORTERS[k])}" for k in chosen if k != "parquet"}
@@ -94,11 +94,11 @@ class Outputs:
         return (self.is_large and exporter.large_suffix) or exporter.suffix
 
     def overview(self) -> dict[str, str]:
-        """Return the name of the overview of a slide."""
+        """Return the file name of the overview of a slide."""
         return {"overview": f"{self.stem}{OVERVIEW}"} if self.is_slide else {}
 
     def check_names(self) -> None:
-        """Raise an `InputError` if a name of a result is too long for the file system."""
+        """Raise an `InputError` if a result's file name is too long for the file system."""
         names = self.parquet_name, *self.files().values(), *self.overview().values()
         excess = max(excess_bytes(self.out.folder / name) for name in names)
         if excess:

@@ -1,4 +1,4 @@
-"""What a slide contains, on one image: tissue, what was left out, and the density of the nuclei."""
+"""Draw the overview of a slide: tissue, omitted areas, and the density of nuclei."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Heat:
         self.counts: Float64 = np.zeros((int(shape[0]), int(shape[1])))
 
     def add(self, nuclei: Instances) -> None:
-        """Count some nuclei."""
+        """Count nuclei."""
         high, wide = self.counts.shape
         cells = (centroids_xy(nuclei.coords_xy, nuclei.offsets) / self._cell).astype(int)
         np.add.at(
@@ -36,20 +36,20 @@ class Heat:
         )
 
     def per_mm2(self) -> Float64:
-        """Return the density in each cell."""
+        """Return the nuclei per mm² in each cell."""
         return np.asarray(self.counts / (CELL_UM / 1000) ** 2)
 
 
 def draw_overview(
     seen: Survey, heat: Heat, lost: list[tuple[float, float, float, float]], title: str
 ) -> UInt8:
-    """Return the slide with its tissue outlined, beside the density of nuclei.
+    """Draw the slide with its tissue outlined, next to the density of nuclei.
 
     Args:
-        seen: of the slide; pen is marked orange, folds pink.
+        seen: survey of the slide; pen is marked orange, folds pink.
         heat: nuclei per cell.
-        lost: boxes in level-0 pixels that could not be read, marked by a cross.
-        title: one line.
+        lost: boxes in level-0 pixels that could not be read, marked with a cross.
+        title: title, one line.
 
     Returns:
         uint8 (H, W, 3).
@@ -82,7 +82,7 @@ def draw_overview(
 
 
 def _framed(left: UInt8, right: UInt8, title: str, top: float) -> UInt8:
-    """Put two images side by side, with a line above and a scale of colours below."""
+    """Put two images side by side, with a title above and a legend below."""
     high, wide = left.shape[:2]
     gap, above, below = 16, 44, 60
     total = max(2 * wide + 3 * gap, 640)

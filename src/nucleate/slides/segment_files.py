@@ -1,4 +1,4 @@
-"""The command `nucleate segment` in Python, with its options."""
+"""The command `nucleate segment` as a Python function."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def segment_files(
     Args:
         sources: one or several files, folders, globs or URLs.
         out: folder of all results, or its URL.
-        model: a loaded model, or the name or folder of one.
+        model: a loaded model, or a model name or folder.
         mpp: micrometres per pixel of files that state none.
-        formats: what to write besides Parquet; None for what suits the size of each source.
-        resume: skip what an earlier call has finished.
+        formats: formats to write besides Parquet; None for those that suit the size of each source.
+        resume: whether to skip what an earlier call has finished.
         tissue_mask: whether to skip background, pen marks and folds of slides.
-        device: where a model that is not loaded yet runs, see `load_model`.
+        device: where to run a model that is not yet loaded, see `load_model`.
         precision: likewise.
         threads: likewise.
-        sensitivity: low finds fewer false nuclei, high more of the pale ones.
+        sensitivity: low finds fewer false nuclei, high finds more pale nuclei.
         tile_px: largest edge of a tile, in pixels at the model's resolution.
-        override_mpp: whether `mpp` counts although a file states another value.
-        plane: which of several focal planes or time points of a TIFF, from 1 on.
-        tell: is given one line per source.
+        override_mpp: whether `mpp` overrides a different value in a file.
+        plane: focal plane or time point to read from a TIFF that has several, counted from 1.
+        tell: called with one line per source.
 
     Returns:
         One row per source, as in `summary.json`: source, status, nuclei, files, seconds, notes. A
         source that fails has the status "failed" and an error, and does not stop the others.
 
     Raises:
-        InputError: nothing to segment.
-        ConfigError: an unknown format, or where to run a model that is loaded already.
+        InputError: there is nothing to segment.
+        ConfigError: an unknown format, or a device for a model that is already loaded.
         NucleateError: every source failed.
 
     Example:

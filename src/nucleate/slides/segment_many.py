@@ -1,4 +1,4 @@
-"""Many sources, one after the other → files beside each other and one summary."""
+"""Segment many sources one by one, and write their files and a summary into one folder."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def run_batch(
     progress: Callable[[Path, Progress], None] = lambda *_: None,
     cluster: Cluster | None = None,
 ) -> dict[str, Any]:
-    """Segment every source, write its files into `out`, and return and write the summary.
+    """Segment every source, write its files into `out`, and write and return the summary.
 
-    A source that fails is listed with its reason and does not stop the others; when every source
-    fails, no summary is written and the first reason is raised.
+    A source that fails is listed with the error and does not stop the others; if every source
+    fails, no summary is written and the first error is raised.
 
     Args:
         sources: from `expand_sources`.
         out: folder of all results, or its URL.
-        model: what to segment with.
+        model: the model to run.
         options: mpp, formats, tiles.
-        tell: is given one line per source.
-        progress: is given the source and how far it is.
-        cluster: who does it; None for this process.
+        tell: called with one line per source.
+        progress: called with the source and its progress.
+        cluster: workers that segment the units; None for this process.
 
     Returns:
-        The summary of this call; `summary.json` also has what earlier calls wrote into `out`.
+        The summary of this call; `summary.json` also lists the results of earlier calls in `out`.
 
     Raises:
         ConfigError: an unknown format.
@@ -91,7 +91,7 @@ def run_batch(
 
 @contextmanager
 def _scratch(out: Path | str) -> Iterator[tuple[Path, Mirror]]:
-    """Give a folder for what is fetched, and the folder of results with where it belongs."""
+    """Provide a folder for downloads, and the folder of results with its remote copy."""
     with tempfile.TemporaryDirectory(prefix="nucleate-", ignore_cleanup_errors=True) as scratch:
         if is_url(out):
             results = Path(scratch) / "out"
@@ -102,7 +102,7 @@ def _scratch(out: Path | str) -> Iterator[tuple[Path, Mirror]]:
 
 
 class _Batch:
-    """What all sources of a call have in common."""
+    """The sources and shared settings of one call."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Batch:
         return rows
 
     def _segmented(self, source: Path | str) -> Run | NucleateError:
-        """Return a source whose units are done, or why they cannot be."""
+        """Segment the units of a source; return the run, or the error."""
         try:
             run = self._begin(source)
         except NucleateError as error:
@@ -167,7 +167,7 @@ class _Batch:
         return run
 
     def there(self, cluster: Cluster) -> list[dict[str, Any]]:
-        """Segment the units of all sources on a cluster, as its workers get free."""
+        """Segment the units of all sources on a cluster, as workers become free."""
         self._spread = True
         rows: dict[int, dict[str, Any]] = {}
         under_way: dict[int, tuple[Run, Progress]] = {}
@@ -222,7 +222,7 @@ class _Batch:
         except NucleateError as error:
             abandon(run)
             return self._failed(run.name, error)
-        if is_url(run.name):  # a copy, which is not needed any more
+        if is_url(run.name):  # a local copy that is no longer needed
             run.path.unlink(missing_ok=True)
         self._tell(
             f"{run.path.name}: {row['nuclei']} nuclei in {row['seconds']:.1f} s"
@@ -233,14 +233,14 @@ class _Batch:
     def _failed(self, source: Path | str, error: NucleateError) -> dict[str, Any]:
         self.first_error = self.first_error or error
         name = f"{url_name(source)}: "
-        if len(self._sources) > 1:  # the failure of the only one is raised
+        if len(self._sources) > 1:  # the error of a single source is raised instead
             self._tell(f"failed: {name}{str(error).removeprefix(name)}")
         return {"source": shown(source), "status": "failed", "error": str(error)}
 
 
 @contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """Raise what the system states about one source as a `NucleateError`: the others go on."""
+    """Turn system errors of one source into a `NucleateError`, so that the others continue."""
     try:
         yield
     except OSError as error:

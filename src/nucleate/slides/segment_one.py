@@ -1,4 +1,4 @@
-"""One source, from its file to its work units: start, segment, give up."""
+"""Start, segment and abandon one source, from its file to its work units."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ from nucleate.slides.unit_files import (
 )
 from nucleate.stain.normalise import Transform
 
-_LARGE_PIXELS = 25_000_000  # from here on a PNG of an overlay takes seconds
-RASTER_PIXELS = SLIDE_PIXELS  # tissue first, and no other files
+_LARGE_PIXELS = 25_000_000  # above this, an overlay as PNG takes seconds
+RASTER_PIXELS = SLIDE_PIXELS  # above this, tissue is detected and no pixel files are written
 _SHOWN_PIXELS = 1 << 29  # more do not fit into one PNG, nor into the memory of a laptop
 STAGES = ("read", "network", "decode", "write")
 
 
 @dataclass(slots=True)
 class Run:
-    """A source that is being worked on.
+    """A source in progress.
 
     Attributes:
-        path: of the source, here.
-        name: of the source, as the user calls it: an address with its signature.
-        reader: opened.
-        seen: what a slide looks like from afar; None for an image.
-        tissue: where to look; None for everywhere.
-        outputs: of the results.
-        job: everything that the result depends on.
-        digest: of the job.
-        colours: what the stain of the whole source is changed by.
-        memory: what keeps the units of an image; None where they are files, which can be resumed.
-        units: all of them.
-        left: those to do.
-        started: when.
-        is_done: whether the result was there already.
+        path: local path of the source.
+        name: name of the source as given by the user, such as a URL with its signature.
+        reader: reader of the source.
+        seen: survey of a slide; None for an image.
+        tissue: area to segment; None for everywhere.
+        outputs: paths of the results.
+        job: all inputs and settings that determine the result.
+        digest: digest of the job.
+        colours: stain transform of the whole source.
+        memory: sink for the units of an image; None if they are files, which can be resumed.
+        units: all units.
+        left: units to do.
+        started: start time, monotonic clock.
+        is_done: whether the result already existed.
         spent: seconds per stage.
     """
 
@@ -86,26 +86,26 @@ class Run:
     spent: list[float] = field(default_factory=lambda: [0.0] * len(STAGES))
 
     def add(self, seconds: Sequence[float]) -> None:
-        """Count what a unit took, stage by stage."""
+        """Add the seconds that a unit took per stage."""
         self.spent = [a + b for a, b in zip(self.spent, seconds, strict=True)]
 
 
 def start(
     path: Path, name: str, outputs: Outputs, model: Model, options: BatchOptions, spread: bool
 ) -> Run:
-    """Open a source and find out what there is to do; make the folder of its units.
+    """Open a source, determine the units to do, and create their folder.
 
     Args:
-        path: of the source, here.
-        name: of the source, as the user calls it: an address with its signature.
-        outputs: of the results.
-        model: to segment with.
-        options: of the call.
-        spread: whether other processes segment its units, which are files then.
+        path: local path of the source.
+        name: name of the source as given by the user, such as a URL with its signature.
+        outputs: paths of the results.
+        model: the model to run.
+        options: options of the call.
+        spread: whether other processes segment its units, which are then stored as files.
 
     Raises:
-        InputError: it cannot be read, has no resolution, or a name that is too long.
-        ConfigError: with `resume`, what was started was started differently; an overlay of a slide.
+        InputError: the source cannot be read, has no resolution, or its name is too long.
+        ConfigError: `resume` of a run with other settings; an overlay of a large slide.
     """
     started = time.monotonic()
     source = open_source(path, options.plane, options.most_pixels)
@@ -120,7 +120,7 @@ def start(
             "Omit this format: the overview shows the slide, and geojson.gz opens in QuPath."
         )
     seen = None
-    if is_slide:  # opened once more: what is kept of pieces of coarse levels goes with it
+    if is_slide:  # opened separately, so that its cache of coarse levels is freed
         seen = survey(Reader(open_source(path, options.plane), reader.mpp))
     tissue = seen.tissue if seen is not None and options.tissue_mask else None
     job = job_facts(path, reader, model, options.engine, tissue is not None, options.plane)
@@ -143,7 +143,7 @@ def start(
 
 
 def _resume(run: Run) -> None:
-    """Find what an earlier run has left: units, or a result."""
+    """Find the units or the result of an earlier run."""
     outputs = run.outputs
     outputs.out.pull(outputs.units_name)
     outputs.out.pull_file(outputs.parquet_name)
@@ -156,7 +156,7 @@ def _resume(run: Run) -> None:
 
 
 def _make_folder(run: Run, resume: bool) -> None:
-    """Make the folder of the units, or find out which of them are there."""
+    """Create the folder of the units, or find those that are already written."""
     outputs = run.outputs
     if not (resume and is_started(outputs.units)):
         outputs.out.remove(outputs.units_name)
@@ -168,7 +168,7 @@ def _make_folder(run: Run, resume: bool) -> None:
 def segment_here(
     run: Run, model: Model, options: EngineOptions, tell: Callable[[Done], None]
 ) -> None:
-    """Segment what is left of a source in this process."""
+    """Segment the remaining units of a source in this process."""
     outputs = run.outputs
 
     def written(unit: Written) -> None:
@@ -182,12 +182,12 @@ def segment_here(
 
 
 def abandon(run: Run) -> None:
-    """Remove what is unfinished, unless it can be resumed."""
+    """Remove unfinished files, unless they can be resumed."""
     run.outputs.unfinished.unlink(missing_ok=True)
     if not run.outputs.is_slide or not any(run.outputs.units.glob("unit-*.parquet")):
         shutil.rmtree(run.outputs.units, ignore_errors=True)
         folder = run.outputs.units.parent
-        while folder != run.outputs.out.folder:  # those that were made for it
+        while folder != run.outputs.out.folder:  # folders created for it
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
             folder = folder.parent

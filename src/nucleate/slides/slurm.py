@@ -1,4 +1,4 @@
-"""Workers as Slurm jobs, by dask-jobqueue."""
+"""Start workers as Slurm jobs with dask-jobqueue."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nucleate.yaml_text import load_yaml
 
 
 def read_profile(path: Path) -> dict[str, Any]:
-    """Return a Slurm profile: `jobs` and the keyword arguments of dask-jobqueue's SLURMCluster.
+    """Read a Slurm profile: `jobs` and the keyword arguments of dask-jobqueue's SLURMCluster.
 
     Raises:
-        InputError: it cannot be read.
-        ConfigError: it is no mapping, or has no `jobs`, `cores` or `memory`.
+        InputError: the file cannot be read.
+        ConfigError: it is not a mapping, or lacks `jobs`, `cores` or `memory`.
     """
     try:
         found = load_yaml(read_text(path), yaml.SafeLoader, path)
@@ -36,14 +36,14 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def start_slurm(profile: dict[str, Any], start: bool = True) -> Any:  # noqa: ANN401
-    """Return a cluster whose workers are Slurm jobs.
+    """Create a cluster whose workers are Slurm jobs.
 
     Args:
         profile: from `read_profile`.
-        start: whether jobs are submitted; without, its `job_script()` can be looked at.
+        start: whether to submit jobs; if not, `job_script()` can be inspected.
 
     Raises:
-        ConfigError: dask-jobqueue does not know a key.
+        ConfigError: dask-jobqueue does not support a key.
     """
     jobqueue: Any = optional("dask_jobqueue", "cluster")
     wanted = {"processes": 1, **profile}

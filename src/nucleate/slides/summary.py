@@ -1,4 +1,4 @@
-"""summary.json: what is in a folder of results, whichever call of `segment` wrote it."""
+"""Write summary.json, which lists all results in a folder, from all calls of `segment`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MADE_WITH = ("nucleate", "model", "engine", "tile_px")
 
 
 def summarise(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -> dict[str, Any]:
-    """Return the summary of one call: what it used, one row per source, totals."""
+    """Return the summary of one call: model and settings, one row per source, totals."""
     return {
         "nucleate": __version__,
         "model": {
@@ -43,15 +43,14 @@ def summarise(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -
 
 
 def check_summary(out: Mirror, stems: dict[Path | str, str]) -> None:
-    """Check that a summary can be added to what is there, and that no other result is replaced.
+    """Check that no source would replace the results of another source in an existing summary.
 
     Args:
         out: folder of results.
-        stems: source -> what the names of its results begin with.
+        stems: source -> stem of its result files.
 
     Raises:
-        InputError: there is another file of this name, or a source would replace the results of
-            another one.
+        InputError: summary.json is another file, or a source would replace the results of another.
     """
     before = _before(out)
     rows = before["sources"] if before is not None else []
@@ -66,7 +65,7 @@ def check_summary(out: Mirror, stems: dict[Path | str, str]) -> None:
 
 
 def _is_another(before: str, now: str) -> bool:
-    """Return whether two names are of two sources, and not of one that was moved or copied.
+    """Return whether two names denote different sources, not one that was moved or copied.
 
     Example:
         >>> _is_another("a/tile.png", "a/tile.jpg"), _is_another("gone/tile.png", "b/tile.png")
@@ -81,14 +80,14 @@ def _is_another(before: str, now: str) -> bool:
 
 
 def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
-    """Write the summary of a call into that of its folder, as `merge` does.
+    """Merge the summary of a call into the summary of its folder.
 
-    Several processes may do so at the same time where the folder is on a disk; behind a URL the
-    last one wins.
+    Several processes may do so at the same time if the folder is on a disk; at a URL the last
+    process wins.
 
     Raises:
-        InputError: there is another file of this name.
-        OutputError: it cannot be written.
+        InputError: summary.json is another file.
+        OutputError: the file cannot be written.
     """
     file = out.folder / SUMMARY
     with alone(file):
@@ -99,10 +98,10 @@ def add_to_summary(out: Mirror, summary: dict[str, Any]) -> None:
 
 
 def merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Return a summary with the rows of an earlier one whose sources it does not have itself.
+    """Add the rows of an earlier summary to a summary, except for sources in both.
 
-    A row that was made with another model, engine, tile size or version than the last call reports
-    it in `made_with`.
+    A row that was made with another model, engine, tile size or version than the last call states
+    them in `made_with`.
 
     Example:
         >>> old = {"engine": "a", "sources": [{"source": s, "status": "done"} for s in "xy"]}
@@ -133,12 +132,12 @@ def _totals(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _parquet(row: dict[str, Any]) -> str | None:
-    """Return the name of a row's result, None where it failed."""
+    """Return the name of a row's Parquet file, None if the source failed."""
     files: dict[str, str] = row.get("files", {})
     return files.get("parquet")
 
 
 def _before(out: Mirror) -> dict[str, Any] | None:
-    """Return the summary that is in a folder of results, None where there is none."""
+    """Read the summary in a folder of results; None if there is none."""
     out.pull_file(SUMMARY)
     return read_summary(out.folder) if (out.folder / SUMMARY).exists() else None

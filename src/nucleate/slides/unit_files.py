@@ -1,7 +1,7 @@
-"""Units on disk: a segmented unit is a file at once, so that a slide that is stopped resumes.
+"""Store segmented units as files, so that an interrupted slide can be resumed.
 
-The nuclei on seams are in a separate row group, so that seams are resolved without reading
-the rest (`inference.seams`).
+Nuclei on seams are in a separate row group, so that seams are resolved without reading the others
+(`inference.seams`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Written:
     """A unit whose file is written.
 
     Attributes:
-        unit: which one.
-        nuclei: in its file; on its seams some stand twice.
-        lost: how many of its tiles could not be read.
-        seconds: spent on reading, in the network, on decoding, and on writing.
+        unit: the work unit.
+        nuclei: number of nuclei in its file; those on seams may be counted twice.
+        lost: number of its tiles that could not be read.
+        seconds: time for reading, the network, decoding, and writing.
     """
 
     unit: Unit
@@ -45,11 +45,11 @@ class UnitFiles:
     """A sink that writes each unit into a folder.
 
     Args:
-        folder: for the files.
-        digest: of the job, written into every file: units of two jobs are never mixed.
-        frame: level 0.
-        class_names: of the nuclei.
-        written: is given each unit when its file is there.
+        folder: folder of the files.
+        digest: digest of the job, stored in every file so that jobs are never mixed.
+        frame: frame of level 0.
+        class_names: names of the classes of nuclei.
+        written: called with each unit after its file is written.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class UnitFiles:
         """Write the file of a unit.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         started = time.perf_counter()
         facts = {"job_digest": self._digest, "lost": segmented.lost}
@@ -79,12 +79,12 @@ class UnitFiles:
 
 
 def unit_file(unit: Unit) -> str:
-    """Return the name of the file of a unit."""
+    """Return the file name of a unit."""
     return f"unit-{unit.row:04d}-{unit.column:04d}.parquet"
 
 
 def _checked(path: Path, digest: str) -> NucleiFile:
-    """Return the file of a unit, if it is whole and of the job of `digest`."""
+    """Open the file of a unit; raise an `InputError` unless it is intact and of the given job."""
     found = open_nuclei(path)
     if found.facts.get("job_digest") != digest:
         raise InputError("made by another job")
@@ -94,17 +94,17 @@ def _checked(path: Path, digest: str) -> NucleiFile:
 
 
 def is_written(folder: Path, unit: Unit, digest: str) -> bool:
-    """Return whether a unit is done, by this job, and with all of its tiles."""
+    """Return whether this job has segmented a unit with all of its tiles."""
     try:
         found = _checked(folder / unit_file(unit), digest)
     except InputError:
         return False
-    return not found.facts["lost"]  # what could not be read may be readable now
+    return not found.facts["lost"]  # lost tiles may be readable now
 
 
 @dataclass(frozen=True, slots=True)
 class _UnitFile:
-    """A unit whose file is read when it is asked for."""
+    """A unit whose file is read on demand."""
 
     unit: Unit
     folder: Path
@@ -120,25 +120,25 @@ class _UnitFile:
         return self.read(lambda file: list(file.facts["lost"]))
 
     def read(self, part: Callable[[NucleiFile], T]) -> T:
-        """Return a part of the file; one that is damaged or foreign is removed."""
+        """Read a part of the file; remove the file if it is damaged or of another job."""
         path = self.folder / unit_file(self.unit)
         try:
             return part(_checked(path, self.digest))
         except InputError as error:
             path.unlink(missing_ok=True)
             raise InputError(
-                f"{path}: is damaged, or of another run ({error}). It is removed: add --resume to "
-                "segment that part again."
+                f"{path}: is damaged, or from another run ({error}). It was removed: add --resume "
+                "to segment that part again."
             ) from error
 
 
 def unit_files(folder: Path, units: list[Unit], digest: str) -> list[Segmented]:
-    """Return units of a job, to be read as `merge` asks for them."""
+    """Return the units of a job for `merge`, which reads them on demand."""
     return [_UnitFile(unit, folder, digest) for unit in units]
 
 
 def lost_in(folder: Path, units: list[Unit], digest: str) -> list[dict[str, Any]]:
-    """Return the boxes of the units of a job that could not be read, and why.
+    """Return the boxes in the units of a job that could not be read, and the reasons.
 
     Raises:
         InputError: the file of a unit is missing or damaged.
@@ -153,14 +153,14 @@ def write_merged(
     class_names: tuple[str, ...],
     facts: dict[str, Any],
 ) -> int:
-    """Write the file of all nuclei of units, each once; return how many a tile did not see whole.
+    """Merge units and write the file of all nuclei; return the number larger than a tile.
 
     Args:
-        segmented: the units, in their order.
+        segmented: the units, in order.
         out: file to write.
-        frame: level 0.
-        class_names: of the nuclei.
-        facts: for the metadata of the file.
+        frame: frame of level 0.
+        class_names: names of the classes of nuclei.
+        facts: metadata of the file.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a worker of a cluster does: load the model, open a slide, segment one unit."""
+"""Code that runs on the workers of a cluster: load the model, open a slide, segment one unit."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """How a worker loads the model.
+    """Arguments with which a worker loads the model.
 
     Attributes:
-        name: as of `load_model`; a folder must be on a disk that all machines share.
-        device: likewise.
-        backend: likewise.
-        precision: likewise.
-        threads: likewise; 0 takes those that the worker was started with.
-        tta: whether eight views are averaged.
-        sensitivity: as of `at_sensitivity`.
+        name: as in `load_model`; a folder must be on a shared disk.
+        device: as in `load_model`.
+        backend: as in `load_model`.
+        precision: as in `load_model`.
+        threads: as in `load_model`; 0 uses the threads of the worker.
+        tta: whether to average eight views.
+        sensitivity: as in `at_sensitivity`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ModelSpec:
     sensitivity: Sensitivity = "normal"
 
     def load(self, threads: int = 0) -> Model:
-        """Return the model, on `threads` where the spec states none."""
+        """Load the model, with `threads` if the spec states none."""
         model = load_model(
             self.name, self.device, self.backend, self.precision, self.threads or threads
         )
@@ -63,19 +63,19 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that a worker has to know to do units of one source.
+    """Everything that a worker needs to segment units of one source.
 
     Attributes:
         source: path on a shared disk, or URL.
-        mpp: micrometres per pixel, as asked for.
-        override_mpp: whether it counts against what the file states.
-        model: to load.
-        job: everything that the result depends on, so that all units are made alike.
-        options: how to tile.
+        mpp: micrometres per pixel, as requested.
+        override_mpp: whether it overrides a different value in the file.
+        model: the model to load.
+        job: all inputs and settings that determine the result, so that units are consistent.
+        options: tiling, threads and processes.
         store: folder of the units on a shared disk, or URL.
     """
 
-    source: str = field(repr=False)  # Dask writes what fails into its log: no signatures there
+    source: str = field(repr=False)  # Dask logs failing tasks: keep signatures out
     mpp: float | None
     override_mpp: bool
     model: ModelSpec
@@ -85,7 +85,7 @@ class Work:
 
 
 def describe_model(spec: ModelSpec) -> tuple[ModelCard, str]:
-    """Return the card of a model and what its engine states of itself; runs on a worker."""
+    """Return the card of a model and the description of its engine; runs on a worker."""
     model = spec.load(_threads())
     return model.card, model.backend.about
 
@@ -94,10 +94,10 @@ def run_on_worker(work: Work, key: tuple[int, int]) -> Written:
     """Segment one unit and write its file; runs on a worker.
 
     Raises:
-        NucleateError: it cannot be done.
+        NucleateError: the unit cannot be segmented.
     """
     job = json.loads(work.job)
-    with _LOCK:  # a worker of several threads loads and opens once
+    with _LOCK:  # load and open only once per worker, even with several threads
         model = _model(work.model, job["model_card"], _threads())
         reader, tissue, units, colours = _opened(work)
     now = job_facts(
@@ -117,7 +117,7 @@ def run_on_worker(work: Work, key: tuple[int, int]) -> Written:
 
 @lru_cache(maxsize=1)
 def _model(spec: ModelSpec, card: str, threads: int) -> Model:
-    """Return a model; `card`, the digest of its card, makes a retrained one another."""
+    """Load a model; `card`, the digest of its card, invalidates the cache after retraining."""
     return spec.load(threads)
 
 
@@ -125,7 +125,7 @@ def _model(spec: ModelSpec, card: str, threads: int) -> Model:
 def _opened(
     work: Work,
 ) -> tuple[Reader, Tissue | None, dict[tuple[int, int], Unit], Transform]:
-    """Return a slide, where to look, its units and colours; kept for the next unit."""
+    """Open a slide; return it with its tissue, units and stain transform, cached between units."""
     job = json.loads(work.job)
     model = _model(work.model, job["model_card"], _threads())
     reader = as_reader(
@@ -142,14 +142,14 @@ def _opened(
 
 
 def slide_file(work: Work) -> Path:
-    """Return where the slide is on this machine; one behind a URL is copied here first."""
+    """Return the local path of the slide, after downloading it if it is a URL."""
     if is_url(work.source):
         return fetch(work.source, Path(tempfile.gettempdir()) / "nucleate-slides")
     return Path(work.source)
 
 
 def _threads() -> int:
-    """Return the threads of the worker that this runs on; 0 where it runs on none."""
+    """Return the number of threads of the current worker; 0 outside a worker."""
     distributed: Any = optional("distributed", "cluster")
     try:
         return int(distributed.get_worker().state.nthreads)

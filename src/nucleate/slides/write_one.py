@@ -1,4 +1,4 @@
-"""The files of one source, written when its units are done; and its row of the summary."""
+"""Write the files of one source when its units are done, and make its row of the summary."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
     """Write all files of a source whose units are done, and return its row of the summary.
 
     Raises:
-        InputError: nothing of it could be read.
+        InputError: no tile could be read.
         OutputError: a file cannot be written.
     """
     outputs, notes = run.outputs, list[str]()
     if run.is_done:
         found = open_nuclei(outputs.parquet)
-        notes.append("was there already")
+        notes.append("already segmented")
     else:
         if outputs.is_slide:
             give_back()
@@ -76,17 +76,17 @@ def finish(run: Run, card: ModelCard) -> dict[str, Any]:
 
 
 def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
-    """Write the file of all nuclei, under its unfinished name; and return how many were cut.
+    """Write the file of all nuclei under its temporary name; return it and the number of cut ones.
 
     Raises:
-        InputError: nothing of the source could be read.
-        OutputError: it cannot be written.
+        InputError: no tile could be read.
+        OutputError: the file cannot be written.
     """
     outputs, started = run.outputs, time.perf_counter()
     frame, classes = frame_of(run.reader), tuple(card.classes)
     facts: dict[str, Any] = {"source": run.path.name, "job": run.job}
     if run.memory is None:
-        outputs.out.pull(outputs.units_name)  # what other machines have written
+        outputs.out.pull(outputs.units_name)  # written by other machines
         lost = lost_in(outputs.units, run.units, run.digest)
     else:
         lost = run.memory.lost
@@ -112,7 +112,7 @@ def _notes(run: Run, cut: int, nuclei: NucleiFile) -> list[str]:
     found = []
     if len(run.left) < len(run.units):
         there = len(run.units) - len(run.left)
-        found.append(f"{there} of {len(run.units)} units were there already")
+        found.append(f"{there} of {len(run.units)} units were already segmented")
     found += notes_of(run.reader.source)
     found += notes(cut, nuclei.facts["lost"], run.colours.note)
     found += [doubt.reason for doubt in _doubts(run, nuclei)]
@@ -122,7 +122,7 @@ def _notes(run: Run, cut: int, nuclei: NucleiFile) -> list[str]:
 
 
 def _doubts(run: Run, nuclei: NucleiFile) -> list[Doubt]:
-    """Return why a source cannot be what it is said to be; of a slide, by its first nuclei."""
+    """Check the plausibility of a source; for a slide, by the first row group of nuclei."""
     some, seen = next(nuclei.groups(), Instances.empty(nuclei.frame)), run.seen
     if seen is not None:
         seen = replace(seen, mm2=seen.mm2 * max(1, len(some)) / max(1, nuclei.count))
@@ -130,12 +130,12 @@ def _doubts(run: Run, nuclei: NucleiFile) -> list[Doubt]:
 
 
 def _write_all(found: NucleiFile, run: Run, files: dict[str, str]) -> None:
-    """Write some files of a source, or none of them."""
+    """Write files of a source, or none of them if one fails."""
     written: list[Path] = []
     try:
         for name, file in files.items():
             path = run.outputs.out.folder / file
-            if path.is_dir():  # of an earlier run
+            if path.is_dir():  # from an earlier run
                 shutil.rmtree(path)
             EXPORTERS[name].write(found, run.reader.source, path)
             written.append(path)
@@ -158,7 +158,7 @@ def _draw(found: NucleiFile, run: Run, path: Path) -> None:
 
 
 def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
-    """Return what the summary states about a source."""
+    """Return the row of a source in the summary."""
     frame, reader, lost = found.frame, run.reader, found.facts["lost"]
     square_mm = frame.width * frame.height * reader.mpp**2 / 1e6
     row: dict[str, Any] = {
@@ -182,14 +182,14 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
 
 
 def _mpp_from(reader: Reader) -> str:
-    """Return where the resolution of a slide is from."""
+    """Return the origin of a source's resolution: file, option or override."""
     if reader.mpp == reader.source.mpp:
         return "file"
     return "option" if reader.source.mpp is None else "override"
 
 
 def _quantiles(values: Float32) -> dict[str, float | None]:
-    """Return mean and quantiles of a feature; None without any value.
+    """Return the mean and quantiles of a feature; None for each if there are no values.
 
     Example:
         >>> _quantiles(np.array([1, 2, 3, np.nan], np.float32))["q50"]

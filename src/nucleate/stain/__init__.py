@@ -1,1 +1,1 @@
-"""The colours of H&E: stains and their amounts, tissue, references, and four normalisers."""
+"""H&E stain: deconvolution, tissue detection, choice of references, and four normalisers."""

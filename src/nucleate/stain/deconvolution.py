@@ -7,8 +7,8 @@ import numpy as np
 
 from nucleate.types import Float32, UInt8
 
-# Rows: optical density per channel (red, green, blue) of haematoxylin, eosin and, orthogonal to
-# both in sense, DAB, as published; rows are normalised to length 1.
+# Rows: optical density per channel (red, green, blue) of haematoxylin, eosin and DAB (as the
+# residual), as published; rows are normalised to length 1.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float64)
 STAINS_TO_OD = (_STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)).astype(np.float32)
 OD_TO_STAINS = np.linalg.inv(STAINS_TO_OD.astype(np.float64)).astype(np.float32)
@@ -16,7 +16,7 @@ OD_TO_STAINS = np.linalg.inv(STAINS_TO_OD.astype(np.float64)).astype(np.float32)
 # Optical density of each 8-bit value, natural logarithm; 0 counts as 1 to stay finite.
 OD_OF_BYTE = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
-# Byte of each optical density, in fine steps up to where nothing is left of the light.
+# 8-bit value of each optical density, in fine steps until no light is left.
 _PER_DENSITY = 1024.0
 _LIGHT = np.rint(255 * np.exp(-np.arange(6.5 * _PER_DENSITY) / _PER_DENSITY)).astype(np.uint8)
 
@@ -55,14 +55,14 @@ def from_stains(stains: Float32) -> UInt8:
 
 
 def restained(image: UInt8, factor: Float32, shift: Float32) -> UInt8:
-    """Return the image with other amounts of haematoxylin, eosin and residual.
+    """Scale and shift the amounts of haematoxylin, eosin and residual of an image.
 
-    As `from_stains(to_stains(image) * factor + shift)`, to one grey level, in one pass: the three
-    steps are one matrix on optical densities, and light is looked up in steps of 1/1024.
+    Equals `from_stains(to_stains(image) * factor + shift)` to one grey level, in one pass: the
+    three steps are one matrix on optical densities, and light is looked up in steps of 1/1024.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        factor: float32 (3,), of each amount.
+        factor: float32 (3,), multiplies each amount.
         shift: float32 (3,), added to each amount, in optical density.
 
     Example:

@@ -1,4 +1,4 @@
-"""Stain in a recipe: the reference is found among the training images, and nowhere else."""
+"""Fit the stain normaliser of a recipe; its reference is always a training image."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def fit_stain(
     """Return the normaliser of a recipe, fitted on training images only.
 
     Args:
-        config: the recipe's stain.
-        training: name -> what reads the image, of the training part; one is read at a time.
-        held_out: names of all images that are not trained on.
-        base: folder that `config.fitted` is relative to.
+        config: `stain` of the recipe.
+        training: name -> function that reads a training image; called one at a time.
+        held_out: names of all images not used for training.
+        base: base folder of `config.fitted`.
 
     Returns:
-        None when the recipe names no method.
+        None if the recipe names no method.
 
     Raises:
-        ConfigError: a ready normaliser was fitted on an image that is held out.
-        InputError: no training image can be the reference.
+        ConfigError: a given normaliser was fitted on a held-out image.
+        InputError: no training image qualifies as the reference.
     """
     if config.method == "none":
         return None
@@ -61,7 +61,7 @@ def fit_stain(
 
 
 def _file(name: str) -> str:
-    """Return the file name in an image's name: `stain fit` has no more of it.
+    """Return the file name in an image's name, which is all that `stain fit` stores.
 
     Example:
         >>> _file("0:Train/train_6")
@@ -71,7 +71,7 @@ def _file(name: str) -> str:
 
 
 def restained(sample: Sample, normaliser: Normaliser, tell: Callable[[str], None]) -> Sample:
-    """Return a sample in the reference's colours; `tell` is given a line if it is left as it is."""
+    """Normalise a sample; `tell` is called with the reason if it is left unchanged."""
     transform = normaliser.adapt(sample.image)
     if transform.note:
         tell(f"{sample.name}: {transform.note}")
@@ -81,7 +81,7 @@ def restained(sample: Sample, normaliser: Normaliser, tell: Callable[[str], None
 def restain(
     samples: list[Sample], normaliser: Normaliser | None, tell: Callable[[str], None]
 ) -> list[Sample]:
-    """Return samples in the reference's colours, as they are without a normaliser."""
+    """Normalise samples; without a normaliser they are returned unchanged."""
     if normaliser is None:
         return samples
     return [restained(sample, normaliser, tell) for sample in samples]

@@ -1,4 +1,4 @@
-"""Histogram style transfer: each channel's distribution on tissue is brought to the reference's."""
+"""Histogram matching: each channel's distribution on tissue is matched to the reference's."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SPACES: dict[str, tuple[Callable[[Float32], Float32], Callable[[Float32], Float3
 
 
 def stain_statistics(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None:
-    """Return the distribution of each channel of tissue pixels, None if one is a single value.
+    """Return the distribution of each channel of tissue pixels; None if a channel is constant.
 
     Args:
         pixels: uint8 (n, 3), RGB, tissue only.
-        space: `rgb`, `lab` (CIELAB) or `stains` (haematoxylin, eosin, residual by Ruifrok).
+        space: `rgb`, `lab` (CIELAB) or `stains` (haematoxylin, eosin, residual, see Ruifrok).
 
     Returns:
-        `quantiles`: 3 × 257, the values below which 0, 1/256, …, 1 of the pixels lie; `space`.
+        `quantiles`: 3 × 257, the quantiles 0, 1/256, …, 1 of each channel; `space`.
 
     Example:
         >>> ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
@@ -52,7 +52,7 @@ def stain_statistics(pixels: UInt8, space: str = "rgb") -> dict[str, Any] | None
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the distributions of an image's channels."""
+    """Return whether `target` can be the statistics of an image."""
     quantiles = np.array(target["quantiles"], float)
     return (
         quantiles.shape == (3, len(_LEVELS))
@@ -63,12 +63,12 @@ def plausible(target: dict[str, Any]) -> bool:
 
 
 def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:
-    """Return colours (n, 3) of the target's rank: the value that as many target pixels stay below.
+    """Map colours (n, 3) to the target colours of the same quantile, per channel.
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the image that the colours are from.
-        target: from `stain_statistics`, of the reference, in the same space.
+        source: `stain_statistics` of the image that the colours are from.
+        target: `stain_statistics` of the reference, in the same space.
 
     Returns:
         float64 (n, 3), not clipped.
@@ -87,5 +87,5 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
 
 def _increasing(values: Float64) -> Float64:
-    """Return values that nowhere stand still, as interpolation needs them."""
+    """Make values strictly increasing, as interpolation requires."""
     return values + np.arange(len(values)) * 1e-7 * max(1.0, float(np.ptp(values)))

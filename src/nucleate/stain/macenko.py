@@ -1,4 +1,4 @@
-"""Macenko: the plane of two stains by principal components, their directions by angles in it."""
+"""Macenko: the plane of the two stains from principal components, the stains from angles in it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from nucleate.types import Float32, Float64, UInt8
 
-LIGHT = 240.0  # transmitted light, as published; pixels count as 1 brighter, so that 0 is finite
-_MIN_DENSITY = 0.15  # per channel: what passes more light is left out of the estimate
-_PERCENT = 1.0  # robust ends of the angles
+LIGHT = 240.0  # transmitted light, as published; 1 is added to pixels, so that 0 is finite
+_MIN_DENSITY = 0.15  # per channel; paler pixels are omitted from the estimate
+_PERCENT = 1.0  # percentile of the smallest and largest angle
 
 
 def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
-    """Return the stain vectors and robust maximal amounts of tissue pixels, None if degenerate.
+    """Return the stain vectors and robust maximal amounts of tissue pixels; None if degenerate.
 
     Args:
         pixels: uint8 (n, 3), RGB, tissue only.
 
     Returns:
-        `stains`: 2 × 3, haematoxylin first (the one that absorbs more red), rows of length 1;
+        `stains`: 2 × 3, haematoxylin first (it absorbs more red), rows of length 1;
         `amounts`: the 99th percentiles of the two amounts.
 
     References:
@@ -36,14 +36,14 @@ def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
     angle = np.arctan2(*(dense @ plane).T[::-1])
     low, high = np.percentile(angle, (_PERCENT, 100 - _PERCENT))
     if high - low < 1e-3:
-        return None  # one stain, or none: no two directions
+        return None  # fewer than two stains
     ends = np.array([[np.cos(a), np.sin(a)] for a in (low, high)]) @ plane.T
     stains = ends[np.argsort(-ends[:, 0], kind="stable")]
     return with_amounts(stains, amounts(density, stains))
 
 
 def with_amounts(stains: Float64, found: Float64) -> dict[str, Any] | None:
-    """Return stains and the robust maxima of their amounts as plain values, None if degenerate."""
+    """Return stains and the robust maxima of their amounts as plain values; None if degenerate."""
     top = np.percentile(found, 99, axis=0)
     if not np.isfinite(stains).all() or not (top > 1e-3).all():
         return None
@@ -51,7 +51,7 @@ def with_amounts(stains: Float64, found: Float64) -> dict[str, Any] | None:
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the stains and amounts of an image."""
+    """Return whether `target` can be the statistics of an image."""
     stains, top = np.array(target["stains"], float), np.array(target["amounts"], float)
     lengths = np.linalg.norm(stains, axis=-1)
     return (
@@ -73,7 +73,7 @@ def to_density(pixels: UInt8 | Float32) -> Float64:
 
 
 def amounts(density: Float64, stains: Float64) -> Float64:
-    """Return the amounts (n, 2) of two stains that fit densities (n, 3) best."""
+    """Return the least-squares amounts (n, 2) of two stains for densities (n, 3)."""
     return density @ np.linalg.pinv(stains)
 
 
@@ -82,8 +82,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the image that the colours are from.
-        target: from `stain_statistics`, of the reference.
+        source: `stain_statistics` of the image that the colours are from.
+        target: `stain_statistics` of the reference.
 
     Returns:
         float64 (n, 3), not clipped.

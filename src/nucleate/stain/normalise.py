@@ -1,9 +1,9 @@
-"""Normaliser (what a reference looks like) → Transform (one image's way there) → pixels.
+"""Stain normalisation: Normaliser (a fitted reference) → Transform (of one image) → pixels.
 
-A normaliser is fitted once, on reference images of the training part. `adapt` looks at one
-image or slide as a whole and returns the change of colours that all of its tiles share: nothing
-is normalised per tile. That change is a function of the colour alone, so it is tabulated on a grid
-of 33³ colours and looked up with interpolation, whatever the method costs.
+A normaliser is fitted once, on reference images of the training part. `adapt` evaluates one image
+or slide as a whole and returns the transform shared by all its tiles: nothing is normalised per
+tile. The transform depends only on the colour, so it is tabulated on a grid of 33³ colours and
+interpolated, which makes all methods equally fast to apply.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from nucleate.stain.tissue import is_coloured, penned, sample_pixels, stainednes
 from nucleate.types import Float32, Float64, UInt8
 
 _GRID = 33
-_MIN_PIXELS = 256  # of tissue, in the sample: fewer say nothing about an image's stains
+_MIN_PIXELS = 256  # tissue pixels needed in the sample to estimate an image's stains
 _MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to describe the colours of tissue, and to bring them to those of another."""
+    """A method of measuring the colours of tissue and matching them to a reference."""
 
     measure: Callable[[UInt8], dict[str, Any] | None]
     convert: Callable[[Float32, dict[str, Any], dict[str, Any]], Float64]
     keys: tuple[str, ...]
-    """What `measure` gives; a file must contain the same."""
+    """Keys of the result of `measure`, which a file must contain."""
     plausible: Callable[[dict[str, Any]], bool]
-    """Whether such numbers can have been measured."""
+    """Whether the values can be a result of `measure`."""
     fails: str
-    """What `measure` finds when it finds nothing."""
+    """Why `measure` returns None."""
 
 
 METHODS: dict[str, Method] = {
@@ -77,25 +77,25 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The change of colours of one image.
+    """The stain transform of one image.
 
     Attributes:
-        table: float32 (33, 33, 33, 3), the new colour of a grid of colours, indexed by red, green,
-            blue; None leaves every pixel as it is.
-        note: why the image is left as it is; empty when it is changed.
+        table: float32 (33, 33, 33, 3), the new colours of a grid of colours, indexed by red, green,
+            blue; None for the identity.
+        note: why the image is not normalised; empty if it is.
     """
 
     table: Float32 | None
     note: str = ""
 
     def apply(self, image: UInt8) -> UInt8:
-        """Return an image, or any tile of it, in the new colours.
+        """Normalise an image, or any tile of it.
 
         Args:
             image: uint8 (H, W, 3), RGB.
 
         Returns:
-            uint8 (H, W, 3); `image` itself when nothing changes.
+            uint8 (H, W, 3); `image` itself if the transform is the identity.
         """
         if self.table is None:
             return image
@@ -106,14 +106,14 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class Normaliser:
-    """What the reference looks like, and how far to go there.
+    """A stain normaliser fitted on reference images.
 
     Attributes:
         method: key of `METHODS`.
-        target: what the method measured on the reference images.
-        blend: 0 leaves an image as it is, 1 takes the reference's colours.
-        as_published: take glass for tissue, in the estimate and in the change, as the published
-            methods do; else glass keeps its colour and does not count.
+        target: statistics of the reference images.
+        blend: 0 leaves an image unchanged, 1 matches the reference.
+        as_published: whether to treat glass like tissue, both when measuring and when transforming,
+            as the published methods do; else glass is not measured and keeps its colour.
         fitted_on: names of the reference images.
 
     Raises:
@@ -132,10 +132,10 @@ class Normaliser:
             raise ConfigError(f"blend = {self.blend}: must be between 0 and 1. Change it.")
 
     def adapt(self, pixels: UInt8) -> Transform:
-        """Return the change of colours for the image or slide that pixels were taken from.
+        """Return the transform of an image or slide.
 
-        Too little tissue, a grey image, or one without two stains is left as it is, and the
-        note reports it: a normaliser that guesses does more harm than none.
+        An image with too little tissue, a grey image, or an image without two stains is not
+        normalised, and the note states why: a wrong normalisation does more harm than none.
 
         Args:
             pixels: uint8 (..., 3), RGB: the whole image, or a sample of a slide.
@@ -144,29 +144,29 @@ class Normaliser:
         tissue = sampled[tissue_mask(sampled)]
         if len(tissue) < max(_MIN_PIXELS, _MIN_SHARE * len(sampled)):
             return Transform(
-                None, f"left as it is: {len(tissue)} of {len(sampled)} sampled pixels are tissue"
+                None, f"not normalised: {len(tissue)} of {len(sampled)} sampled pixels are tissue"
             )
         if not is_coloured(tissue):
-            return Transform(None, "left as it is: the image is grey")
+            return Transform(None, "not normalised: the image is grey")
         source = _measure(self.method, sampled if self.as_published else tissue, self.target)
         if source is None:
-            return Transform(None, f"left as it is: {METHODS[self.method].fails}")
+            return Transform(None, f"not normalised: {METHODS[self.method].fails}")
         changed = METHODS[self.method].convert(_grid(), source, self.target)
         table = _mixed(changed, self.blend, keep_glass=not self.as_published)
         if not np.isfinite(table).all():
-            return Transform(None, f"left as it is: {self.method} gives no finite colours")
+            return Transform(None, f"not normalised: {self.method} gives no finite colours")
         return Transform(table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as a model's card contains them."""
+        """Return plain values, as stored in a model card."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: object, owner: str) -> Normaliser:
-        """Return the normaliser of plain values.
+        """Create a normaliser from plain values.
 
         Raises:
-            InputError: something is missing or makes no sense; `owner` is named.
+            InputError: a value is missing or invalid; the message starts with `owner`.
         """
         try:
             if not isinstance(content, dict):
@@ -203,7 +203,7 @@ def fit(
     space: str = "rgb",
     as_published: bool = False,
 ) -> Normaliser:
-    """Return the normaliser whose reference is the tissue of all `images` together.
+    """Fit a normaliser on the pooled tissue of all `images`.
 
     Args:
         images: name -> uint8 (H, W, 3), RGB.
@@ -214,7 +214,7 @@ def fit(
 
     Raises:
         ConfigError: no such method or space.
-        InputError: the images contain too little tissue, or no two stains.
+        InputError: the images contain too little tissue, or fewer than two stains.
     """
     pick(METHODS, method, "stain normaliser")
     pick(SPACES, space, "colour space")
@@ -227,7 +227,7 @@ def fit(
         why = "is grey"
     elif len(tissue) >= _MIN_PIXELS:
         target = _measure(method, sampled if as_published else tissue, {"space": space})
-        why = f"is of no use: {METHODS[method].fails}"
+        why = f"cannot be used: {METHODS[method].fails}"
     if target is None:
         raise InputError(
             f"{', '.join(images) or 'no image'}: the reference {why}. Choose another with: "
@@ -243,10 +243,10 @@ def write_normaliser(path: Path, normaliser: Normaliser) -> None:
 
 
 def read_normaliser(path: Path) -> Normaliser:
-    """Read a normaliser that `write_normaliser` wrote.
+    """Read a normaliser written by `write_normaliser`.
 
     Raises:
-        InputError: missing, not JSON, or not a normaliser.
+        InputError: the file is missing, not JSON, or not a normaliser.
     """
     try:
         content = json.loads(read_text(path))
@@ -258,14 +258,14 @@ def read_normaliser(path: Path) -> Normaliser:
 
 
 def _measure(method: str, pixels: UInt8, target: dict[str, Any]) -> dict[str, Any] | None:
-    """Measure pixels as the target was measured: in its colour space, where there is a choice."""
+    """Measure pixels as the target was measured, in its colour space if the method has several."""
     if method == "histogram":
         return histogram.stain_statistics(pixels, target["space"])
     return METHODS[method].measure(pixels)
 
 
 def _mixed(changed: Float64, blend: float, keep_glass: bool) -> Float32:
-    """Return the table of new colours; glass keeps its own, and the change sets in smoothly."""
+    """Return the table of new colours; glass is unchanged, with a smooth transition to tissue."""
     colours = _grid()
     weight = np.full((len(colours), 1), blend)
     if keep_glass:
@@ -276,7 +276,7 @@ def _mixed(changed: Float64, blend: float, keep_glass: bool) -> Float32:
 
 @cache
 def _grid_tissue() -> Float32:
-    """Return how surely the grid's colours are tissue (33³, 1): neither glass nor pen."""
+    """Return the degree to which the grid's colours are tissue, (33³, 1), 0..1."""
     colours = _grid()
     density = np.asarray(-np.log(np.maximum(colours, 1) / 255), np.float32)
     return np.asarray(stainedness(density) * (1 - penned(colours)), np.float32)[:, None]
@@ -284,7 +284,7 @@ def _grid_tissue() -> Float32:
 
 @cache
 def _grid() -> Float32:
-    """Return the grid's colours (33³, 3), 0 to 255, blue running fastest."""
+    """Return the grid's colours (33³, 3), 0 to 255, with blue varying fastest."""
     steps = np.linspace(0, 255, _GRID, dtype=np.float32)
     red, green, blue = np.meshgrid(steps, steps, steps, indexing="ij")
     return np.stack([red, green, blue], -1).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Which image is the reference: tissue, focus and clipping are demanded, the medoid is taken."""
+"""Choose reference images: the medoid of those with enough tissue, focus and little clipping."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nucleate.types import Float64, UInt8
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a reference image must fulfil.
+    """Requirements on a reference image.
 
     Attributes:
-        min_tissue: smallest share of tissue.
-        max_clipped: largest share of tissue pixels with a channel at 0 or 255.
-        drop_focus: share of the images, the least sharp ones, that are left out.
+        min_tissue: minimum fraction of tissue.
+        max_clipped: maximum fraction of tissue pixels with a channel at 0 or 255.
+        drop_focus: fraction of the images, the least sharp, to reject.
     """
 
     min_tissue: float = 0.5
@@ -31,17 +31,17 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One image on its way to be the reference.
+    """Measurements and rank of one image as a candidate reference.
 
     Attributes:
-        name: of the image.
-        tissue: share of its pixels.
-        focus: variance of the Laplacian of the brightness on tissue; more is sharper.
-        clipped: share of the tissue pixels with a channel at 0 or 255.
-        cdf: float64 (3, 256), share of tissue pixels at or below each level, per channel.
-        distance: mean distance to the colours of the other candidates, in grey levels; NaN for
-            the rejected.
-        rejected: why it is not taken; empty for candidates.
+        name: name of the image.
+        tissue: fraction of pixels that are tissue.
+        focus: variance of the Laplacian of the brightness on tissue; higher is sharper.
+        clipped: fraction of tissue pixels with a channel at 0 or 255.
+        cdf: float64 (3, 256), fraction of tissue pixels at or below each level, per channel.
+        distance: mean distance to the colours of the other candidates, in grey levels; NaN if
+            rejected.
+        rejected: reason of rejection, or empty.
         chosen: 1, 2, … for the references in order of choice, 0 for all others.
     """
 
@@ -56,7 +56,7 @@ class Candidate:
 
 
 def examine(name: str, image: UInt8) -> Candidate:
-    """Return what the choice needs to know about one image."""
+    """Measure one image as a candidate."""
     pixels = sample_pixels(image)
     tissue = pixels[tissue_mask(pixels)]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -76,23 +76,24 @@ def examine(name: str, image: UInt8) -> Candidate:
 def select(
     candidates: Iterable[Candidate], count: int = 1, criteria: Criteria | None = None
 ) -> list[Candidate]:
-    """Rank images as stain references, the chosen ones first.
+    """Rank images as stain references, with the chosen references first.
 
     The distance of two images is the mean over the channels of the 1-Wasserstein distance of
     their tissue's levels. The first reference is the medoid: smallest mean distance to all other
-    candidates. Each further one lowers the mean distance to the nearest reference most.
+    candidates. Each further reference is the one that most lowers the mean distance to the nearest
+    reference.
 
     Args:
-        candidates: from `examine`.
+        candidates: results of `examine`.
         count: number of references.
-        criteria: what to demand.
+        criteria: requirements on references.
 
     Returns:
-        All images: references, other candidates by distance, then the rejected with the reason.
+        All images: references, other candidates by distance, then rejected images with the reason.
 
     Raises:
         ConfigError: `count` is not positive.
-        InputError: fewer images fulfil the criteria than are wanted.
+        InputError: fewer than `count` images meet the criteria.
     """
     demands = criteria or Criteria()
     if count < 1:
@@ -118,7 +119,7 @@ def select(
 
 
 def distances(candidates: list[Candidate]) -> NDArray[np.float64]:
-    """Return the distance of every pair, float64 (n, n), in grey levels.
+    """Return the pairwise distances of candidates, float64 (n, n), in grey levels.
 
     Example:
         >>> flat = [examine(str(v), np.full((8, 8, 3), v, np.uint8)) for v in (90, 95)]
@@ -131,7 +132,7 @@ def distances(candidates: list[Candidate]) -> NDArray[np.float64]:
 
 
 def _judge(candidates: list[Candidate], demands: Criteria) -> list[Candidate]:
-    """Write the reason into every image that does not fulfil the criteria."""
+    """Set the reason of rejection of every image that does not meet the criteria."""
     sharp = [c.focus for c in candidates if c.tissue >= demands.min_tissue]
     least = np.quantile(sharp, demands.drop_focus) if sharp and demands.drop_focus > 0 else 0.0
     judged = []

@@ -1,4 +1,4 @@
-"""Reinhard: means and standard deviations in CIELAB, brought to those of a reference."""
+"""Reinhard: means and standard deviations in CIELAB, matched to those of a reference."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nucleate.types import Float32, Float64, UInt8
 
 
 def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
-    """Return the means and standard deviations of tissue pixels in CIELAB, None if degenerate.
+    """Return the means and standard deviations of tissue pixels in CIELAB; None if degenerate.
 
     Args:
         pixels: uint8 (n, 3), RGB, tissue only.
 
     Returns:
-        `mean` and `sd`: of lightness (0 to 100), green-red and blue-yellow.
+        `mean` and `sd` of lightness (0 to 100), green-red and blue-yellow.
 
     References:
-        Reinhard et al. 2001, doi:10.1109/38.946629; in CIELAB as is usual for histology.
+        Reinhard et al. 2001, doi:10.1109/38.946629; in CIELAB, as is usual in histology.
     """
     mean, sd = (m.reshape(-1) for m in cv2.meanStdDev(to_lab(pixels.astype(np.float32))[None]))
     if not (sd > 1e-2).all():
@@ -29,7 +29,7 @@ def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
 
 
 def plausible(target: dict[str, Any]) -> bool:
-    """Return whether numbers can be the mean and standard deviation of an image."""
+    """Return whether `target` can be the statistics of an image."""
     mean, sd = np.array(target["mean"], float), np.array(target["sd"], float)
     return (
         mean.shape == (3,)
@@ -39,12 +39,12 @@ def plausible(target: dict[str, Any]) -> bool:
 
 
 def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) -> Float64:
-    """Return colours (n, 3) shifted and stretched from the source's to the target's statistics.
+    """Shift and scale colours (n, 3) from the source's to the target's mean and SD.
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the image that the colours are from.
-        target: from `stain_statistics`, of the reference.
+        source: `stain_statistics` of the image that the colours are from.
+        target: `stain_statistics` of the reference.
 
     Returns:
         float64 (n, 3), 0 to 255.
@@ -55,7 +55,7 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
 
 def to_lab(colours: Float32) -> Float32:
-    """Return CIELAB (D65) of sRGB colours (n, 3) in 0..255.
+    """Convert sRGB colours (n, 3) in 0..255 to CIELAB (D65).
 
     Example:
         >>> np.round(to_lab(np.array([[255, 255, 255]], np.float32)), 1).tolist()[0][0]
@@ -65,5 +65,5 @@ def to_lab(colours: Float32) -> Float32:
 
 
 def from_lab(lab: Float32) -> Float32:
-    """Return sRGB (n, 3) in 0..255 of CIELAB colours: the inverse of `to_lab`."""
+    """Convert CIELAB colours (n, 3) to sRGB in 0..255: the inverse of `to_lab`."""
     return cv2.cvtColor(lab[None], cv2.COLOR_Lab2RGB)[0] * np.float32(255)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Which pixels are stained tissue: not glass, not pen, not the black outside of a scan."""
+"""Classify pixels as stained tissue, as opposed to glass, pen, or the black outside a scan."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from nucleate.stain.deconvolution import OD_OF_BYTE
 from nucleate.types import Bool, Float32, UInt8
 
-_PALE = 0.15  # sum of the three optical densities, natural logarithm: what absorbs less is glass
-_DARK = 1.0  # what absorbs more is no glass, however grey
-_COLOURLESS = 0.05  # difference of the densities of two channels: glass under a dim lamp is grey
-_ONSET = 0.1  # within which glass turns into tissue
-_SAMPLE = 110_000  # pixels that are enough to know an image's colours to a grey level
+_PALE = 0.15  # sum of the three optical densities (natural logarithm) below which a pixel is glass
+_DARK = 1.0  # sum above which a pixel is not glass, even if grey
+_COLOURLESS = 0.05  # density difference of two channels: glass under a dim lamp is grey
+_ONSET = 0.1  # width of the transition from glass to tissue
+_SAMPLE = 110_000  # pixels that determine an image's colours to a grey level
 
 
 def tissue_mask(image: UInt8) -> Bool:
-    """Return True on stained tissue.
+    """Return which pixels are stained tissue.
 
-    Glass absorbs little, or under a dim lamp all colours alike. H&E passes more red than green;
-    green, cyan and blue pens do not. Black pen, and the outside of a scan, are darker than any
-    nucleus; red pen keeps no blue and no green.
+    Glass absorbs little, or, under a dim lamp, all colours equally. H&E transmits more red than
+    green; green, cyan and blue pens do not. Black pen and the outside of a scan are darker than any
+    nucleus; red pen transmits neither blue nor green.
 
     Args:
         image: uint8 (..., 3), RGB.
@@ -37,7 +37,7 @@ def tissue_mask(image: UInt8) -> Bool:
 
 
 def penned(colours: UInt8 | Float32) -> Float32:
-    """Return how surely colours are pen, or the black outside of a scan: 0 no, 1 yes.
+    """Return the degree to which colours are pen, or the black outside a scan: 0 no, 1 yes.
 
     Args:
         colours: (..., 3), RGB, 0 to 255.
@@ -58,7 +58,7 @@ def penned(colours: UInt8 | Float32) -> Float32:
 
 
 def stainedness(density: Float32) -> Float32:
-    """Return how far colours are from glass: 0 glass, 1 stained, smooth in between.
+    """Return the degree to which colours are stained: 0 glass, 1 stained, smooth in between.
 
     Args:
         density: float32 (..., 3), optical densities of red, green and blue.
@@ -97,7 +97,7 @@ def sample_pixels(image: UInt8) -> UInt8:
 
 
 def is_coloured(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether pixels (n, 3) have colours at all: a grey image contains no stains.
+    """Return whether pixels (n, 3) are coloured: a grey image contains no stains.
 
     Example:
         >>> is_coloured(np.array([[90, 90, 90], [200, 201, 200]], np.uint8))

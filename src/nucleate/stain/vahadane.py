@@ -9,18 +9,18 @@ import numpy as np
 from nucleate.stain import macenko
 from nucleate.types import Float32, Float64, UInt8
 
-_SPARSITY = 0.1  # weight of the amounts' sum while the stains are found, as published
-_SHRINKAGE = 0.01  # the same while amounts are measured: small, or every image becomes paler
+_SPARSITY = 0.1  # weight of the sum of amounts when stains are estimated, as published
+_SHRINKAGE = 0.01  # the same when amounts are measured; larger values make images paler
 _PIXELS = 20_000
 _ROUNDS = 200
 
 
 def stain_statistics(pixels: UInt8) -> dict[str, Any] | None:
-    """Return the stain vectors and robust maximal amounts of tissue pixels, None if degenerate.
+    """Return the stain vectors and robust maximal amounts of tissue pixels; None if degenerate.
 
-    Starts at Macenko's vectors, so that the same pixels always give the same stains; alternates
-    the exact sparse amounts (two stains have a closed form) with least-squares stains, clipped at
-    0 and brought to length 1, until they move by less than 1e-5.
+    Starts from Macenko's vectors, so that the result is deterministic; alternates exact sparse
+    amounts (a closed form for two stains) and least-squares stains, clipped at 0 and normalised to
+    length 1, until they change by less than 1e-5.
 
     Args:
         pixels: uint8 (n, 3), RGB, tissue only.
@@ -73,8 +73,8 @@ def convert(colours: Float32, source: dict[str, Any], target: dict[str, Any]) ->
 
     Args:
         colours: RGB, 0 to 255.
-        source: from `stain_statistics`, of the image that the colours are from.
-        target: from `stain_statistics`, of the reference.
+        source: `stain_statistics` of the image that the colours are from.
+        target: `stain_statistics` of the reference.
 
     Returns:
         float64 (n, 3), not clipped.
@@ -96,7 +96,7 @@ def _unit(stains: Float64) -> Float64:
 def _sparse_amounts(density: Float64, stains: Float64, sparsity: float) -> Float64:
     """Return the amounts a ≥ 0 that minimise ½ |density - a · stains|² + sparsity · sum(a).
 
-    With two stains of length 1 the minimum is one of four: both, either alone, none.
+    With two stains of length 1, the solution has both stains, either one, or none.
 
     Example:
         >>> _sparse_amounts(np.array([[1.0, 0, 0]]), np.eye(2, 3), 0.1).tolist()

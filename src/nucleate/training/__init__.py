@@ -1,1 +1,1 @@
-"""Recipe → run folder → model folder."""
+"""Train a recipe: recipe → run folder → model folder."""

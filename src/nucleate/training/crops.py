@@ -1,4 +1,4 @@
-"""What the network is shown: crop number i is made from (seed, i) alone."""
+"""Training crops; crop i depends only on (seed, i)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nucleate.stain.tissue import sample_pixels, tissue_mask
 from nucleate.targets import encode
 from nucleate.types import Sample, UInt8
 
-_LEAST_TISSUE = 0.1  # of an image, for the chance that a crop is drawn from it
+_LEAST_TISSUE = 0.1  # minimum fraction of tissue in an image when weighting its crops
 
 
 class Crop(NamedTuple):
@@ -33,7 +33,7 @@ class Crop(NamedTuple):
 
 
 class CropDataset(Dataset[Crop]):
-    """Crops of the training images: anywhere, or on a grid that is passed through in turn."""
+    """Crops of the training images, at random positions or from all cells of a grid in turn."""
 
     def __init__(self, samples: list[Sample], recipe: Recipe) -> None:
         self.samples, self.recipe = samples, recipe
@@ -52,7 +52,7 @@ class CropDataset(Dataset[Crop]):
         rng = np.random.default_rng((self.recipe.seed, index))
         if train.sampling == "grid":
             turn, place = divmod(index, len(self.cells))
-            # a third word that is not 0: another stream of chance than the crops'
+            # the third number selects a random stream other than that of the crops
             order = np.random.default_rng((self.recipe.seed, turn, 1)).permutation(len(self.cells))
             number, centre = self.cells[order[place]]
         else:
@@ -71,7 +71,7 @@ class CropDataset(Dataset[Crop]):
 
 
 def tissue_area(image: UInt8) -> float:
-    """Return how many pixels of an image are stained tissue, at least a tenth of all.
+    """Return the number of tissue pixels of an image, at least a tenth of all pixels.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -87,13 +87,13 @@ def tissue_area(image: UInt8) -> float:
 
 
 def edge_px(recipe: Recipe) -> float:
-    """Return over how many pixels the target of the foreground rises; 0 without such a head."""
+    """Return the width in pixels of soft edges in the foreground target; 0 without that head."""
     head = recipe.heads.get("foreground")
     return 0.0 if head is None else head.edge_px
 
 
 def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]:
-    """Return the centres (x, y) of the squares of a grid over an image, the last ones cut.
+    """Return the centres (x, y) of the squares of a grid that covers an image.
 
     Example:
         >>> grid_centres((4, 6), 4)
@@ -106,7 +106,7 @@ def grid_centres(shape: tuple[int, ...], edge: int) -> list[tuple[float, float]]
 
 
 def middle_crop(sample: Sample, recipe: Recipe) -> Crop:
-    """Return the middle of an image as a batch of one, not augmented: for the validation loss."""
+    """Return the middle of an image as a batch of one, not augmented, for the validation loss."""
     edge = recipe.train.crop_px
     height, width = sample.image.shape[:2]
     top, left = max(0, (height - edge) // 2), max(0, (width - edge) // 2)

@@ -1,12 +1,12 @@
-"""Recipe → k folds → k models, and a prediction for every image by the one that never saw it.
+"""Cross-validation: k folds → k models, and an out-of-fold prediction for every image.
 
 NAME-cv/
-recipe.yaml            what was asked
-splits/fold-1.json …   who is trained on, chosen on and tested on
+recipe.yaml            the recipe
+splits/fold-1.json …   training, validation and test images
 fold-1/ …              run folders, each resumable
-predictions/           label image of every image, out of its fold
+predictions/           out-of-fold label image of every image
 out-of-fold/           metrics.json, per_image.csv
-out-of-fold-tta/   the same with test-time augmentation, where asked for
+out-of-fold-tta/       the same with test-time augmentation, if requested
 crossval.json          per fold, and mean ± SD over folds
 """
 
@@ -45,14 +45,14 @@ from nucleate.trees import dump_recipe
 
 @dataclass(frozen=True, slots=True)
 class CrossvalOptions:
-    """How to go about it.
+    """Options of a cross-validation.
 
     Attributes:
-        resume: go on with what the folder contains: finished folds stay, a half-trained one goes
-            on.
-        jobs: folds at a time, each in its own process; on GPUs they are dealt out in turn.
-        tta: also predict with test-time augmentation, reported apart.
-        command: that repeats it, for the summary.
+        resume: whether to continue the cross-validation in the folder; finished folds are kept and
+            unfinished folds resumed.
+        jobs: number of parallel folds, each in its own process, distributed over the GPUs.
+        tta: whether to predict with test-time augmentation too, reported separately.
+        command: command that repeats the cross-validation, for the summary.
     """
 
     resume: bool = False
@@ -68,22 +68,22 @@ def cross_validate(
     options: CrossvalOptions,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train one model per fold and score each on the images that it never saw.
+    """Train one model per fold and score each on its held-out test images.
 
     Args:
-        recipe: what to train; its `crossval` states how to split.
-        base: folder that the recipe's relative paths start from.
-        out: where everything goes.
+        recipe: the recipe; its `crossval` defines the folds.
+        base: base folder of relative paths in the recipe.
+        out: output folder.
         options: resuming, parallel folds, test-time augmentation.
-        tell: is given one line per step.
+        tell: called with one line per step.
 
     Returns:
-        What is written to crossval.json.
+        The content of crossval.json.
 
     Raises:
         ConfigError: the recipe contradicts itself, or its scheme does not suit the data.
         InputError: the data cannot be read, or official test images are among them.
-        TrainingError: the folder is taken or contains something else; a fold failed.
+        TrainingError: the folder exists or contains something else; a fold failed.
     """
     if recipe.data.split is not None or recipe.data.scheme is not None:
         recipe = recipe.model_copy(
@@ -95,7 +95,7 @@ def cross_validate(
     folds = {name: _fold_recipe(recipe, out / "splits" / f"{name}.json", base) for name in splits}
     open_folds = [name for name in folds if not RunFolder(out / name).is_finished()]
     for name in folds.keys() - open_folds:
-        tell(f"{name}: finished before")
+        tell(f"{name}: already finished")
     if options.jobs > 1:
         run_apart({name: ("train", folds[name]) for name in open_folds}, out, options.jobs, tell)
     else:
@@ -123,8 +123,8 @@ def cross_validate(
 def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str, Split]]:
     """Return the images of a recipe, and one split per fold.
 
-    Only sets with `validate_on` are split; the others are trained on in every fold, except
-    patients of theirs that are held out by it.
+    Only sets with `validate_on` are split; the others are used for training in every fold, except
+    for patients that the fold holds out.
     """
     entries, split_up, _ = list_sets(recipe.data.sets, base / recipe.data.root)
     wanted = recipe.crossval
@@ -136,7 +136,7 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
     found = split_by(wanted.scheme, split_up, options)
     if len(found) < 2:
         raise ConfigError(
-            f"crossval.scheme: {wanted.scheme} has one split only. Use 'nucleate train' with "
+            f"crossval.scheme: {wanted.scheme} has only one split. Use 'nucleate train' with "
             f"data.scheme={wanted.scheme}."
         )
     inside = {e.name for e in split_up}
@@ -152,7 +152,7 @@ def fold_splits(recipe: Recipe, base: Path) -> tuple[dict[str, Entry], dict[str,
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """Return an earlier summary, nothing where it is damaged: it is written again."""
+    """Return an earlier summary; empty if it is damaged, because it is rewritten anyway."""
     try:
         return dict(json.loads(read_text(path)))
     except (ValueError, TypeError):
@@ -164,26 +164,26 @@ def _begin(out: Path, recipe: Recipe, splits: dict[str, Split], resume: bool) ->
     file = out / "recipe.yaml"
     if resume != file.exists():
         raise TrainingError(
-            f"{out}: has a cross-validation already. Add --resume, or choose another -o."
+            f"{out} already contains a cross-validation. Add --resume, or choose another -o."
             if file.exists()
-            else f"{out}: contains no cross-validation to resume. Omit --resume."
+            else f"{out} contains no cross-validation to resume. Omit --resume."
         )
     if not resume:
         if out.exists() and any(out.iterdir()):
-            raise TrainingError(f"{out}: not empty, and not a cross-validation. Choose another -o.")
+            raise TrainingError(f"{out} is neither empty nor a cross-validation. Use another -o.")
         write_text(file, dump_recipe(recipe))
     changed = differences(load_recipe(file), recipe)
     if changed:
         raise TrainingError(
-            f"{out}: was started with another recipe ({', '.join(changed)}). Resume it with "
+            f"{out} was started with another recipe ({', '.join(changed)}). Resume it with "
             "the same one, or choose another -o."
         )
     for name, split in splits.items():
-        if not (out / "splits" / f"{name}.json").exists():  # new, or killed at the very start
+        if not (out / "splits" / f"{name}.json").exists():  # new, or killed right after the start
             write_split(out / "splits" / f"{name}.json", split)
         if read_split(out / "splits" / f"{name}.json").digest != split.digest:
             raise TrainingError(
-                f"{out}: the data have changed since then: {name} differs. Restore the "
+                f"{out}: the data have changed since it was started: {name} differs. Restore the "
                 "data, or choose another -o."
             )
 
@@ -205,7 +205,7 @@ def _predict(
 ) -> dict[str, Any]:
     """Score every fold's model on its test images; write predictions and results.
 
-    Without names for the files of the predictions, test-time augmentation is what is scored.
+    If `files` (the names of the prediction files) is empty, score with test-time augmentation.
     """
     tta = not files
     scores: list[ImageScore] = []

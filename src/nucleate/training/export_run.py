@@ -1,4 +1,4 @@
-"""A trained run → a model folder: thresholds tuned, network exported, card written."""
+"""Export a trained run as a model folder: tune thresholds, export the network, write the card."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def finish(
     stain: Normaliser | None,
     prints: dict[str, list[str]],
 ) -> Path:
-    """Turn the best or last checkpoint of a run into a model.
+    """Export the best or last checkpoint of a run as a model.
 
     Args:
-        recipe: of the run.
-        data: where the images came from.
-        training: the images that were trained on.
-        validation: the images that thresholds are tuned on, if the recipe reports it.
-        run: its checkpoints are read, its model folder is written.
-        stain: what images pass first; travels with the model.
-        prints: fingerprints of the images trained and chosen on, before the stain is changed.
+        recipe: recipe of the run.
+        data: the data sets and their split.
+        training: training images.
+        validation: validation images, on which thresholds are tuned if the recipe requests it.
+        run: the run folder; its checkpoints are read and its model folder is written.
+        stain: stain normaliser applied to images; stored with the model.
+        prints: fingerprints of training and validation images before stain normalisation.
 
     Returns:
         The model folder.
@@ -64,7 +64,7 @@ def finish(
     kept = run.checkpoint(recipe.train.keep)
     if kept is None:
         raise TrainingError(
-            f"{run.path}: has no {recipe.train.keep!r} checkpoint, as happens if the validation "
+            f"{run.path} has no {recipe.train.keep!r} checkpoint, as happens if the validation "
             "images have no nuclei. Train again with nuclei in the held-out images."
         )
     task = Task(recipe, validation)
@@ -96,13 +96,13 @@ def finish(
     )
     run.draw_curves()
     _look_back(replace(model, card=card), data, run)
-    write_card(run.model, card)  # at last: with it the run counts as finished
+    write_card(run.model, card)  # last, because it marks the run as finished
     run.say(f"model written to {run.model}")
     return run.model
 
 
 def _look_back(model: Model, data: Collection, run: RunFolder) -> None:
-    """Write what the finished model finds in the validation images: labels, overlays, scores."""
+    """Write labels, overlays and scores of the finished model on the validation images."""
     out = run.path / "validation"
 
     def keep(found: Prediction) -> None:
@@ -117,7 +117,7 @@ def _look_back(model: Model, data: Collection, run: RunFolder) -> None:
 
 
 def prints_of(**parts: list[Sample]) -> dict[str, list[str]]:
-    """Return part -> fingerprints of its images, as a card lists them."""
+    """Return part -> fingerprints of its images, as listed in a card."""
     return {
         part: sorted({fingerprints(sample.image) for sample in samples} - {""})
         for part, samples in parts.items()
@@ -130,9 +130,9 @@ def _training_data(
     training: list[Sample],
     prints: dict[str, list[str]],
 ) -> list[dict[str, Any]]:
-    """Return what a model and those that it starts from were trained and chosen on, for its card.
+    """Return the data on which a model and its ancestors were trained and selected, for its card.
 
-    Fingerprints of an image are listed once, however often it was seen.
+    Fingerprints of an image are listed only once.
     """
     own = {
         "split_sha256": data.split.digest,
@@ -151,7 +151,7 @@ def _training_data(
 
 
 def _less(entry: dict[str, Any], prints: dict[str, list[str]]) -> dict[str, Any]:
-    """Return an entry of a card without the fingerprints that are listed elsewhere."""
+    """Return an entry of a card without the fingerprints in `prints`."""
     if "fingerprints" not in entry:
         return entry
     kept = {
@@ -168,7 +168,7 @@ def _scores(
     thresholds: dict[str, float],
     run: RunFolder,
 ) -> dict[str, Any]:
-    """Return how the model does on the validation images, and which checkpoint it is."""
+    """Return the scores on the validation images, and the step of the checkpoint."""
     decode = DECODERS[recipe.decode.decoder].decode
     tables = [
         overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore)

@@ -1,4 +1,4 @@
-"""What the weights are before the first step: random, another model's, or ImageNet's."""
+"""Set the initial weights of a training: random, from another model, or from ImageNet."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from nucleate.types import Sample
 
 
 def check_start(recipe: Recipe, data: Collection, held_out: list[Sample]) -> None:
-    """Raise an error where the model to start from does not suit: before anything is written.
+    """Check the models that a training starts from, before anything is written.
 
     Raises:
-        ConfigError: it has another network, or was trained or chosen on what is held out here.
-        ModelError: there is no such model, or no such file of weights.
+        ConfigError: a model has another network, or was trained or selected on held-out images.
+        ModelError: there is no such model or file of weights.
     """
     cards: list[tuple[str, ModelCard | EncoderCard]] = [
         ("teacher.models", card) for card in teacher_cards(recipe)
@@ -75,7 +75,7 @@ def _check_same(
     more: dict[str, tuple[object, object]],
     free: tuple[str, ...],
 ) -> None:
-    """Raise a `ConfigError` where recipe and card differ; arguments in `free` may."""
+    """Raise a `ConfigError` if recipe and card differ, except in the arguments in `free`."""
     mine, theirs = (
         {name: value for name, value in arguments.items() if name not in free}
         for arguments in (recipe.model.arguments, card.arguments)
@@ -95,20 +95,21 @@ def _check_same(
 
 
 def start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
-    """Fill in the weights that the recipe starts from.
+    """Load the initial weights of a recipe.
 
     Returns:
-        A sentence that states which, and what those and the teachers were trained on, for the card.
+        A sentence about the initial weights, and the training data of those weights and of the
+        teachers, for the card.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
-        ModelError: weights that are required cannot be reached, or are damaged.
+        ModelError: required weights cannot be loaded, or are damaged.
     """
     said, trained_on = _start(network, recipe)
     cards = teacher_cards(recipe)
     if cards:
         names = ", ".join(card.name for card in cards)
-        said += f" Targets lean by {recipe.teacher.weight} towards the maps of {names}."
+        said += f" Targets are blended with the maps of {names} (weight {recipe.teacher.weight})."
     return said, trained_on + [entry for card in cards for entry in _through(card)]
 
 
@@ -123,14 +124,14 @@ def _start(network: Network, recipe: Recipe) -> tuple[str, list[Any]]:
 
 
 def imagenet_start(network: Network, imagenet: str) -> str:
-    """Fill in published weights as far as the recipe's `init.imagenet` asks for them.
+    """Load published weights according to `init.imagenet` of the recipe.
 
     Returns:
-        A sentence that states which.
+        A sentence about the initial weights.
 
     Raises:
         ConfigError: the network has no encoder with published weights.
-        ModelError: weights that are required cannot be reached, or do not fit.
+        ModelError: required weights cannot be loaded, or do not fit.
     """
     if imagenet == "never":
         return "Starts from random weights."
@@ -179,7 +180,7 @@ def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) 
     state = network.state_dict()
     missing = network.encoder_state().keys() - weights.keys()
     strange = {n for n, a in weights.items() if n not in state or state[n].shape != a.shape}
-    for names, what in ((missing, "lacks"), (strange, "contains what does not fit the network:")):
+    for names, what in ((missing, "lacks"), (strange, "does not fit the network:")):
         if names:
             raise ModelError(
                 f"init.from: {card.name} {what} {min(names)} (and {len(names) - 1} more arrays). "
@@ -188,7 +189,7 @@ def _check_arrays(network: Network, weights: dict[str, Any], card: EncoderCard) 
 
 
 def _counted(names: Iterable[str]) -> str:
-    """Return how many arrays are in which part of a network.
+    """Count the arrays per part of a network.
 
     Example:
         >>> _counted(["encoder.0.weight", "encoder.0.bias", "leave.weight"])
@@ -199,24 +200,24 @@ def _counted(names: Iterable[str]) -> str:
 
 
 def _through(card: ModelCard | EncoderCard) -> list[Any]:
-    """Return what a model was trained on, for the card of one that starts from it."""
+    """Return the training data of a model, for the card of a model that starts from it."""
     return [{**entry, "through": entry.get("through", card.name)} for entry in card.training_data]
 
 
 def seen_pixels(card: ModelCard | EncoderCard, samples: Iterable[Sample]) -> str | None:
-    """Return the name of an image that was trained on under whatever name, or None.
+    """Return the name of an image that a model was trained on, under any name, or None.
 
-    Copies are known by the fingerprints in the card, after re-encoding or resizing too; crops of
-    what was trained on are not.
+    Copies are recognised by the fingerprints in the card, even after re-encoding or resizing; crops
+    of training images are not.
     """
     known = looked_at(card)
     return next((s.name for s in samples if is_copy(s.image, known)), None)
 
 
 def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
-    """Return a patient or data set that a model has seen though it is held out here, or None.
+    """Return a held-out patient or data set on which a model was trained or selected, or None.
 
-    Images that both were chosen on may be the same: going on with the same split is no leak.
+    Both may use the same validation images: continuing with the same split is not a leak.
     """
     held = {
         part: {data.split.groups[name] for name in data.split.parts.get(part, ())}
@@ -227,7 +228,7 @@ def _seen(card: ModelCard | EncoderCard, data: Collection) -> str | None:
         trained = {group for entry in groups for group in entry["train"]}
         chosen = {group for entry in groups for group in entry["validation"]}
         leaked = (held["validation"] | held["test"]) & trained | held["test"] & chosen
-    else:  # an older card names its data sets only
+    else:  # an older card lists only data sets
         names = [n for part in ("validation", "test") for n in data.split.parts.get(part, ())]
         mine = {str(data.sources[int(name.partition(":")[0])]["name"]) for name in names}
         leaked = mine & {str(entry.get("name")) for entry in card.training_data}

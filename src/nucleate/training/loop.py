@@ -1,7 +1,7 @@
-"""The loop that all learning shares: optimiser, rounds, checkpoints, resume. It is Lightning's.
+"""The training loop shared by training and pretraining, based on Lightning.
 
-An epoch, here a round, is the span between two validations. Example number i is made from
-(seed, i) alone, so a run that was killed and resumed sees the same as one that was not.
+An epoch of Lightning, here called a round, is the interval between two validations. Example i
+depends only on (seed, i), so a resumed run uses the same examples as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ from nucleate.errors import ConfigError, TrainingError
 from nucleate.training.run_folder import RunFolder
 from nucleate.trees import Strict
 
-_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # maximum length of a socket path
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class Learner(pl.LightningModule, ABC):
-    """What `fit` trains.
+    """Base of Lightning modules for `fit`.
 
     Attributes:
-        score: name of the value of a round that states which checkpoint is the best; higher is
-            better.
-        logged: values of a round that the log tells, and names for them.
+        score: name of the value that determines the best checkpoint; higher is better.
+        logged: values of a round to log -> their names in the log.
         sums: sums over the steps of the current round.
     """
 
@@ -52,15 +51,15 @@ class Learner(pl.LightningModule, ABC):
 
     @abstractmethod
     def round_row(self) -> dict[str, float]:
-        """Return the values of the round that ends, and forget them; none where none was held."""
+        """Return the values of the round, and reset them; empty if there was no validation."""
 
     def on_train_epoch_start(self) -> None:
-        """Draw what is random inside the network from (seed, step): it survives a kill."""
+        """Seed the randomness of the network with (seed, step), so that it can be resumed."""
         state = np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)
         torch.manual_seed(int(state[0]))
 
     def keep(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
-        """Log the losses of a step; stop when they are not finite."""
+        """Log the losses of a step; raise a `TrainingError` if they are not finite."""
         if not torch.isfinite(loss):
             said = ", ".join(f"{name} = {float(part.detach()):g}" for name, part in parts.items())
             raise TrainingError(
@@ -104,7 +103,7 @@ class Learner(pl.LightningModule, ABC):
 
 
 class Keeper(Callback):
-    """After each round: one row of metrics, one checkpoint, one line for people."""
+    """Callback that writes a row of metrics, a checkpoint and a log line after each round."""
 
     def __init__(self, run: RunFolder, config: FitConfig) -> None:
         self.run, self.config = run, config
@@ -117,7 +116,7 @@ class Keeper(Callback):
         self.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: ANN401
-        """Tell how far it is, now and then."""
+        """Log the progress at intervals."""
         step = trainer.global_step
         every = max(1, min(100, self.config.validate_every // 4))
         if step % every == 0:
@@ -126,9 +125,9 @@ class Keeper(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the row and the checkpoint."""
         if not isinstance(module, Learner):
-            raise TypeError("Keeper watches a Learner.")
+            raise TypeError("Keeper requires a Learner.")
         row = module.round_row()
-        if not row:  # a resumed run comes by the end of the round that it starts from
+        if not row:  # a resumed run passes the end of the round from which it resumes
             return
         step, now = trainer.global_step, time.monotonic()
         self.run.add_row(
@@ -158,7 +157,7 @@ class Keeper(Callback):
 
 
 class RoundSampler(Sampler[int]):
-    """The numbers of the examples of a round, counted from the steps: they survive a kill."""
+    """Indices of the examples of a round, derived from the step, so that they can be resumed."""
 
     def __init__(self, batch: int, steps: int, done: Callable[[], int]) -> None:
         self.batch, self.steps, self.done = batch, steps, done
@@ -172,7 +171,7 @@ class RoundSampler(Sampler[int]):
 
 
 class Numbers(Dataset[int]):
-    """0 … n - 1: what is validated on is in memory already."""
+    """Indices 0 … n - 1 of the validation images, which are in memory."""
 
     def __init__(self, images: Sized) -> None:
         self.count = len(images)
@@ -185,11 +184,11 @@ class Numbers(Dataset[int]):
 
 
 def choose_device(config: FitConfig) -> str:
-    """Return where to train: cuda or cpu; take the number of threads that is asked for.
+    """Return the device, cuda or cpu, and set the number of threads.
 
     Raises:
-        TrainingError: there is no GPU, but one is asked for.
-        ConfigError: half precision on a CPU that has none.
+        TrainingError: a GPU is requested, but there is none.
+        ConfigError: fp16 on a CPU.
     """
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     if config.device == "cuda" and device == "cpu":
@@ -210,20 +209,20 @@ def fit(
     device: str,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Train from scratch or from the last checkpoint until the recipe's last step.
+    """Train from the start or the last checkpoint until the recipe's last step.
 
     Args:
-        learner: is given batches of `examples`, and the numbers of `validation` one by one.
-        examples: of training, by number; there is one for every number.
-        validation: what the learner contains.
-        recipe: for TensorBoard.
-        run: takes rows and checkpoints.
+        learner: module that receives batches of `examples`, and the indices of `validation`.
+        examples: training examples by index, without an upper limit.
+        validation: validation images of the learner.
+        recipe: recipe, logged to TensorBoard.
+        run: run folder for rows and checkpoints.
         device: cuda or cpu.
-        callbacks: of Lightning, before the rows are written.
+        callbacks: Lightning callbacks to run before the rows are written.
 
     Raises:
         TrainingError: interrupted, a checkpoint is damaged, or there is not enough memory.
-        ConfigError: workers cannot send what they make, see `check_temporary_folder`.
+        ConfigError: workers cannot send examples, see `check_temporary_folder`.
     """
     config = learner.config
     check_temporary_folder(config.workers)
@@ -275,16 +274,16 @@ def fit(
             ) from error
     if trainer.interrupted or trainer.global_step < config.steps:
         raise TrainingError(
-            f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} keeps its "
+            f"Interrupted at step {trainer.global_step} of {config.steps}; {run.path} contains the "
             "last checkpoint. Repeat the command with --resume to continue."
         )
 
 
 def check_temporary_folder(workers: int) -> None:
-    """Raise a `ConfigError` if workers cannot send examples: training would wait for ever.
+    """Raise a `ConfigError` if workers cannot send examples, in which case training would hang.
 
-    They send through a socket in the temporary folder, and the system limits the length of its
-    path; beyond it, the worker's thread drops the examples and goes on.
+    Workers send through a socket in the temporary folder, and the system limits the length of its
+    path; beyond the limit, the worker's thread silently drops the examples.
     """
     path = f"{tempfile.gettempdir()}/pymp-12345678/listener-12345678"
     if workers and sys.platform != "win32" and len(path.encode()) > _LONGEST_SOCKET:
@@ -295,14 +294,14 @@ def check_temporary_folder(workers: int) -> None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether an error of PyTorch states that memory does not suffice."""
-    said = str(error)  # of a GPU, and of the CPU
+    """Return whether an error of PyTorch is an out-of-memory error of a GPU or the CPU."""
+    said = str(error)
     known = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(words in said for words in known)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted key -> plain value of a tree, as TensorBoard lists hyper-parameters.
+    """Flatten a tree to dotted key -> plain value, for the hyper-parameters of TensorBoard.
 
     Example:
         >>> flat({"a": {"b": 1}, "c": [2, 3]})
@@ -318,10 +317,10 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _peak_memory_mb(device: torch.device) -> int | None:
-    """Return the most memory that was held so far: of the GPU, or of this process, where known."""
+    """Return the peak memory of the GPU or this process in MiB; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated() / 2**20)
-    if sys.platform == "win32":  # has no such figure
+    if sys.platform == "win32":  # has no `resource`
         return None
     import resource
 
@@ -330,7 +329,7 @@ def _peak_memory_mb(device: torch.device) -> int | None:
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave the cores to the network: a worker makes examples on one thread."""
+    """Limit a worker to one thread, to leave the cores to the network."""
     import cv2
 
     torch.set_num_threads(1)

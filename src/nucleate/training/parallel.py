@@ -1,4 +1,4 @@
-"""Several trainings at a time, each in a separate process, dealt out over the GPUs."""
+"""Run several trainings in parallel, each in its own process, distributed over the GPUs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def run_apart(
     tell: Callable[[str], None],
     done: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run recipes, `jobs` at a time; what was started goes on.
+    """Run recipes, `jobs` at a time; runs that were started earlier are resumed.
 
     Args:
-        tasks: name -> command (train or pretrain) and recipe; the run folder is `out / name`, with
-            NAME.yaml and NAME.err beside it.
-        out: where everything goes.
-        jobs: how many at a time; without GPUs they share the cores.
-        tell: is given one line per step.
-        done: is called with the name of each that has succeeded.
+        tasks: name -> command (train or pretrain) and recipe; the run folder is `out / name`, next
+            to NAME.yaml and NAME.err.
+        out: output folder.
+        jobs: number of parallel trainings; without GPUs they share the cores.
+        tell: called with one line per step.
+        done: called with the name of each successful training.
 
     Raises:
-        TrainingError: some have failed; the others were run to their end.
+        TrainingError: some trainings failed; the others ran to completion.
     """
     devices = cuda_count()
     waiting, running = list(tasks), dict[str, subprocess.Popen[bytes]]()

@@ -1,14 +1,14 @@
-"""A finished run's network in 8-bit integers: kept beside the other if held-out images allow it.
+"""Quantise the network of a finished run to 8 bits, if its accuracy on held-out images suffices.
 
-Weights and activations become int8 after training. Ranges are those on crops that the run was
-trained on, without the rarest values, which would coarsen all others; held-out images only judge.
-The first convolution stays in float: without it a network falls apart, and it costs little. What
-the correction of the layers leaves is taken off at the end: the mean of each map over those crops
-is that of the float network.
+Weights and activations are quantised to int8 after training. Ranges are estimated on training
+crops, without the rarest values, which would coarsen all others; held-out images are used only for
+the decision. The first convolution stays in float: quantising it ruins the accuracy, and float
+costs little there. After the bias correction per layer, the remaining bias is removed: the mean of
+each map over the crops is set to that of the float network.
 
 References:
     Jacob et al. 2018, doi:10.1109/CVPR.2018.00286 (integer arithmetic); Nagel et al. 2019,
-    doi:10.1109/ICCV.2019.00141 (correction of the bias), as NNCF does both.
+    doi:10.1109/ICCV.2019.00141 (bias correction), both as implemented in NNCF.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from nucleate.training.crops import CropDataset
 from nucleate.training.run_folder import RunFolder
 from nucleate.types import Float32, UInt8
 
-CROPS = 128  # that ranges are taken from; more change nothing that shows
+CROPS = 128  # crops for estimating ranges; more make no visible difference
 _TIMED_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a precision does on the held-out images.
+    """Accuracy and speed of a precision on the held-out images.
 
     Attributes:
         precision: f32, bf16 or int8.
-        aji: mean over images.
-        pq: likewise.
-        seconds: of the network alone on 1024 × 1024 pixels with one thread.
+        aji: mean AJI over images.
+        pq: mean PQ over images.
+        seconds: time of the network alone on 1024 × 1024 pixels with one thread.
     """
 
     precision: str
@@ -66,31 +66,31 @@ class Measured:
 
 
 def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[Measured], bool]:
-    """Write `model.int8.onnx` into the model of a finished run, if it is good enough.
+    """Write `model.int8.onnx` into the model of a finished run, if it is accurate enough.
 
     Args:
         path: folder of the run.
-        changes: of its recipe, as `data.root=…` where the data have moved.
-        most: what AJI may be lost on the held-out images, 0..1; 0.003 are 0.3 points.
+        changes: changes of its recipe, such as `data.root=…` if the data have moved.
+        most: maximum loss of AJI on the held-out images, 0..1; 0.003 is 0.3 points.
 
     Returns:
-        What f32, bf16 and int8 do, and whether int8 was kept.
+        The measurements of f32, bf16 and int8, and whether int8 was kept.
 
     Raises:
-        ModelError: the network gives no maps, but any number of outputs.
-        ConfigError: other data than the run's.
+        ModelError: the network does not return maps.
+        ConfigError: the data differ from those of the run.
         TrainingError: the run has no model yet.
     """
     run = RunFolder(path)
     if not run.is_finished():
-        raise TrainingError(f"{path}: not a finished run. Finish the training, or check the path.")
+        raise TrainingError(f"{path} is not a finished run. Finish training, or check the path.")
     card = read_card(run.model)
     require_maps(card.decoder, path, "quantised", "Use bf16 instead.")
     recipe = load_recipe(path / "recipe.yaml", changes)
     data = collect(recipe.data, Path())
     if data.split.digest != read_split(path / "split.json").digest:
         raise ConfigError(
-            f"{path}: the data differ from those of the run. Name their folder with --set "
+            f"{path}: the data differ from those of the run. Set their folder with --set "
             "data.root=…"
         )
     stain = None if card.stain is None else Normaliser.from_dict(card.stain, f"{path}: stain")
@@ -125,7 +125,7 @@ def quantise(path: Path, changes: list[str] | None, most: float) -> tuple[list[M
 
 
 def _aligned(image: UInt8, align_px: int) -> UInt8:
-    """Return an image whose height and width are the next multiples, mirrored beyond its edges.
+    """Pad an image to the next multiples of `align_px`, mirrored beyond its edges.
 
     Example:
         >>> _aligned(np.zeros((30, 33, 3), np.uint8), 16).shape
@@ -136,21 +136,21 @@ def _aligned(image: UInt8, align_px: int) -> UInt8:
 
 
 def _in_integers(path: Path, crops: list[UInt8]) -> bytes:
-    """Return an ONNX file with what quantises and restores every tensor around convolutions."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a GPU is not needed
+    """Return an ONNX file with quantise and dequantise nodes around convolutions."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns without a GPU
     onnx: Any = optional("onnx", "train")
     nncf: Any = optional("nncf", "train")
     estimators: Any = optional("nncf.quantization.range_estimator", "train")
     nncf.set_log_level(logging.ERROR)
     model = onnx.load(str(path))
     first = next(node.name for node in model.graph.node if node.op_type == "Conv")
-    with contextlib.redirect_stdout(sys.stderr):  # its bars are no result
+    with contextlib.redirect_stdout(sys.stderr):  # progress bars do not belong on stdout
         made = nncf.quantize(
             model,
             nncf.Dataset([{"image": crop[None]} for crop in crops]),
             subset_size=len(crops),
             ignored_scope=nncf.IgnoredScope(names=[first]),
-            fast_bias_correction=False,  # layer by layer, on data: slower, and better
+            fast_bias_correction=False,  # layer by layer on data: slower but better
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=estimators.RangeEstimatorParametersSet.MEAN_QUANTILE
             ),
@@ -160,9 +160,9 @@ def _in_integers(path: Path, crops: list[UInt8]) -> bytes:
 
 
 def _level(path: Path, card: ModelCard, full: Path, crops: list[UInt8]) -> None:
-    """Shift what draws each map, so that its mean over the crops is that of the float network.
+    """Shift the bias of each map's last convolution, to match the float network's mean over crops.
 
-    A convolution that draws several maps is left as it is.
+    A convolution that computes several maps is unchanged.
     """
     onnx: Any = optional("onnx", "train")
     model = onnx.load(str(path))
@@ -186,7 +186,7 @@ def _level(path: Path, card: ModelCard, full: Path, crops: list[UInt8]) -> None:
 
 
 def _last_convolution(made_by: dict[str, Any], name: str) -> Any:  # noqa: ANN401
-    """Return the convolution that a tensor comes from, pixel by pixel; None without one."""
+    """Return the last convolution before a tensor, None if there is none."""
     while name in made_by:
         node = made_by[name]
         if node.op_type == "Conv":
@@ -196,7 +196,7 @@ def _last_convolution(made_by: dict[str, Any], name: str) -> Any:  # noqa: ANN40
 
 
 def _shift(wanted: Float32, given: Float32) -> float:
-    """Return what is to be added to the logits of `given`, so that its mean is that of `wanted`.
+    """Return the shift of the logits of `given` for which its mean equals that of `wanted`.
 
     Example:
         >>> half = np.full(4, 0.5, np.float32)

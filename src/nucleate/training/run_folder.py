@@ -1,4 +1,4 @@
-"""The folder of a training run: what was asked, how it went, what it can resume from."""
+"""The folder of a training run: recipe, log and metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class RunFolder:
         return self.path / "model"
 
     def begin(self, recipe: Strict, split: Split, resume: bool) -> None:
-        """Write what was asked and where it runs, or check that a resumed run is the same.
+        """Write the recipe, split and environment, or check that a resumed run has the same.
 
         Raises:
-            TrainingError: the folder contains a run and `resume` is off, or another run, or none to
-                resume.
+            TrainingError: the folder contains a run and `resume` is off, or another run, or no run
+                to resume.
         """
         file = self.path / "recipe.yaml"
         if not file.exists() and resume:
-            raise TrainingError(f"{self.path}: contains no run to resume. Omit --resume.")
+            raise TrainingError(f"{self.path} contains no run to resume. Omit --resume.")
         if file.exists():
             if not resume:
                 raise TrainingError(
-                    f"{self.path}: contains a run already. Add --resume, or choose another -o."
+                    f"{self.path} already contains a run. Add --resume, or choose another -o."
                 )
             changed = differences(load_tree(type(recipe), file), recipe)
             if changed:
@@ -61,12 +61,12 @@ class RunFolder:
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):
-            raise TrainingError(f"{self.path}: not empty, and not a run. Choose another -o.")
+            raise TrainingError(f"{self.path} is neither empty nor a run. Choose another -o.")
         write_text(file, dump_recipe(recipe))
         self._begin_files(split)
 
     def _begin_files(self, split: Split) -> None:
-        """Write what a run begins with, as far as a kill has left it out."""
+        """Write the initial files of a run that do not exist yet."""
         if not (self.path / "split.json").exists():
             write_split(self.path / "split.json", split)
         if not (self.path / "environment.json").exists():
@@ -74,10 +74,10 @@ class RunFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from training here; a kill ends it, too.
+        """Lock the folder against other processes; the lock is released even if killed.
 
         Raises:
-            TrainingError: one is at it.
+            TrainingError: another process has the lock.
         """
         filelock: Any = optional("filelock", "train")
         lock = filelock.FileLock(self.path / ".lock")
@@ -93,14 +93,14 @@ class RunFolder:
             lock.release()
 
     def say(self, text: str) -> None:
-        """Print a line and add it to the log."""
+        """Print a line and append it to the log."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with open(self.path / "log.txt", "a", encoding="utf-8") as log:
             log.write(f"{stamp} {text}\n")
         sys.stderr.write(f"{text}\n")
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Add one row to metrics.csv, dropping rows of this or later steps (of a killed run)."""
+        """Add a row to metrics.csv, dropping rows of this or later steps (from a killed run)."""
         rows = [old for old in self.rows() if int(old["step"]) < int(row["step"])]
         text = io.StringIO()
         names = list(dict.fromkeys(name for entry in [*rows, row] for name in entry))
@@ -110,15 +110,15 @@ class RunFolder:
         write_text(self.path / "metrics.csv", text.getvalue())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.csv, none if there is no file."""
+        """Return the rows of metrics.csv; empty if there is no file."""
         path = self.path / "metrics.csv"
         return list(csv.DictReader(io.StringIO(read_text(path)))) if path.exists() else []
 
     def checkpoint(self, which: str) -> Path | None:
-        """Return the last or best checkpoint after a check of its hash, None if there is none.
+        """Return the last or best checkpoint after checking its hash; None if there is none.
 
         Raises:
-            TrainingError: the file is not the one that was written.
+            TrainingError: the hash does not match.
         """
         entry = self._manifest().get(which)
         if entry is None:
@@ -132,12 +132,12 @@ class RunFolder:
         return path
 
     def save_checkpoint(self, step: int, score: float, save: Callable[[Path], None]) -> None:
-        """Write a checkpoint; the manifest names it only when it is whole.
+        """Write a checkpoint; the manifest lists it only when it is complete.
 
         Args:
             step: optimiser steps so far.
-            score: on validation; a higher one becomes `best`.
-            save: writes the checkpoint to the path that it is given.
+            score: validation score; the highest becomes `best`.
+            save: function that writes the checkpoint to a path.
         """
         folder = self.path / "checkpoints"
         path = folder / f"step-{step:08d}.ckpt"
@@ -159,10 +159,10 @@ class RunFolder:
         return int(self._manifest()[which]["step"])
 
     def is_finished(self) -> bool:
-        """Return whether the run has a model, after a check of its hashes.
+        """Return whether the run has a model, after checking its hashes.
 
         Raises:
-            ModelError: the model is there, but damaged.
+            ModelError: the model is damaged.
         """
         if not (self.model / CARD).exists():
             return False
@@ -172,18 +172,18 @@ class RunFolder:
         return True
 
     def best_row(self, score: str = "val_aji") -> dict[str, Any]:
-        """Return the row of metrics.csv of the best score on validation, empty without any."""
+        """Return the row of metrics.csv with the best validation score; empty without rows."""
         known = [row for row in self.rows() if row.get(score) not in (None, "", "nan")]
         return max(known, key=lambda row: float(row[score]), default={})
 
     def write_start(self, sentence: str, trained_on: list[Any]) -> None:
-        """Write down and say what the weights were before the first step, and what those saw."""
+        """Record and log a sentence about the initial weights, and their training data."""
         content = {"said": sentence, "trained_on": trained_on}
         write_text(self.path / "start.json", json.dumps(content, indent=1) + "\n")
         self.say(sentence)
 
     def started_from(self) -> tuple[str, list[Any]]:
-        """Return what `write_start` wrote; nothing for a run of an older version."""
+        """Return what `write_start` recorded; empty for a run of an older version."""
         path = self.path / "start.json"
         if not path.exists():
             return "", []
@@ -194,7 +194,7 @@ class RunFolder:
             raise TrainingError(f"{path}: damaged ({error}). Start the run again.") from error
 
     def numbers(self) -> list[dict[str, float]]:
-        """Return the rows of metrics.csv as numbers; empty fields are left out.
+        """Return the rows of metrics.csv as numbers, without empty fields.
 
         Raises:
             TrainingError: the file is damaged.
@@ -210,7 +210,7 @@ class RunFolder:
             ) from error
 
     def draw_curves(self) -> None:
-        """Draw metrics.csv into curves.png."""
+        """Plot metrics.csv into curves.png."""
         from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
         rows = self.rows()
@@ -246,9 +246,9 @@ class RunFolder:
 
 
 def differences(a: Strict, b: Strict) -> list[str]:
-    """Return the dotted keys whose values differ; where the data and the split lie does not count.
+    """Return the dotted keys whose values differ, except the paths of the data and the split.
 
-    What is in the split is checked by its hash.
+    The content of the split is checked by its hash.
     """
     found = _differences(a.model_dump(), b.model_dump())
     return [key for key in found if key not in ("data.root", "data.split")]

@@ -1,4 +1,4 @@
-"""The network, its losses, its optimiser, and its validation on whole images."""
+"""The Lightning module of a training: network, losses, optimiser, validation on whole images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from nucleate.training.loop import Learner
 from nucleate.training.teacher import Teachers
 from nucleate.types import Sample
 
-_SHOWN, _SHOWN_PX = 2, 512  # validation images in TensorBoard, and how much of each
+_SHOWN, _SHOWN_PX = 2, 512  # number and edge of the validation images in TensorBoard
 
 
 class Task(Learner):
-    """What Lightning trains: one recipe.
+    """Lightning module that trains a recipe.
 
     Attributes:
-        scores: of the validation images of the current round.
+        scores: scores of the validation images in the current round.
     """
 
     score: ClassVar[str] = "val_aji"
@@ -56,7 +56,7 @@ class Task(Learner):
         self.teachers = teachers
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
-        """Return the loss of a batch; stop when it is not finite."""
+        """Return the loss of a batch; raise a `TrainingError` if it is not finite."""
         if self.teachers is not None:
             images = batch.image.permute(0, 3, 1, 2)
             batch = batch._replace(targets=self.teachers.blend(images, batch.targets))
@@ -67,7 +67,7 @@ class Task(Learner):
         return loss
 
     def validation_step(self, index: Tensor, batch_idx: int) -> None:
-        """Segment one whole image with the engine that users run, and score it."""
+        """Segment one whole image with the engine for users, and score it."""
         sample = self.validation[int(index)]
         if sample.labels is None:
             raise TrainingError(f"{sample.name}: has no labels. Remove the image.")
@@ -106,18 +106,18 @@ class Task(Learner):
             self.log_dict(self.means())
 
     def round_row(self) -> dict[str, float]:
-        """Return the means of the round, and forget them."""
+        """Return the means of the round, and reset them."""
         row = {**self.training_means(), **self.means()} if self.scores else {}
         self.sums, self.scores = {}, []
         return row
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each validation score; images without nuclei are left out."""
+        """Return the mean of each validation score, without images without nuclei."""
         names = self.scores[0] if self.scores else {}
         return {name: float(np.nanmean([s[name] for s in self.scores])) for name in names}
 
     def training_means(self) -> dict[str, float]:
-        """Return of the current round the mean losses and the pooled pixel scores in training."""
+        """Return the mean losses and pooled pixel scores in training of the current round."""
         batches = self.recipe.train.validate_every
         means = {k: v / batches for k, v in self.sums.items() if not k.startswith("pixel_")}
         if "pixel_tp" in self.sums:
@@ -136,7 +136,7 @@ class Task(Learner):
 
     @property
     def align_px(self) -> int:
-        """What heights and widths are padded to multiples of."""
+        """Heights and widths are padded to multiples of this."""
         return self.network.align_px
 
     def _losses(self, batch: Crop) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
@@ -146,7 +146,7 @@ class Task(Learner):
 
 
 def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:
-    """Return the card of a network that is still in training."""
+    """Return the card of a network in training."""
     return ModelCard(
         name=recipe.name,
         version="0",
@@ -169,7 +169,7 @@ def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:
 
 
 def _without_paths(recipe: Recipe) -> dict[str, object]:
-    """Return the recipe as plain values; the folder of the data is nobody else's business."""
+    """Return the recipe as plain values without private paths."""
     tree = recipe.model_dump(mode="json")
     tree["data"]["root"] = "."
     if tree["data"]["split"] is not None:
@@ -178,7 +178,7 @@ def _without_paths(recipe: Recipe) -> dict[str, object]:
 
 
 def _pixels(logits: dict[str, Tensor], batch: Crop) -> dict[str, Tensor]:
-    """Return the confusion of the foreground at 0.5, in pixels."""
+    """Return the pixel confusion matrix of the foreground at 0.5."""
     truth, pred = batch.targets["foreground"] > 0.5, logits["foreground"].detach() > 0
     counts = ~batch.ignore
     return {

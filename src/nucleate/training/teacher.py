@@ -1,11 +1,11 @@
-"""Distillation: the target of a crop is between the truth and what finished networks say of it.
+"""Distillation: the targets of a crop are a blend of the ground truth and the teachers' maps.
 
-A large network, or several, say of a blurred edge how sure one can be; the truth states 0 or 1. The
-teachers see the very crop that the pupil sees, after augmentation.
+At a blurred edge, large networks predict the uncertainty, while the ground truth is 0 or 1.
+Teachers and student get the same crop, after augmentation.
 
 References:
     Hinton et al. 2015, arXiv:1503.02531; Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065 (the
-    same crops for teacher and pupil, and patience).
+    same crops for teacher and student, and patience).
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from nucleate.models.network import Network
 
 
 def teacher_cards(recipe: Recipe) -> list[ModelCard]:
-    """Return the cards of the teachers that a recipe names.
+    """Return the cards of the teachers of a recipe.
 
     Raises:
-        ConfigError: one of them draws none of the recipe's maps, or at another resolution.
+        ConfigError: a teacher predicts none of the recipe's maps, or has another resolution, or
+            normalises the stain.
         ModelError: there is no such model.
     """
     if recipe.teacher.within_px is not None and "foreground" not in recipe.maps:
@@ -44,20 +45,20 @@ def teacher_cards(recipe: Recipe) -> list[ModelCard]:
             )
         if card.mpp != recipe.data.mpp or card.stain is not None:
             raise ConfigError(
-                f"teacher.models: {card.name} sees {card.mpp} um per pixel"
-                + (", normalised in stain" if card.stain is not None else "")
-                + f"; the crops have {recipe.data.mpp}. Take another teacher."
+                f"teacher.models: {card.name} works at {card.mpp} um per pixel"
+                + (" with stain normalisation" if card.stain is not None else "")
+                + f"; the crops have {recipe.data.mpp}. Use another teacher."
             )
     return cards
 
 
 class Teachers:
-    """Finished networks that are asked, not trained.
+    """Trained networks whose maps are blended into the targets.
 
     Args:
         networks: the teachers, in evaluation mode.
-        weight: of what they say, 0 to 1; the truth has the rest.
-        within_px: distance from true nuclei beyond which the truth alone counts; None: nowhere.
+        weight: weight of their maps, 0 to 1; the ground truth has the rest.
+        within_px: distance from true nuclei within which they count; None: everywhere.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Teachers:
 
     @classmethod
     def load(cls, recipe: Recipe, device: torch.device) -> Teachers | None:
-        """Return the teachers of a recipe, None if it has none."""
+        """Load the teachers of a recipe; None if it has none."""
         networks = []
         for name, card in zip(recipe.teacher.models, teacher_cards(recipe), strict=True):
             network = build(card.family, card.heads, card.arguments)
@@ -79,7 +80,7 @@ class Teachers:
 
     @torch.no_grad()
     def blend(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the targets (B, H, W) moved towards the teachers' mean, where they draw them.
+        """Blend the targets (B, H, W) with the mean of the teachers' maps, for shared heads.
 
         Args:
             images: (B, 3, H, W), 0..255.

@@ -1,4 +1,4 @@
-"""Recipe → run folder → model folder."""
+"""Train a recipe: recipe → run folder → model folder."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ def train_recipe(
     """Train a recipe and write the finished model.
 
     Args:
-        recipe: what to do, or the path of its YAML file.
-        base: folder that the recipe's relative paths start from.
-        out: the run folder; None takes `runs/NAME`, NAME being that of the recipe.
-        resume: go on with the run in `out` from its last checkpoint.
+        recipe: a recipe, or the path of its YAML file.
+        base: base folder of relative paths in the recipe.
+        out: the run folder; None uses `runs/NAME`, with the name of the recipe.
+        resume: whether to continue the run in `out` from its last checkpoint.
 
     Returns:
-        The model folder, ready for `load_model`.
+        The model folder, to be used with `load_model`.
 
     Raises:
         ConfigError: the recipe contradicts itself.
         InputError: the data cannot be read, or contain official test images.
-        TrainingError: the run folder is taken, a checkpoint is damaged, or the loss is not finite.
+        TrainingError: the run folder exists, a checkpoint is damaged, or the loss is not finite.
     """
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
     if not isinstance(recipe, Recipe):
         raise ConfigError(
-            f"train: {type(recipe).__name__} is not a recipe. Pass the path of one, or what "
-            "load_recipe returns."
+            f"train: {type(recipe).__name__} is not a recipe. Pass the path of a recipe, or the "
+            "result of load_recipe."
         )
     base, out = Path(base), Path("runs") / recipe.name if out is None else Path(out)
     check_recipe(recipe)
     data = collect(recipe.data, base)
-    file_names(data.split.parts["validation"])  # what is written at the end
+    file_names(data.split.parts["validation"])  # check early the names of files written at the end
     training = data.read("train", recipe.data.mpp)
     validation = data.read("validation", recipe.data.mpp)
     _check_classes(recipe, training + validation)
@@ -96,7 +96,7 @@ def train_recipe(
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise a `ConfigError` for what the recipe's tree alone cannot know.
+    """Check a recipe beyond its syntax.
 
     Raises:
         ConfigError: an unknown head, loss, decoder, threshold or model argument; a decoder without
@@ -118,7 +118,7 @@ def check_recipe(recipe: Recipe) -> None:
             )
         if head.edge_px > 0 and name != "foreground":
             raise ConfigError(
-                f"heads.{name}: edge_px applies to the head foreground only. Set it to 0."
+                f"heads.{name}: edge_px applies only to the head foreground. Set it to 0."
             )
         if own and (head.background != 1 or recipe.train.weighting != "fixed"):
             raise ConfigError(
@@ -143,10 +143,10 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _try_network(recipe: Recipe) -> None:
-    """Run the network once on a batch of the recipe's crops, so that it fails before the run.
+    """Run the network once on a batch of the recipe's crop size, to fail before the run starts.
 
     Raises:
-        ConfigError: it cannot take such crops.
+        ConfigError: the network cannot process such crops.
         TrainingError: there is not enough memory.
     """
     train = recipe.train
@@ -173,7 +173,7 @@ def _try_network(recipe: Recipe) -> None:
 
 
 def _check_classes(recipe: Recipe, samples: list[Sample]) -> None:
-    """Raise a `ConfigError` where the recipe names other nucleus types than the data have."""
+    """Raise a `ConfigError` if the recipe lists other nucleus types than the data have."""
     wanted = recipe.data.classes
     other = next((s for s in samples if wanted and s.class_names != wanted), None)
     if other is not None:

@@ -1,4 +1,4 @@
-"""Thresholds are searched on validation images and travel with the model."""
+"""Tune decoder thresholds on validation images; they are stored with the model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ Truth = tuple[Int32, Bool | None]  # labels and ignored pixels
 def tune_thresholds(
     maps: list[Maps], truths: list[Truth], decoder: str, start: dict[str, float]
 ) -> tuple[dict[str, float], float]:
-    """Return the thresholds of highest mean AJI over images, and that AJI.
+    """Return the thresholds with the highest mean AJI over images, and that AJI.
 
-    One threshold after the other is set to its best value of the decoder's grid, until a whole
-    round changes nothing: a coordinate search, which needs dozens of trials where all
-    combinations need hundreds.
+    Coordinate search: thresholds are set one by one to the best value in the decoder's grid, until
+    a whole round changes nothing. This takes dozens of trials; all combinations take hundreds.
 
     Args:
-        maps: per image the network's maps.
-        truths: per image its labels and ignored pixels, on the grid of the maps.
+        maps: maps of the network per image.
+        truths: labels and ignored pixels per image, on the grid of the maps.
         decoder: key of `DECODERS`.
-        start: complete thresholds to begin with.
+        start: complete initial thresholds.
     """
     table: Decoder = pick(DECODERS, decoder, "decoder")
     best, score = dict(start), mean_aji(maps, truths, decoder, start)
@@ -47,7 +46,7 @@ def tune_thresholds(
 def mean_aji(
     maps: list[Maps], truths: list[Truth], decoder: str, thresholds: dict[str, float]
 ) -> float:
-    """Return the mean AJI over images of decoding `maps` with `thresholds`."""
+    """Decode `maps` with `thresholds`, and return the mean AJI over images."""
     decode = pick(DECODERS, decoder, "decoder").decode
     scores = [
         aji(overlap(labels, flat(decode(m, thresholds, labels.shape)), ignore))

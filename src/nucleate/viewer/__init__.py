@@ -1,6 +1,6 @@
-"""Looking at results: a page for the browser, and the small server behind it.
+"""View results on a page in the browser, with a small server behind it.
 
-A request is followed through `guard` (may it come in?) and `app` (what does it want?) to `pixels`
-(a piece of the image) or `table` (nuclei of a region); `shown` states what is shown at all, and
-`queue` segments what is dropped on the page.
+A request passes through `guard` (access control) and `app` (routes) to `pixels` (a tile of the
+image) or `table` (the nuclei of a region); `contents` opens what is shown, and `queue` segments
+images dropped on the page.
 """

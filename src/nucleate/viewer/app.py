@@ -1,4 +1,4 @@
-"""The page and what it asks for: pieces of images, nuclei of regions, counts, files."""
+"""The web application: the page, tiles of images, nuclei of regions, counts, files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from nucleate.viewer.selection import area_px, parse_filters
 from nucleate.viewer.table import Table
 
 STATIC = Path(__file__).parent / "static"
-_LINES = 2_000  # of a file that are sent at once
+_LINES = 2_000  # lines of a file sent at a time
 Asked = Annotated[dict[str, Any], Body()]
 
 
 def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
-    """Return the application; it trusts anyone who asks: see `guard`.
+    """Create the application, without access control, which is in `guard`.
 
     Args:
-        shown: what there is to see from the start.
-        queue: takes images on; None where nothing may be sent.
+        shown: images to show from the start.
+        queue: queue for dropped images; None to accept none.
     """
     app = FastAPI(title="nucleate", docs_url=None, redoc_url=None, openapi_url=None)
     shelf = _Shelf(shown, queue)
@@ -64,13 +64,13 @@ def make_app(shown: list[Content], queue: Queue | None) -> FastAPI:
 
 @dataclass(frozen=True, slots=True)
 class _Shelf:
-    """What there is to see: what was named at the start, and what was dropped on the page."""
+    """The images on the page: those named at the start, and those dropped on the page."""
 
     shown: list[Content]
     queue: Queue | None
 
     def items(self) -> list[dict[str, Any]]:
-        """Return what the page lists."""
+        """Return the list of images for the page."""
         dropped = self.queue.finished() if self.queue else []
         return [
             *(_about(str(i), one) for i, one in enumerate(self.shown)),
@@ -78,7 +78,7 @@ class _Shelf:
         ]
 
     def item(self, name: str) -> Content:
-        """Return what `3` or, of a dropped image, `q3` is the name of."""
+        """Return an image by its id, such as `3`, or `q3` for a dropped image."""
         if name.startswith("q") and self.queue is not None and name[1:].isdecimal():
             found = self.queue.job(int(name[1:])).shown
             if found is not None:
@@ -95,7 +95,7 @@ class _Shelf:
         return tables[number]
 
     def taking(self) -> Queue:
-        """Return what takes images on."""
+        """Return the queue for dropped images; raise an `InputError` if there is none."""
         if self.queue is None:
             raise InputError(
                 "This page only shows images. Start it with `nucleate serve` to segment some."
@@ -104,7 +104,7 @@ class _Shelf:
 
 
 def _image_routes(shelf: _Shelf) -> APIRouter:
-    """Return the answers about images and their pixels."""
+    """Return the routes for images and their pixels."""
     routes = APIRouter()
 
     @routes.get("/api/items")
@@ -127,7 +127,7 @@ def _image_routes(shelf: _Shelf) -> APIRouter:
     def tile(name: str, level: int, column: int, row: int) -> Response:
         pixels = shelf.item(name).pixels
         if pixels is None:
-            raise InputError("The image file is missing. Name it when you start nucleate view.")
+            raise InputError("The image file is missing. Pass it when you start nucleate view.")
         data = pixels.tile(level, column, row)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
@@ -135,7 +135,7 @@ def _image_routes(shelf: _Shelf) -> APIRouter:
 
 
 def _nuclei_routes(shelf: _Shelf) -> APIRouter:
-    """Return the answers about the nuclei of an image, and of a selection of them."""
+    """Return the routes for the nuclei of an image, and for selections of them."""
     routes = APIRouter(prefix="/api/items/{name}/layers/{number}")
 
     @routes.get("/view")
@@ -183,7 +183,7 @@ def _nuclei_routes(shelf: _Shelf) -> APIRouter:
 
 
 def _drop_routes(shelf: _Shelf) -> APIRouter:
-    """Return the answers about images that are dropped on the page."""
+    """Return the routes for images dropped on the page."""
     routes = APIRouter()
 
     @routes.post("/api/images")
@@ -200,7 +200,7 @@ def _drop_routes(shelf: _Shelf) -> APIRouter:
 
 
 def _chosen(table: Table, asked: dict[str, Any]) -> tuple[Int64, Float64 | None]:
-    """Return the rows that a page has selected, and its region."""
+    """Return the rows selected by a request, and its region."""
     ring = parse_ring(asked.get("ring"))
     return table.select(parse_filters(asked.get("filters") or []), ring), ring
 
@@ -228,6 +228,6 @@ def _about(name: str, one: Content) -> dict[str, Any]:
 
 
 def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield lines in blocks: to send each by itself would take longer than to write it."""
+    """Join lines into blocks, because sending single lines is slow."""
     while block := b"".join(itertools.islice(lines, _LINES)):
         yield block

@@ -1,4 +1,4 @@
-"""What is shown: the images and results named on the command line, and nothing else."""
+"""Open the images and results to show, which are only those named on the command line."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
 Tell = Callable[[str], None]
-_DEEPEST = 8  # folders above a result in which its summary is looked for
+_DEEPEST = 8  # number of parent folders in which the summary of a result is searched
 
 
 @dataclass(slots=True)
 class Content:
-    """One image and what is drawn on it.
+    """One image with its results.
 
     Attributes:
-        name: of the image or, where it is not at hand, of the result.
-        frame: level 0.
-        pixels: None where the image is not at hand.
-        layers: up to two results: name -> nuclei.
-        note: what the page states about it.
+        name: name of the image, or of the result if there is no image.
+        frame: frame of level 0.
+        pixels: pixels of the image; None if there is no image.
+        layers: up to two results, name -> nuclei.
+        note: message about it on the page.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Content:
     note: str = ""
 
     def look(self) -> None:
-        """Open the image; one that cannot be shown becomes a note, and its nuclei stay."""
+        """Open the image; if that fails, show its nuclei with a note."""
         try:
             _ = self.pixels and self.pixels.source
         except InputError as error:
@@ -62,16 +62,16 @@ class Content:
 def open_contents(
     paths: Sequence[Path], truth: Path | None, scratch: Path, tell: Tell
 ) -> list[Content]:
-    """Open images and results, and put together what belongs together, by name.
+    """Open images and results, and match them by name.
 
     Args:
-        paths: images, slides, `.nuclei.parquet` files, folders that `nucleate segment` wrote.
-        truth: label image, or `.nuclei.parquet`, that the one result is held against.
-        scratch: folder for files that are deleted later.
-        tell: is given what takes long.
+        paths: images, slides, `.nuclei.parquet` files, folders written by `nucleate segment`.
+        truth: ground truth of a single result, as label image or `.nuclei.parquet`.
+        scratch: folder for temporary files.
+        tell: called with messages about slow steps.
 
     Raises:
-        ConfigError: nothing to show, or a truth without one result.
+        ConfigError: there is nothing to show, or ground truth is given without a single result.
         InputError: a file is missing, damaged or of an unknown kind.
     """
     sources: dict[str, Path] = {}
@@ -88,34 +88,34 @@ def open_contents(
     for stem, image in sources.items():
         if stem not in results and PurePath(stem).name in results:
             raise ConfigError(
-                f"{image}: another image has the same name, so that the result of each is "
-                "unclear. View them one by one, or name the folder of both results."
+                f"{image}: another image has the same name, so that their results are ambiguous. "
+                "View them one by one, or pass the folder of both results."
             )
     stems = list(dict.fromkeys([*sources, *results]))
     if not stems:
-        raise ConfigError("There is nothing to show. Name an image, a slide or a result.")
+        raise ConfigError("There is nothing to show. Pass an image, a slide or a result.")
     if len(sources) == 1 and len(results) == 1 and stems[0] not in results:
-        results = {stems[0]: next(iter(results.values()))}  # one of each: they belong together
+        results = {stems[0]: next(iter(results.values()))}  # one of each: they match
         stems = stems[:1]
     shown = [_one(stem, sources.get(stem), results.get(stem, []), tell) for stem in stems]
     if truth is not None:
         if len(shown) != 1 or len(shown[0].layers) != 1:
             raise ConfigError(
-                "--truth requires exactly one result of one image. Name only that result."
+                "--truth requires exactly one result of one image. Pass only that result."
             )
         _judge(shown[0], truth, scratch, tell)
     return shown
 
 
 def _expand(path: Path) -> list[tuple[str, Path]]:
-    """Return the files that one word of the command line stands for, with their names in it."""
+    """Return name and path of the files of one command-line argument."""
     if not path.is_dir() or path.suffix.lower() == ".zarr":
         return [(path.name, path)]
     files = walk(path, (".zarr",))
     found = [(name, Path(str(file))) for name, file in files if name.endswith(PARQUET)]
     if not found:
         raise InputError(
-            f"{path}: the folder contains no *{PARQUET}. Name a folder that nucleate segment wrote."
+            f"{path}: the folder contains no *{PARQUET}. Pass a folder written by nucleate segment."
         )
     return found
 
@@ -124,7 +124,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Conte
     files = [open_nuclei(result) for result in results]
     if len(files) > 2:
         raise ConfigError(
-            f"{stem}: {len(files)} results; at most two can be compared. Name two of them."
+            f"{stem}: {len(files)} results; at most two can be compared. Pass two of them."
         )
     note, named = "", path is not None
     if path is None:
@@ -133,7 +133,7 @@ def _one(stem: str, path: Path | None, results: list[Path], tell: Tell) -> Conte
             tell(note)
     pixels = None if path is None else Pyramid(partial(_open_fitting, path, files))
     if pixels is not None and named:
-        _ = pixels.source  # what was asked for by name must be there; others are opened when seen
+        _ = pixels.source  # named files must exist; other images are opened on demand
     frame = files[0].frame if files else _frame(pixels)
     layers: dict[str, Table] = {}
     for file in files:
@@ -147,45 +147,45 @@ def _open_fitting(path: Path, files: list[NucleiFile]) -> Source:
     """Open the image of some results.
 
     Raises:
-        InputError: it cannot be read, or has another size than they say.
+        InputError: it cannot be read, or its size differs from that in the results.
     """
     source = open_source(path)
     for file in files:
         if (file.frame.width, file.frame.height) != (source.width, source.height):
             raise InputError(
                 f"{file.path}: belongs to an image of {file.frame.width} × {file.frame.height} "
-                f"pixels, but {source.name} has {source.width} × {source.height}. Name the image "
+                f"pixels, but {source.name} has {source.width} × {source.height}. Pass the image "
                 "that was segmented."
             )
     return source
 
 
 def _image_of(file: NucleiFile) -> tuple[Path | None, str]:
-    """Return the image of a result; else None, and what to do.
+    """Return the path of the image of a result; if not found, None and a message.
 
-    It is beside the result or beside its folder, or where the `summary.json` of the folder states.
+    It is searched next to the result, next to its folder, and at the path in `summary.json`.
     """
     name = str(file.facts.get("source", ""))
-    if name not in ("", "..") and name == Path(name).name:  # no way to other folders
+    if name not in ("", "..") and name == Path(name).name:  # a plain file name
         beside = [folder / name for folder in (file.path.parent, file.path.parent.parent)]
         for found in (*beside, *_stated(file, name)):
             if found.exists():
                 return found, ""
     return None, (
-        f"{file.path.name}: the image {name or 'of this result'} is neither beside it nor where "
-        "summary.json states. Start nucleate view with the image and the result."
+        f"{file.path.name}: the image {name or 'of this result'} is neither next to it nor at the "
+        "path in summary.json. Start nucleate view with the image and the result."
     )
 
 
 def _stated(file: NucleiFile, name: str) -> list[Path]:
-    """Return where the summaries of a result's folders state its image, if it has its name."""
+    """Return the paths of an image called `name` in the summaries of a result's folders."""
     places: list[Path] = []
     for folder in file.path.resolve().parents[:_DEEPEST]:
         if not (folder / SUMMARY).is_file():
             continue
         try:
             rows = read_summary(folder)["sources"]
-        except InputError:  # of another program, or damaged: it names no image
+        except InputError:  # from another program, or damaged
             continue
         below = file.path.resolve().relative_to(folder).as_posix()
         for row in rows:
@@ -197,20 +197,20 @@ def _stated(file: NucleiFile, name: str) -> list[Path]:
 
 def _frame(pixels: Pyramid | None) -> Frame:
     if pixels is None:
-        raise ConfigError("There is nothing to show. Name an image, a slide or a result.")
+        raise ConfigError("There is nothing to show. Pass an image, a slide or a result.")
     source = pixels.source
     return Frame(source.width, source.height, source.mpp, source.origin_xy)
 
 
 def keep(nuclei: Instances, path: Path, source: str) -> NucleiFile:
-    """Write nuclei into a file and open it."""
+    """Write nuclei to a file and open it."""
     with writer(path, nuclei, {"source": source}) as file:
         file.write(nuclei)
     return open_nuclei(path)
 
 
 def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
-    """Put the truth beside a result, each nucleus with the outcome of it."""
+    """Add the ground truth as a layer, and the outcome of each nucleus as a column."""
     (name, table), *_ = shown.layers.items()
     if truth.name.endswith(PARQUET):
         true = open_nuclei(truth)
@@ -221,11 +221,11 @@ def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
     if (height, width) != (shown.frame.height, shown.frame.width):
         raise InputError(
             f"{truth}: {width} × {height} pixels, but the image has {shown.frame.width} × "
-            f"{shown.frame.height}. Name the ground truth of this image."
+            f"{shown.frame.height}. Pass the ground truth of this image."
         )
     if not truth.name.endswith(PARQUET):
         true = keep(_traced(labels, shown.frame), scratch / "truth.parquet", "")
-    tell("comparing with the truth …")
+    tell("comparing with the ground truth …")
     found = outcomes(_overlap(true, table.file))
     judged = Table(true)
     judged.add("outcome", found.truth, TRUTH_OUTCOMES)
@@ -234,7 +234,7 @@ def _judge(shown: Content, truth: Path, scratch: Path, tell: Tell) -> None:
 
 
 def _traced(labels: Int32, frame: Frame) -> Instances:
-    """Return a label image as nuclei, of each its largest piece, with the area as their feature."""
+    """Convert a label image to nuclei: the largest piece of each label, with its area."""
     small, ids = compact(labels)
     pieces, kept = compact(largest_pieces(small))
     coords, offsets, boxes = trace(pieces)
@@ -254,7 +254,7 @@ def _traced(labels: Int32, frame: Frame) -> Instances:
 
 
 def _overlap(true: NucleiFile, found: NucleiFile) -> Overlap:
-    """Return the overlap table of two files, in the order of their rows, drawn band by band."""
+    """Return the overlap table of two files, by row, computed from bands of label images."""
     rows = {file.path: _row_of_id(file) for file in (true, found)}
     many = found.count + 1
     shared: dict[int, int] = {}
@@ -273,7 +273,7 @@ def _overlap(true: NucleiFile, found: NucleiFile) -> Overlap:
 
 
 def _row_of_id(file: NucleiFile) -> Any:  # noqa: ANN401
-    """Return id -> row + 1, 0 for the background."""
+    """Return an array id -> row + 1, with 0 for the background."""
     ids = file.column("id") if file.count else np.zeros(0, np.int64)
     rows = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
     rows[ids] = np.arange(1, len(ids) + 1)
@@ -281,5 +281,5 @@ def _row_of_id(file: NucleiFile) -> Any:  # noqa: ANN401
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder of this process's own, gone at its end."""
+    """Create a temporary folder for this process."""
     return tempfile.TemporaryDirectory(prefix="nucleate-view-")

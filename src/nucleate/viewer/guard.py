@@ -1,9 +1,8 @@
-"""Who may ask: this machine's own browser, with the address that was printed, and nobody else.
+"""Restrict access to a browser on this machine that uses the printed address.
 
-The page's address contains a random token as the first part of its path, so that every address on
-the page contains it too. A page of another site cannot know it, nor read what is answered; one that
-tricks the browser into taking its own name for this machine's (rebinding) is given by the Host
-header.
+The address of the page contains a random token as the first part of its path, and so do all
+addresses on the page. Pages of other sites do not have the token, and cannot read responses; DNS
+rebinding is detected by the Host header.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-BODY_SECONDS = 60.0  # for the body of a request to arrive
-BODY_BYTES = 1 << 20  # of anything but an image
+BODY_SECONDS = 60.0  # time limit for the body of a request
+BODY_BYTES = 1 << 20  # size limit of a body that is not an image
 
 
 class Guard:
-    """Lets through what may come in, and adds the headers that browsers obey.
+    """Middleware that rejects requests without access, and adds security headers.
 
     Args:
-        app: what is guarded.
+        app: the application.
         token: first part of every path.
-        port: that the server listens on, for the Host and Origin headers.
-        image_bytes: how large an image may be that is sent to a path that ends in `/images`.
-        body_seconds: how long the body of a request may take to arrive.
+        port: port of the server, for the Host and Origin headers.
+        image_bytes: size limit of images sent to a path that ends in `/images`.
+        body_seconds: time limit for the body of a request.
     """
 
     def __init__(
@@ -48,12 +47,12 @@ class Guard:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app, self._token = app, token
-        end = "" if port == 80 else f":{port}"  # browsers leave the usual port out
+        end = "" if port == 80 else f":{port}"  # browsers omit the default port
         self._hosts = {f"127.0.0.1{end}", f"localhost{end}"}
         self._image_bytes, self._seconds = image_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse: 400 foreign Host, 403 foreign page, 404 no token, 413, 408."""
+        """Respond, or reject: 400 foreign Host, 403 foreign page, 404 no token, 413, 408."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -68,7 +67,7 @@ class Guard:
             return
         body = await self._body(receive, self._most(scope["path"]))
         if isinstance(body, int):
-            words = "The request is too large, or came too slowly."
+            words = "The request is too large or too slow."
             await _no(body, words)(scope, receive, send)
             return
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -87,30 +86,30 @@ class Guard:
 
     def _refuse(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if headers.get("host", "") not in self._hosts:
-            return 400, "This server answers to its own name only."
+            return 400, "This server accepts requests only under its own name."
         origin = headers.get("origin")
         if origin is not None and origin.removeprefix("http://") not in self._hosts:
-            return 403, "Other sites may not ask."
+            return 403, "Requests from other sites are not allowed."
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not (
-            scope["method"] == "GET"  # a link to the page, clicked in a mail: it opens, and no more
+            scope["method"] == "GET"  # a link to the page, such as in a mail, may open it
             and scope["path"] == f"/{self._token}/"
             and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") == "document"
         ):
-            return 403, "Other sites may not ask."
+            return 403, "Requests from other sites are not allowed."
         first = scope["path"].lstrip("/").split("/")[0]
         if not secrets.compare_digest(first.encode(), self._token.encode()):
             return 404, "There is nothing here. Open the address that nucleate printed."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self._most(scope["path"]):
-            return 413, "This is too large."
+            return 413, "The request is too large."
         return None
 
     def _most(self, path: str) -> int:
         return self._image_bytes if path.endswith("/images") else BODY_BYTES
 
     async def _body(self, receive: Receive, most: int) -> bytes | int:
-        """Return the body of a request, or the status that refuses it."""
+        """Return the body of a request, or the status code of an error."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -130,5 +129,5 @@ class Guard:
 
 
 def _no(status: int, words: str) -> PlainTextResponse:
-    """Return the answer to a request that is refused."""
+    """Return the response to a rejected request."""
     return PlainTextResponse(words, status, {**HEADERS, "connection": "close"})

@@ -1,4 +1,4 @@
-"""What the page and its server send each other: boxes, regions, filters; packed views, colours."""
+"""Messages between the page and its server: boxes, regions, filters, packed views, colours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nucleate.types import Float64
 from nucleate.viewer.selection import Filters, parse_filters
 from nucleate.viewer.table import MapBox, View
 
-_RING_MOST = 20_000  # corners of a region
+_RING_MOST = 20_000  # maximum number of corners of a region
 
 
 def palette_script() -> str:
-    """Return the palette as a module of JavaScript, for `colours.js` and `histogram.js`."""
+    """Return the palette as a JavaScript module, for `colours.js` and `histogram.js`."""
     web = draw.web_colour
     colours = {
         "PLAIN": web(draw.OUTLINE_RGB),
@@ -35,9 +35,9 @@ def palette_script() -> str:
 
 
 def pack(view: View) -> bytes:
-    """Return a view as bytes: length of the head, head as JSON, then the arrays one by one.
+    """Serialise a view: length of the header, header as JSON, then the arrays.
 
-    Every array begins at a multiple of four bytes; the head states name, kind and length of each.
+    Every array starts at a multiple of four bytes; the header lists name, type and length of each.
     """
     kinds = {"f": "float32", "u": "uint32"}
     arrays = {name: np.ascontiguousarray(values) for name, values in view.arrays.items()}
@@ -59,7 +59,7 @@ def pack(view: View) -> bytes:
 
 
 def parse_box(text: Any) -> MapBox:  # noqa: ANN401
-    """Return a box as level-0 pixels: x0, y0, x1, y1."""
+    """Parse a box in level-0 pixels: x0, y0, x1, y1."""
     parts = text.split(",") if isinstance(text, str) else text
     try:
         x0, y0, x1, y1 = (float(part) for part in parts)
@@ -71,7 +71,7 @@ def parse_box(text: Any) -> MapBox:  # noqa: ANN401
 
 
 def parse_ring(found: Any) -> Float64 | None:  # noqa: ANN401
-    """Return the corners of a region, float64 (n, 2); None for the whole image."""
+    """Parse the corners of a region, float64 (n, 2); None for the whole image."""
     if found is None:
         return None
     try:
@@ -86,7 +86,7 @@ def parse_ring(found: Any) -> Float64 | None:  # noqa: ANN401
 
 
 def parse_filter_text(text: str) -> Filters:
-    """Return the filters that a list in JSON states."""
+    """Parse a JSON list of filters."""
     try:
         found = json.loads(text)
     except ValueError as error:

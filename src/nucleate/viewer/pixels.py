@@ -1,4 +1,4 @@
-"""Deep zoom: any image or slide in square pieces, each level half as fine as the one before."""
+"""Deep-zoom tiles of any image or slide; each level halves the resolution."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from nucleate.readers.source import RegionError, Source
 from nucleate.types import UInt8
 
 TILE_PX = 512
-_OVERVIEW_PX = 2048  # longest edge of what is kept for levels that the file does not have
-_TOO_FINE = 8  # how many times finer than asked for a level may be, to be read directly
-_KEPT = 512  # pieces; about 50 MB as JPEG
+_OVERVIEW_PX = 2048  # longest edge of the cached overview, for levels that the file lacks
+_TOO_FINE = 8  # a level up to this many times finer than requested is read directly
+_KEPT = 512  # cached tiles; about 50 MB as JPEG
 
 
 class Pyramid:
-    """The pieces of one image. Level k has pixels of 2^k level-0 pixels.
+    """The tiles of one image. A pixel of level k covers 2^k level-0 pixels.
 
     A file that lacks coarse levels is read once as a whole, at a coarse resolution, when the first
-    of them is asked for. Reading is one at a time: not all readers can do more.
+    of these is requested. Reads are serialised, because not all readers are thread-safe.
 
     Args:
-        opener: opens the image, when it is first looked at.
+        opener: function that opens the image on first use.
     """
 
     def __init__(self, opener: Callable[[], Source]) -> None:
@@ -42,15 +42,15 @@ class Pyramid:
         """The open image.
 
         Raises:
-            InputError: it cannot be read, or is not the one that is meant.
+            InputError: it cannot be read, or does not fit the results.
         """
         return self._opener()
 
     def _tile(self, level: int, column: int, row: int) -> bytes:
-        """Return a piece as JPEG; what cannot be read has the colour `UNREAD_RGB`.
+        """Return a tile as JPEG; parts that cannot be read have the colour `UNREAD_RGB`.
 
         Raises:
-            InputError: there is no such piece.
+            InputError: there is no such tile.
         """
         scale = 2.0 ** min(max(level, 0), 32)
         x0, y0 = column * TILE_PX * scale, row * TILE_PX * scale
@@ -61,14 +61,14 @@ class Pyramid:
         return encode(self.read((x0, y0, x1, y1), scale))
 
     def read(self, box_xyxy: tuple[float, float, float, float], scale: float) -> UInt8:
-        """Return a region in pixels of `scale` level-0 pixels.
+        """Return a region at `scale` level-0 pixels per pixel.
 
         Args:
-            box_xyxy: inside the image, in level-0 pixels.
+            box_xyxy: box inside the image, in level-0 pixels.
             scale: level-0 pixels per pixel of the result.
 
         Returns:
-            uint8 (h, w, 3); h and w are those of the box over `scale`, rounded up.
+            uint8 (h, w, 3); h and w are the size of the box over `scale`, rounded up.
         """
         x0, y0, x1, y1 = box_xyxy
         size = max(1, int(np.ceil((x1 - x0) / scale))), max(1, int(np.ceil((y1 - y0) / scale)))
@@ -107,7 +107,7 @@ def _within(
     y_ratio: float,
     shape: tuple[int, ...],
 ) -> tuple[int, int, int, int]:
-    """Return a box in pixels of a level: all that it touches, one pixel at least.
+    """Return the pixels of a level that a box touches, at least one.
 
     Example:
         >>> _within((10, 10, 20, 21), 0.5, 0.5, (50, 50))
@@ -122,7 +122,7 @@ def _within(
 
 
 def encode(image: UInt8) -> bytes:
-    """Return an image as the bytes of a JPEG file."""
+    """Encode an image as JPEG."""
     from PIL import Image
 
     out = io.BytesIO()

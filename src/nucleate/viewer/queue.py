@@ -1,4 +1,4 @@
-"""Images that are dropped on the page: one after the other, in memory, none kept for long."""
+"""Segment images dropped on the page, one at a time, and keep a few results in memory."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from nucleate.viewer.contents import Content, keep
 from nucleate.viewer.pixels import Pyramid
 from nucleate.viewer.table import Table
 
-WAITING = 8  # images that may wait
-KEPT = 8  # finished ones that stay, in memory; the oldest goes first
+WAITING = 8  # maximum number of waiting images
+KEPT = 8  # finished images kept in memory; the oldest are dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken on.
+    """Limits on dropped images.
 
     Attributes:
-        megabytes: of a file.
-        megapixels: of an image.
-        seconds: of work on one image.
+        megabytes: maximum size of a file.
+        megapixels: maximum size of an image.
+        seconds: maximum time for segmenting one image.
     """
 
     megabytes: int = 64
@@ -47,12 +47,12 @@ class Job:
     """One dropped image.
 
     Attributes:
-        name: of the file, as the browser as_json it.
+        name: file name sent by the browser.
         state: `waiting`, `running`, `done` or `failed`.
-        done: tiles that are done, of `tiles`.
-        tiles: in all; 0 until it is known.
-        error: one sentence, of a failed one.
-        shown: what there is to see, of a done one.
+        done: number of finished tiles.
+        tiles: total number of tiles; 0 until it is known.
+        error: message, if it failed.
+        shown: content to show, if it is done.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Job:
     shown: Content | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the page is given."""
+        """Return the state for the page."""
         return {
             "name": self.name, "state": self.state, "done": self.done, "tiles": self.tiles,
             "error": self.error,
@@ -71,17 +71,17 @@ class Job:
 
 
 class OverTimeError(NucleateError):
-    """An image takes longer than it may, or than the server lives."""
+    """Segmenting an image exceeds the time limit, or the server stops."""
 
 
 class Queue:
-    """Segments images one after the other, in a separate thread.
+    """Segments images one at a time in a separate thread.
 
     Args:
-        model: that is used.
-        limits: what is taken on.
+        model: the model to run.
+        limits: limits on images.
         scratch: folder for tables of nuclei; each is deleted with its image.
-        clock: seconds that pass.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Queue:
         self._thread.start()
 
     def add(self, name: str, data: bytes, mpp: float | None) -> int:
-        """Take an image on; return its number.
+        """Add an image to the queue; return its number.
 
         Raises:
-            InputError: too many wait already, or its name has no ending known here.
+            InputError: too many images are waiting, or the file ending is not supported.
         """
         name = PurePosixPath(name.replace("\\", "/")).name[:120] or "image"
         if not name.lower().endswith(IMAGES):
@@ -109,7 +109,7 @@ class Queue:
             )
         with self._lock:
             number = self._next
-            self._jobs[number] = Job(name)  # before it is waited for: it may be started at once
+            self._jobs[number] = Job(name)  # first, because it may start at once
             try:
                 self._waiting.put_nowait((number, data, mpp))
             except queue.Full:
@@ -121,15 +121,15 @@ class Queue:
         return number
 
     def finished(self) -> list[tuple[int, Content]]:
-        """Return what there is to see, by number."""
+        """Return the finished images, with their numbers."""
         with self._lock:
             return [(n, job.shown) for n, job in self._jobs.items() if job.shown is not None]
 
     def _forget(self) -> None:
-        """Let go of the oldest images that are finished, beyond those that stay."""
+        """Drop the oldest finished images beyond `KEPT`."""
         with self._lock:
             over = []
-            for state in ("done", "failed"):  # what failed does not push out what there is to see
+            for state in ("done", "failed"):  # separately, so that failures do not displace results
                 ended = [n for n, job in self._jobs.items() if job.state == state]
                 over += ended[: max(0, len(ended) - KEPT)]
             for old in over:
@@ -138,10 +138,10 @@ class Queue:
                     table.file.path.unlink(missing_ok=True)
 
     def job(self, number: int) -> Job:
-        """Return an image that was taken on.
+        """Return an image by its number.
 
         Raises:
-            InputError: there is none of this number, or it was let go of.
+            InputError: there is no such image, or it was dropped.
         """
         with self._lock:
             if number not in self._jobs:
@@ -149,7 +149,7 @@ class Queue:
             return self._jobs[number]
 
     def close(self) -> None:
-        """Give up what waits and what is being worked on, and wait until that is over."""
+        """Cancel waiting and running images, and wait for the thread to end."""
         self._stopping = True
         with contextlib.suppress(queue.Empty):
             while True:
@@ -169,7 +169,7 @@ class Queue:
                 job.error, job.state = str(error), "failed"
             except MemoryError:
                 job.error, job.state = f"{job.name}: there is not enough memory.", "failed"
-            except Exception as error:  # the next one must still be served
+            except Exception as error:  # the thread must survive for the next image
                 job.error, job.state = f"{job.name}: failed ({type(error).__name__}).", "failed"
             self._forget()
 

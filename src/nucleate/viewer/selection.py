@@ -1,4 +1,4 @@
-"""What a page selects nuclei by: ranges of features, and a region."""
+"""Select nuclei by ranges of features and by a region."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nucleate.types import Bool, Float32, Float64, Frame
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Nuclei whose feature is in low..high, both included; nuclei without the value do not.
+    """Range of a feature, low..high inclusive; nuclei without a value do not pass.
 
     Attributes:
         column: name of a feature, `score`, `class`, or `outcome`.
-        low: least value.
-        high: greatest value.
+        low: minimum.
+        high: maximum.
     """
 
     column: str
@@ -31,7 +31,7 @@ Filters = tuple[Filter, ...]
 
 
 def within(ring_xy: Float64, points_xy: Float32) -> Bool:
-    """Return which points are inside a polygon (not on its line), bool (n,).
+    """Return which points are inside a polygon (not on its boundary), bool (n,).
 
     Example:
         >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
@@ -47,7 +47,7 @@ def within(ring_xy: Float64, points_xy: Float32) -> Bool:
 
 
 def area_px(ring_xy: Float64, frame: Frame) -> float:
-    """Return how much of an image a polygon covers, in square pixels.
+    """Return the area of a polygon within an image, in square pixels.
 
     Example:
         >>> area_px(np.array([[-4, 0], [4, 0], [4, 4], [-4, 4]], float), Frame(10, 3))
@@ -61,13 +61,13 @@ def area_px(ring_xy: Float64, frame: Frame) -> float:
 
 
 def parse_filters(found: Sequence[Any]) -> Filters:
-    """Return filters from what a page sends: [column, low, high] each.
+    """Parse filters sent by the page, each as [column, low, high].
 
     Raises:
-        InputError: it is something else.
+        InputError: not a list of filters.
     """
     try:
         filters = tuple(Filter(str(name), float(low), float(high)) for name, low, high in found)
     except (TypeError, ValueError) as error:
-        raise InputError("A filter must be a list of column, least and greatest value.") from error
+        raise InputError("A filter must be a list of column, minimum and maximum.") from error
     return tuple(sorted(filters, key=lambda f: f.column))

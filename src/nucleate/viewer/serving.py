@@ -1,4 +1,4 @@
-"""The server of one page, until Ctrl+C."""
+"""Serve the page until Ctrl+C."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from nucleate.viewer.guard import Guard
 from nucleate.viewer.queue import Queue
 
 _HOST = "127.0.0.1"
-_AT_ONCE = 64  # connections; more are refused
-ASK_S = 10.0  # for the head of a request; who takes longer is hung up on
+_AT_ONCE = 64  # maximum number of connections
+ASK_S = 10.0  # time limit for the header of a request; slower connections are closed
 
 
 class Prompt(H11Protocol):
-    """HTTP for who asks at once: silent connections would otherwise lock everybody out."""
+    """HTTP protocol that closes silent connections, which would otherwise block all others."""
 
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start waiting for a request."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Go on waiting as long as the head of a request is not whole."""
+        """Continue waiting until the header of the request is complete."""
         super().data_received(data)
         self._watch()
 
@@ -59,16 +59,16 @@ class Prompt(H11Protocol):
 
 
 def bound(port: int) -> socket.socket:
-    """Return a socket of this machine alone.
+    """Return a listening socket that is reachable only from this machine.
 
     Raises:
-        ConfigError: the port is taken, or not for everybody.
+        ConfigError: the port is in use, or privileged.
     """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port))
-        listening.listen()  # who comes before the server is up waits
+        listening.listen()  # connections wait until the server runs
     except OSError as error:
         listening.close()
         raise ConfigError(
@@ -81,7 +81,7 @@ def bound(port: int) -> socket.socket:
 def make_server(
     shown: list[Content], queue: Queue | None, listening: socket.socket, token: str
 ) -> uvicorn.Server:
-    """Return the server; `run(sockets=[listening])` starts it."""
+    """Create the server; `run(sockets=[listening])` starts it."""
     most = 0 if queue is None else queue.limits.megabytes << 20
     port = listening.getsockname()[1]
     guarded = Guard(make_app(shown, queue), token, port, image_bytes=most)
@@ -100,15 +100,16 @@ def serve_until_stopped(
     scratch: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Print the address, open the browser, and answer until Ctrl+C.
+    """Print the address, open the browser, and serve until Ctrl+C.
 
     Args:
-        shown: what there is to see.
-        queue: takes images on, if any may be sent.
-        port: 0 for any.
-        scratch: folder that only this user can read, for a page that leads the browser on: in its
-            arguments, which all users of a machine can see, the token must not be. None opens none.
-        say: is given the address.
+        shown: images to show.
+        queue: queue for dropped images; None to accept none.
+        port: port; 0 for any free port.
+        scratch: folder that only this user can read, for a page that redirects the browser: all
+            users of a machine can see its arguments, which must not contain the token. None opens
+            no browser.
+        say: called with the address.
 
     Raises:
         ConfigError: the port cannot be used.

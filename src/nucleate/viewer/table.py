@@ -1,8 +1,7 @@
-"""A million nuclei at hand: where they are, what passes the filters, and their outlines on demand.
+"""Access to millions of nuclei: positions, filters, and outlines on demand.
 
-Positions, boxes and the features that were asked for are in memory, as arrays; outlines stay in the
-file and come row group by row group. Whatever a page asks is answered for the nuclei of a region
-that pass the filters.
+Positions, boxes and requested features are in memory as arrays; outlines are read from the file,
+row group by row group. Queries return the nuclei of a region that pass the filters.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from nucleate.types import Bool, Float32, Float64, Instances, Int64
 from nucleate.viewer.selection import Filters, within
 
 MapBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in level-0 pixels
-MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # what a browser draws while it is dragged
-HEAT_BINS = 160  # along the longer side of a view
+MOST_OUTLINES, MOST_POINTS = 8_000, 40_000  # a browser draws this many without lag while panning
+HEAT_BINS = 160  # bins along the longer side of a view
 HISTOGRAM_BINS = 48
-_PER_CELL = 64  # nuclei, on the average, in a cell of the index
+_PER_CELL = 64  # mean number of nuclei in a cell of the index
 _KEPT_MASKS, _KEPT_GROUPS = 8, 48
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is drawn of a region: outlines where there are few nuclei, then points, then heat.
+    """Drawing of a region: outlines for few nuclei, points for more, else a heat map.
 
     Attributes:
         kind: `outlines`, `points` or `heat`.
-        count: nuclei that pass in the region.
-        arrays: name -> array; of outlines `rows`, `coords_xy`, `offsets`, `values`; of points
-            `rows`, `centres_xy`, `values`; of heat `counts`, `values` (bins), see `bins_xy`.
-        bins_xy: of heat: columns and rows.
+        count: number of nuclei in the region that pass.
+        arrays: name -> array; for outlines `rows`, `coords_xy`, `offsets`, `values`; for points
+            `rows`, `centres_xy`, `values`; for heat `counts`, `values` per bin, see `bins_xy`.
+        bins_xy: columns and rows of the heat map.
     """
 
     kind: str
@@ -49,18 +48,18 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the nuclei of a file are, sorted into square cells, row by row of cells.
+    """Positions of the nuclei of a file, with a spatial index of square cells.
 
     Attributes:
         centres_xy: float32 (n, 2), in the order of the file.
-        boxes_xyxy: float32 (n, 4).
-        starts: int64 (groups + 1,), rows at which the file's row groups begin.
-        reach: how far a nucleus' box reaches from its centre, at most.
-        cell: edge of a cell, pixels.
+        boxes_xyxy: float32 (n, 4), in the order of the file.
+        starts: int64 (groups + 1,), first row of each row group.
+        reach: maximum distance from the centre of a nucleus to a side of its box.
+        cell: edge of a cell, in pixels.
         wide: cells per row.
         high: rows of cells.
-        order: int64 (n,), the nuclei cell by cell.
-        begin: int64 (cells + 1,), where each cell begins in `order`.
+        order: int64 (n,), the rows of the nuclei, cell by cell.
+        begin: int64 (cells + 1,), first index of each cell in `order`.
     """
 
     centres_xy: Float32
@@ -75,7 +74,7 @@ class Places:
 
 
 def find_places(file: NucleiFile) -> Places:
-    """Read where the nuclei of a file are."""
+    """Read the positions of the nuclei of a file."""
     parts = list(file.leaves(("x", "y", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax")))
     x, y, left, top, right, bottom = (
         np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, np.float32)
@@ -103,7 +102,7 @@ def find_places(file: NucleiFile) -> Places:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of a file: it is the same as long as they are."""
+    """Return size and modification time of a file, which show whether it has changed."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 
@@ -112,7 +111,7 @@ class Table:
     """The nuclei of one file.
 
     Args:
-        file: open Parquet.
+        file: open Parquet file.
     """
 
     def __init__(self, file: NucleiFile) -> None:
@@ -127,7 +126,7 @@ class Table:
 
     @cached_property
     def places(self) -> Places:
-        """Where the nuclei are; read when it is first asked for."""
+        """Positions of the nuclei, read on first use."""
         self._check_same()
         return find_places(self.file)
 
@@ -137,7 +136,7 @@ class Table:
         return self.places.centres_xy
 
     def _check_same(self) -> None:
-        """Raise an `InputError` if the file was written again since it was opened."""
+        """Raise an `InputError` if the file has changed since it was opened."""
         if _stamp(self.file.path) != self._written:
             raise InputError(
                 f"{self.file.path.name} has changed since this page was opened. Start nucleate "
@@ -149,14 +148,14 @@ class Table:
         return self.file.group(number)
 
     def add(self, name: str, values: Any, names: tuple[str, ...]) -> None:  # noqa: ANN401
-        """Add a column of whole numbers, such as `outcome`, and what its numbers are called."""
+        """Add a categorical column, such as `outcome`, with the names of its values."""
         self._columns[name], self.names[name] = np.asarray(values, np.float32), names
 
     def column(self, name: str) -> Float32:
-        """Return a column as float32; what is missing is NaN.
+        """Return a column as float32, with NaN for missing values.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: there is no such column.
         """
         if name not in self.numeric and name not in self.names:
             raise InputError(f"Unknown column {name!r} in {self.file.path.name}.")
@@ -174,7 +173,7 @@ class Table:
         return passed
 
     def inside(self, box: MapBox, filters: Filters = ()) -> Int64:
-        """Return the rows of the nuclei whose centre is in a box (half-open) and that pass."""
+        """Return the rows of nuclei that pass and whose centre is in a half-open box."""
         x0, y0, x1, y1 = box
         left = int(np.clip(x0 // self.places.cell, 0, self.places.wide - 1))
         right = int(np.clip(x1 // self.places.cell, 0, self.places.wide - 1))
@@ -183,7 +182,7 @@ class Table:
         if x1 <= x0 or y1 <= y0 or not self.count:
             return np.zeros(0, np.int64)
         along = (np.arange(top, bottom + 1) * self.places.wide)[:, None] + [left, right + 1]
-        spans = self.places.begin[along]  # cells of a row lie one after the other
+        spans = self.places.begin[along]  # cells of a row are contiguous
         rows = np.concatenate([self.places.order[a:b] for a, b in spans])
         x, y = self.places.centres_xy[rows, 0], self.places.centres_xy[rows, 1]
         keep = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
@@ -192,7 +191,7 @@ class Table:
         return np.sort(rows[keep])
 
     def view(self, box: MapBox, filters: Filters, column: str | None) -> View:
-        """Return what is drawn of a region, with the values of a column to colour it by."""
+        """Return the drawing of a region, with the values of a column for colours."""
         rows = self.inside(box, filters)
         if len(rows) > MOST_POINTS:
             return self._heat(box, rows, column)
@@ -200,7 +199,7 @@ class Table:
             arrays = {"centres_xy": self.places.centres_xy[rows]}
             return View("points", len(rows), self._valued(rows, column) | arrays)
         x0, y0, x1, y1 = box
-        reach = self.places.reach  # an outline may reach into the box from beside it
+        reach = self.places.reach  # outlines may extend into the box
         rows = self.inside((x0 - reach, y0 - reach, x1 + reach, y1 + reach), filters)
         left, top, right, bottom = self.places.boxes_xyxy[rows].T
         rows = rows[(left < x1) & (right > x0) & (top < y1) & (bottom > y0)]
@@ -246,7 +245,7 @@ class Table:
             yield self._group(int(number)).take(rows[groups == number] - self.places.starts[number])
 
     def facts(self, row: int) -> dict[str, Any]:
-        """Return whatever is known of one nucleus.
+        """Return all values of one nucleus.
 
         Raises:
             InputError: there is no such row.
@@ -262,7 +261,7 @@ class Table:
         return facts
 
     def select(self, filters: Filters, ring_xy: Float64 | None) -> Int64:
-        """Return the rows that pass; with a ring, those whose centre is in it."""
+        """Return the rows that pass, and whose centre is inside the ring if given."""
         if ring_xy is None:
             rows = np.flatnonzero(self.mask(filters))
         else:
@@ -273,14 +272,14 @@ class Table:
         return rows
 
     def histogram(self, rows: Int64, column: str) -> dict[str, Any]:
-        """Return edges (k + 1,) over the `span` of the column, and how many rows are in each."""
+        """Return bin edges (k + 1,) over the `span` of the column, and the count per bin."""
         span = self.span(column)
         values = np.clip(self.column(column)[rows], *span)
         counts, edges = np.histogram(values, HISTOGRAM_BINS, span)
         return {"edges": edges.tolist(), "counts": counts.tolist()}
 
     def span(self, column: str) -> tuple[float, float]:
-        """Return what a column runs from and to, without the rarest values at both ends."""
+        """Return the range of a column without the rarest values at both ends."""
         if column in self.names:
             return 0.0, float(max(1, len(self.names[column]) - 1))
         values = self._known(column)
@@ -294,7 +293,7 @@ class Table:
         return values[np.isfinite(values)]
 
     def ends(self, column: str) -> tuple[float, float]:
-        """Return the least and the greatest value of a column."""
+        """Return the minimum and maximum of a column."""
         values = self._known(column)
         return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
 

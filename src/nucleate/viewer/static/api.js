@@ -1,9 +1,9 @@
-// What the page asks its server for. All addresses are relative: the token is in front of them.
+// Requests of the page to its server. All URLs are relative, because they start with the token.
 
 async function answer(response) {
   if (response.ok) return response;
   let words = `${response.status}`;
-  try { words = (await response.json()).error || words; } catch { /* no JSON: the status states it */ }
+  try { words = (await response.json()).error || words; } catch { /* not JSON: use the status */ }
   throw new Error(words);
 }
 
@@ -41,7 +41,7 @@ export async function send(file, mpp) {
   return (await (await answer(response)).json()).number;
 }
 
-// Head length, head as JSON, then the arrays: see `pack` in messages.py.
+// Header length, header as JSON, then the arrays: see `pack` in messages.py.
 function unpack(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));

@@ -1,4 +1,4 @@
-// Colours that can be distinguished with any colour vision: a scale for numbers, a list for names.
+// Colours for any colour vision: a scale for numbers, a list for names.
 
 import { CLASSES, MEANING, OUTCOMES, PLAIN, SCALE, UNKNOWN } from "./palette.js";
 
@@ -14,7 +14,7 @@ export function ramp(t) {
 export const named = (column, name, i) => (column === "outcome" ? OUTCOMES[name] : CLASSES[i % CLASSES.length]);
 export const meaning = (column, name) => (column === "outcome" ? MEANING[name] : "");
 
-// -> function of a value: which of `colours` it has
+// returns `colours`, and a function from a value to its index in them
 export function scale(column, names, span) {
   if (!column) return { colours: [PLAIN], of: () => 0 };
   if (names) {

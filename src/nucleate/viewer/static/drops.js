@@ -1,13 +1,13 @@
-// Images that are dropped on the page: sent one after the other, and waited for.
+// Sends images dropped on the page one by one, and waits for each.
 
 import * as api from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-// `say` tells the person; `show` is given what the server reports about an image that is done.
+// `say` shows a message; `show` is called with the server's description of a finished image.
 export function takeDrops(mostBytes, say, show) {
   let sending = Promise.resolve();
-  const sendAll = (files) => { // also behind those of an earlier drop
+  const sendAll = (files) => { // after the images of an earlier drop
     for (const file of files) sending = sending.then(() => send(file, mostBytes, say, show).catch((error) => say(error.message)));
   };
   $("send").hidden = false;

@@ -1,4 +1,4 @@
-// What leaves the page: files that are saved.
+// Files that the page saves.
 
 export function save(blob, name) {
   const link = document.createElement("a");
@@ -8,7 +8,7 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// All panes as they are on the screen, with nuclei, region and scale bar, as PNG.
+// Returns all panes as shown, with nuclei, region and scale bar, as PNG.
 export function imageOf(panes) {
   const ratio = window.devicePixelRatio || 1;
   const sizes = panes.map(({ element }) => [element.clientWidth * ratio, element.clientHeight * ratio].map(Math.round));

@@ -1,11 +1,11 @@
-// The histogram of a column of what is selected.
+// Draws the histogram of a column of the selected nuclei.
 
 import { ramp } from "./colours.js";
 import { NAMED } from "./palette.js";
 
 const [HIGH, WIDE] = [90, 280];
 
-// `words` formats a number as text; `named`: the column has names, its bins no colours of the scale.
+// `words` formats a number; `named`: the column has names, so its bins are not coloured by the scale.
 export function draw(canvas, { edges, counts }, named, words) {
   const ctx = canvas.getContext("2d");
   const most = Math.max(...counts, 1);

@@ -1,4 +1,4 @@
-// The page: one image, one or two panes, and the panel beside them.
+// The page: one image in one or two panes, and the panel next to them.
 
 import * as api from "./api.js";
 import { meaning, named, ramp, scale } from "./colours.js";
@@ -13,18 +13,18 @@ const KEYS = [
   ["arrows", "move"], ["+ −", "zoom"], ["0", "whole image"], ["1", "one pixel per pixel"],
   ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
   ["R", "draw a region: click, or"], ["Space", "a corner in the middle of the view"],
-  ["Backspace", "takes the last corner back"], ["Enter", "closes the region"],
+  ["Backspace", "remove the last corner"], ["Enter", "close the region"],
   ["V", "take the view as region"], ["Esc", "whole image"],
 ];
 
-let item = null; // what the server sent about the image
+let item = null; // the server's description of the image
 let panes = []; // {viewer, overlay}
-let layer = 0; // that is counted
-let filters = []; // [column, low, high]; an end that is null lets everything through
+let layer = 0; // the layer that is counted
+let filters = []; // [column, low, high]; null means no limit
 let region = null; // corners, or null for the whole image
 let drawing = null; // corners while a region is drawn
 let spans = new Map(); // "layer/column" -> {span, low, high}
-let chosen = -1; // row of the nucleus that N and P go on from
+let chosen = -1; // row of the nucleus from which N and P continue
 
 const number = (value) => (value === null || value === undefined ? "–" :
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
@@ -32,7 +32,7 @@ const label = (name) => name.replaceAll("_", " ").replace(/\bum2\b/, "µm²").re
 const tried = (act) => (...given) => Promise.resolve(act(...given)).catch((error) => say(error.message));
 const say = (words) => { $("status").textContent = words; };
 
-// what the page states where there is no image: on the whole place of it, or as a banner over nuclei
+// message shown when there is no image: in place of the image, or as a banner above nuclei
 function empty(title, text = "", banner = false) {
   $("empty").hidden = !title;
   $("empty").classList.toggle("banner", banner);
@@ -64,12 +64,12 @@ async function show(about, place = {}) {
   closePanes();
   [item, region, drawing, layer, hovered, chosen] = [about, null, null, 0, { row: -1 }, -1];
   asking++;
-  choosing++; // an answer about the image before comes too late
+  choosing++; // ignore pending responses about the previous image
   $("draw").setAttribute("aria-pressed", "false");
   say("");
   filters = (Array.isArray(place.filters) ? place.filters : []).filter((f) => Array.isArray(f) && sortable().includes(f[0]));
   $("nucleus").hidden = true;
-  $("note").hidden = !item.note || !item.pixels; // a missing image is stated on its place
+  $("note").hidden = !item.note || !item.pixels; // a missing image is reported in its place
   $("note").textContent = item.note;
   empty(item.pixels ? "" : "The image cannot be shown: only its nuclei are drawn.", item.note, true);
   const none = !item.layers.length ? "This image has no result yet. Segment it with nucleate segment, then view the output folder." :
@@ -95,7 +95,7 @@ async function show(about, place = {}) {
   await lay(place);
 }
 
-// columns worth choosing: those with more than one value by name, and all numbers
+// columns to offer: named columns with more than one value, and all numeric columns
 function columns() {
   const found = new Set();
   for (const about of item.layers) {
@@ -105,7 +105,7 @@ function columns() {
   return [...found];
 }
 
-// columns that mean the same in all layers, and can be filtered by
+// columns with the same meaning in all layers, which can be used as filters
 function sortable() {
   return columns().filter((name) => {
     const values = item.layers.map((about) => about.names[name]).filter(Boolean);
@@ -115,7 +115,7 @@ function sortable() {
 
 const has = (which, name) => item.layers[which].numeric.includes(name) || name in item.layers[which].names;
 const holder = (name) => (has(layer, name) ? layer : item.layers.findIndex((_, i) => has(i, name)));
-// what the server is asked: a layer that lacks a column is not filtered by it
+// filters for a request: a layer without the column is not filtered by it
 const filtersOf = (which) => filters.filter(([name]) => has(which, name))
   .map(([name, low, high]) => [name, low ?? -1e38, high ?? 1e38]);
 
@@ -166,7 +166,7 @@ function makePane(layers, titled) {
   return { element, viewer, overlay, tracker };
 }
 
-// Panes move together: the one that was moved last leads; what it makes of the others is not led back.
+// Panes move together: the pane moved last leads, and moves that it causes are not propagated back.
 let led = [];
 function follow(i) {
   if (panes.length < 2) return;
@@ -219,7 +219,7 @@ async function restyle() {
     const span = known && !names ? (await spanOf(which, known)).span : null;
     scales.set(which, scale(known, names, span));
   }
-  if (mine !== styling) return; // chosen again meanwhile
+  if (mine !== styling) return; // superseded
   for (const pane of panes) Object.assign(pane.overlay, { filtersOf, column, scales });
   await Promise.all([legend(column), ...panes.map((pane) => pane.overlay.fetch(true))]);
   for (const pane of panes) pane.overlay.ring = ringShown();
@@ -264,7 +264,7 @@ async function count() {
   const column = has(layer, $("column").value) ? $("column").value : null;
   try {
     const reply = await api.select(item.id, layer, { filters: filtersOf(layer), ring: region, column });
-    if (mine !== counting) return; // a later question was asked meanwhile
+    if (mine !== counting) return; // superseded by a later request
     $("count").textContent = reply.count.toLocaleString("en");
     $("count").title = `of ${reply.of.toLocaleString("en")}`;
     const area = reply.mm2 === undefined ? "" : `, ${number(reply.mm2)} mm², ${number(reply.count / reply.mm2)} per mm²`;
@@ -275,7 +275,7 @@ async function count() {
     if (reply.histogram) histogram(column, reply);
   } catch (error) {
     if (mine !== counting) return;
-    if (region) setRegion(null); // what was not counted is not kept
+    if (region) setRegion(null); // remove the region that could not be counted
     say(error.message);
   }
 }
@@ -307,7 +307,7 @@ async function listFilters() {
       const field = row.appendChild(document.createElement("input"));
       Object.assign(slider, { type: "range", min: 0, max: 1000, step: 1, ariaLabel: `${column} ${title}` });
       Object.assign(field, { type: "number", step: "any", ariaLabel: `${column} ${title}, number` });
-      // the ends of the slider are the ends of the column; between them it runs over the usual values
+      // the ends of the slider are the ends of the column; in between it covers the usual values
       const own = end === 1 ? low : high;
       const value = (t) => (t <= 0 || t >= 1000 ? (t <= 0) === (end === 1) ? null : t <= 0 ? low : high :
         Number((span[0] + ((span[1] - span[0]) * t) / 1000).toPrecision(6)));
@@ -316,7 +316,7 @@ async function listFilters() {
       const put = () => {
         [field.value, field.placeholder] = [filter[end] ?? "", number(own)];
         slider.setAttribute("aria-valuetext", number(filter[end] ?? own));
-        say(filter[1] !== null && filter[2] !== null && filter[1] > filter[2] ? `${label(column)}: the least is above the greatest.` : "");
+        say(filter[1] !== null && filter[2] !== null && filter[1] > filter[2] ? `${label(column)}: the minimum is above the maximum.` : "");
       };
       slider.value = place(filter[end]);
       put();
@@ -411,7 +411,7 @@ async function step(by) {
   if (!view || view.kind === "heat") { say("Zoom in to go from nucleus to nucleus."); return; }
   const rows = overlay.rowsSeen(layer);
   if (!rows.length) { say("There are no nuclei here."); return; }
-  const at = rows.indexOf(chosen); // -1 before the first
+  const at = rows.indexOf(chosen); // -1 if none is chosen
   const row = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : (at + by + rows.length) % rows.length];
   await choose({ layer, row });
 }
@@ -422,10 +422,10 @@ const ringShown = () => (region ? Object.assign([...region], { closed: true }) :
 
 function startRegion() {
   if (drawing) { setRegion(null); return; }
-  setRegion(null); // what is counted and saved is what is shown
+  setRegion(null); // only a visible region may be counted and saved
   $("draw").setAttribute("aria-pressed", "true");
-  panes[0].viewer.canvas.focus(); // keys are for the image now, not for the button
-  say("Click corners, or move the cross with the arrows and press Space; Enter or a double click closes the region, Esc leaves it.");
+  panes[0].viewer.canvas.focus(); // so that keys go to the image, not to the button
+  say("Click corners, or move the cross with the arrows and press Space; Enter or a double click closes the region, Esc cancels it.");
   setCorners([]);
 }
 
@@ -443,7 +443,7 @@ function closeRegion() {
   }, 0);
   const wide = corners.length >= 3 && Math.abs(area) >= 1;
   setRegion(wide ? corners : null);
-  if (!wide) say("A region needs three corners that are not on a line.");
+  if (!wide) say("A region needs at least three corners that are not on one line.");
 }
 
 function setRegion(ring) {
@@ -545,7 +545,7 @@ async function start() {
   $("item").onchange = tried(async () => {
     const mine = ++showing;
     const about = await api.item($("item").value);
-    if (mine !== showing) return; // another one was chosen, or dropped, meanwhile
+    if (mine !== showing) return; // superseded by another image
     await show(about);
     await listFilters();
   });
@@ -553,7 +553,7 @@ async function start() {
   $("colour").onchange = tried(restyle);
   $("column").onchange = count;
   $("opacity").oninput = () => { for (const pane of panes) { pane.overlay.opacity = Number($("opacity").value); pane.overlay.paint(); } };
-  $("add").onclick = tried(async () => { // a button: arrow keys run through a list that is closed
+  $("add").onclick = tried(async () => { // a button, because arrow keys change a closed list
     const column = $("add-filter").value;
     $("add-filter").value = "";
     if (!column || filters.some(([name]) => name === column)) return;
@@ -566,7 +566,7 @@ async function start() {
   $("clear").onclick = () => setRegion(null);
   $("save-geojson").onclick = tried(saveGeojson);
   $("save-png").onclick = tried(savePng);
-  $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("The link is copied."); });
+  $("copy-link").onclick = tried(async () => { await navigator.clipboard.writeText(location.href); say("Link copied."); });
   $("keys").innerHTML = KEYS.map(([keys, words]) => `<tr><td>${keys.split(" ").map((k) => `<kbd>${k}</kbd>`).join(" ")}</td><td>${words}</td></tr>`).join("");
   addEventListener("keydown", key, true);
   if (listed.takes_images) takeDrops(listed.most_bytes, say, showDropped);

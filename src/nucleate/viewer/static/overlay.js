@@ -1,18 +1,18 @@
-// Nuclei over an image. What is in a region is fetched and drawn once, a little more than is seen;
-// while the image moves, that drawing moves along, and is made again when it no longer fits.
+// Draws nuclei over an image. Nuclei of the view and a margin are fetched and drawn once into a
+// buffer, which moves with the image and is redrawn when the view leaves it.
 
 import * as api from "./api.js";
 import { ramp } from "./colours.js";
 
-const MARGIN = 0.25; // of the view, on each side
+const MARGIN = 0.25; // fraction of the view, on each side
 const SETTLE_MS = 90;
 
 export class Overlay {
   constructor(viewer, pane, item, layers) {
     Object.assign(this, { viewer, item, layers, filtersOf: () => [], column: "", opacity: 1, hidden: false });
     this.canvas = pane.appendChild(document.createElement("canvas"));
-    this.views = new Map(); // layer -> what the server sent
-    this.drawn = null; // what is on the buffer, and where
+    this.views = new Map(); // layer -> response of the server
+    this.drawn = null; // content and position of the buffer
     this.scales = new Map(); // layer -> value to colour
     this.marked = null; // outline of the chosen nucleus
     this.ring = null; // corners of the region
@@ -22,7 +22,7 @@ export class Overlay {
     viewer.addHandler("resize", () => this.settle());
   }
 
-  // level-0 box that is seen, and screen pixels per level-0 pixel
+  // visible box in level-0 pixels, and screen pixels per level-0 pixel
   seen() {
     const bounds = this.viewer.viewport.getBounds(true);
     const wide = this.item.width;
@@ -82,7 +82,7 @@ export class Overlay {
     const groups = colours.map(() => []);
     for (let i = 0; i < view.rows.length; i++) groups[of(view.values[i] ?? 0)].push(i);
     const fine = Math.min(Math.max(6 * scale, 0.6), 1.6); // thin where nuclei are small
-    ctx.lineWidth = (place ? 2 * fine : fine) / scale; // the second of two is under the first
+    ctx.lineWidth = (place ? 2 * fine : fine) / scale; // the second of two layers is drawn below the first
     const filled = Boolean(this.columnOf(layer)) && !place;
     const cased = this.layers.length === 1 && scale >= 0.4;
     ctx.globalCompositeOperation = place ? "destination-over" : "source-over";
@@ -138,7 +138,7 @@ export class Overlay {
     ctx.setTransform(zoom, 0, 0, zoom, -box[0] * zoom, -box[1] * zoom);
     if (this.marked) line(ctx, this.marked, scale, true, []);
     if (this.ring) line(ctx, this.ring, scale, this.ring.closed, [8 / scale, 5 / scale]);
-    if (this.ring && !this.ring.closed) { // where the next corner comes, from the keyboard
+    if (this.ring && !this.ring.closed) { // position of the next corner from the keyboard
       const [x, y, arm] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 9 / scale];
       line(ctx, [[x - arm, y], [x + arm, y]], scale, false, []);
       line(ctx, [[x, y - arm], [x, y + arm]], scale, false, []);
@@ -147,7 +147,7 @@ export class Overlay {
     if (this.frames.length > 240) this.frames.shift();
   }
 
-  // rows of the nuclei of a layer that are seen, from top to bottom
+  // rows of the visible nuclei of a layer, from top to bottom
   rowsSeen(layer) {
     const { box } = this.seen();
     const view = this.views.get(layer);
@@ -157,7 +157,7 @@ export class Overlay {
       within(view.coords_xy[2 * view.offsets[i]], view.coords_xy[2 * view.offsets[i] + 1])));
   }
 
-  // -> {layer, row} under a place of the image, or null
+  // returns {layer, row} of the nucleus at a position in the image, or null
   at(x, y) {
     const { scale } = this.seen();
     for (const layer of this.layers) {
@@ -201,7 +201,7 @@ function drawHeat(ctx, view, scale, column) {
   const counts = Array.from(view.counts).filter((n) => n > 0).sort((a, b) => a - b);
   const full = counts.length ? counts[Math.floor(counts.length * 0.98)] : 1;
   const cell = Math.max((x1 - x0) / wide, (y1 - y0) / high);
-  const small = document.createElement("canvas"); // one pixel per bin: enlarged, it has no seams
+  const small = document.createElement("canvas"); // one pixel per bin, enlarged without seams
   [small.width, small.height] = [wide, high];
   const pen = small.getContext("2d");
   const valued = column && view.values.length;
