@@ -92,6 +92,10 @@ IDEAS = (
          "they find in keratin and ink must not: their maps count near true nuclei only",
          "G rises by 0.01 over `further`, most on MoNuSAC61; F stays",
          (*FURTHER, *TAUGHT), workers=1, left_out=UNSEEN),
+    Idea("further-longer", "keratin and ink fall with every step that shows them: three times as "
+         "many steps, artefacts in a quarter of the crops", "F falls by a third against `further`, "
+         "G rises by 0.005", (*FURTHER, "augment.artefacts=0.25", "train.steps=3000"), workers=1,
+         left_out=UNSEEN),
     Idea("artefacts", "ink, dust, folds and keratin are never seen in training", "F falls by half "
          "in ink, keratin and debris; G stays", (*SHIPPED, "augment.artefacts=0.25")),
     Idea("colours", "other laboratories stain and scan otherwise", "G rises, most on the sets that "

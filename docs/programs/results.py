@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 
+import compiled_loops
 import engines
 import experiments
 import families
@@ -128,7 +129,7 @@ def page(results: dict[str, dict]) -> str:
     ]
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
-    parts.append(kernels())
+    parts.append(compiled_loops.section())
     ledger = RESULTS / "test-uses.csv"
     if ledger.exists():
         parts.append("\n## Every use of the 14 official test images\n")
@@ -302,32 +303,6 @@ def stages() -> str:
     )
 
 
-def kernels() -> str:
-    """Return the section about the compiled loops and libraries that do the same."""
-    found = read("kernels.json")
-    if found is None:
-        return "\n## Compiled loops and libraries\n\nnot run\n"
-    rows = [
-        f"| {loop} | {way} | {m['ms']:.0f} | {m['ratio']:.1f} | {m['same']:.3f} |"
-        for loop, ways in found["loops"].items()
-        for way, m in ways.items()
-    ]
-    start, size = found["start_seconds"], found["installed_mb"]
-    return (
-        f"\n## Compiled loops and libraries\n\n`{found['command']}` on {found['machine']}: "
-        f"{found['tiles']} images of {found['megapixels']} megapixels together, with "
-        f"{found['nuclei']:,} nuclei; the best of {found['rounds']} rounds. Read the ratios: the "
-        "machine is shared. The last column is the share of pixels with the label that the "
-        "definition gives, and for outlines their area as a share of that of the pixels.\n\n"
-        "| loop | by | ms | times as long | same |\n|---|---|---|---|---|\n"
-        + "\n".join(rows)
-        + f"\n\nA new process has run the loops after {start['first']:.0f} s the first time, after "
-        f"{start['later']:.0f} s later; it has imported the libraries after "
-        f"{start['libraries']:.0f} s. numba takes {size['numba']} MB, SciPy {size['SciPy']} MB, "
-        f"scikit-image {size['scikit-image']} MB more.\n"
-    )
-
-
 def training(folder: Path) -> str:
     """Return the section about how a model was trained."""
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -376,6 +351,7 @@ def main() -> None:
     results = load()
     readme, trust = ROOT / "README.md", ROOT / "docs" / "how-to" / "trust.md"
     own_data = ROOT / "docs" / "how-to" / "own-data.md"
+    libraries = ROOT / "docs" / "decisions" / "libraries.md"
     wanted = {
         RESULTS / "index.md": folded(page(results)),
         RESULTS / "experiments.md": folded(experiments.page()),
@@ -384,6 +360,7 @@ def main() -> None:
         ROOT / "docs" / "decisions" / "model-search.md": model_search.page(),
         readme: with_tables(readme, {(BEGIN, END): overview(results), PEERS: peers.overview()}),
         trust: with_tables(trust, {(BEGIN, END): overview(results)}),
+        libraries: with_tables(libraries, {compiled_loops.MARKS: compiled_loops.sentences()}),
         own_data: with_tables(own_data, {PLAUSIBILITY: plausibility.sentences()}),
     }
     for path, text in wanted.items():
