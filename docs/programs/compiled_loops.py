@@ -32,8 +32,8 @@ def sentences() -> str:
     opencv = [ways["OpenCV"] for ways in loops.values()]
     saved = size["numba"] - size["SciPy"] - size["scikit-image"]
     return (
-        "Without numba, exact results need scikit-image, SciPy or shapely, which take as long as "
-        f"numba: {slower}. On {found['tiles']} real images the watershed and tracing grow from "
+        "Without numba, exact results need other libraries, which take longer than it: "
+        f"{slower}. On {found['tiles']} real images the watershed and tracing grow from "
         f"{per_mp['numba']:.0f} to {per_mp['scikit-image']:.0f} ms per megapixel. OpenCV takes "
         f"{min(m['ratio'] for m in opencv):.1f} to {max(m['ratio'] for m in opencv):.1f} times as "
         f"long as numba, but {loops['watershed']['OpenCV']['same']:.0%} of the watershed's pixels "

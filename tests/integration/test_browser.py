@@ -144,12 +144,10 @@ TOO_WIDE = """() => {
   return found; }"""
 
 
-@pytest.mark.parametrize("width", [1024, 1400, 1920])
-def test_nothing_runs_off_the_right_edge(result, visit, oracle, tmp_path, width):
+def test_nothing_runs_off_the_right_edge(result, visit, oracle, tmp_path):
     image, parquet, _ = result
     with serving(open_contents([image, parquet], None, tmp_path, print)) as address:
         page = visit(address)
-        page.set_viewport_size({"width": width, "height": 800})
         page.select_option("#add-filter", "area_um2")
         page.click("#add")
         page.select_option("#colour", "area_um2")
@@ -158,13 +156,21 @@ def test_nothing_runs_off_the_right_edge(result, visit, oracle, tmp_path, width)
         page.mouse.click(*middle(page, (510, 410)))
         page.wait_for_selector("#nucleus:not([hidden])")
         page.click("summary")
-        assert page.evaluate(TOO_WIDE) == []
+        assert _too_wide(page) == []
     queue = Queue(oracle, Limits(), tmp_path, time.monotonic)
     with serving([], queue) as address:
-        page = visit(address)
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate(TOO_WIDE) == []
+        assert _too_wide(visit(address)) == []
     queue.close()
+
+
+def _too_wide(page):
+    """Return what runs off the right edge at three widths."""
+    found = []
+    for width in (1024, 1400, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(100)
+        found += page.evaluate(TOO_WIDE)
+    return found
 
 
 def test_empty_states_say_what_to_do(result, visit, oracle, tmp_path):

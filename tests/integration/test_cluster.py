@@ -83,7 +83,7 @@ def test_a_worker_dies_and_nothing_is_missing(tmp_path, slides, workers):
     assert _same(tmp_path / "out", alone, "small") > 150
 
 
-@pytest.mark.parametrize("threads", [2, 8])
+@pytest.mark.parametrize("threads", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_threads_of_one_worker_share_a_model(tmp_path, slides, threads):
     from distributed import LocalCluster
 

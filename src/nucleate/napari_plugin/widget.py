@@ -13,7 +13,7 @@ from nucleate.resolution import HIGHEST_MPP, no_mpp, resolve_mpp
 from nucleate.types import UInt8
 
 Image = Any  # napari.layers.Image, which has no types
-DrawingReport = Literal["labels", "outlines", "both"]
+Draw = Literal["labels", "outlines", "both"]
 
 
 def find_nuclei_widget() -> Any:  # noqa: ANN401
@@ -24,7 +24,7 @@ def find_nuclei_widget() -> Any:  # noqa: ANN401
     layers: Any = optional("napari.layers", "napari")
     types: Any = optional("napari.types", "napari")
 
-    def find(image: Any, mpp: float, model: str, draw: DrawingReport) -> Any:  # noqa: ANN401
+    def find(image: Any, mpp: float, model: str, draw: Draw) -> Any:  # noqa: ANN401
         worker = threading.create_worker(
             find_nuclei, image, mpp, model, draw,
             _start_thread=False, _ignore_errors=True, _connect={"errored": _tell},
@@ -36,7 +36,7 @@ def find_nuclei_widget() -> Any:  # noqa: ANN401
         "image": layers.Image,
         "mpp": float,
         "model": str,
-        "draw": DrawingReport,
+        "draw": Draw,
         "return": threading.FunctionWorker[list[types.LayerDataTuple]],
     }
     return magicgui.magicgui(
@@ -67,7 +67,7 @@ def find_nuclei(
     image: Image,
     mpp: float = 0.0,
     model: str = DEFAULT_MODEL,
-    draw: DrawingReport = "labels",
+    draw: Draw = "labels",
 ) -> list[LayerData]:
     """Find the nuclei of an image layer.
 
