@@ -2,7 +2,7 @@
 
     python benchmarks/commands.py DATA VENVS [--rounds 5] [--minutes 20]
 
-DATA is the folder that the bundled models' recipes call `data.root`; VENVS contains the virtual
+DATA is the folder that the bundled model's recipe calls `data.root`; VENVS contains the virtual
 environment of StarDist with weights trained for `--minutes` (see peers/run.py), made if missing.
 A folder of 14 images and one of a single image are segmented in turns by each way; the seconds per
 image are (14 - 1) / 13 of the difference, so that start-up does not count. Beside them: the same

@@ -2,7 +2,7 @@
 
     python benchmarks/halo.py DATA
 
-DATA is the folder that the bundled models' recipes call `data.root`. Twelve annotated images are
+DATA is the folder that the bundled model's recipe calls `data.root`. Twelve annotated images are
 segmented in tiles of a core of 256 pixels with halos of several sizes, and in one tile: a nucleus
 differs where the other has none of IoU above 0.9. A slide of 64 megapixels is segmented on one core
 in tiles of several sizes, in turns.

@@ -149,7 +149,7 @@ def shortened(text: str) -> str:
         if recipe.get("crossval", {}).get("scheme", "kfold") == "kfold" and "heads" in recipe:
             recipe.setdefault("crossval", {})["folds"] = 2
         model = recipe.get("model", {})
-        if "from" in recipe.get("init", {}):  # a bundled model, whose widths a tiny network lacks
+        if "from" in recipe.get("init", {}):  # a run that is not here
             del recipe["init"]
         if model.get("family") == "mtl":
             model["arguments"] |= {"widths": [8, 12], "blocks": 1}

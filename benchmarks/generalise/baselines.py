@@ -1,6 +1,6 @@
 """Score finished models by the judge, on sets that they were not trained on.
 
-    python benchmarks/generalise/baselines.py [--models mtl-base,runs/mtl-small-start]
+    python benchmarks/generalise/baselines.py [--models runs/mtl-base,runs/mtl-small-start]
 
 Writes docs/results/generalise/baselines.json: G, F and the table of the sets, at the model's own
 thresholds and at a foreground of 0.3 and 0.4. F is over the areas of those sets and of slides.
@@ -57,7 +57,7 @@ def baseline(name: str, data: Packed) -> dict[str, Any]:
 def main() -> None:
     """Score the models one by one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="mtl-base")
+    parser.add_argument("--models", default="runs/mtl-base")
     parser.add_argument("--packed", type=Path, default=PACKED)
     options = parser.parse_args()
     data = Packed(options.packed)

@@ -73,7 +73,7 @@ FURTHER = (
     *MILD, "init.from=runs/mtl-small-start", "train.lr=0.0007", "train.warmup_steps=50",
     "train.steps=1000",
 )  # fmt: skip
-TAUGHT = ("teacher.models=[runs/mtl-small-start, mtl-base]", "teacher.within_px=8")
+TAUGHT = ("teacher.models=[runs/mtl-small-start, runs/mtl-base]", "teacher.within_px=8")
 
 IDEAS = (
     Idea("plain", "what augmentation was shipped, on four sets; two seeds tell the noise",

@@ -26,7 +26,7 @@ WHEELS = (
     "shapely", "typing-inspection",
 )  # fmt: skip
 PLATFORMS = ("_2_28", "_2_27", "_2_24", "_2_17", "2014", "1")
-VALIDATION = (  # the six MoNuSeg images that the bundled models' training held out
+VALIDATION = (  # the six MoNuSeg images that the bundled model's training held out
     "TCGA-21-5784", "TCGA-AR-A1AS", "TCGA-AY-A8YK", "TCGA-B0-5711", "TCGA-G2-A2EK", "TCGA-G9-6336",
 )  # fmt: skip
 

@@ -2,13 +2,13 @@
 
 python benchmarks/peers/run.py DATA VENVS [--test] [--only NAME ...] [--minutes 20]
 
-DATA is the folder that the bundled models' recipes call `data.root`. Every peer gets a virtual
+DATA is the folder that the bundled model's recipe calls `data.root`. Every peer gets a virtual
 environment in VENVS (several gigabytes in all); one that cannot be installed, or does
 not run, is listed with the reason. One core each; rounds of all peers follow each other, so that a
 busy machine is busy for all. StarDist is trained here, for `--minutes`, on the very images that
 the bundled model was trained on, its thresholds chosen on those that were held out. `--test` scores
-the peers that find nuclei on MoNuSeg's 14 test images, one row each in the ledger; the scores of
-the bundled models are those of their evaluation in docs/results.
+the peers that find nuclei on MoNuSeg's 14 test images, one row each in the ledger; the score of
+the bundled model is that of its evaluation in docs/results.
 """
 
 from __future__ import annotations

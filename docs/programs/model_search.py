@@ -332,7 +332,7 @@ def page() -> str:
             "2 points from its ImageNet weights: it is ahead for the first thousand steps and ends "
             "below. The network of the first row, distilled from others, was expected to recover "
             "half of its loss: it recovers most, and one teacher, mtl-base, is as good as two. "
-            "The rows of 24 channels are the present mtl-base; the last three are mtl-small."
+            "The rows of 24 channels are mtl-base; the last three are version 1 of mtl-small."
         ),
         "",
         "| network | start | taught by | heads | stain | seed | steps | AJI | PQ |",

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nucleate.models.card import DEFAULT_MODEL, bundled_models
+
 OUT = Path(__file__).parents[1] / "results" / "peers.json"
-BASE = "mtl-small"
 TILE_MM2 = (1000 * 0.25e-3) ** 2  # tiles of 1000 × 1000 pixels at 0.25 µm per pixel
 
 
 def load() -> dict[str, Any]:
-    """Return what was measured; scores of the bundled models are those of their last evaluation."""
+    """Return what was measured; scores of nucleate are those of the last evaluation."""
     data: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
     for name, row in data["rows"].items():
         scored = OUT.parent / f"{name}-monuseg-test" / "metrics.json"
@@ -20,6 +21,11 @@ def load() -> dict[str, Any]:
             mean = json.loads(scored.read_text(encoding="utf-8"))["mean"]
             row |= {metric: mean[metric] for metric in ("aji", "pq", "dice")}
     return data
+
+
+def _retired(name: str) -> bool:
+    """Return whether a row is of a model that was bundled once."""
+    return name.startswith("mtl-") and name not in bundled_models()
 
 
 def overview() -> str:
@@ -32,10 +38,9 @@ def overview() -> str:
         "|---|---|---|---|---|",
     ]
     for name, r in data["rows"].items():
-        if not r["seconds"]:
+        if not r["seconds"] or _retired(name):
             continue
-        bundled = name.startswith("mtl-")
-        shown = f"**nucleate**, {name}" if bundled else name
+        shown = f"**nucleate**, {name}" if name in bundled_models() else name
         if "trained here" in r["about"]:
             shown += " (retrained here)"
         elif "random weights" in r["about"]:
@@ -47,9 +52,9 @@ def overview() -> str:
         lines.append(f"| {shown} | {' | '.join(cells)} |")
     lines.append(
         "\nAJI (aggregated Jaccard index) and PQ (panoptic quality): 0 to 1, higher is better; "
-        f"mean over MoNuSeg's {data['rows'][BASE]['aji']['n']} test images. "
-        f"Retrained here: {data['minutes']:g} minutes on the training images of the bundled "
-        "models, which were trained for longer. "
+        f"mean over MoNuSeg's {data['rows'][DEFAULT_MODEL]['aji']['n']} test images. "
+        f"Retrained here: {data['minutes']:g} minutes on the training images of "
+        f"`{DEFAULT_MODEL}` at that time, which was trained for longer. "
         "[How this was measured](docs/results/index.md#peers)."
     )
     return "\n".join(lines)
@@ -62,16 +67,16 @@ def page() -> str:
         return "\n".join([*lines, "not run\n"])
     data = load()
     rows = data["rows"]
-    ours = min(rows[BASE]["seconds"])
+    ours = min(rows[DEFAULT_MODEL]["seconds"])
     lines += [
         (
             f"`{data['command']}` (commit {data['commit']}), {data['rounds']} rounds of four tiles "
             "of 1000 × 1000 pixels, one core, reading left out, decoding included; the best round. "
             f"{data['machine']}; a machine that others use too: read the ratios. StarDist was "
-            f"trained here for {data['minutes']:g} minutes on the images of the bundled models. "
-            "AJI, PQ, Dice: MoNuSeg's test images, with 95 % intervals. "
-            "InstanSeg and HoVer-Net have random "
-            "weights: they are measured without decoding, and not scored.\n"
+            f"trained here for {data['minutes']:g} minutes on the training images of "
+            f"{DEFAULT_MODEL} at that commit. AJI, PQ, Dice: MoNuSeg's test images, with 95 % "
+            "intervals. InstanSeg and HoVer-Net have random weights: they are measured without "
+            "decoding, and not scored.\n"
         ),
         "| | seconds | ratio | peak MB | installed MB | AJI | PQ | Dice |",
         "|---|---|---|---|---|---|---|---|",
@@ -86,7 +91,8 @@ def page() -> str:
         for metric in ("aji", "pq", "dice"):
             m = r.get(metric)
             cells.append(f"{m['mean']:.3f} ({m['low']:.3f}–{m['high']:.3f})" if m else "–")
-        lines.append(f"| {name}, {r['about']} | {' | '.join(cells)} |")
+        about = "not bundled any more" if _retired(name) else r["about"]
+        lines.append(f"| {name}, {about} | {' | '.join(cells)} |")
     slower = [n for n, r in rows.items() if r["trained"] and r["seconds"] and "mtl-" not in n]
     if slower:
         nearest = min(slower, key=lambda n: min(rows[n]["seconds"]))

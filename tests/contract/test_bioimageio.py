@@ -14,13 +14,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 MINE = {"name": "my data", "licence": "yours", "citation": "yours"}
 
 
-@pytest.mark.parametrize("name", ["mtl-small", pytest.param("mtl-base", marks=pytest.mark.slow)])
-def test_the_library_accepts_and_runs_it(name, tmp_path, nucleate):
+def test_the_library_accepts_and_runs_it(tmp_path, nucleate):
     from bioimageio.core import test_model as run_tests
     from bioimageio.spec import load_description
 
     file = tmp_path / "model.zip"
-    code, out, err = nucleate("package", name, "-o", file, "--json")
+    code, out, err = nucleate("package", "mtl-small", "-o", file, "--json")
     assert code == 0, err
     inside = json.loads(out)["inside"]
     with zipfile.ZipFile(file) as package:
@@ -36,8 +35,7 @@ def test_the_library_accepts_and_runs_it(name, tmp_path, nucleate):
     assert all(reference.doi for reference in described.cite)
     readme = (tmp_path / "model" / "README.md").read_text()
     assert readme.count("- TNBC:") == 1
-    chosen = "the checkpoint and the thresholds" in readme  # on the images that it is scored on
-    assert chosen == (name == "mtl-base")
+    assert "too high" not in readme  # nothing was chosen on the images that it is scored on
     share = (np.load(tmp_path / "model" / "foreground.npy") > 0.5).mean()
     assert 0.05 < share < 0.5  # the example contains tissue, and nuclei are found in it
 
@@ -89,7 +87,7 @@ def test_authors_of_bundled_models_are_known(tmp_path, nucleate):
 
 
 def test_a_model_of_ones_own_says_whose_it_is(own, tmp_path, nucleate):
-    recipe = {"train": {"keep": "last"}, "decode": {"tune": False}}
+    recipe = {"train": {"keep": "best"}, "decode": {"tune": True}}
     known = {"name": "theirs", "licence": "MIT", "citation": "Doe 2020, doi:10.1234/abc."}
     model = own(licence="unstated", training_data=[MINE, known, MINE], recipe=recipe)
     words = ("--author", "A. Smith", "--author", "B. Doe", "--licence", "CC-BY-4.0")
@@ -107,4 +105,4 @@ def test_a_model_of_ones_own_says_whose_it_is(own, tmp_path, nucleate):
     ]
     assert "yours" not in readme
     assert readme.count("- my data") == 1
-    assert "too high" not in readme
+    assert "choose the checkpoint and the thresholds, so the scores are too high" in readme

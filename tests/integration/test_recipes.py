@@ -10,13 +10,16 @@ from PIL import Image
 
 from nucleate import load_model, segment
 from nucleate.config import Recipe, load_recipe
-from nucleate.models.card import find_model, read_card, read_encoder_card, write_card
+from nucleate.files import sha256
+from nucleate.models.card import WEIGHTS, find_model, read_card, read_encoder_card, write_card
+from nucleate.models.export import write_weights
 from nucleate.models.families import build
 from nucleate.postprocess import DECODERS
 from nucleate.pretraining.pretrainer import make_pretext, pretrain_recipe
 from nucleate.pretraining.recipe import PretrainRecipe, StudyRecipe
 from nucleate.training.trainer import check_recipe, train_recipe
 from nucleate.trees import load_tree, parse_tree
+from tests.conftest import oracle_card
 from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
 
@@ -61,11 +64,25 @@ def test_recipe_is_complete_and_consistent(path):
     check_recipe(recipe)
 
 
-def _stranger(name: str, copy: Path) -> str:
-    """Copy a bundled model, as if it knew no image: the generated ones bear real names."""
-    shutil.copytree(find_model(name), copy)
-    write_card(copy, replace(read_card(copy), training_data=[]))
-    return str(copy)
+def _teacher(folder: Path) -> str:
+    """Copy the bundled model, as if it knew no image: the generated ones bear real names."""
+    shutil.copytree(find_model("mtl-small"), folder)
+    write_card(folder, replace(read_card(folder), training_data=[]))
+    return str(folder)
+
+
+def _start(recipe: Recipe, folder: Path) -> str:
+    """Write a model of the network of a recipe, which has seen no image."""
+    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+    folder.mkdir()
+    write_weights(folder / WEIGHTS, network.state_dict())
+    card = oracle_card(
+        name="start", family=recipe.model.family, arguments=recipe.model.arguments,
+        heads=list(recipe.maps), mpp=recipe.data.mpp, licence="MIT",
+        files={WEIGHTS: sha256(folder / WEIGHTS)},
+    )  # fmt: skip
+    write_card(folder, card)
+    return str(folder)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -112,14 +129,12 @@ def test_recipe_trains_for_two_steps(path, tmp_path):
         tree["model"]["arguments"] |= {"encoder": "resnet18"}
     if recipe.model.family == "mask_rcnn":
         tree["model"]["arguments"] |= {"encoder": "resnet18", **SMALL_DETECTOR}
-    if tree["init"]["from"]:  # the bundled model has the widths of the recipe
-        tree["model"]["arguments"]["widths"] = widths
-        if tree["init"]["from"].startswith("runs/"):
-            tree["init"]["from"] = _stranger("mtl-small", tmp_path / "start")
+    if tree["init"]["from"]:  # runs of other recipes are not here: models that stand for them
+        tree["init"]["from"] = _start(parse_tree(Recipe, tree, path.name), tmp_path / "start")
     if tree["init"]["imagenet"] != "never":
         tree["init"]["imagenet"] = "never"  # nothing is downloaded in a test
     tree["teacher"]["models"] = [
-        _stranger(name, tmp_path / f"teacher-{name}") for name in tree["teacher"]["models"]
+        _teacher(tmp_path / f"teacher-{number}") for number in range(len(recipe.teacher.models))
     ]
     small = parse_tree(Recipe, tree, path.name)
     model = load_model(train_recipe(small, tmp_path, tmp_path / "run"))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nucleate.models.card import find_model, read_card
+from nucleate.models.card import bundled_models, find_model, read_card
 from nucleate.models.fingerprints import fingerprint, fingerprints, is_copy, seen_as
 from tests.conftest import oracle_card
 from tests.synthetic import tissue
@@ -64,7 +64,7 @@ def test_a_card_tells_how_an_image_was_seen():
     assert seen_as(card, "other", IMAGES[2]) is None
 
 
-@pytest.mark.parametrize("name", ["mtl-base", "mtl-small"])
+@pytest.mark.parametrize("name", bundled_models())
 def test_bundled_cards_list_every_image(name):
     printed = [e for e in read_card(find_model(name)).training_data if "fingerprints" in e]
     (own,) = [e for e in printed if "through" not in e]  # others list what only they have seen
