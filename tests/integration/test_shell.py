@@ -1,9 +1,9 @@
 """The command line as programs and shells meet it: --json, --quiet, --verbose, help, completion."""
 
 import inspect
-import re
 import json
 import os
+import re
 import subprocess
 import sys
 
