@@ -23,6 +23,7 @@ import model_search
 import peers
 import plausibility
 import pretraining
+import resampling
 import seeds
 import slides
 import whole_commands
@@ -130,6 +131,7 @@ def page(results: dict[str, dict]) -> str:
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     parts.append(compiled_loops.section())
+    parts.append(resampling.section())
     ledger = RESULTS / "test-uses.csv"
     if ledger.exists():
         parts.append("\n## Every use of the 14 official test images\n")
