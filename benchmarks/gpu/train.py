@@ -92,7 +92,7 @@ def join(folder: Path, run: Path) -> bool:
     if pieces and not run.exists():
         content = b"".join(load_file(piece)["bytes"].tobytes() for piece in pieces)
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            for member in archive:  # of its own packing; Python before 3.11.4 has no filter
+            for member in archive:  # packed above; Python before 3.11.4 has no filter
                 if not (run / member.name).resolve().is_relative_to(run.resolve()):
                     raise SystemExit(f"{folder}: {member.name} leads out of the run folder.")
                 archive.extract(member, run)
