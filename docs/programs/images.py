@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 from nucleate import load_model, segment
 from nucleate.datasets.monuseg import entries
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines, enlarge
+from nucleate.geometry.draw import draw_outlines, enlarge
 from nucleate.geometry.labels import boxes_areas, compact, largest_pieces
 from nucleate.geometry.outlines import paint, trace
+from nucleate.geometry.palette import OUTLINE_RGB
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import read_image
 from nucleate.types import Frame, Instances

@@ -23,6 +23,7 @@ import model_search
 import peers
 import plausibility
 import pretraining
+import resampling
 import seeds
 import slides
 import whole_commands
@@ -46,7 +47,7 @@ run each: the interval states nothing about [other seeds](#other-seeds-and-data-
 
 `mtl-small` is the model in the package. `laptop` is what `recipes/laptop.yaml` trains from scratch.
 `mtl-base` is what `recipes/mtl-base.yaml` trains; it was bundled until it was measured to be not
-better on data sets left out of training ([why](../decisions/index.md#39-one-bundled-model)). It was
+better on data sets left out of training ([why](../decisions/index.md#40-one-bundled-model)). It was
 called `mtl-small` until commit f275106: tables and rows of earlier commits still say so.
 """
 
@@ -140,6 +141,7 @@ def page(results: dict[str, dict]) -> str:
     if (RESULTS / "stages.json").exists():
         parts.append(stages())
     parts.append(compiled_loops.section())
+    parts.append(resampling.section())
     ledger = RESULTS / "test-uses.csv"
     if ledger.exists():
         parts.append("\n## Every use of the 14 official test images\n")

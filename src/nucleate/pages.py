@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nucleate.geometry.draw import BLUE, CLASS_RGB, YELLOW, web_colour
+from nucleate.geometry.palette import BLUE, CLASS_RGB, YELLOW, web_colour
 
 INK, SOFT = web_colour(BLUE), "#c9d6e3"  # of bars and boxes
 SERIES = tuple(web_colour(rgb) for rgb in CLASS_RGB if rgb != YELLOW)  # yellow is faint on white

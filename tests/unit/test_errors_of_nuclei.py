@@ -9,7 +9,7 @@ from nucleate.evaluation.error_overlays import outlined
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.nucleus_errors import outcomes
 from nucleate.evaluation.score import score_labels
-from nucleate.geometry.draw import OUTCOME_RGB
+from nucleate.geometry.palette import OUTCOME_RGB
 from tests.synthetic import tissue
 
 LABELS = arrays(np.int32, (7, 9), elements=st.integers(0, 4))

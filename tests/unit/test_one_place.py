@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from nucleate.geometry import draw
+from nucleate.geometry import palette
 
-SOURCE = Path(draw.__file__).parents[1]
+SOURCE = Path(palette.__file__).parents[1]
 FILES = [
     path
     for path in sorted(SOURCE.rglob("*"))
     if path.suffix in (".py", ".js", ".css", ".html") and "openseadragon" not in path.parts
 ]
-COLOURS = {rgb for rgb in (*draw.CLASS_RGB, *draw.SCALE_RGB, draw.OUTLINE_RGB) if any(rgb)}
+COLOURS = {rgb for rgb in (*palette.CLASS_RGB, *palette.SCALE_RGB, palette.OUTLINE_RGB) if any(rgb)}
 PLACES = {  # idea -> what only its place contains, and the place
     "colours": (
-        "|".join(rf"{draw.web_colour(c)}|\b{c[0]}, ?{c[1]}, ?{c[2]}\b" for c in COLOURS),
-        "geometry/draw.py",
+        "|".join(rf"{palette.web_colour(c)}|\b{c[0]}, ?{c[1]}, ?{c[2]}\b" for c in COLOURS),
+        "geometry/palette.py",
     ),
     "outlines": (r"polylines\(|shift=4", "geometry/draw.py"),
     "limits of mpp": (r"\b0?\.02\b[^\n]*\b20\b", "resolution.py"),
@@ -58,4 +58,4 @@ def test_the_page_takes_its_colours_from_the_palette():
         for name in re.findall(r"\w+", names)
     }
     assert taken == exported
-    assert draw.web_colour(draw.OUTLINE_RGB) in palette_script()
+    assert palette.web_colour(palette.OUTLINE_RGB) in palette_script()

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.features import nucleus_features
-from nucleate.geometry.draw import OUTLINE_RGB, draw_rings
+from nucleate.geometry.draw import draw_rings
 from nucleate.geometry.labels import largest_pieces
 from nucleate.geometry.outlines import trace
+from nucleate.geometry.palette import OUTLINE_RGB
 from nucleate.stain.deconvolution import to_stains
 from nucleate.stain.reference import examine
 from nucleate.stain.tissue import tissue_mask

@@ -14,7 +14,7 @@ import numpy as np
 from nucleate.curation.inspect import METRICS, Inspection
 from nucleate.datasets.base import DatasetCard
 from nucleate.files import write_text
-from nucleate.geometry.draw import BLUE, GREEN, VERMILION, web_colour
+from nucleate.geometry.palette import BLUE, GREEN, VERMILION, web_colour
 from nucleate.pages import INK, SOFT, Plot, page
 
 _Table = tuple[list[str], list[list[Any]]]  # head and body

@@ -7,9 +7,10 @@ import numpy as np
 
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, TRUTH_OUTCOMES, outcomes
-from nucleate.geometry.draw import OUTCOME_RGB, Rgb, draw_rings
+from nucleate.geometry.draw import draw_rings
 from nucleate.geometry.labels import compact
 from nucleate.geometry.outlines import trace
+from nucleate.geometry.palette import OUTCOME_RGB, Rgb
 from nucleate.types import Bool, Instances, Int32, UInt8
 
 Window = tuple[slice, slice]  # rows and columns

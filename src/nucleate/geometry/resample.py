@@ -7,6 +7,8 @@ import numpy as np
 
 from nucleate.types import Float64, UInt8
 
+FINER = cv2.INTER_CUBIC  # benchmarks/resampling.py compares it with others
+
 
 def resample(
     image: UInt8, scale_xy: tuple[float, float], start_xy: tuple[float, float],
@@ -42,7 +44,7 @@ def resample(
     finer = scale_x > 1 and scale_y > 1
     return cv2.warpAffine(  # type: ignore[no-any-return]
         image, matrix, size,
-        flags=(cv2.INTER_CUBIC if finer else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP,
+        flags=(FINER if finer else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.geometry.draw import OUTLINE_RGB, draw_outlines, enlarge
+from nucleate.geometry.draw import draw_outlines, enlarge
+from nucleate.geometry.palette import OUTLINE_RGB
 from nucleate.inference.backends import Model
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nucleate.errors import InputError
-from nucleate.geometry.draw import OUTLINE_RGB, web_colour
 from nucleate.geometry.outlines import paint
+from nucleate.geometry.palette import OUTLINE_RGB, web_colour
 from nucleate.models.card import EXAMPLE
 from nucleate.readers.images import read_image
 from nucleate.results.parquet import open_nuclei

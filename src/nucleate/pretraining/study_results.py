@@ -12,7 +12,7 @@ from nucleate.evaluation.compare import paired_over_seeds
 from nucleate.evaluation.score import METRICS
 from nucleate.evaluation.scores import read_scores
 from nucleate.files import atomic
-from nucleate.geometry.draw import BLACK, web_colour
+from nucleate.geometry.palette import BLACK, web_colour
 from nucleate.models.card import read_encoder_card
 from nucleate.pages import SERIES
 from nucleate.pretraining.study_plan import Plan, has_encoder, run_name, slug

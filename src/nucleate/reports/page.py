@@ -12,7 +12,7 @@ from nucleate.datasets.splits import bare_name
 from nucleate.evaluation.metrics.nucleus_errors import MEANING
 from nucleate.evaluation.report import no_nan, seen_note
 from nucleate.files import write_text
-from nucleate.geometry.draw import OUTCOME_RGB, web_colour
+from nucleate.geometry.palette import OUTCOME_RGB, web_colour
 from nucleate.pages import page
 from nucleate.reports import figures, tables
 from nucleate.reports.run_results import ImageResult, RunResult

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.errors import InputError, nearest, optional
-from nucleate.geometry.draw import OUTLINE_ON_WHITE_RGB, OUTLINE_RGB, web_colour
+from nucleate.geometry.palette import OUTLINE_ON_WHITE_RGB, OUTLINE_RGB, web_colour
 from nucleate.readers.images import image_in_memory
 from nucleate.types import Instances
 

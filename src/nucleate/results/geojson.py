@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nucleate.files import atomic
-from nucleate.geometry.draw import class_colour
+from nucleate.geometry.palette import class_colour
 from nucleate.readers.source import Source
 from nucleate.results.parquet import NucleiFile
 from nucleate.types import Instances

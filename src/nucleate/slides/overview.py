@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nucleate.geometry.draw import BLACK, GREEN, ORANGE, PINK
 from nucleate.geometry.outlines import centroids_xy
+from nucleate.geometry.palette import BLACK, GREEN, ORANGE, PINK
 from nucleate.quality.tissue import Survey
 from nucleate.resolution import check_mpp
 from nucleate.types import Float64, Frame, Instances, UInt8

@@ -22,7 +22,9 @@ from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
 from nucleate.readers.remote import shown
 from nucleate.results.parquet import open_nuclei
-from nucleate.slides.manifest import (
+from nucleate.slides.memory import give_back
+from nucleate.slides.outputs import BatchOptions, Outputs
+from nucleate.slides.resume import (
     check_job,
     check_same,
     is_started,
@@ -31,8 +33,6 @@ from nucleate.slides.manifest import (
     read_tissue,
     write_job,
 )
-from nucleate.slides.memory import give_back
-from nucleate.slides.outputs import BatchOptions, Outputs
 from nucleate.slides.unit_files import (
     UnitFiles,
     Written,

@@ -23,7 +23,7 @@ from nucleate.quality.tissue import Tissue
 from nucleate.readers.opening import open_source
 from nucleate.readers.reader import Reader
 from nucleate.readers.remote import Mirror, fetch, is_url
-from nucleate.slides.manifest import TISSUE, check_same, job_digest, job_facts, read_tissue
+from nucleate.slides.resume import TISSUE, check_same, job_digest, job_facts, read_tissue
 from nucleate.slides.unit_files import UnitFiles, Written, unit_file
 from nucleate.stain.normalise import Transform
 

@@ -152,10 +152,9 @@ def _from_model(network: Network, name: str) -> tuple[str, list[Any]]:
     weights = read_weights(folder, card)
     network.load_state_dict(weights)
     digest = short(card.files[WEIGHTS])
-    trained = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
     said = (
         f"All {len(weights)} arrays start from {card.name} (sha256 {digest}), which was trained on "
-        f"{trained}."
+        f"{_data_names(card)}."
     )
     return said, _through(card)
 
@@ -166,10 +165,10 @@ def _from_encoder(network: Network, folder: Path) -> tuple[str, list[Any]]:
     _check_arrays(network, weights, card)
     network.load_state_dict(weights, strict=False)
     fresh = network.state_dict().keys() - weights.keys()
-    looked_at = ", ".join(str(d["name"]) for d in card.training_data if "name" in d)
     said = (
         f"{len(weights)} arrays ({_counted(weights)}) start from {card.name} (sha256 "
-        f"{short(card.files[ENCODER])}), pretrained by {card.task} without labels on {looked_at}; "
+        f"{short(card.files[ENCODER])}), pretrained by {card.task} without labels on "
+        f"{_data_names(card)}; "
         f"{len(fresh)} ({_counted(fresh)}) start at random."
     )
     return said, _through(card)
@@ -197,6 +196,11 @@ def _counted(names: Iterable[str]) -> str:
     """
     counts = Counter(name.split(".")[0] for name in names)
     return ", ".join(f"{part} {count}" for part, count in sorted(counts.items()))
+
+
+def _data_names(card: ModelCard | EncoderCard) -> str:
+    """List the data sets of a card once each, also those of its teachers and starts."""
+    return "; ".join(dict.fromkeys(str(d["name"]) for d in card.training_data if "name" in d))
 
 
 def _through(card: ModelCard | EncoderCard) -> list[Any]:

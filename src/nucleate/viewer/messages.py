@@ -11,7 +11,7 @@ import numpy as np
 
 from nucleate.errors import InputError
 from nucleate.evaluation.metrics.nucleus_errors import MEANING
-from nucleate.geometry import draw
+from nucleate.geometry import palette
 from nucleate.types import Float64
 from nucleate.viewer.selection import Filters, parse_filters
 from nucleate.viewer.table import MapBox, View
@@ -21,15 +21,15 @@ _RING_MOST = 20_000  # maximum number of corners of a region
 
 def palette_script() -> str:
     """Return the palette as a JavaScript module, for `colours.js` and `histogram.js`."""
-    web = draw.web_colour
+    web = palette.web_colour
     colours = {
-        "PLAIN": web(draw.OUTLINE_RGB),
-        "NAMED": web(draw.SKY),
+        "PLAIN": web(palette.OUTLINE_RGB),
+        "NAMED": web(palette.SKY),
         "UNKNOWN": "#888888",
-        "CLASSES": [web(rgb) for rgb in draw.CLASS_RGB],
-        "OUTCOMES": {name: web(rgb) for name, rgb in draw.OUTCOME_RGB.items()},
+        "CLASSES": [web(rgb) for rgb in palette.CLASS_RGB],
+        "OUTCOMES": {name: web(rgb) for name, rgb in palette.OUTCOME_RGB.items()},
         "MEANING": MEANING,
-        "SCALE": draw.SCALE_RGB,
+        "SCALE": palette.SCALE_RGB,
     }
     return "".join(f"export const {name} = {json.dumps(v)};\n" for name, v in colours.items())
 
