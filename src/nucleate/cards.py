@@ -27,7 +27,7 @@ class ModelCard:
         training_data: one entry per data set: name, images, nuclei, licence, citation; and one
             with the groups (patients) and fingerprints of the training and validation images.
         licence: licence of the weights (SPDX expression), as the training data allow.
-        metrics: results on the validation images.
+        metrics: results on the validation images, and on data sets left out of training.
         files: file name -> SHA-256.
         package_version: version of nucleate that wrote the card.
         recipe: the resolved recipe of the run.
