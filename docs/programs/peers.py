@@ -38,13 +38,11 @@ def overview() -> str:
         "|---|---|---|---|---|",
     ]
     for name, r in data["rows"].items():
-        if not r["seconds"] or _retired(name):
+        if not r["seconds"] or _retired(name) or "random weights" in r["about"]:
             continue
         shown = f"**nucleate**, {name}" if name in bundled_models() else name
         if "trained here" in r["about"]:
             shown += " (retrained here)"
-        elif "random weights" in r["about"]:
-            shown += " (random weights: time of the network only)"
         cells = [f"{r[k]['mean']:.3f}" if k in r else "–" for k in ("aji", "pq")]
         seconds = min(r["seconds"]) / TILE_MM2
         cells.append(f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}")
@@ -53,8 +51,8 @@ def overview() -> str:
     lines.append(
         "\nAJI (aggregated Jaccard index) and PQ (panoptic quality): 0 to 1, higher is better; "
         f"mean over MoNuSeg's {data['rows'][DEFAULT_MODEL]['aji']['n']} test images. "
-        f"Retrained here: {data['minutes']:g} minutes on the training images of "
-        f"`{DEFAULT_MODEL}` at that time, which was trained for longer. "
+        f"We retrained StarDist for {data['minutes']:g} minutes on the images that "
+        f"`{DEFAULT_MODEL}` was trained on at that time; `{DEFAULT_MODEL}` was trained for longer. "
         "[How this was measured](docs/results/index.md#peers)."
     )
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from nucleate.errors import InputError
 
 LOWEST_MPP, HIGHEST_MPP = 0.02, 20.0  # range of microscopes
 SAME_MPP = 0.05  # images within 5 % are not resampled
-HOW_TO_STATE_MPP = "Pass mpp=…, or --mpp on the command line"
+HOW_TO_STATE_MPP = "Add --mpp (in Python mpp=…)"
 _VALUES = "0.25 for a 40x scan, 0.5 for 20x"
 
 
@@ -52,8 +52,8 @@ def check_mpp(mpp: object) -> float:
     """
     if not is_plausible(mpp):
         raise InputError(
-            f"mpp = {mpp!r}: a microscope has {LOWEST_MPP:g} to {HIGHEST_MPP:g} um/px. Give the "
-            f"number of the scan: {_VALUES}."
+            f"mpp = {mpp!r} is not a number in the range of microscopes, {LOWEST_MPP:g} to "
+            f"{HIGHEST_MPP:g} um/px. Use the resolution of the scan: {_VALUES}."
         )
     return float(mpp)  # type: ignore[arg-type]
 

@@ -100,7 +100,7 @@ BAD = {
     "grey-scale": ("a.png", lambda p: Image.fromarray(IMAGE[..., 0]).save(p), "grey-scale"),
     "corrupt slide": ("a.svs", lambda p: p.write_bytes(b"II*\x00" + b"\x00" * 99), "slide"),
     "folder without images": ("a", lambda p: p.mkdir(), "no image or slide"),
-    "unknown format": ("a.xyz", lambda p: p.write_text("x"), "neither an image nor a slide"),
+    "unknown format": ("a.xyz", lambda p: p.write_text("x"), "not a supported image or slide"),
 }
 
 

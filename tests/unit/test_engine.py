@@ -169,7 +169,7 @@ def test_constant_in_constant_out():
 
 def test_resolution_is_never_guessed(oracle):
     image = np.zeros((32, 32, 3), np.uint8)
-    with pytest.raises(InputError, match=says("mpp", "0.25 um/px", "--mpp")):
+    with pytest.raises(InputError, match=says("mpp", "--suggest-mpp", "--mpp")):
         segment(image, oracle)
     for mpp in (500, 0, -1, 1e-9, float("nan"), float("inf")):
         with pytest.raises(InputError, match=r"0\.02 to 20"):

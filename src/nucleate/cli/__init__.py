@@ -35,7 +35,7 @@ from nucleate.errors import NucleateError, explain_os_error, without_secrets
 
 app = typer.Typer(
     name="nucleate",
-    help="Find every cell nucleus in H&E-stained tissue.",
+    help="Segment cell nuclei in H&E-stained tissue.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -77,7 +77,7 @@ def root_options(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Find every cell nucleus in H&E-stained tissue."""
+    """Segment cell nuclei in H&E-stained tissue."""
 
 
 def _terminated(*_: object) -> None:
@@ -130,5 +130,7 @@ def main() -> None:
             show(message)
             code = 2
         else:
-            code = fail(f"{message}. See nucleate --help.")
+            command = getattr(getattr(error, "ctx", None), "command_path", "nucleate")
+            end = "" if message.endswith("?") else "."
+            code = fail(f"{message}{end} See {command} --help.")
     sys.exit(code if isinstance(code, int) else 0)

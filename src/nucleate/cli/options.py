@@ -34,7 +34,8 @@ DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU if PyTorch finds one.")
 ]
 BackendOption = Annotated[
-    Literal["auto", "openvino", "torch"], typer.Option(help="auto: OpenVINO on the CPU.")
+    Literal["auto", "openvino", "torch"],
+    typer.Option(help="auto: PyTorch on GPUs, else OpenVINO."),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "f32", "bf16", "f16", "int8"],

@@ -49,7 +49,7 @@ _PlaneOption = Annotated[
 _FormatsOption = Annotated[
     str | None,
     typer.Option(
-        help="Besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
+        help="Formats besides Parquet, comma-separated: labels, overlay, csv, geojson, geojson.gz, "
         "ome-zarr, spatialdata, annotation-store. Default: the first four for images, none "
         "for slides."
     ),
@@ -58,7 +58,8 @@ _ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Continue where an earlier run stopped.")
 ]
 _MemoryOption = Annotated[
-    str | None, typer.Option(help="Limit, such as 3G; a run that needs more does not start.")
+    str | None,
+    typer.Option(help="Memory limit, such as 3G; a run that needs more is refused."),
 ]
 _SchedulerOption = Annotated[
     str | None, typer.Option(help="Address of a Dask scheduler; its workers segment.")
@@ -189,7 +190,8 @@ def _report(summary: dict[str, Any], out: str) -> None:
     _warn_of(summary["sources"], out)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
-    show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}, written to {out}")
+    about = _figures(summary["sources"]) if len(summary["sources"]) == 1 else ""
+    show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}{about}, written to {out}")
     if totals["incomplete"]:
         warn(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
     if totals["failed"]:
@@ -197,6 +199,14 @@ def _report(summary: dict[str, Any], out: str) -> None:
         warn(f"{failed} failed; the reasons are in {out.rstrip('/')}/summary.json")
     if totals["failed"] or totals["incomplete"]:
         raise typer.Exit(3)
+
+
+def _figures(rows: list[dict[str, Any]]) -> str:
+    """Return density and mean area of a single source, in parentheses."""
+    row = rows[0]
+    if not row.get("nuclei") or not row.get("nuclei_per_mm2"):
+        return ""
+    return f" ({row['nuclei_per_mm2']:.0f} per mm², mean area {row['mean_area_um2']:.1f} µm²)"
 
 
 def _warn_of(rows: list[dict[str, Any]], out: str) -> None:
@@ -293,7 +303,7 @@ def demo(
     )
     show("Results:")
     about = {
-        "overlay": "the image with every nucleus outlined",
+        "overlay": "the image with its nuclei outlined; enlarged if it is coarse",
         "labels": "label image, int32, one number per nucleus",
         "csv": "one row per nucleus: position, size, shape, stain",
         "parquet": "the same table, for programs",
@@ -304,6 +314,7 @@ def demo(
     show(f"  {out}/summary.json  settings and statistics of the run")
     show(
         "Check the outlines before you trust a count: the model also finds false nuclei in "
-        "keratin, ink and folds, and misses pale ones (docs/how-to/failure-modes.md)."
+        "keratin, ink and folds, misses pale ones, and merges some that overlap "
+        "(docs/how-to/failure-modes.md)."
     )
     show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")

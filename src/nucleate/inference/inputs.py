@@ -28,7 +28,8 @@ def as_reader(
     resolution = resolve_mpp(source.name, source.mpp, mpp, override_mpp)
     if resolution is None:
         why = "".join(f" ({note})" for note in notes_of(source) if "resolution" in note)
-        raise no_mpp(source.name, f"{why}, and model {card.name!r} works at {card.mpp:g} um/px")
+        how = "Try segment --suggest-mpp, or add --mpp (in Python mpp=…)"
+        raise no_mpp(source.name, why, how)
     if source.width * source.height > _MOST_PIXELS:
         raise InputError(
             f"{source.name}: states {source.width} × {source.height} pixels, more than any scanner "

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from nucleate.errors import InputError, NucleateError, explain_os_error
 
-DAMAGED = "The file is damaged or is not what its ending states: export it again."
+DAMAGED = "The file is damaged, or its extension is wrong: export it again."
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def reading(owner: object, what: str, remedy: str = DAMAGED) -> Iterator[None]:
         ...     raise ValueError("bad header")
         Traceback (most recent call last):
         nucleate.errors.InputError: a.png: cannot be read as an image (bad header). The file is \
-damaged or is not what its ending states: export it again.
+damaged, or its extension is wrong: export it again.
     """
     try:
         yield

@@ -125,12 +125,12 @@ def _why_not(path: PathLike, head: bytes) -> str:
     if suffix in TIFF_ENDINGS:
         return (
             "cannot be read as TIFF (its first bytes are not those of an image). The file is "
-            "damaged or is not what its ending states: export it again."
+            "damaged, or its extension is wrong: export it again."
         )
     if suffix in IMAGES:
         return (
             "cannot be read as an image (its first bytes are not those of an image). The file is "
-            "damaged or is not what its ending states: export it again."
+            "damaged, or its extension is wrong: export it again."
         )
     return (
         f"{suffix or 'a file without an ending'} is not a supported image format. "

@@ -49,8 +49,8 @@ def open_source(path: Path, plane: int | None = None, most_pixels: int = MAX_PIX
             raise InputError(f"{path}: {named}")
     if suffix not in IMAGES + SLIDES:
         raise InputError(
-            f"{path}: {suffix or 'a file without an ending'} is neither an image nor a slide "
-            f"format that is supported. Convert it to one of: {' '.join(IMAGES + SLIDES)}"
+            f"{path}: {suffix or 'a file without an extension'} is not a supported image or slide. "
+            f"Export it as PNG or TIFF, or as a slide format: {' '.join(SLIDES)}"
         )
     if suffix in SLIDES and kind not in ("PNG", "JPEG", "WEBP"):
         if plane not in (None, 1):

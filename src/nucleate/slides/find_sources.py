@@ -32,9 +32,9 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         InputError: a path does not exist, or a folder or glob contains no image or slide.
 
     Example:
-        >>> find_sources(["no/such/file.png"])
+        >>> find_sources(["no/such"])
         Traceback (most recent call last):
-        nucleate.errors.InputError: no/such/file.png: there is no such file. Check the path.
+        nucleate.errors.InputError: no/such: there is no such file or folder. Check the path.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -54,7 +54,7 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
                 raise InputError(f"{pattern}: matches no file. Check the pattern.")
             found += matched
         else:
-            raise InputError(f"{path}: there is no such file. Check the path.")
+            raise InputError(f"{path}: there is no such file or folder. Check the path.")
     return _one_of_a_series(dict.fromkeys(found))
 
 

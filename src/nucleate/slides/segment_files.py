@@ -64,7 +64,7 @@ def segment_files(
     Example:
         >>> segment_files("no/such/folder", "out")
         Traceback (most recent call last):
-        nucleate.errors.InputError: no/such/folder: there is no such file. Check the path.
+        nucleate.errors.InputError: no/such/folder: there is no such file or folder. Check the path.
     """
     patterns = [sources] if isinstance(sources, str | Path) else list(sources)
     found = expand_sources(patterns, out)

@@ -10,11 +10,11 @@ import { Overlay } from "./overlay.js";
 const $ = (id) => document.getElementById(id);
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==";
 const KEYS = [
-  ["arrows", "move"], ["+ −", "zoom"], ["0", "whole image"], ["1", "one pixel per pixel"],
-  ["N P", "next, previous nucleus of the view"], ["O", "nuclei on or off"], ["C", "next colour"],
+  ["arrows", "move"], ["+ −", "zoom"], ["0", "whole image"], ["1", "actual size (1:1)"],
+  ["N P", "next or previous nucleus in view"], ["O", "nuclei on or off"], ["C", "next colour"],
   ["R", "draw a region: click, or"], ["Space", "a corner in the middle of the view"],
   ["Backspace", "remove the last corner"], ["Enter", "close the region"],
-  ["V", "take the view as region"], ["Esc", "whole image"],
+  ["V", "use the current view as region"], ["Esc", "whole image"],
 ];
 
 let item = null; // the server's description of the image
@@ -284,7 +284,7 @@ function histogram(column, reply) {
   const canvas = $("histogram");
   const ends = drawHistogram(canvas, reply.histogram, Boolean(item.layers[layer].names[column]), number);
   const words = `${label(column)}: mean ${number(reply.mean)}, median ${number(reply.median)}`;
-  $("histogram-text").textContent = `${words}. The bars at both ends include all values beyond.`;
+  $("histogram-text").textContent = `${words}. The first and last bars also count all values outside the range.`;
   canvas.setAttribute("aria-label", `Histogram of ${words}, ${ends}`);
 }
 
