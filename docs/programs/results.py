@@ -47,7 +47,7 @@ run each: the interval states nothing about [other seeds](#other-seeds-and-data-
 
 `mtl-small` is the model in the package. `laptop` is what `recipes/laptop.yaml` trains from scratch.
 `mtl-base` is what `recipes/mtl-base.yaml` trains; it was bundled until it was measured to be not
-better on data sets left out of training ([why](../decisions/index.md#40-one-bundled-model)). It was
+better on data sets left out of training ([why](../decisions/index.md#40-the-larger-model-is-not-bundled)). It was
 called `mtl-small` until commit f275106: tables and rows of earlier commits still say so.
 """
 

@@ -19,7 +19,7 @@ def main() -> None:
     form.image.choices = [Image(image, rgb=True, name="a")]
     form.mpp.value = 0.25
     form.draw.value = "both"
-    assert list(form.model.choices) == ["mtl-small"]
+    assert list(form.model.choices) == ["mtl-open", "mtl-small"]
     assert form.model.value == "mtl-small"
     worker, came = form(), []
     worker.returned.connect(came.append)

@@ -283,6 +283,7 @@ def test_demo_says_what_it_found_and_where_to_look(tmp_path, nucleate):
     assert code == 0
     assert "Found" in out
     assert "not for commercial use" in out
+    assert "mtl-open may be used commercially" in out
     row = json.loads((tmp_path / "demo" / "summary.json").read_text())["sources"][0]
     assert row["mpp"] == pytest.approx(0.499)
     assert row["mpp_from"] == "file"

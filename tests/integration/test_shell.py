@@ -167,7 +167,7 @@ def test_no_colour_where_it_is_piped(tmp_path):
     [
         ("nucleate se", 1, {"segment", "serve"}),
         ("nucleate data check mo", 3, {"monuseg"}),
-        ("nucleate segment a.png --model mt", 4, {"mtl-small"}),
+        ("nucleate segment a.png --model mt", 4, {"mtl-open", "mtl-small"}),
         ("nucleate segment a.png --precision b", 4, {"bf16"}),
     ],
 )

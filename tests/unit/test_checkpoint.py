@@ -6,9 +6,31 @@ import pytest
 
 from nucleate import load_model
 from nucleate.errors import ModelError
-from nucleate.models.card import BUNDLED, CARD, INT8, bundled_models, find_model, read_card
+from nucleate.models.card import (
+    BUNDLED,
+    CARD,
+    INT8,
+    OPEN_MODEL,
+    bundled_models,
+    find_model,
+    read_card,
+)
 from nucleate.training.tune import mean_aji, tune_thresholds
 from tests.errors import says
+
+LICENCES = {"mtl-small": "CC-BY-NC-SA-4.0", "mtl-open": "CC-BY-4.0"}
+
+
+def test_the_open_model_has_seen_only_data_that_permit_commercial_use():
+    card = read_card(find_model(OPEN_MODEL))
+    assert {d["licence"] for d in card.training_data if "name" in d} == {
+        "CC-BY-4.0",
+        "Apache-2.0",
+        "CC0-1.0",
+    }
+    assert not any("through" in d for d in card.training_data)
+    assert not card.recipe["teacher"]["models"]
+    assert card.recipe["init"]["from"] is None
 
 
 @pytest.mark.parametrize("name", bundled_models())
@@ -16,7 +38,7 @@ def test_bundled_model_is_complete_small_and_licensed(name):
     folder = find_model(name)
     card = read_card(folder)
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 30e6
-    assert card.licence == "CC-BY-NC-SA-4.0"
+    assert card.licence == LICENCES[name]
     assert set(card.files) - {INT8} == {"model.onnx", "model.safetensors"}
     assert set(card.files) == {f.name for f in folder.iterdir()} - {CARD}
     assert card.recipe["data"]["root"] == "."

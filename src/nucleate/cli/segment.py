@@ -286,7 +286,7 @@ def demo(
       nucleate demo -o somewhere/
     """
     from nucleate.inference.loading import load_model
-    from nucleate.models.card import DEFAULT_MODEL, EXAMPLE
+    from nucleate.models.card import DEFAULT_MODEL, EXAMPLE, OPEN_MODEL
     from nucleate.slides.outputs import BatchOptions
     from nucleate.slides.segment_many import run_batch
 
@@ -317,4 +317,7 @@ def demo(
         "keratin, ink and folds, misses pale ones, and merges some that overlap "
         "(docs/how-to/failure-modes.md)."
     )
-    show(f"The model's weights are {model.card.licence}: not for commercial use. The code is MIT.")
+    show(
+        f"The weights of {DEFAULT_MODEL} are {model.card.licence}: not for commercial use. "
+        f"{OPEN_MODEL} may be used commercially; it finds less. The code is MIT."
+    )

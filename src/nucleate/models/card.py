@@ -18,6 +18,7 @@ BUNDLED = Path(__file__).parents[1] / "weights"
 EXAMPLE = Path(__file__).parents[1] / "example" / "skin.tif"  # the bundled image
 OPSET = 17  # ONNX opset
 DEFAULT_MODEL = "mtl-small"
+OPEN_MODEL = "mtl-open"  # trained on data that permit commercial use alone
 CROSSVAL = "crossval.json"  # in the folder of a finished cross-validation
 CARD, ONNX, WEIGHTS = "card.json", "model.onnx", "model.safetensors"
 INT8 = "model.int8.onnx"  # quantised network, if quantising costs next to no accuracy
