@@ -72,8 +72,8 @@ def baselines() -> list[str]:
             "On the sets that they were not trained on; G is over those. Version 1 of mtl-small is "
             "what `recipes/mtl-small-start.yaml` trains; version 2 is trained on all sets, and its "
             "recipe is the idea `further` below. mtl-base was bundled then "
-            "([why not any more](../decisions/index.md#40-the-larger-model-is-not-bundled)). `python "
-            f"benchmarks/generalise/baselines.py` (commit {facts['commit']}).\n"
+            "([why not any more](../decisions/index.md#40-the-larger-model-is-not-bundled)). "
+            f"`python benchmarks/generalise/baselines.py` (commit {facts['commit']}).\n"
         ),
         "| model | thresholds | set | AJI (95 %) | AJI+ | PQ | precision | recall | area ratio |",
         f"|{'---|' * 9}",

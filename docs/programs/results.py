@@ -45,10 +45,11 @@ Written by `docs/programs/results.py` from the `metrics.json` files beside it. M
 in parentheses the 95 % percentile bootstrap interval over images (10,000 resamples). One training
 run each: the interval states nothing about [other seeds](#other-seeds-and-data-from-elsewhere).
 
-`mtl-small` is the model in the package. `laptop` is what `recipes/laptop.yaml` trains from scratch.
-`mtl-base` is what `recipes/mtl-base.yaml` trains; it was bundled until it was measured to be not
-better on data sets left out of training ([why](../decisions/index.md#40-the-larger-model-is-not-bundled)). It was
-called `mtl-small` until commit f275106: tables and rows of earlier commits still say so.
+`mtl-small` is the default model, `mtl-open` the one for commercial use. `laptop` is what
+`recipes/laptop.yaml` trains from scratch. `mtl-base` is what `recipes/mtl-base.yaml` trains; it was
+bundled until it was measured to be not better on data sets left out of training
+([why](../decisions/index.md#40-the-larger-model-is-not-bundled)). It was called `mtl-small` until
+commit f275106: tables and rows of earlier commits still say so.
 """
 
 
