@@ -13,9 +13,8 @@ for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker and hasattr(os, "sched_setaffinity"):
-    _cores, _number = sorted(os.sched_getaffinity(0)), int(_worker.removeprefix("gw"))
-    if _number < len(_cores):  # one more worker fills the cores while others wait
-        os.sched_setaffinity(0, {_cores[_number]})
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
 import numpy as np
 import pytest

@@ -37,14 +37,14 @@ def inputs(tmp_path_factory):
     half = cv2.resize(image[:1200, :1600], (800, 600), interpolation=cv2.INTER_AREA)
     Image.fromarray(half).save(folder / "scan20x.jpg", quality=85)
     wide = np.full((3000, 5000, 3), 244, np.uint8)
-    wide[1400:2600, 400:2400] = image[:1200, :2000]
-    wide[200:1000, 3000:4900] = image[100:900, 100:2000]
+    wide[1400:2600, 400:2400] = cv2.resize(image[:600, :1000], (2000, 1200))  # an 80x scan
+    wide[200:1000, 3000:4900] = cv2.resize(image[100:500, 100:1050], (1900, 800))
     Image.fromarray(wide).save(folder / "large.png", compress_level=1)
     glass_with_tissue(folder / "glass.tif")
     write_slide(folder / "damaged.tif", 3072, 3072, tissue_block(), damaged=(6, 6))
     return {
         "tile": (folder / "tile.png", 0.25, True), "scan20x": (folder / "scan20x.jpg", 0.5, True),
-        "large": (folder / "large.png", 0.25, True), "glass": (folder / "glass.tif", None, False),
+        "large": (folder / "large.png", 0.125, True), "glass": (folder / "glass.tif", None, False),
         "damaged": (folder / "damaged.tif", None, False),
     }  # fmt: skip
 

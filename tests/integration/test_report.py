@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
         **TINY["train"],
         "workers": 0,
         "lr": 0.02,
-        "steps": 60,
+        "steps": 40,
         "validate_every": 20,
     }
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))

@@ -16,7 +16,14 @@ from nucleate.geometry.labels import compact
 from tests.contract.test_datasets import MAKERS, OPTIONS
 
 
-@pytest.mark.parametrize("name", sorted(DATASETS))
+SAME_READER = {"kumar", "cpm17"}  # as monuseg, as consep
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SAME_READER else name
+    for name in sorted(DATASETS)
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_can_be_inspected(tmp_path, name):
     truth = MAKERS[name](tmp_path / "t")
     card = DATASETS[name].card
