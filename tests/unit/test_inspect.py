@@ -15,7 +15,6 @@ from nucleate.datasets.splits import Split
 from nucleate.geometry.labels import compact
 from tests.contract.test_datasets import MAKERS, OPTIONS
 
-
 SAME_READER = {"kumar", "cpm17"}  # as monuseg, as consep
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SAME_READER else name
