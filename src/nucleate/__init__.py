@@ -1,4 +1,4 @@
-"""nucleate finds every cell nucleus in H&E-stained tissue.
+"""nucleate segments cell nuclei in H&E-stained tissue.
 
 The public API on one screen; every name is imported on first use.
 
