@@ -99,11 +99,12 @@ def evaluate(
         from nucleate.inference.ensembles import with_tta
         from nucleate.inference.loading import load_model
 
-        entries = _entries(data or "folder", root, options, mpp, ledger)
+        reader = data or "folder"
+        entries = _entries(reader, root, options, mpp, ledger)
         ready = load_model(model, device, backend, precision, threads)
         ready = with_tta(ready) if tta else ready
-        name, digest, names, report = _score_model(ready, entries, data or "folder", tile_px)
-        report.about["data"] = {"reader": data or "folder", "root": root.name}
+        name, digest, names, report = _score_model(ready, entries, reader, tile_px)
+        report.about["data"] = {"reader": reader, "root": root.name}
     if any(is_official_test(image) for image in names):
         if ledger is not None:
             log_test_use(ledger, name, digest, report, command_line(root))

@@ -190,7 +190,7 @@ def _report(summary: dict[str, Any], out: str) -> None:
     _warn_of(summary["sources"], out)
     totals = summary["totals"]
     finished = totals["done"] + totals["incomplete"]
-    about = _figures(summary["sources"]) if len(summary["sources"]) == 1 else ""
+    about = _figures(summary["sources"][0]) if len(summary["sources"]) == 1 else ""
     show(f"{totals['nuclei']} nuclei in {counted(finished, 'source')}{about}, written to {out}")
     if totals["incomplete"]:
         warn(f"tiles of {counted(totals['incomplete'], 'source')} cannot be read: see summary.json")
@@ -201,9 +201,8 @@ def _report(summary: dict[str, Any], out: str) -> None:
         raise typer.Exit(3)
 
 
-def _figures(rows: list[dict[str, Any]]) -> str:
-    """Return density and mean area of a single source, in parentheses."""
-    row = rows[0]
+def _figures(row: dict[str, Any]) -> str:
+    """Return density and mean area of a source, in parentheses."""
     if not row.get("nuclei") or not row.get("nuclei_per_mm2"):
         return ""
     return f" ({row['nuclei_per_mm2']:.0f} per mm², mean area {row['mean_area_um2']:.1f} µm²)"

@@ -83,7 +83,6 @@ def suggest_mpp(source: Source, model: Model) -> Suggestion:
 def contact_sheet(suggestion: Suggestion) -> UInt8:
     """Draw the outlines at all resolutions side by side, the most plausible in a frame."""
     best = suggestion.found[0][0] if suggestion.found else 0.0
-    nearest = min(TRIED_MPP, key=lambda mpp: abs(np.log2(mpp / best))) if best else 0.0
     cells = []
     for one in suggestion.tried:
         area = "" if one.median_um2 is None else f", median {one.median_um2:.0f} um2"
@@ -91,7 +90,7 @@ def contact_sheet(suggestion: Suggestion) -> UInt8:
         cell[_TITLE_PX:] = one.panel
         title = f"{one.mpp:.3g} um/px: {one.nuclei} nuclei{area}"
         cv2.putText(cell, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-        if one.mpp == nearest:
+        if one.mpp == best:
             cv2.rectangle(cell, (2, 2), (_PANEL_PX - 3, _PANEL_PX + _TITLE_PX - 3), OUTLINE_RGB, 5)
         cells.append(cv2.copyMakeBorder(cell, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255,) * 3))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)

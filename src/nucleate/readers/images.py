@@ -10,6 +10,7 @@ import numpy as np
 
 from nucleate.errors import InputError, explain_os_error
 from nucleate.files import PathLike, as_path, read_bytes
+from nucleate.readers.boundary import DAMAGED
 from nucleate.readers.contents import foreign, format_of, not_read
 from nucleate.readers.decoding import decode_npy, decode_pillow, of_pillow
 from nucleate.readers.limits import MAX_PIXELS
@@ -123,15 +124,9 @@ def _why_not(path: PathLike, head: bytes) -> str:
     if named is not None:
         return named
     if suffix in TIFF_ENDINGS:
-        return (
-            "cannot be read as TIFF (its first bytes are not those of an image). The file is "
-            "damaged, or its extension is wrong: export it again."
-        )
+        return f"cannot be read as TIFF (its first bytes are not those of an image). {DAMAGED}"
     if suffix in IMAGES:
-        return (
-            "cannot be read as an image (its first bytes are not those of an image). The file is "
-            "damaged, or its extension is wrong: export it again."
-        )
+        return f"cannot be read as an image (its first bytes are not those of an image). {DAMAGED}"
     return (
         f"{suffix or 'a file without an ending'} is not a supported image format. "
         f"Convert it to one of: {' '.join(IMAGES)}"
