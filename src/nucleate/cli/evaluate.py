@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _RootOption = Annotated[
     Path | None, typer.Option(help="With --model: folder or zip file of the data set.")
 ]
+_LedgerOption = Annotated[
+    Path | None, typer.Option(help="CSV file that records each use of official test images.")
+]
 
 
 def evaluate(
@@ -62,9 +65,7 @@ def evaluate(
     threads: ThreadsOption = 0,
     tile_px: TileOption = 2048,
     tta: TtaOption = False,
-    ledger: Annotated[
-        Path | None, typer.Option(help="CSV file that records each use of official test images.")
-    ] = None,
+    ledger: _LedgerOption = None,
 ) -> None:
     """Score predictions, or a model on a data set.
 
