@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import subprocess
 import sys
@@ -22,12 +24,34 @@ import pytest
 from nucleate import cli, postprocess
 from nucleate.cards import ModelCard
 from nucleate.geometry.labels import largest_pieces
+from nucleate.inference import openvino_backend
 from nucleate.inference.backends import Model
 
 LONGEST = (
     "test_pages.py", "test_train.py", "test_cli.py", "test_recipes.py", "test_slides.py",
     "test_one_engine.py", "test_pretrain.py", "test_crossval.py", "test_offline.py",
 )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(path, written_ns, size, *settings):
+    return _compile(path, *settings)
+
+
+def compiled_once(path, *settings):
+    """Compile a model file once per process, however often tests load it."""
+    there = path.stat()
+    return _compiled(path, there.st_mtime_ns, there.st_size, *settings)
+
+
+_compile, openvino_backend.compiled = openvino_backend.compiled, compiled_once
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frozen():
+    """Keep what earlier modules imported out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()
 
 
 def oracle_card(**changes):
@@ -103,6 +127,10 @@ def pytest_pyfunc_call(pyfuncitem):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return True
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # what libraries check at exit counts on it
 
 
 def pytest_addoption(parser):

@@ -153,6 +153,8 @@ def shortened(text: str) -> str:
             del recipe["init"]
         if model.get("family") == "mtl":
             model["arguments"] |= {"widths": [8, 12], "blocks": 1}
+        elif model.get("family") == "unet":
+            model["arguments"] |= {"widths": [8, 12, 16]}
         elif model.get("family") == "mask_rcnn":
             model["arguments"] |= _DETECTOR
         if "pretext" in recipe:

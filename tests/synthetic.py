@@ -13,12 +13,13 @@ def tissue(height=256, width=256, nuclei=40, seed=0):
     """Return a uint8 RGB image and its int32 labels."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((height, width), np.int32)
-    for number in range(1, nuclei + 1):
+    ellipses = []
+    for _ in range(nuclei):
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
         axes = (int(rng.integers(5, 11)), int(rng.integers(5, 9)))
-        drawn = np.zeros((height, width), np.uint8)
-        cv2.ellipse(drawn, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-        labels[(drawn > 0) & (labels == 0)] = number
+        ellipses.append((centre, axes, float(rng.uniform(0, 180))))
+    for number in range(nuclei, 0, -1):  # the first is drawn last, on top
+        cv2.ellipse(labels, *ellipses[number - 1], 0, 360, number, -1)
     labels = compact(largest_pieces(labels))[0]
     stains = np.zeros((height, width, 3), np.float32)
     stains[..., 0] = 0.05 + 0.9 * (labels > 0)

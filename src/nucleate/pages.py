@@ -75,6 +75,7 @@ class Plot:
         import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         files = []
         with (
@@ -84,14 +85,13 @@ class Plot:
         ):  # fmt: skip
             # no font has every script
             warnings.filterwarnings("ignore", message="Glyph .* missing")
-            canvas = Figure(figsize=(5.2, self.height), layout="constrained")
+            canvas = Figure(figsize=(5.2, self.height))
             FigureCanvasAgg(canvas)
             ax = canvas.add_subplot()
             self.draw(ax)
             ax.set(title=self.title, xlabel=self.x, ylabel=self.y)
             ax.spines[["top", "right"]].set_visible(False)
-            canvas.draw_without_rendering()
-            canvas.set_layout_engine("none")  # laid out once, for all files
+            ConstrainedLayoutEngine().execute(canvas)  # once, not for every file
             for form in forms:
                 stamp = {"svg": "Date", "pdf": "CreationDate"}.get(form)
                 about = {stamp: None} if stamp else None

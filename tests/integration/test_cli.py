@@ -593,36 +593,36 @@ def test_help_and_version(nucleate, words):
     assert "nucleate" in out
 
 
-def test_killed_while_segmenting_leaves_no_half_file(tmp_path):
+@pytest.mark.parametrize("delay", [0.2, pytest.param(0.8, marks=pytest.mark.slow)])
+def test_killed_while_segmenting_leaves_no_half_file(tmp_path, delay):
     for i in range(6):
         _png(tmp_path / "in" / f"{i}.png", np.tile(IMAGE, (4, 4, 1)))
-    for delay in (0.2, 0.8):
-        out = tmp_path / f"out{delay}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nucleate", "segment", str(tmp_path / "in"), "--mpp", "0.25",
-             "-o", str(out)],
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        for _ in range(3000):
-            time.sleep(0.02)
-            if any(out.glob("[!.]*")) or process.poll() is not None:
-                break
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        final = [p for p in out.iterdir() if not p.name.startswith(".")]
-        assert final
-        for path in final:
-            if path.suffix == ".tif":
-                assert read_labels(path).shape == (640, 800)
-            elif path.suffix == ".png":
-                Image.open(path).load()
-            elif path.suffix == ".geojson":
-                json.loads(path.read_text())
-            elif path.suffix == ".parquet":
-                import pyarrow.parquet
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nucleate", "segment", str(tmp_path / "in"), "--mpp", "0.25",
+         "-o", str(out)],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(3000):
+        time.sleep(0.02)
+        if any(out.glob("[!.]*")) or process.poll() is not None:
+            break
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    final = [p for p in out.iterdir() if not p.name.startswith(".")]
+    assert final
+    for path in final:
+        if path.suffix == ".tif":
+            assert read_labels(path).shape == (640, 800)
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".geojson":
+            json.loads(path.read_text())
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet
 
-                pyarrow.parquet.read_table(path)
+            pyarrow.parquet.read_table(path)
 
 
 def test_data_commands_end_to_end(tmp_path, nucleate):

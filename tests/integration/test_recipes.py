@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from nucleate import load_model, segment
@@ -18,7 +19,7 @@ from nucleate.postprocess import DECODERS
 from nucleate.pretraining.pretrainer import make_pretext, pretrain_recipe
 from nucleate.pretraining.recipe import PretrainRecipe, StudyRecipe
 from nucleate.training.trainer import check_recipe, train_recipe
-from nucleate.trees import load_tree, parse_tree
+from nucleate.trees import dump_recipe, load_tree, parse_tree
 from tests.conftest import oracle_card
 from tests.data import coco, cryonuseg, folder, hovernet, monuseg, nuinsseg, tnbc
 from tests.synthetic import tissue
@@ -61,6 +62,7 @@ def test_recipe_is_complete_and_consistent(path):
     assert recipe.about
     assert recipe.licence != "unstated"
     assert path.read_text().startswith("# ")
+    assert parse_tree(Recipe, yaml.safe_load(dump_recipe(recipe)), "again") == recipe
     check_recipe(recipe)
 
 
@@ -89,10 +91,10 @@ def _start(recipe: Recipe, folder: Path) -> str:
 def test_recipe_builds_its_network(path):
     """As it stands (a detector with fewer boxes), and it draws what the recipe's heads name."""
     recipe = load_recipe(path)
-    few = SMALL_DETECTOR if recipe.model.family == "mask_rcnn" else {}
-    arguments = {**recipe.model.arguments, **few}
-    network = build(recipe.model.family, list(recipe.maps), arguments).eval()
-    with torch.no_grad():
+    detects = recipe.model.family == "mask_rcnn"
+    arguments = {**recipe.model.arguments, **(SMALL_DETECTOR if detects else {})}
+    with torch.no_grad(), torch.device("cpu" if detects else "meta"):  # meta: sizes alone
+        network = build(recipe.model.family, list(recipe.maps), arguments).eval()
         maps = network(torch.zeros(1, 3, 64, 64))
     assert sorted(maps) == sorted(DECODERS[recipe.decode.decoder].outputs or recipe.maps)
 

@@ -14,6 +14,7 @@ from nucleate.config import load_recipe
 from nucleate.errors import InputError, ModelError
 from nucleate.evaluation.score import METRICS
 from nucleate.evaluation.scores import read_scores
+from nucleate.reports import figures
 from nucleate.reports.figures import calibration_error, report_figures, write_figures
 from nucleate.reports.page import report_page, write_report
 from nucleate.reports.run_results import gather
@@ -59,7 +60,14 @@ def report(runs, tmp_path_factory):
     return found, out
 
 
-def test_the_page_warns_of_images_that_were_trained_on(runs, report, tmp_path):
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Leave out the figures for a paper, which the fixture `report` has."""
+    monkeypatch.setattr(figures, "write_figures", lambda *_: None)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_page_warns_of_images_that_were_trained_on(report, tmp_path):
     (run, _), out = report
     assert "Warning:" not in (out / "index.html").read_text()
     first, *others = run.images
@@ -158,14 +166,13 @@ def test_tables_in_latex():
     assert r"c\#1 &  \\" in to_latex(table)
     assert r"$-$0.5 & 1 $\pm$ 2 \textmu{}m\textsuperscript{2} \\" in to_latex(table)
     assert r"\begin{tabular}{ll}" in to_latex(table)
-    figures = Table("f", "", ("run", "AJI", "n"), [["a", "0.50 (0.40 to 0.60)", 3], ["b", "–", 4]])
-    assert r"\begin{tabular}{lrr}" in to_latex(figures)
+    numbers = Table("f", "", ("run", "AJI", "n"), [["a", "0.50 (0.40 to 0.60)", 3], ["b", "–", 4]])
+    assert r"\begin{tabular}{lrr}" in to_latex(numbers)
     assert to_csv(table).splitlines()[2] == "-0.5,1 ± 2 µm²"
 
 
-def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, tmp_path):
-    write_report([gather(runs / "cv", runs, None)], tmp_path)
-    facts = json.loads((tmp_path / "report.json").read_text())["cv"]
+def test_figures_of_the_folds_are_those_of_the_cross_validation(runs, report):
+    facts = json.loads((report[1] / "report.json").read_text())["cv"]
     scores = read_scores(runs / "cv").metrics
     for metric in METRICS:
         expected = np.nanmean(list(scores[metric].values()))
@@ -210,6 +217,7 @@ def test_refusals(runs, tmp_path, nucleate):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_on_the_command_line_with_data_that_moved(runs, tmp_path, nucleate):
     code, out, _ = nucleate("report", runs / "cv", "-o", tmp_path / "r", "--root", runs)
     assert code == 0

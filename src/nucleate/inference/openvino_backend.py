@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from nucleate.inference.backends import Precision, check_size
 from nucleate.postprocess import needed
 from nucleate.readers.limits import check_layer
 from nucleate.types import Maps, UInt8
-
-if TYPE_CHECKING:
-    pass
 
 
 class OpenVinoBackend:
@@ -29,22 +26,7 @@ class OpenVinoBackend:
     def __init__(self, path: Path, card: ModelCard, precision: Precision, threads: int) -> None:
         import openvino
 
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" else "bf16",
-            "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # two processes would pin their threads to the same cores
-            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
-        }
-        try:
-            core = openvino.Core()
-            network = core.read_model(path)
-            _check_layers(path, network, card.align_px)
-            self._compiled = core.compile_model(network, "CPU", settings)
-        except RuntimeError as error:
-            raise ModelError(
-                f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
-                "Run 'nucleate doctor', and fetch the model again."
-            ) from error
+        self._compiled = compiled(path, card.align_px, precision, threads)
         self._align_px = card.align_px
         self._own = threading.local()
         there = set().union(*(out.names for out in self._compiled.outputs))
@@ -68,23 +50,48 @@ class OpenVinoBackend:
         return {name: np.asarray(results[name]) for name in self._names}
 
 
+def compiled(path: Path, align_px: int, precision: Precision, threads: int) -> Any:  # noqa: ANN401
+    """Read an ONNX file, check it, and compile it for the CPU.
+
+    Raises:
+        ModelError: OpenVINO cannot load it, or one of its layers needs too much memory.
+    """
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" else "bf16",
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # two processes would pin their threads to the same cores
+        **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+    }
+    try:
+        core = openvino.Core()
+        network = core.read_model(path)
+        _check_layers(path, network, align_px)
+        return core.compile_model(network, "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: OpenVINO cannot load the model ({str(error).splitlines()[0]}). "
+            "Run 'nucleate doctor', and fetch the model again."
+        ) from error
+
+
 def _check_layers(path: Path, network: Any, align_px: int) -> None:  # noqa: ANN401
     """Raise a `ModelError` for a layer that needs far more memory than a tile of 256 pixels."""
-    sizes = [network]
     edge = 256 + -256 % align_px
+    small = network.clone()
     try:
-        small = network.clone()
         small.reshape([1, edge, edge, 3])
-        sizes.append(small)
     except RuntimeError:
-        pass  # the network takes another shape: check only its static dimensions
-    for one in sizes:
-        for layer in one.get_ops():
-            for out in layer.outputs():
-                shape = out.partial_shape
-                if shape.rank.is_static:
-                    known = [d.get_length() if d.is_static else 1 for d in shape]
-                    check_layer(path, layer.get_friendly_name(), known)
+        small = network  # it takes another shape: check only its static dimensions
+    for layer in small.get_ops():
+        if layer.get_type_name() == "Constant":  # its values are in the file
+            continue
+        for out in layer.outputs():
+            shape = out.partial_shape
+            if shape.rank.is_static:
+                known = [d.get_length() if d.is_static else 1 for d in shape]
+                check_layer(path, layer.get_friendly_name(), known)
 
 
 def _stacked(found: list[Maps]) -> Maps:

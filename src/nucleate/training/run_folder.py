@@ -217,7 +217,8 @@ class RunFolder:
         if not rows:
             return
         steps = [int(row["step"]) for row in rows]
-        figure = Figure(figsize=(15, 4), layout="constrained")
+        figure = Figure(figsize=(15, 4))
+        figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.92, wspace=0.12)
         panels = (
             ("loss", ("loss", "val_loss")),
             ("nuclei, validation", ("val_aji", "val_pq", "val_dq")),

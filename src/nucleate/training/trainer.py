@@ -138,7 +138,8 @@ def check_recipe(recipe: Recipe) -> None:
             "model.arguments: frozen norms need the statistics of published weights. Set "
             "init.imagenet=required, set init.from to a model, or use the norm batch or group."
         )
-    network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
+    with torch.device("meta"):  # its sizes, without its weights
+        network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
     plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)
 
 
