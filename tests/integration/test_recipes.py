@@ -34,7 +34,7 @@ SMALL_DETECTOR = {"detections": 20, "proposals": [100, 50], "regions": 32}
 # one of each family and of what differs most: loss, decoder, types, teacher, start, stain
 TRAINED = {
     "consep-types", "cryonuseg-improved", "mtl-small-start", "mtl-monuseg-as-published",
-    "linknet34-monuseg-as-published", "resunet-monuseg-improved",
+    "resunet-monuseg-improved",
     "unet-small-cryonuseg-as-published",
     "fpn-monuseg-improved",
 }  # fmt: skip
@@ -103,7 +103,8 @@ def test_every_family_of_a_recipe_is_trained():
     families = {load_recipe(path).model.family: path for path in RECIPES}
     trained = {load_recipe(path).model.family for path in RECIPES if path.stem in TRAINED}
     assert {path.stem for path in RECIPES} >= TRAINED
-    assert families.keys() == trained | {"mask_rcnn"}  # the page on detectors trains one
+    # the page about detectors trains one; linknet differs from encoder_fpn by its decoder alone
+    assert families.keys() == trained | {"mask_rcnn", "linknet"}
 
 
 @pytest.mark.parametrize("path", _marked(RECIPES, TRAINED), ids=lambda p: p.stem)

@@ -53,8 +53,16 @@ def test_every_task_and_family_is_tested():
     assert FAMILIES.keys() == MODELS.keys()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", PRETEXTS)
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        pytest.param(
+            name, family, marks=() if family == "mtl" or name == "multiscale" else pytest.mark.slow
+        )
+        for name in PRETEXTS
+        for family in FAMILIES
+    ],
+)
 def test_a_task_trains_the_encoder_of_any_family(name, family):
     task = _task(name, family)
     losses, scores = task(_batch(task))
