@@ -140,12 +140,13 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Skip what is slow unless asked for; longest files first, so that no worker waits for one.
 
-    What starts Dask and an S3 server comes last: a later fork trips over their threads.
+    What starts Dask and an S3 server comes last: a later fork trips over their threads. Beside it
+    runs the browser, which waits more than it computes.
     """
     if not config.getoption("slow"):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run by pytest --slow"))
     places = {name: place for place, name in enumerate(LONGEST)}
-    places["test_cluster.py"] = len(items)
+    places |= {"test_browser.py": len(items), "test_cluster.py": len(items) + 1}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))

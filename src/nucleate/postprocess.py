@@ -10,7 +10,7 @@ import numpy as np
 
 from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, ModelError, nearest, pick
-from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
+from nucleate.geometry.labels import compact, flood, largest_pieces
 from nucleate.mask_nms import INSTANCES, MIN_SCORE, MOST_TILE_PX, OUTPUTS, Layer, mask_nms
 from nucleate.types import Float32, Int16, Int32, Maps
 
@@ -114,8 +114,9 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
         distance = cv2.GaussianBlur(distance, (0, 0), thresholds["smooth"])
     seeds = inside & (distance > thresholds["marker"])
     _, markers = cv2.connectedComponents(seeds.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    levels = np.rint(255 * (1 - distance)).astype(np.uint8)
-    labels = largest_pieces(flood(levels, markers, inside))
+    levels = 1 - distance
+    levels *= 255
+    labels = largest_pieces(flood(np.rint(levels, out=levels).astype(np.uint8), markers, inside))
     return drop_small(labels, thresholds["min_area"])
 
 
@@ -152,10 +153,12 @@ def drop_small(labels: Int32, min_area: float) -> Int32:
         >>> drop_small(np.array([[1, 0, 2, 2]], np.int32), 2).tolist()
         [[0, 0, 1, 1]]
     """
-    _, areas = boxes_areas(labels, int(labels.max(initial=0)))
-    kept = areas >= max(min_area, 1)
-    table = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
-    return table.take(labels)
+    from nucleate.geometry.kernels import labels as _kernels
+
+    largest = int(labels.max(initial=0))
+    return _kernels.without_small(  # type: ignore[no-any-return]
+        np.ascontiguousarray(labels), largest, float(max(min_area, 1))
+    )
 
 
 def mean_score(labels: Int32, foreground: Float32) -> Float32:

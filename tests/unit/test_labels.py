@@ -91,7 +91,7 @@ def test_uneven_labels_are_those_of_several_pieces_or_with_a_hole():
         if i % 2:
             labels = cv2.medianBlur(np.kron(labels, np.ones((3, 3))).astype(np.uint8), 3)
         labels = labels.astype(np.int32)
-        for k, uneven in enumerate(_kernels.uneven(labels, count)):
+        for k, uneven in enumerate(_kernels.uneven(labels, count)[0]):
             mask = np.pad(labels == k + 1, 1)
             pieces = label(mask, connectivity=1).max()
             rest = label(~mask, connectivity=1).max()

@@ -72,12 +72,18 @@ def largest_pieces(labels: Int32) -> Int32:
     """
     from nucleate.geometry.kernels import labels as _kernels
 
-    compacted, old = compact(labels)
-    boxes, _ = boxes_areas(compacted, len(old))
-    out = compacted.copy()
-    for i in np.flatnonzero(_kernels.uneven(compacted, len(old))):
+    labels, count = np.ascontiguousarray(labels), int(labels.max(initial=0))
+    if count > labels.size:
+        labels, old = compact(labels)
+        count = len(old)
+    uneven, boxes = _kernels.uneven(labels, count)
+    if (boxes[:, 2] == 0).any():  # some numbers are absent
+        labels, old = compact(labels)
+        uneven, boxes = _kernels.uneven(labels, len(old))
+    out = labels.copy()
+    for i in np.flatnonzero(uneven):
         x0, y0, x1, y1 = boxes[i]
-        window = compacted[y0:y1, x0:x1]
+        window = labels[y0:y1, x0:x1]
         mask = (window == i + 1).view(np.uint8)
         pieces, numbered, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         target = out[y0:y1, x0:x1]

@@ -62,14 +62,11 @@ def rasterise(
     from nucleate.geometry.kernels import outlines as _kernels
 
     labels = np.zeros(shape, np.int32)
-    contested = 0
     points = np.ascontiguousarray(coords_xy, np.float64)
-    for i in range(len(offsets) - 1):
-        outline = points[offsets[i] : offsets[i + 1]]
-        if len(outline) >= 3:
-            value = i + 1 if values is None else int(values[i])
-            contested += int(_kernels.fill(labels, outline, value)[1])
-    return labels, contested
+    if values is None:
+        values = np.arange(1, len(offsets), dtype=np.int64)
+    contested = _kernels.fill(labels, points, np.asarray(offsets, np.int64), values)
+    return labels, int(contested)
 
 
 def paint(nuclei: Instances, shape: tuple[int, int]) -> Int32:

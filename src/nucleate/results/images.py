@@ -47,7 +47,6 @@ def write_label_rows(
             shape=shape,
             dtype=np.int32,
             compression="zlib",
-            predictor=True,
             tile=(_TILE, _TILE),
             bigtiff=4 * shape[0] * shape[1] > 1 << 31,
             **scale,
@@ -60,8 +59,10 @@ def _tiles(bands: Iterable[Int32]) -> Iterator[Int32]:
         for y in range(0, band.shape[0], _TILE):
             for x in range(0, band.shape[1], _TILE):
                 tile = band[y : y + _TILE, x : x + _TILE]
-                lacking = _TILE - tile.shape[0], _TILE - tile.shape[1]
-                yield np.pad(tile, ((0, lacking[0]), (0, lacking[1])))
+                if tile.shape != (_TILE, _TILE):
+                    lacking = _TILE - tile.shape[0], _TILE - tile.shape[1]
+                    tile = np.pad(tile, ((0, lacking[0]), (0, lacking[1])))
+                yield tile
 
 
 def write_png(path: Path, image: UInt8) -> None:

@@ -247,7 +247,8 @@ class Writer:
             "coordinates": _COORDINATES,
         }
         metadata = {"geo": json.dumps(geo), _FACTS: json.dumps(facts)}
-        self._schema = to_table(like).schema.with_metadata(metadata)
+        none = like.take(np.zeros(0, np.int64))
+        self._schema = to_table(none).schema.with_metadata(metadata)
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
         self.count = self._groups = 0
 

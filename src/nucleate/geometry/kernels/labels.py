@@ -120,8 +120,29 @@ def renumber(labels, largest):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def without_small(labels, n, min_area):  # type: ignore[no-untyped-def]
+    """Return the labels 1..n that have at least `min_area` pixels, renumbered without gaps."""
+    flat = labels.ravel()
+    areas = np.zeros(n + 1, np.int64)
+    for i in flat:
+        areas[i] += 1
+    table = np.zeros(n + 1, np.int32)
+    kept = 0
+    for i in range(1, n + 1):
+        if areas[i] >= min_area:
+            kept += 1
+            table[i] = kept
+    out = np.empty(flat.shape, np.int32)
+    for at in range(len(flat)):
+        out[at] = table[flat[at]]
+    return out.reshape(labels.shape)
+
+
+@compiled
 def uneven(labels, n):  # type: ignore[no-untyped-def]
-    """Return bool (n,): labels 1..n that are not one 4-connected piece without holes.
+    """Return bool (n,): labels 1..n that are not one 4-connected piece without holes; and boxes.
+
+    The boxes are those of `boxes_areas`.
 
     A hole is enclosed by an 8-connected ring. Counts of 2 × 2 patterns give the number of pieces
     minus that of holes (Gray 1971, doi:10.1109/T-C.1971.223289). If a walk around the first piece
@@ -130,9 +151,17 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     wide = width + 2
     padded = np.zeros((height + 2, wide), np.int32)
+    boxes = np.empty((n, 4), np.int64)
+    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
     for y in range(height):
         for x in range(width):
-            padded[y + 1, x + 1] = labels[y, x]
+            i = labels[y, x] - 1
+            if i >= 0:
+                padded[y + 1, x + 1] = i + 1
+                boxes[i, 0] = min(boxes[i, 0], x)
+                boxes[i, 1] = min(boxes[i, 1], y)
+                boxes[i, 2] = max(boxes[i, 2], x + 1)
+                boxes[i, 3] = max(boxes[i, 3], y + 1)
     corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), with 8-connected pieces
     cracks = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
@@ -178,7 +207,7 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
                     at += step[way - 1]
                     way = (way + 3) % 4
         out[i - 1] = met != cracks[i] or corners[i] != 4
-    return out
+    return out, boxes
 
 
 @compiled

@@ -61,34 +61,38 @@ def trace(labels, boxes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fill(labels, xy, value):  # type: ignore[no-untyped-def]
-    """Write `value` on the free pixels whose centre is in polygon `xy` (even-odd rule).
+def fill(labels, points, offsets, values):  # type: ignore[no-untyped-def]
+    """Write value i on the free pixels whose centre is in polygon i (even-odd rule), in order.
 
-    Return the number of pixel centres inside, and how many of them were not free.
+    Polygon i is `points[offsets[i]:offsets[i + 1]]`; with fewer than three vertices it is empty.
+    Return how many pixel centres inside a polygon were not free.
     """
     height, width = labels.shape
-    n = len(xy)
-    low = max(0, int(np.floor(xy[:, 1].min())))
-    high = min(height, int(np.ceil(xy[:, 1].max())) + 1)
-    crossings = np.empty(n, np.float64)
-    inside = taken = 0
-    for row in range(low, high):
-        centre = row + 0.5
-        found = 0
-        for i in range(n):
-            x0, y0 = xy[i - 1, 0], xy[i - 1, 1]
-            x1, y1 = xy[i, 0], xy[i, 1]
-            if (y0 <= centre) != (y1 <= centre):
-                crossings[found] = x0 + (centre - y0) * (x1 - x0) / (y1 - y0)
-                found += 1
-        ordered = np.sort(crossings[:found])
-        for pair in range(0, found - 1, 2):
-            left = max(0, int(np.ceil(ordered[pair] - 0.5)))
-            right = min(width, int(np.ceil(ordered[pair + 1] - 0.5)))
-            for column in range(left, right):
-                inside += 1
-                if labels[row, column] == 0:
-                    labels[row, column] = value
-                else:
-                    taken += 1
-    return inside, taken
+    taken = 0
+    for k in range(len(values)):
+        xy = points[offsets[k] : offsets[k + 1]]
+        n = len(xy)
+        if n < 3:
+            continue
+        low = max(0, int(np.floor(xy[:, 1].min())))
+        high = min(height, int(np.ceil(xy[:, 1].max())) + 1)
+        crossings = np.empty(n, np.float64)
+        for row in range(low, high):
+            centre = row + 0.5
+            found = 0
+            for i in range(n):
+                x0, y0 = xy[i - 1, 0], xy[i - 1, 1]
+                x1, y1 = xy[i, 0], xy[i, 1]
+                if (y0 <= centre) != (y1 <= centre):
+                    crossings[found] = x0 + (centre - y0) * (x1 - x0) / (y1 - y0)
+                    found += 1
+            ordered = np.sort(crossings[:found])
+            for pair in range(0, found - 1, 2):
+                left = max(0, int(np.ceil(ordered[pair] - 0.5)))
+                right = min(width, int(np.ceil(ordered[pair + 1] - 0.5)))
+                for column in range(left, right):
+                    if labels[row, column] == 0:
+                        labels[row, column] = values[k]
+                    else:
+                        taken += 1
+    return taken
