@@ -57,7 +57,7 @@ import sys, time
 import numpy as np
 from PIL import Image
 from nucleate import load_model
-model = load_model(sys.argv[2], device="cpu", threads=1)
+model = load_model(sys.argv[2], device="cpu", threads=int(sys.argv[4]))
 tile = np.asarray(Image.open(sys.argv[1]))
 edge = int(sys.argv[3])
 batch = np.ascontiguousarray(np.tile(tile, (2, 2, 1))[None, :edge, :edge])
@@ -131,21 +131,23 @@ def per_image(rounds: int, images: dict[int, Path], ways: dict[str, Any]) -> dic
 
 
 def slide(rounds: int, scratch: Path, one: Path, tile: Path) -> dict[str, Any]:
-    """Time a slide of 64 megapixels with labels on one core and on two, and the network alone."""
+    """Time a slide of 64 megapixels with labels, and the network alone, on one core and on two."""
     from tests.synthetic_slide import tissue_block, write_slide
 
     path = scratch / "slide.tif"
     write_slide(path, SLIDE_PX, SLIDE_PX, tissue_block(), mpp=MPP)
     megapixels = SLIDE_PX * SLIDE_PX / 1e6
-    found: dict[str, list[float]] = {"one core": [], "two cores": [], "network alone": []}
+    alone = {"network alone": 1, "network alone, two cores": 2}
+    found: dict[str, list[float]] = {n: [] for n in ("one core", "two cores", *alone)}
     for _ in range(rounds):
         for name, cores in (("one core", 1), ("two cores", 2)):
             words = ("--formats", "labels", "--threads", cores)
             start = on_cores(segmenting(one, scratch / "out", "--mpp", MPP, *words), cores)[0]
             spent = on_cores(segmenting(path, scratch / "out", *words), cores)[0]
             found[name].append((spent - start) / megapixels)
-        printed = on_cores([sys.executable, "-c", NETWORK, tile, MODEL, NETWORK_PX], 1)[1]
-        found["network alone"].append(float(printed.split()[-1]))
+        for name, cores in alone.items():
+            words = [sys.executable, "-c", NETWORK, tile, MODEL, NETWORK_PX, cores]
+            found[name].append(float(on_cores(words, cores)[1].split()[-1]))
         print({name: round(values[-1], 4) for name, values in found.items()}, flush=True)
     return {"megapixels": round(megapixels, 1), "seconds_per_megapixel": found}
 

@@ -43,6 +43,9 @@ def page() -> str:
         *(f"| {n} | {v:.4f} | {v / alone:.2f} |" for n, v in slide.items()),
         f"\nTwo cores are {slide['one core'] / slide['two cores']:.2f} times as fast as one.",
     ]
+    if "network alone, two cores" in slide:
+        gain = alone / slide["network alone, two cores"]
+        lines.append(f"The network alone is {gain:.2f} times as fast on two.")
     return "\n".join(lines) + "\n" + halos()
 
 
