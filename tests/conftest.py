@@ -94,6 +94,15 @@ def oracle(monkeypatch):
 
 
 @pytest.fixture
+def narrow_detector(monkeypatch):
+    """Build Mask R-CNN with an eighth of its width, in an eighth of the time."""
+    from nucleate.models import mask_rcnn, mask_rcnn_stages
+
+    for module in (mask_rcnn, mask_rcnn_stages):
+        monkeypatch.setattr(module, "WIDTH", 32)
+
+
+@pytest.fixture
 def real_data():
     folder = os.environ.get("NUCLEATE_TEST_DATA")
     if not folder or not Path(folder).is_dir():

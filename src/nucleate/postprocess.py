@@ -155,10 +155,8 @@ def drop_small(labels: Int32, min_area: float) -> Int32:
     """
     from nucleate.geometry.kernels import labels as _kernels
 
-    largest = int(labels.max(initial=0))
-    return _kernels.without_small(  # type: ignore[no-any-return]
-        np.ascontiguousarray(labels), largest, float(max(min_area, 1))
-    )
+    contiguous, largest = np.ascontiguousarray(labels), int(labels.max(initial=0))
+    return _kernels.renumber(contiguous, largest, float(max(min_area, 1)))[0]  # type: ignore[no-any-return]
 
 
 def mean_score(labels: Int32, foreground: Float32) -> Float32:

@@ -10,7 +10,7 @@ from nucleate.evaluation.metrics.matching import overlap
 from nucleate.geometry.labels import largest_pieces
 from nucleate.losses import OWN_LOSSES
 from nucleate.mask_nms import OUTPUTS, mask_nms
-from nucleate.models import mask_rcnn, mask_rcnn_stages
+from nucleate.models import mask_rcnn
 from nucleate.models.export import Deploy, export_onnx
 from nucleate.models.families import build, flops_per_pixel
 from nucleate.models.mask_rcnn import _truth
@@ -19,14 +19,8 @@ from nucleate.postprocess import flat
 from tests.errors import says
 from tests.synthetic import tissue
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
 SMALL = {"encoder": "resnet18", "proposals": (200, 100), "detections": 40, "min_score": 0.0}
-
-
-@pytest.fixture(autouse=True)
-def _narrow(monkeypatch):
-    """Build networks of an eighth of the width, in an eighth of the time."""
-    for module in (mask_rcnn, mask_rcnn_stages):
-        monkeypatch.setattr(module, "WIDTH", 32)
 
 
 def _network(**changes):

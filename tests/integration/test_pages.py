@@ -18,7 +18,6 @@ import pytest
 
 from nucleate.curation.convert import convert
 from nucleate.datasets.loading import list_entries
-from nucleate.models import mask_rcnn, mask_rcnn_stages
 from tests.snippets import ROOT, commands, make_world, shortened, snippets
 
 # what a command names and this machine does not have; other tests run the same with what it has
@@ -79,13 +78,12 @@ def written(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")  # of what a page uses besides nucleate
+@pytest.mark.usefixtures("narrow_detector")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_the_code_of_a_page_runs(page, world, written, tmp_path, monkeypatch, nucleate):
     import matplotlib
 
     matplotlib.use("Agg")
-    for module in (mask_rcnn, mask_rcnn_stages):  # a detector in seconds
-        monkeypatch.setattr(module, "WIDTH", 32)
     shutil.copytree(world, tmp_path, dirs_exist_ok=True)
     how_to = "tutorials" not in page.parts
     if how_to:

@@ -28,7 +28,8 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
     if largest <= 4 * labels.size + 1024:  # a lookup table is cheaper than a sort
         from nucleate.geometry.kernels import labels as _kernels
 
-        return _kernels.renumber(np.ascontiguousarray(labels), largest)  # type: ignore[no-any-return]
+        contiguous = np.ascontiguousarray(labels)
+        return _kernels.renumber(contiguous, largest, 1.0)  # type: ignore[no-any-return]
     values = np.unique(labels)
     old = values[values > 0].astype(np.int64)
     new = np.searchsorted(old, labels).astype(np.int32) + 1
@@ -72,14 +73,8 @@ def largest_pieces(labels: Int32) -> Int32:
     """
     from nucleate.geometry.kernels import labels as _kernels
 
-    labels, count = np.ascontiguousarray(labels), int(labels.max(initial=0))
-    if count > labels.size:
-        labels, old = compact(labels)
-        count = len(old)
-    uneven, boxes = _kernels.uneven(labels, count)
-    if (boxes[:, 2] == 0).any():  # some numbers are absent
-        labels, old = compact(labels)
-        uneven, boxes = _kernels.uneven(labels, len(old))
+    labels, old = compact(labels)
+    uneven, boxes = _kernels.uneven(labels, len(old))
     out = labels.copy()
     for i in np.flatnonzero(uneven):
         x0, y0, x1, y1 = boxes[i]

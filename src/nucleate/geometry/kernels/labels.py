@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from nucleate.geometry.kernels.compiled import compiled
+
+
+@njit(nogil=True, inline="always")
+def _no_boxes(n, width, height):  # type: ignore[no-untyped-def]
+    boxes = np.empty((n, 4), np.int64)
+    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
+    return boxes
+
+
+@njit(nogil=True, inline="always")
+def _widen(boxes, i, x, y):  # type: ignore[no-untyped-def]
+    boxes[i, 0] = min(boxes[i, 0], x)
+    boxes[i, 1] = min(boxes[i, 1], y)
+    boxes[i, 2] = max(boxes[i, 2], x + 1)
+    boxes[i, 3] = max(boxes[i, 3], y + 1)
 
 
 @compiled
 def boxes_areas(labels, n):  # type: ignore[no-untyped-def]
     """Return boxes (n, 4) as x0, y0, x1, y1 (half-open) and areas (n,) of the labels 1..n."""
     height, width = labels.shape
-    boxes = np.empty((n, 4), np.int64)
-    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
+    boxes = _no_boxes(n, width, height)
     areas = np.zeros(n, np.int64)
     for y in range(height):
         for x in range(width):
             i = labels[y, x] - 1
             if i >= 0:
                 areas[i] += 1
-                boxes[i, 0] = min(boxes[i, 0], x)
-                boxes[i, 1] = min(boxes[i, 1], y)
-                boxes[i, 2] = max(boxes[i, 2], x + 1)
-                boxes[i, 3] = max(boxes[i, 3], y + 1)
+                _widen(boxes, i, x, y)
     return boxes, areas
 
 
@@ -103,39 +115,24 @@ def flood(levels, markers, pieces, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def renumber(labels, largest):  # type: ignore[no-untyped-def]
-    """Renumber labels 0..largest to 0..n without gaps; return also the old number of 1..n."""
-    table = np.zeros(largest + 1, np.int32)
+def renumber(labels, largest, least):  # type: ignore[no-untyped-def]
+    """Renumber those of the labels 1..largest that have at least `least` pixels to 1..n.
+
+    Return the new labels, without the others, and the old number of 1..n.
+    """
     flat = labels.ravel()
+    areas = np.zeros(largest + 1, np.int64)
     for i in flat:
-        table[i] = 1
-    table[0] = 0
-    old = np.flatnonzero(table)
+        if i > 0:
+            areas[i] += 1
+    old = np.flatnonzero(areas >= least)
+    table = np.zeros(largest + 1, np.int32)
     for i in range(len(old)):
         table[old[i]] = i + 1
     out = np.empty(flat.shape, np.int32)
     for at in range(len(flat)):
         out[at] = table[flat[at]]
     return out.reshape(labels.shape), old
-
-
-@compiled
-def without_small(labels, n, min_area):  # type: ignore[no-untyped-def]
-    """Return the labels 1..n that have at least `min_area` pixels, renumbered without gaps."""
-    flat = labels.ravel()
-    areas = np.zeros(n + 1, np.int64)
-    for i in flat:
-        areas[i] += 1
-    table = np.zeros(n + 1, np.int32)
-    kept = 0
-    for i in range(1, n + 1):
-        if areas[i] >= min_area:
-            kept += 1
-            table[i] = kept
-    out = np.empty(flat.shape, np.int32)
-    for at in range(len(flat)):
-        out[at] = table[flat[at]]
-    return out.reshape(labels.shape)
 
 
 @compiled
@@ -151,17 +148,13 @@ def uneven(labels, n):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     wide = width + 2
     padded = np.zeros((height + 2, wide), np.int32)
-    boxes = np.empty((n, 4), np.int64)
-    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
+    boxes = _no_boxes(n, width, height)
     for y in range(height):
         for x in range(width):
             i = labels[y, x] - 1
             if i >= 0:
                 padded[y + 1, x + 1] = i + 1
-                boxes[i, 0] = min(boxes[i, 0], x)
-                boxes[i, 1] = min(boxes[i, 1], y)
-                boxes[i, 2] = max(boxes[i, 2], x + 1)
-                boxes[i, 3] = max(boxes[i, 3], y + 1)
+                _widen(boxes, i, x, y)
     corners = np.zeros(n + 1, np.int64)  # 4 × (pieces - holes), with 8-connected pieces
     cracks = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
