@@ -33,9 +33,10 @@ from timing import cpu_name
 import nucleate
 from nucleate import postprocess
 from nucleate.datasets.loading import list_entries
-from nucleate.geometry.labels import boxes_areas, flood
+from nucleate.geometry.labels import boxes_areas, flood, nuclei_of
 from nucleate.geometry.outlines import rasterise, trace
-from nucleate.types import Bool, Int32, UInt8
+from nucleate.geometry.runs import Runs, runs_of
+from nucleate.types import Bool, Float32, Int32, UInt8
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "src/nucleate/example/skin.tif"
@@ -46,10 +47,12 @@ import time
 start = time.perf_counter()
 import numpy as np
 from nucleate.features import nucleus_features
-from nucleate.geometry.labels import flood, largest_pieces
+from nucleate.geometry.labels import flood, nuclei_of
 from nucleate.geometry.outlines import rasterise, trace
+from nucleate.geometry.runs import runs_of
 mask = np.pad(np.ones((6, 6), bool), 4)
-labels = largest_pieces(flood(np.zeros(mask.shape, np.uint8), mask.astype(np.int32), mask))
+runs = runs_of(mask)
+labels = nuclei_of(flood(np.zeros(mask.shape, np.float32), runs, runs), mask.shape)
 xy, offsets, _ = trace(labels)
 rasterise(xy, offsets, labels.shape)
 nucleus_features(labels, np.full((*mask.shape, 3), 99, np.uint8), xy, offsets, 0.25)
@@ -68,6 +71,7 @@ print(time.perf_counter() - start)
 class Case:
     """What the three loops are given for one image."""
 
+    heights: Float32
     levels: UInt8
     markers: Int32
     mask: Bool
@@ -85,20 +89,33 @@ def cases(data: Path | None) -> Iterator[Case]:
         for entry in entries[:: max(1, len(entries) // IMAGES)][:IMAGES]:
             sample = entry.read()
             sources.append((sample.image, sample.mpp or 0.25))
-    met: list[tuple[UInt8, Int32, Bool]] = []
+    met: list[tuple[Float32, Runs, Runs]] = []
 
-    def remember(levels: UInt8, markers: Int32, mask: Bool) -> Int32:
-        met.append((levels, markers, mask))
-        return flood(levels, markers, mask)
+    def remember(heights: Float32, markers: Runs, mask: Runs) -> Runs:
+        met.append((heights, markers, mask))
+        return flood(heights, markers, mask)
 
     postprocess.flood = remember
     for image, mpp in sources:
         met.clear()
         nucleate.segment(image, model, mpp=mpp)
-        for levels, markers, mask in met:
-            labels = postprocess.largest_pieces(flood(levels, markers, mask))
-            yield Case(levels, markers, mask, labels, *trace(labels)[:2])
+        for heights, markers, mask in met:
+            labels = nuclei_of(flood(heights, markers, mask), heights.shape)
+            levels = np.rint(255 * (1 - heights)).astype(np.uint8)
+            drawn = [drawn_runs(runs, heights.shape) for runs in (markers, mask)]
+            yield Case(heights, levels, drawn[0], drawn[1] > 0, labels, *trace(labels)[:2])
     postprocess.flood = flood
+
+
+def drawn_runs(runs: Runs, shape: tuple[int, ...]) -> Int32:
+    """Return the label image of runs."""
+    return runs.draw(runs.labels, np.zeros(shape, np.int32))
+
+
+def numba_watershed(case: Case) -> Int32:
+    """Return nucleate's watershed, from images to an image like the others."""
+    flooded = flood(case.heights, runs_of(case.markers), runs_of(case.mask))
+    return drawn_runs(flooded, case.mask.shape)
 
 
 def ift(case: Case) -> Int32:
@@ -191,7 +208,7 @@ def same_areas(case: Case, outlines: list[Any]) -> float:
 
 WAYS: dict[str, dict[str, Callable[[Case], Any]]] = {
     "watershed": {
-        "numba": lambda c: flood(c.levels, c.markers, c.mask),
+        "numba": numba_watershed,
         "scikit-image": lambda c: skimage.segmentation.watershed(c.levels, c.markers, mask=c.mask),
         "SciPy": ift,
         "OpenCV": opencv_watershed,
@@ -215,7 +232,7 @@ def agreement(loop: str, case: Case, theirs: Any) -> float:
     if loop == "tracing":
         outlines = theirs if isinstance(theirs, list) else rings(case)
         return same_areas(case, outlines)
-    want = flood(case.levels, case.markers, case.mask) if loop == "watershed" else case.labels
+    want = numba_watershed(case) if loop == "watershed" else case.labels
     return same_pixels(want, theirs)
 
 

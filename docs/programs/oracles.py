@@ -25,12 +25,12 @@ from nucleate.environment import git_commit
 from nucleate.evaluation.metrics.instance import aji, matches, panoptic
 from nucleate.evaluation.metrics.matching import overlap
 from nucleate.evaluation.metrics.pixel import confusion
-from nucleate.geometry.labels import compact, largest_pieces
+from nucleate.geometry.labels import compact, nuclei_of
+from nucleate.geometry.runs import runs_of
 from nucleate.inference.engine import predict_maps
 from nucleate.postprocess import (
     DECODERS,
     complete_thresholds,
-    drop_small,
     flat,
     mean_score,
     watershed,
@@ -81,9 +81,9 @@ def decodings(maps: Maps, thresholds: dict[str, float]) -> dict[str, Int32]:
     means = np.concatenate([[0.0], mean_score(lower, maps["foreground"])])
     for share in (0.7, 0.8):
         inside = maps["foreground"] > share * means[lower]
-        cut = largest_pieces(np.where(inside, lower, 0).astype(np.int32))
+        cut = runs_of(np.where(inside, lower, 0).astype(np.int32))
         name = f"each nucleus above {share} of its mean foreground"
-        found[name] = drop_small(cut, thresholds["min_area"])
+        found[name] = nuclei_of(cut, lower.shape, thresholds["min_area"])
     return found
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, ModelError, nearest, pick
-from nucleate.geometry.labels import compact, flood, largest_pieces
+from nucleate.geometry.labels import compact, flood, nuclei_of
+from nucleate.geometry.runs import runs_of
 from nucleate.mask_nms import INSTANCES, MIN_SCORE, MOST_TILE_PX, OUTPUTS, Layer, mask_nms
 from nucleate.types import Float32, Int16, Int32, Maps
 
@@ -112,12 +113,9 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     distance = np.clip(maps["distance"], 0.0, 1.0)
     if thresholds["smooth"] > 0:
         distance = cv2.GaussianBlur(distance, (0, 0), thresholds["smooth"])
-    seeds = inside & (distance > thresholds["marker"])
-    _, markers = cv2.connectedComponents(seeds.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    levels = 1 - distance
-    levels *= 255
-    labels = largest_pieces(flood(np.rint(levels, out=levels).astype(np.uint8), markers, inside))
-    return drop_small(labels, thresholds["min_area"])
+    markers = runs_of(inside & (distance > thresholds["marker"])).pieces(diagonal=True)
+    flooded = flood(distance, markers, runs_of(inside))
+    return nuclei_of(flooded, inside.shape, thresholds["min_area"])
 
 
 def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
@@ -142,21 +140,7 @@ def components(maps: Maps, thresholds: dict[str, float]) -> Int32:
     rings, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros(inside.shape, np.uint8)
     cv2.drawContours(filled, rings, -1, 1, thickness=-1)
-    _, labels = cv2.connectedComponents(filled, connectivity=4, ltype=cv2.CV_32S)
-    return drop_small(labels.astype(np.int32, copy=False), thresholds["min_area"])
-
-
-def drop_small(labels: Int32, min_area: float) -> Int32:
-    """Remove labels of fewer than `min_area` pixels and renumber the rest to 1..n.
-
-    Example:
-        >>> drop_small(np.array([[1, 0, 2, 2]], np.int32), 2).tolist()
-        [[0, 0, 1, 1]]
-    """
-    from nucleate.geometry.kernels import labels as _kernels
-
-    contiguous, largest = np.ascontiguousarray(labels), int(labels.max(initial=0))
-    return _kernels.renumber(contiguous, largest, float(max(min_area, 1)))[0]  # type: ignore[no-any-return]
+    return nuclei_of(runs_of(filled > 0).pieces(), filled.shape, thresholds["min_area"])
 
 
 def mean_score(labels: Int32, foreground: Float32) -> Float32:

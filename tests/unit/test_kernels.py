@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-LABELS = """
+RENUMBER = """
 import numpy as np
-from nucleate.geometry.labels import boxes_areas
-print(boxes_areas(np.array([[0, 1], [1, 1]], np.int32), 1)[1].tolist())
+from nucleate.geometry.labels import compact
+print(compact(np.array([[0, 7], [7, 7]], np.int32))[0].tolist())
 """
 FULL = """
 import resource  # files of at most 64 bytes: a full disk, too, takes empty files
@@ -17,9 +17,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 """
 
 
-def _areas(cache, first=""):
+def _renumbered(cache, first=""):
     done = subprocess.run(
-        [sys.executable, "-c", first + LABELS],
+        [sys.executable, "-c", first + RENUMBER],
         # bytecode cut off at 64 bytes would stay in the environment and fail every later import
         env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -31,18 +31,18 @@ def _areas(cache, first=""):
 
 def test_a_cache_that_is_full_is_done_without(tmp_path):
     pytest.importorskip("resource")
-    assert _areas(tmp_path, FULL) == "[3]"
+    assert _renumbered(tmp_path, FULL) == "[[0, 1], [1, 1]]"
     assert [path for path in tmp_path.rglob("*.nb*") if path.stat().st_size] == []
 
 
 def test_a_cache_that_cannot_be_read_is_done_without(tmp_path):
-    assert _areas(tmp_path) == "[3]"
+    assert _renumbered(tmp_path) == "[[0, 1], [1, 1]]"
     (index,) = tmp_path.rglob("*.nbi")
     index.unlink()
     index.mkdir()
-    assert _areas(tmp_path) == "[3]"
+    assert _renumbered(tmp_path) == "[[0, 1], [1, 1]]"
 
 
 def test_a_cache_that_is_a_file_is_done_without(tmp_path):
     (tmp_path / "cache").touch()
-    assert _areas(tmp_path / "cache") == "[3]"
+    assert _renumbered(tmp_path / "cache") == "[[0, 1], [1, 1]]"

@@ -4,9 +4,9 @@ import pytest
 from skimage.measure import find_contours, label
 from skimage.segmentation import watershed
 
-from nucleate.geometry.kernels import labels as _kernels
-from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces
+from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces, nuclei_of
 from nucleate.geometry.outlines import centroids_xy, rasterise, trace
+from nucleate.geometry.runs import runs_of
 from tests.synthetic import scattered, tissue
 
 
@@ -82,22 +82,48 @@ def test_largest_pieces_fills_holes_but_not_neighbours():
     assert out[3, 3] == 2
 
 
-def test_uneven_labels_are_those_of_several_pieces_or_with_a_hole():
+def test_runs_know_pieces_and_holes():
     rng = np.random.default_rng(0)
-    found = np.zeros(2, int)
+    met = np.zeros(2, int)
     for i in range(200):
         shape, count = rng.integers(1, 30, 2), int(rng.integers(1, 8))
         labels = rng.integers(0, count + 1, shape).astype(np.int32)
         if i % 2:
             labels = cv2.medianBlur(np.kron(labels, np.ones((3, 3))).astype(np.uint8), 3)
         labels = labels.astype(np.int32)
-        for k, uneven in enumerate(_kernels.uneven(labels, count)[0]):
-            mask = np.pad(labels == k + 1, 1)
-            pieces = label(mask, connectivity=1).max()
-            rest = label(~mask, connectivity=1).max()
-            assert uneven == (pieces != 1 or rest > 1)
-            found[int(uneven)] += 1
-    assert found.min() > 20
+        for diagonal in (False, True):
+            want = label(labels, background=0, connectivity=1 + diagonal)
+            runs = runs_of(labels).pieces(diagonal)
+            drawn = runs.draw(runs.labels, np.zeros_like(labels))
+            assert len(np.unique(np.stack([want, drawn]).reshape(2, -1), axis=1).T) == max(
+                drawn.max() + (drawn == 0).any(), want.max() + (want == 0).any()
+            )
+        runs = runs_of(labels).pieces()
+        drawn = runs.draw(runs.labels, np.zeros_like(labels))
+        for k, holes in enumerate(runs.holes()):
+            assert (
+                holes
+                == label(np.pad(drawn != k + 1, 1, constant_values=True), connectivity=1).max() - 1
+            )
+            met[int(holes > 0)] += 1
+    assert met.min() > 20
+
+
+def test_nuclei_are_the_largest_pieces_without_holes():
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        noise = rng.integers(0, 4, rng.integers(1, 12, 2))
+        labels = np.kron(noise, np.ones((2, 2))).astype(np.int32)
+        found = nuclei_of(runs_of(labels), labels.shape, min_area=1 + i % 12)
+        for k in range(1, found.max() + 1):
+            mask = np.pad(found == k, 1)
+            assert label(mask, connectivity=1).max() == 1
+            assert mask.sum() >= 1 + i % 12
+            holes = label(~mask, connectivity=1)
+            assert not ((holes != holes[0, 0]) & ~mask & (np.pad(found, 1) == 0)).any()
+        kept = [labels[found == k] for k in range(1, found.max() + 1)]
+        ids = [int(values[values > 0].min()) for values in kept]  # a hole adds background only
+        assert ids == sorted(ids)
 
 
 def test_flood_agrees_with_the_reference_watershed():
@@ -107,7 +133,8 @@ def test_flood_agrees_with_the_reference_watershed():
     levels = np.rint(255 * (1 - height)).astype(np.uint8)
     mask = height > 0.4
     markers = cv2.connectedComponents((height > 0.6).view(np.uint8))[1].astype(np.int32)
-    ours = flood(levels, markers, mask)
+    flooded = flood(height, runs_of(markers), runs_of(mask))
+    ours = flooded.draw(flooded.labels, np.zeros_like(markers))
     reference = watershed(levels, markers, mask=mask)
     assert ((ours > 0) == (reference > 0)).all()
     assert (ours == reference).mean() > 0.99  # the order of equal pixels is free

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nucleate.types import Bool, Float32, Int32, Int64, UInt8
+from nucleate.geometry.runs import Runs, runs_of
+from nucleate.types import Bool, Float32, Int32, Int64
 
 
 def compact(labels: Int32) -> tuple[Int32, Int64]:
@@ -22,18 +23,9 @@ def compact(labels: Int32) -> tuple[Int32, Int64]:
         >>> new.tolist(), old.tolist()
         ([[0, 2], [1, 2]], [3, 7])
     """
-    if labels.size == 0:
-        return labels, np.zeros(0, np.int64)
-    largest = int(labels.max(initial=0))
-    if largest <= 4 * labels.size + 1024:  # a lookup table is cheaper than a sort
-        from nucleate.geometry.kernels import labels as _kernels
-
-        contiguous = np.ascontiguousarray(labels)
-        return _kernels.renumber(contiguous, largest, 1.0)  # type: ignore[no-any-return]
-    values = np.unique(labels)
-    old = values[values > 0].astype(np.int64)
-    new = np.searchsorted(old, labels).astype(np.int32) + 1
-    return np.where(labels > 0, new, 0).astype(np.int32), old
+    runs = runs_of(labels)
+    old, new = np.unique(runs.labels, return_inverse=True)
+    return runs.draw(new + 1, np.zeros(labels.shape, np.int32)), old.astype(np.int64)
 
 
 def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
@@ -52,71 +44,110 @@ def boxes_areas(labels: Int32, count: int) -> tuple[Int64, Int64]:
         >>> boxes.tolist(), areas.tolist()
         ([[1, 0, 2, 2]], [2])
     """
-    from nucleate.geometry.kernels import labels as _kernels
-
-    return _kernels.boxes_areas(labels, count)  # type: ignore[no-any-return]
+    runs = runs_of(labels)
+    return runs.boxes(count), runs.areas(count)
 
 
 def largest_pieces(labels: Int32) -> Int32:
     """Keep the largest 4-connected piece of every label, fill its holes, and renumber.
 
     Args:
-        labels: int32 (H, W) with values 0..n.
+        labels: int32 (H, W), 0 is background; ids may have gaps.
 
     Returns:
-        int32 (H, W) with values 0..m: every label is one piece. Only holes of background are
-        filled.
+        int32 (H, W) with values 0..m, in the order of the old ids: every label is one piece, and
+        its holes contain other labels at most.
 
     Example:
         >>> largest_pieces(np.array([[1, 0, 1, 1]], np.int32)).tolist()
         [[0, 0, 1, 1]]
     """
-    from nucleate.geometry.kernels import labels as _kernels
+    return nuclei_of(runs_of(labels), labels.shape)
 
-    labels, old = compact(labels)
-    uneven, boxes = _kernels.uneven(labels, len(old))
-    out = labels.copy()
-    for i in np.flatnonzero(uneven):
-        x0, y0, x1, y1 = boxes[i]
-        window = labels[y0:y1, x0:x1]
-        mask = (window == i + 1).view(np.uint8)
-        pieces, numbered, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-        target = out[y0:y1, x0:x1]
-        if pieces > 2:
-            keep = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-            target[(numbered != keep) & (mask > 0)] = 0
-            mask = (numbered == keep).view(np.uint8)
-        if mask.sum() < mask.size:
-            contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            filled = np.zeros_like(mask)
-            cv2.drawContours(filled, contours, -1, 1, thickness=-1)
-            target[(filled > 0) & (mask == 0) & (window == 0)] = i + 1
+
+def nuclei_of(runs: Runs, shape: tuple[int, ...], min_area: float = 1.0) -> Int32:
+    """Draw the largest 4-connected piece of every label of runs, without holes, if large enough.
+
+    Args:
+        runs: runs of an image of (H, W) pixels.
+        shape: H, W.
+        min_area: nuclei of fewer pixels are omitted.
+
+    Returns:
+        int32 (H, W) with values 0..m, as `largest_pieces` returns.
+
+    Example:
+        >>> runs = runs_of(np.array([[1, 0, 1, 1, 2]], np.int32))
+        >>> nuclei_of(runs, (1, 5), min_area=2).tolist()
+        [[0, 0, 1, 1, 0]]
+    """
+    runs = runs.largest_pieces()
+    out = runs.draw(runs.labels, np.zeros(shape, np.int32))
+    y, x, around = _fill_holes(runs, out)
+    areas = runs.areas() + np.bincount(around, minlength=len(runs.areas()) + 1)[1:]
+    if (areas < min_area).any():
+        enough = np.concatenate([[False], areas >= min_area])
+        numbers = np.cumsum(enough) * enough
+        runs.draw(numbers[runs.labels], out)
+        out[y, x] = numbers[around]
     return out
 
 
-def flood(levels: UInt8, markers: Int32, mask: Bool) -> Int32:
-    """Flood from markers inside a mask, low levels first: marker-controlled watershed.
-
-    Args:
-        levels: uint8 (H, W).
-        markers: int32 (H, W) with values 0..n.
-        mask: bool (H, W); pixels outside stay background.
+def _fill_holes(runs: Runs, out: Int32) -> tuple[Int64, Int64, Int64]:
+    """Fill holes of background in `out`, which shows `runs`, whole pieces.
 
     Returns:
-        int32 (H, W) with values 0..n.
+        y, x and label of each filled pixel.
+    """
+    found = [np.zeros((3, 0), np.int64)]
+    holed, boxes = np.flatnonzero(runs.holes()), runs.boxes()
+    for i in holed[np.argsort(runs.areas()[holed], kind="stable")]:  # inner rings first
+        x0, y0, x1, y1 = boxes[i]
+        window = out[y0:y1, x0:x1]
+        ring = (window == i + 1).view(np.uint8)
+        contours, _ = cv2.findContours(ring, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = cv2.drawContours(np.zeros_like(ring), contours, -1, 1, thickness=-1)
+        y, x = np.nonzero((filled > 0) & (window == 0))
+        window[y, x] = i + 1
+        found.append(np.stack([y + y0, x + x0, np.full(len(y), i + 1)]))
+    y, x, around = np.concatenate(found, axis=1)
+    return y, x, around
+
+
+def flood(heights: Float32, markers: Runs, mask: Runs) -> Runs:
+    """Flood from markers inside a mask, in 256 levels from high to low: watershed by markers.
+
+    Args:
+        heights: float32 (H, W) in 0..1.
+        markers: runs of the markers, all inside the mask.
+        mask: runs of the pixels to flood.
+
+    Returns:
+        Runs with the labels of the markers; pixels that no marker reaches are background.
 
     References:
         Meyer 1994, doi:10.1016/0165-1684(94)90060-4.
 
     Example:
-        >>> levels = np.array([[0, 1, 2, 1, 0]], np.uint8)
-        >>> flood(levels, np.array([[1, 0, 0, 0, 2]], np.int32), levels < 9).tolist()
-        [[1, 1, 1, 2, 2]]
+        >>> heights = np.array([[1.0, 0.8, 0.5, 0.8, 1.0]], np.float32)
+        >>> markers = runs_of(np.array([[1, 0, 0, 0, 2]], np.int32))
+        >>> flooded = flood(heights, markers, runs_of(heights > 0))
+        >>> flooded.labels.tolist(), flooded.lengths.tolist()
+        ([1, 2], [3, 2])
     """
-    from nucleate.geometry.kernels import labels as _kernels
+    from nucleate.geometry.kernels import runs as _kernels
 
-    count, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return _kernels.flood(levels, markers, pieces, count - 1)  # type: ignore[no-any-return]
+    labels = _kernels.flood(
+        heights,
+        mask.starts,
+        mask.ends,
+        mask.pieces().labels,
+        markers.starts,
+        markers.ends,
+        markers.labels,
+        mask.wide,
+    )
+    return mask.split(labels)
 
 
 def distance_inside(mask: Bool) -> Float32:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nucleate.geometry.labels import boxes_areas
 from nucleate.types import Float32, Instances, Int32, Int64
 
 
@@ -20,7 +19,8 @@ def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
             (`largest_pieces`); of a label with several pieces, the first is traced.
 
     Returns:
-        Vertices float32 (m, 2) as (x, y), offsets int64 (n + 1,), boxes int64 (n, 4).
+        Vertices float32 (m, 2) as (x, y), offsets int64 (n + 1,), boxes int64 (n, 4) as
+        (x0, y0, x1, y1), half-open.
 
     Example:
         >>> xy, offsets, _ = trace(np.array([[1, 1]], np.int32))
@@ -29,10 +29,7 @@ def trace(labels: Int32) -> tuple[Float32, Int64, Int64]:
     """
     from nucleate.geometry.kernels import outlines as _kernels
 
-    count = int(labels.max(initial=0))
-    boxes, _ = boxes_areas(labels, count)
-    xy, offsets = _kernels.trace(labels, boxes)
-    return xy, offsets, boxes
+    return _kernels.trace(labels, int(labels.max(initial=0)))  # type: ignore[no-any-return]
 
 
 def rasterise(
