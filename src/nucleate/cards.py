@@ -34,6 +34,7 @@ class ModelCard:
         notes: what a user has to know.
         stain: fitted stain normaliser that is applied to images first, or None.
         sensitivity: low and high -> thresholds that replace those above.
+        tile_px: largest edge of a tile with its halo, unless the user chooses another.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelCard:
     notes: str = ""
     stain: dict[str, Any] | None = None
     sensitivity: dict[str, dict[str, float]] = field(default_factory=dict)
+    tile_px: int = 2048
 
     @classmethod
     def field_names(cls) -> list[str]:

@@ -272,6 +272,8 @@ class DecodeConfig(Strict):
     """Thresholds during training; the decoder's defaults for those not named."""
     halo_px: Annotated[int, Field(ge=0)] = 128
     """Context that a tile reads around its core, in pixels of the working grid."""
+    tile_px: Annotated[int, Field(ge=64, le=1 << 14)] = 2048
+    """Largest edge of a tile with its halo, unless `--tile-px` chooses another."""
     tune: bool = True
     """Tune the thresholds on the validation images after training."""
 

@@ -91,6 +91,8 @@ def test_model_that_is_not_there(tmp_path):
         (lambda c: json.dumps({**c, "mpp": None}), "'mpp' of the card"),
         (lambda c: json.dumps({**c, "align_px": 0}), "'align_px' of the card"),
         (lambda c: json.dumps({**c, "halo_px": -64}), "'halo_px' of the card"),
+        (lambda c: json.dumps({**c, "tile_px": 1 << 20}), "'tile_px' of the card"),
+        (lambda c: json.dumps({**c, "tile_px": None}), "'tile_px' of the card"),
         (lambda c: json.dumps({**c, "thresholds": None}), "'thresholds' of the card"),
         (lambda c: json.dumps({**c, "heads": ["foreground"]}), "needs the head 'distance'"),
     ],

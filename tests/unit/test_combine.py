@@ -57,5 +57,6 @@ def test_models_that_differ_are_not_averaged(oracle):
     other = Model(replace(one.card, name="other", mpp=0.5), OracleBackend())
     with pytest.raises(ModelError, match=says("both", "mpp", "oracle, other")):
         ensemble([one, other], "both")
-    both = ensemble([one, one], "both")
-    assert (both.card.name, both.card.halo_px) == ("both", 64)
+    small = Model(replace(one.card, tile_px=1024), OracleBackend())
+    both = ensemble([one, small], "both")
+    assert (both.card.name, both.card.halo_px, both.card.tile_px) == ("both", 64, 1024)

@@ -1,5 +1,7 @@
 """The engine, with an oracle for a network: every nucleus once, whatever the tiles."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -209,6 +211,22 @@ def test_any_image_size(oracle, shape):
     nuclei = segment(painted(labels), oracle, mpp=0.25, tile_px=256)
     assert len(nuclei) == 1
     assert nuclei.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
+
+
+def test_tiles_are_as_large_as_the_card_says_unless_the_user_chooses(oracle):
+    read = []
+
+    class Watched(OracleBackend):
+        def __call__(self, batch):
+            read.append(batch.shape[1])
+            return super().__call__(batch)
+
+    model = Model(replace(oracle.card, tile_px=512), Watched())
+    image = painted(np.zeros((1000, 700), np.int32))
+    for chosen, largest in ((None, 512), (256, 256), (2048, 1008)):
+        read.clear()
+        segment(image, model, mpp=0.25, tile_px=chosen)
+        assert max(read) == largest
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def evaluate(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 2048,
+    tile_px: TileOption = None,
     tta: TtaOption = False,
     ledger: _LedgerOption = None,
 ) -> None:
@@ -154,7 +154,7 @@ def _entries(
     return entries
 
 
-def _score_model(model: Model, entries: list[Entry], reader: str, tile_px: int) -> _Scored:
+def _score_model(model: Model, entries: list[Entry], reader: str, tile_px: int | None) -> _Scored:
     """Score a model on the images of a data set."""
     from nucleate.datasets.loading import OWN_DATA
     from nucleate.evaluation.evaluate import evaluate_model

@@ -45,7 +45,10 @@ PrecisionOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")]
-TileOption = Annotated[int, typer.Option(min=64, help="Largest edge of a tile, in pixels.")]
+TileOption = Annotated[
+    int | None,
+    typer.Option(min=64, help="Largest edge of a tile, in pixels; by default the model's."),
+]
 SensitivityOption = Annotated[
     Literal["low", "normal", "high"],
     typer.Option(help="low: fewer false nuclei; high: more pale nuclei."),

@@ -89,7 +89,7 @@ def segment(
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
-    tile_px: TileOption = 2048,
+    tile_px: TileOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per call of the network.")] = 1,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles ahead.")] = 2,
     decoders: Annotated[int, typer.Option(min=0, help="Processes that decode; 0: one thread.")] = 0,

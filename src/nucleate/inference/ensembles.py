@@ -79,6 +79,7 @@ def ensemble(models: Sequence[Model], name: str) -> Model:
         thresholds={k: median(m.card.thresholds[k] for m in models) for k in first.thresholds},
         align_px=int(np.lcm.reduce([m.card.align_px for m in models])),
         halo_px=max(m.card.halo_px for m in models),
+        tile_px=min(m.card.tile_px for m in models),
         training_data=[entry for m in models for entry in m.card.training_data],
         metrics={},
         sensitivity={},

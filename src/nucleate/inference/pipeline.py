@@ -46,17 +46,22 @@ class EngineOptions:
     """Tile size, and numbers of threads and processes.
 
     Attributes:
-        tile_px: largest edge of a tile including its halo, in working pixels.
+        tile_px: largest edge of a tile including its halo, in working pixels; None for the model's.
         batch: tiles per call of the network.
         readers: threads that read ahead.
         decoders: processes that decode; 0 decodes in a thread of this process, which is enough
             if the network runs on the same cores.
     """
 
-    tile_px: int = 2048
+    tile_px: int | None = None
     batch: int = 1
     readers: int = 2
     decoders: int = 0
+
+    def tile_of(self, card: ModelCard) -> int:
+        """Return the largest edge of a tile for a model."""
+        most: int = pick(DECODERS, card.decoder, "decoder").most_tile_px
+        return min(card.tile_px if self.tile_px is None else self.tile_px, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def segment(
     sensitivity: Sensitivity = "normal",
     thresholds: dict[str, float] | None = None,
     tissue_mask: bool | None = None,
-    tile_px: int = 2048,
+    tile_px: int | None = None,
     progress: bool | Callable[[int, int], None] = False,
     override_mpp: bool = False,
     plane: int | None = None,
@@ -108,7 +108,7 @@ def segment(
         thresholds: decoder thresholds that replace those of the model card; others are unchanged.
         tissue_mask: whether to skip background, pen marks and folds; None skips them in images of
             at least 100 megapixels, as the command does.
-        tile_px: largest edge of a tile, in pixels at the model's resolution.
+        tile_px: largest edge of a tile, in pixels at the model's resolution; None for the model's.
         progress: True shows a progress bar; a function is called with (tiles done, tiles).
         override_mpp: whether `mpp` overrides a different value in the file.
         plane: focal plane or time point to read from a TIFF that has several, counted from 1.

@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nucleate.cards import ModelCard
-from nucleate.errors import pick
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import Tile, plan
-from nucleate.postprocess import DECODERS
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.reader import Reader
 
@@ -50,7 +48,7 @@ def plan_units(
         tissue: tissue area; None for everywhere.
     """
     grid = reader.grid(card.mpp)
-    tile_px = min(options.tile_px, pick(DECODERS, card.decoder, "decoder").most_tile_px)
+    tile_px = options.tile_of(card)
     tiles = plan(grid.width, grid.height, tile_px, card.halo_px, card.align_px)
     across = max(1, UNIT_PX // tile_px)
     lefts = {x: i // across for i, x in enumerate(sorted({t.core[0] for t in tiles}))}

@@ -155,11 +155,15 @@ def read_card(folder: Path) -> ModelCard:
 
 def _demands(card: ModelCard) -> dict[str, bool]:
     """Return, for each field of a card that the engine relies on, whether it is valid."""
-    integers = isinstance(card.align_px, int) and isinstance(card.halo_px, int)
+
+    def whole(edge: int, least: int, most: int) -> bool:
+        return isinstance(edge, int) and least <= edge <= most
+
     return {
         "mpp": is_plausible(card.mpp),
-        "align_px": integers and 1 <= card.align_px <= 4096,
-        "halo_px": integers and 0 <= card.halo_px <= 1 << 16,
+        "align_px": whole(card.align_px, 1, 4096),
+        "halo_px": whole(card.halo_px, 0, 1 << 16),
+        "tile_px": whole(card.tile_px, 64, 1 << 14),
         "heads": isinstance(card.heads, list) and all(isinstance(h, str) for h in card.heads),
         "arguments": isinstance(card.arguments, dict),
         "thresholds": isinstance(card.thresholds, dict),

@@ -72,7 +72,7 @@ def estimate(model: Model, options: EngineOptions) -> int:
     grown = max(0, process.memory_info().rss - before)
     network = grown / (twice**2 - once**2)  # bytes per pixel
     said = sum(m.nbytes for m in maps.values()) / twice**2
-    pixels = options.tile_px**2
+    pixels = options.tile_of(model.card) ** 2
     under_way = options.readers + 2 * options.batch + max(options.decoders, 1) + 2
     decoding = max(options.decoders, 1) * _DECODED * pixels
     tiles = under_way * (3 + 3 + said) * pixels + options.batch * network * pixels
@@ -89,7 +89,8 @@ def check_memory(model: Model, options: EngineOptions, limit: int) -> int:
     if needed > limit:
         raise ConfigError(
             f"--max-memory {limit / 2**30:.2f}G: this needs about {needed / 2**30:.2f}G with "
-            f"tiles of {options.tile_px} pixels, {options.batch} at a time, and {options.decoders} "
-            "decoding processes. Lower --tile-px, --batch or --decoders, or allow more."
+            f"tiles of {options.tile_of(model.card)} pixels, {options.batch} at a time, and "
+            f"{options.decoders} decoding processes. Lower --tile-px, --batch or --decoders, or "
+            "allow more."
         )
     return needed

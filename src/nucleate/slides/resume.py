@@ -47,7 +47,7 @@ def job_facts(
         "thresholds": card.thresholds,
         "model_card": short(digest_of(asdict(card))),
         "engine": model.backend.about,
-        "tile_px": options.tile_px,
+        "tile_px": options.tile_of(card),
         "batch": options.batch,
         "tissue_mask": tissue,
         **({} if plane is None else {"plane": plane}),

@@ -28,7 +28,7 @@ def segment_files(
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
     sensitivity: Sensitivity = "normal",
-    tile_px: int = 2048,
+    tile_px: int | None = None,
     override_mpp: bool = False,
     plane: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -47,7 +47,7 @@ def segment_files(
         precision: likewise.
         threads: likewise.
         sensitivity: low finds fewer false nuclei, high finds more pale nuclei.
-        tile_px: largest edge of a tile, in pixels at the model's resolution.
+        tile_px: largest edge of a tile, in pixels at the model's resolution; None for the model's.
         override_mpp: whether `mpp` overrides a different value in a file.
         plane: focal plane or time point to read from a TIFF that has several, counted from 1.
         tell: called with one line per source.

@@ -36,7 +36,7 @@ def summarise(rows: list[dict[str, Any]], model: Model, options: BatchOptions) -
             "mpp": model.card.mpp,
         },
         "engine": model.backend.about,
-        "tile_px": options.engine.tile_px,
+        "tile_px": options.engine.tile_of(model.card),
         "sources": rows,
         "totals": _totals(rows),
     }

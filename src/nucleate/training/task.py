@@ -158,6 +158,7 @@ def provisional_card(recipe: Recipe, align_px: int) -> ModelCard:
         mpp=recipe.data.mpp,
         align_px=align_px,
         halo_px=recipe.decode.halo_px + -recipe.decode.halo_px % align_px,
+        tile_px=recipe.decode.tile_px,
         classes=list(recipe.data.classes) or ["nucleus"],
         training_data=[],
         licence=recipe.licence,

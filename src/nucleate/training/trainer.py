@@ -13,7 +13,6 @@ from nucleate.config import Recipe, load_recipe
 from nucleate.datasets.loading import collect
 from nucleate.datasets.splits import file_names
 from nucleate.errors import ConfigError, InputError, TrainingError, pick
-from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.tiling import plan
 from nucleate.losses import LOSSES, OWN_LOSSES
 from nucleate.models.families import build, parameter_count
@@ -140,7 +139,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
     with torch.device("meta"):  # its sizes, without its weights
         network = build(recipe.model.family, list(recipe.maps), recipe.model.arguments)
-    plan(1, 1, EngineOptions().tile_px, recipe.decode.halo_px, network.align_px)
+    plan(1, 1, recipe.decode.tile_px, recipe.decode.halo_px, network.align_px)
 
 
 def _try_network(recipe: Recipe) -> None:

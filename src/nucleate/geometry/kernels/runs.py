@@ -117,7 +117,7 @@ def flood(heights, starts, ends, pieces, seed_starts, seed_ends, markers, wide):
     runs of the markers, inside the mask, and their numbers. Return the label of each pixel of the
     mask, run by run, 0 if no marker reaches it. Ties are broken by age, as in Meyer's algorithm,
     with four neighbours; the result equals that of a priority queue. Each piece is flooded in a
-    window of its own, for locality of memory; one with a single marker gets its label as it is.
+    separate window, for locality of memory; one with a single marker is labelled without flooding.
     """
     n = pieces.max() if len(pieces) else 0
     only = np.zeros(n + 1, np.int64)
