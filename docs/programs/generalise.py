@@ -144,6 +144,23 @@ def sensitivity() -> list[str]:
             f"| {t['foreground']} | {t['marker']} | {row['aji']:.3f} | {row['missed']:.1%} | "
             f"{row['spurious']:.1%} | {f'`--sensitivity {name}`' if name else ''} |"
         )
+    lines += [
+        (
+            "\nThe smallest area of a nucleus, at the normal setting, in pixels at 0.25 µm/px: "
+            f"{facts['min_area']:g} is the largest that does not lower G.\n"
+        ),
+        "| smallest area | G (95 %) | PQ | recall | F per mm² | in tissue |",
+        f"|{'---|' * 6}",
+    ]
+    for area, row in facts["areas"].items():
+        pq, recall = (
+            sum(found[key][0] for found in row["sets"].values()) / len(row["sets"])
+            for key in ("pq", "recall")
+        )
+        lines.append(
+            f"| {area} | {row['g']:.4f} ({row['g_low']:.3f} to {row['g_high']:.3f}) | {pq:.3f} | "
+            f"{recall:.3f} | {row['f']:.0f} | {row['f_tissue']:.0f} |"
+        )
     return lines
 
 
