@@ -21,6 +21,7 @@ from nucleate import load_model
 from nucleate.features import nucleus_features
 from nucleate.geometry.labels import flood, largest_pieces
 from nucleate.geometry.outlines import rasterise, trace
+from nucleate.geometry.runs import runs_of
 from nucleate.postprocess import DECODERS, flat
 from nucleate.readers.images import read_image
 
@@ -58,8 +59,8 @@ def main():
     inside = maps["foreground"] > card.thresholds["foreground"]
     distance = cv2.GaussianBlur(np.clip(maps["distance"], 0, 1), (0, 0), 1.0)
     levels = np.rint(255 * (1 - distance)).astype(np.uint8)
-    seeds = (inside & (distance > card.thresholds["marker"])).view(np.uint8)
-    markers = cv2.connectedComponents(seeds, connectivity=8)[1].astype(np.int32)
+    seeds = inside & (distance > card.thresholds["marker"])
+    markers = cv2.connectedComponents(seeds.view(np.uint8), connectivity=8)[1].astype(np.int32)
 
     stages = {
         "network, f32": seconds(lambda: model.backend(tile[None]), 3),
@@ -73,7 +74,9 @@ def main():
         "trace outlines": seconds(lambda: trace(labels)),
         "measure features": seconds(lambda: nucleus_features(labels, tile, xy, offsets, 0.25)),
         "draw outlines back": seconds(lambda: rasterise(xy, offsets, labels.shape)),
-        "flood alone": seconds(lambda: flood(levels, markers, inside)),
+        "flood alone": seconds(
+            lambda: flood(distance, runs_of(seeds).pieces(diagonal=True), runs_of(inside))
+        ),
         "flood, scikit-image": seconds(lambda: reference_watershed(levels, markers, mask=inside)),
         "largest pieces alone": seconds(lambda: largest_pieces(labels)),
     }

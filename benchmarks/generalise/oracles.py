@@ -1,8 +1,10 @@
 """Where do the points of AJI lie? One kind of error at a time is put right by the truth.
 
-    python benchmarks/generalise/oracles.py mtl-small [--sets cryonuseg,consep] [--foreground 0.4]
+    python benchmarks/generalise/oracles.py mtl-open [--sets monuseg,cryonuseg]
+    python benchmarks/generalise/oracles.py mtl-small --folds further --weights runs/.../weights
 
-For a bundled model or a model folder, prints of each set the AJI as it is, and the points gained
+For a bundled model or a model folder, or for the folds of the model's idea (each on the set that it
+has not seen, decoded as the model says), prints of each set the AJI as it is, and the points gained
 if only the rims of found nuclei were right, only merged and split nuclei, only the missed ones, or
 only the false ones; also what averaging over eight views gains, and the ratio of median areas.
 Writes docs/results/generalise/oracles-NAME.json.
@@ -21,7 +23,8 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.generalise import scoring  # noqa: E402
+from benchmarks.generalise import plan, scoring  # noqa: E402
+from benchmarks.generalise.curve import fold_model  # noqa: E402
 from benchmarks.generalise.fold import maps_by  # noqa: E402
 from benchmarks.generalise.sets import PACKED, SETS, read_test  # noqa: E402
 from benchmarks.generalise.store import RESULTS  # noqa: E402
@@ -165,23 +168,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--foreground", type=float, help="instead of the model's own")
+    parser.add_argument("--folds", help="an idea, whose folds stand for the model")
+    parser.add_argument("--weights", type=Path, help="of the folds, one file each")
     parser.add_argument("--no-views", action="store_true", help="leave the eight views out")
     parser.add_argument("--packed", type=Path, default=PACKED)
     options = parser.parse_args()
     model = load_model(options.model, device="cpu", threads=1)
     thresholds = scoring.settle(model.card.thresholds)
-    if options.foreground is not None:
-        thresholds["foreground"] = options.foreground
+    idea = plan.by_name(options.folds) if options.folds else None
     rows = {}
-    for name in options.sets.split(","):
+    for name in options.sets.split(",") if idea is None else idea.left_out:
         samples = read_test(name, options.packed)
+        if idea is not None:
+            model = fold_model(idea, name, idea.seeds[0], options.weights)
         rows[name] = oracles(samples, maps_by(model), thresholds, not options.no_views)
         print(name, rows[name], flush=True)
-    printed = {"model": model.card.name, "commit": git_commit(), "thresholds": thresholds,
+    title = options.model if idea is None else f"{options.model}, folds of {idea.name}"
+    printed = {"model": title, "commit": git_commit(), "thresholds": thresholds,
             "sets": rows}  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"oracles-{model.card.name}.json"
+    path = RESULTS / f"oracles-{options.folds or model.card.name}.json"
     path.write_text(json.dumps(printed, indent=1) + "\n", encoding="utf-8")
 
 

@@ -112,7 +112,7 @@ def oracles() -> list[str]:
     for file in files:
         facts = json.loads(file.read_text(encoding="utf-8"))
         names = list(next(iter(facts["sets"].values())))
-        lines += [f"\n{facts['model']}, {facts['thresholds']}:\n",
+        lines += [f"\n{facts['model']}, {facts['thresholds']} (commit {facts['commit']}):\n",
                   f"| set | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]  # fmt: skip
         for name, row in facts["sets"].items():
             lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in names)} |")
