@@ -4,9 +4,10 @@
 
 DATA is the folder that the bundled model's recipe calls `data.root`; VENVS contains the virtual
 environment of StarDist with weights trained for `--minutes` (see peers/run.py), made if missing.
-A folder of 14 images and one of a single image are segmented in turns by each way; the seconds per
-image are (14 - 1) / 13 of the difference, so that start-up does not count. Beside them: the same
-model within one process, and a slide of 64 megapixels against the network alone for that area.
+A folder of 28 images (14, each twice) and one of a single image are segmented in turns by each way;
+the seconds per image are 1 / 27 of the difference, so that start-up does not count. In the same
+turns: the same model within one process. Then a slide of 64 megapixels against the network alone
+for that area.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from nucleate.datasets.loading import list_entries  # noqa: E402
 from nucleate.environment import git_commit  # noqa: E402
 
 OUT = ROOT / "docs" / "results" / "commands.json"
-TILES, MODEL, MPP, SLIDE_PX, NETWORK_PX = 14, "mtl-small", 0.25, 8192, 1536
+TILES, COPIES, MODEL, MPP, SLIDE_PX, NETWORK_PX = 14, 2, "mtl-small", 0.25, 8192, 1536
 DEFAULT, LABELS = "nucleate, all default formats", "nucleate, labels"
+WITHIN = "nucleate, in one process"
 IN_PROCESS = """
 import sys, time
 from pathlib import Path
@@ -90,14 +92,15 @@ def segmenting(source: Path, out: Path, *more: object) -> list[object]:
 
 
 def folders(data: Path, scratch: Path) -> dict[int, Path]:
-    """Write 14 images of MoNuSeg's training part into a folder, and the first one into another."""
+    """Write images of MoNuSeg's training part into a folder, and the first one into another."""
     archive = data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip"
-    made = {TILES: scratch / "many", 1: scratch / "one"}
+    made = {TILES * COPIES: scratch / "many", 1: scratch / "one"}
     for count, folder in made.items():
         folder.mkdir()
-        for entry in list_entries("monuseg", archive, {})[:count]:
+        for entry in list_entries("monuseg", archive, {})[: min(count, TILES)]:
             bgr = cv2.cvtColor(entry.read().image, cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(folder / f"{entry.name}.png"), bgr)
+            for copy in range(max(1, count // TILES)):
+                cv2.imwrite(str(folder / f"{entry.name}-{copy}.png"), bgr)
     return made
 
 
@@ -121,11 +124,14 @@ def stardist(data: Path, venvs: Path, minutes: float) -> tuple[Path, Path]:
 
 def per_image(rounds: int, images: dict[int, Path], ways: dict[str, Any]) -> dict[str, list[float]]:
     """Return way -> seconds per image of each round, start-up taken out."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in (*ways, WITHIN)}
+    most = max(images)
     for _ in range(rounds):
+        within = on_cores([sys.executable, "-c", IN_PROCESS, images[most], MODEL], 1)[1]
+        seconds[WITHIN].append(float(within))
         for name, words in ways.items():
-            many, one = (on_cores(words(images[n]), 1)[0] for n in (TILES, 1))
-            seconds[name].append((many - one) / (TILES - 1))
+            many, one = (on_cores(words(images[n]), 1)[0] for n in (most, 1))
+            seconds[name].append((many - one) / (most - 1))
             print(name, f"{seconds[name][-1]:.3f} s per image, start-up {one:.1f} s", flush=True)
     return seconds
 
@@ -166,11 +172,6 @@ def main(options: argparse.Namespace) -> None:
             "StarDist, labels": lambda i: [python, files, i, out, weights],
         }
         seconds = per_image(options.rounds, images, ways)
-        process = [
-            float(on_cores([sys.executable, "-c", IN_PROCESS, images[TILES], MODEL], 1)[1])
-            for _ in range(options.rounds)
-        ]
-        seconds["nucleate, in one process"] = process
         tile = sorted(images[1].glob("*.png"))[0]
         whole = slide(options.rounds, scratch, images[1], tile)
     printed = {

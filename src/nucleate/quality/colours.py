@@ -83,7 +83,7 @@ def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float
     """
     stained, fine, nuclei, rings = [], [], [], []
     for image, mask in zip(images, inside, strict=True):
-        density = cv2.blur(OD_OF_BYTE[image], (3, 3))
+        density = cv2.blur(cv2.LUT(image, OD_OF_BYTE), (3, 3))
         mask = np.ascontiguousarray(mask)
         red, green, blue = cv2.split(density)  # ten times as fast as numpy's sum over the last axis
         total = red + green + blue
@@ -92,17 +92,22 @@ def exchange_facts(images: list[UInt8], inside: list[Bool], mpp: float) -> Float
         small = cv2.resize(density, size, interpolation=cv2.INTER_AREA)
         smooth = cv2.GaussianBlur(small, (0, 0), 5.0 / max(mpp, 2.0))
         around = cv2.resize(smooth, density.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        stained.append(density[::2, ::2][seen[::2, ::2]])
-        fine.append((density - around)[::2, ::2][seen[::2, ::2]])
+        stained.append(_pixels(density[::2, ::2], seen[::2, ::2]))
+        fine.append(_pixels((density - around)[::2, ::2], seen[::2, ::2]))
         reach = 2 * max(1, round(_RING_UM / mpp)) + 1
         grown = cv2.dilate(mask.view(np.uint8), np.ones((reach, reach), np.uint8)) > 0
-        nuclei.append(density[mask])
-        rings.append(density[grown & ~mask & (total > _STAINED / 2)])
+        nuclei.append(_pixels(density, mask))
+        rings.append(_pixels(density, grown & ~mask & (total > _STAINED / 2)))
     seen_density = np.concatenate(stained)
     if len(seen_density) < _FEWEST:
         return None
     general = _general(seen_density, np.concatenate(fine))
     return np.array([*general, *_of_nuclei(np.concatenate(nuclei), np.concatenate(rings))])
+
+
+def _pixels(density: Float32, which: Bool) -> Float32:
+    """Return `density[which]`, in a fifth of the time."""
+    return density.reshape(-1, 3).take(np.flatnonzero(which), axis=0)
 
 
 def _general(density: Float32, fine: Float32) -> tuple[float, float, float]:
