@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 TYPE = "type_"  # prefix of the maps of the head `types`; type_1 is 1 on nuclei of the first class
@@ -58,11 +58,6 @@ class ModelCard:
     stain: dict[str, Any] | None = None
     sensitivity: dict[str, dict[str, float]] = field(default_factory=dict)
     tile_px: int = 2048
-
-    @classmethod
-    def field_names(cls) -> list[str]:
-        """Return the names of all fields, which are the keys of the card's JSON."""
-        return [entry.name for entry in fields(cls)]
 
 
 @dataclass(frozen=True, slots=True)

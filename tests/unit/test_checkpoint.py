@@ -105,6 +105,17 @@ def test_card_that_is_none(tmp_path, spoil, said):
         load_model(tmp_path / "m", device="cpu")
 
 
+def test_card_without_what_has_a_default(tmp_path):
+    shutil.copytree(find_model("mtl-small"), tmp_path / "m")
+    path = tmp_path / "m" / CARD
+    card = json.loads(path.read_text())
+    for name in ("notes", "stain", "sensitivity", "tile_px"):
+        del card[name]
+    path.write_text(json.dumps(card))
+    found = load_model(tmp_path / "m", device="cpu").card
+    assert (found.notes, found.stain, found.sensitivity, found.tile_px) == ("", None, {}, 2048)
+
+
 def test_tuning_finds_better_thresholds_than_it_starts_from():
     from nucleate.targets import encode
     from tests.synthetic import tissue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,9 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     content = _read_json(path)
-    known = ModelCard.field_names()
-    needed = set(known) - {"notes", "stain", "sensitivity"}
-    if not isinstance(content, dict) or set(content) - set(known) or needed - set(content):
+    known = {field.name for field in fields(ModelCard)}
+    needed = {f.name for f in fields(ModelCard) if f.default is f.default_factory is MISSING}
+    if not isinstance(content, dict) or content.keys() - known or needed - content.keys():
         raise ModelError(
             f"{path}: not a model card of this version of nucleate. Install the version that wrote "
             "it, or download the model again."
