@@ -4,10 +4,10 @@
     python benchmarks/generalise/oracles.py mtl-small --folds further --weights runs/.../weights
 
 For a bundled model or a model folder, or for the folds of the model's idea (each on the set that it
-has not seen, decoded as the model says), prints of each set the AJI as it is, and the points gained
-if only the rims of found nuclei were right, only merged and split nuclei, only the missed ones, or
-only the false ones; also what averaging over eight views gains, and the ratio of median areas.
-Writes docs/results/generalise/oracles-NAME.json.
+has not seen, at the thresholds of the model), prints of each set the AJI as it is, and the points
+gained if only the rims of found nuclei were right, only merged and split nuclei, only the missed
+ones, or only the false ones; also what averaging over eight views gains, and the ratio of median
+areas. Writes docs/results/generalise/oracles-NAME.json.
 """
 
 from __future__ import annotations
