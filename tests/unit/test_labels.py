@@ -4,6 +4,7 @@ import pytest
 from skimage.measure import find_contours, label
 from skimage.segmentation import watershed
 
+from nucleate.geometry import runs
 from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces, nuclei_of
 from nucleate.geometry.outlines import centroids_xy, rasterise, trace
 from nucleate.geometry.runs import runs_of
@@ -107,6 +108,23 @@ def test_runs_know_pieces_and_holes():
             )
             met[int(holes > 0)] += 1
     assert met.min() > 20
+
+
+def test_runs_of_bands_are_those_of_the_image(monkeypatch):
+    labels = np.random.default_rng(3).integers(-1, 3, (37, 20)).astype(np.int32)
+    whole, mask = runs_of(labels), runs_of(labels > 0)
+    assert whole.areas().tolist() == [int((labels == k).sum()) for k in (1, 2)]
+    monkeypatch.setattr(runs, "_BAND_PX", 100)
+    for one, other in ((whole, runs_of(labels)), (mask, runs_of(labels > 0))):
+        for name in ("starts", "ends", "labels"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (1, 1)])
+def test_an_image_without_labels_has_no_runs(shape):
+    labels = np.zeros(shape, np.int32)
+    assert compact(labels)[0].shape == largest_pieces(labels).shape == shape
+    assert len(runs_of(labels).pieces().holes()) == 0
 
 
 def test_nuclei_are_the_largest_pieces_without_holes():

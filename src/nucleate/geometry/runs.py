@@ -8,6 +8,8 @@ import numpy as np
 
 from nucleate.types import Bool, Int32, Int64
 
+_BAND_PX = 1 << 20  # pixels searched at a time: bounded memory, for label images of slides
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -135,17 +137,22 @@ class Runs:
 
 
 def runs_of(labels: Int32 | Bool) -> Runs:
-    """Return the runs of a label image, or of a mask: int32 or bool (H, W).
+    """Return the runs of the labels above 0 of an image, or of a mask: int32 or bool (H, W).
 
     Example:
         >>> runs = runs_of(np.array([[0, 5, 5, 7]], np.int32))
         >>> runs.labels.tolist(), runs.lengths.tolist(), runs.boxes(7)[6].tolist()
         ([5, 7], [2, 1], [3, 0, 4, 1])
     """
-    padded = np.pad(labels, 1)
-    flat = padded.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    values = flat[changes]
-    starts = np.flatnonzero(values)
-    kinds = values[starts].astype(np.int64)
-    return Runs(changes[starts], changes[starts + 1], kinds, padded.shape[1])
+    wide = labels.shape[1] + 2
+    parts = [(np.zeros(0, np.int64),) * 3]
+    rows = max(1, _BAND_PX // wide)
+    for top in range(0, labels.shape[0], rows):
+        band = np.pad(labels[top : top + rows], ((0, 0), (1, 1))).ravel()
+        changes = np.flatnonzero(band[1:] != band[:-1]) + 1
+        values = band[changes].astype(np.int64)
+        starts = np.flatnonzero(values > 0)
+        begin = (top + 1) * wide
+        parts.append((changes[starts] + begin, changes[starts + 1] + begin, values[starts]))
+    starts, ends, kinds = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Runs(starts, ends, kinds, wide)
