@@ -51,9 +51,9 @@ from nucleate.training.task import provisional_card  # noqa: E402
 from nucleate.types import Bool, Int32, Int64, Sample  # noqa: E402
 
 GRID = tuple(
-    {"foreground": f, "marker": m, "smooth": s, "min_area": a}
-    for f, m, s, a in itertools.product(
-        (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3, 0.4, 0.5), (1.0,), (30.0,)
+    {"foreground": f, "marker": m, "split": s, "smooth": 1.0, "min_area": 30.0}
+    for f, m, s in itertools.product(
+        (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3, 0.4, 0.5), (0.15, 1.0)
     )
 )
 TIE = 0.002  # of G: settings that differ by chance

@@ -133,16 +133,17 @@ def sensitivity() -> list[str]:
             "Missed: true nuclei that predictions cover by less than half. Spurious: predictions "
             "of which less than a tenth is true.\n"
         ),
-        "| foreground | marker | AJI | missed | spurious | |",
-        f"|{'---|' * 6}",
+        "| foreground | marker | split | AJI | missed | spurious | |",
+        f"|{'---|' * 7}",
     ]
     names = {json.dumps(row["thresholds"]): name for name, row in facts["chosen"].items()}
     for row in facts["rows"]:
         t = row["thresholds"]
-        name = names.get(json.dumps(t), "")
+        name = names.get(json.dumps(t))
+        said = f"`--sensitivity {name}`" if name else ""
         lines.append(
-            f"| {t['foreground']} | {t['marker']} | {row['aji']:.3f} | {row['missed']:.1%} | "
-            f"{row['spurious']:.1%} | {f'`--sensitivity {name}`' if name else ''} |"
+            f"| {t['foreground']} | {t['marker']} | {t['split']} | {row['aji']:.3f} | "
+            f"{row['missed']:.1%} | {row['spurious']:.1%} | {said} |"
         )
     lines += [
         (

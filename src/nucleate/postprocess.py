@@ -10,10 +10,12 @@ import numpy as np
 
 from nucleate.cards import TYPE
 from nucleate.errors import ConfigError, ModelError, nearest, pick
-from nucleate.geometry.labels import compact, flood, nuclei_of
+from nucleate.geometry.labels import compact, flood, nuclei_of, peaks
 from nucleate.geometry.runs import runs_of
 from nucleate.mask_nms import INSTANCES, MIN_SCORE, MOST_TILE_PX, OUTPUTS, Layer, mask_nms
 from nucleate.types import Float32, Int16, Int32, Maps
+
+_PEAK_PX = 20  # pixels above the pass that make a peak of a nucleus
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Decoder:
     Attributes:
         heads: names of the required heads.
         defaults: threshold name -> value before tuning.
-        grid: threshold name -> values that tuning tries.
+        grid: threshold name -> values that tuning tries; others keep their value.
         decode: maps, thresholds and the image's (H, W) -> nuclei; maps may be larger.
         outputs: names of the network's outputs that replace one map per head; empty for maps.
         most_tile_px: edge of the largest tile that it decodes well.
@@ -88,13 +90,14 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
 
     1. Foreground: probability above `foreground`.
     2. Markers: 8-connected components of the distance, smoothed by a Gaussian of `smooth` pixels,
-       above `marker`, inside the foreground.
+       above `marker`, inside the foreground. One with several peaks that rise by `split` above the
+       pass between them is several markers; 1, the default, splits none.
     3. Flood the smoothed distance from its peaks, inside the foreground.
     4. Keep the largest piece of every nucleus, fill holes, drop those below `min_area` pixels.
 
     Args:
         maps: `foreground` and `distance`, float32 (H, W) in 0..1.
-        thresholds: `foreground`, `smooth`, `marker`, `min_area`.
+        thresholds: `foreground`, `smooth`, `marker`, `split`, `min_area`.
 
     Returns:
         int32 (H, W), 0 background, 1..n nuclei, each one 4-connected piece.
@@ -113,7 +116,8 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     distance = np.clip(maps["distance"], 0.0, 1.0)
     if thresholds["smooth"] > 0:
         distance = cv2.GaussianBlur(distance, (0, 0), thresholds["smooth"])
-    markers = runs_of(inside & (distance > thresholds["marker"])).pieces(diagonal=True)
+    high = runs_of(inside & (distance > thresholds["marker"]))
+    markers = peaks(distance, high, thresholds.get("split", 1.0), _PEAK_PX)
     flooded = flood(distance, markers, runs_of(inside))
     return nuclei_of(flooded, inside.shape, thresholds["min_area"])
 
@@ -167,7 +171,13 @@ def _classes(labels: Int32, maps: Maps) -> Int16:
 DECODERS: dict[str, Decoder] = {
     "watershed": Decoder(
         heads=("foreground", "distance"),
-        defaults={"foreground": 0.5, "marker": 0.5, "smooth": 1.0, "min_area": 30.0},
+        defaults={
+            "foreground": 0.5,
+            "marker": 0.5,
+            "split": 1.0,
+            "smooth": 1.0,
+            "min_area": 30.0,
+        },
         grid={
             "foreground": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
             "marker": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65),

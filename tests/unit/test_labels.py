@@ -2,10 +2,11 @@ import cv2
 import numpy as np
 import pytest
 from skimage.measure import find_contours, label
+from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from nucleate.geometry import runs
-from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces, nuclei_of
+from nucleate.geometry.labels import boxes_areas, compact, flood, largest_pieces, nuclei_of, peaks
 from nucleate.geometry.outlines import centroids_xy, rasterise, trace
 from nucleate.geometry.runs import runs_of
 from tests.synthetic import scattered, tissue
@@ -156,6 +157,45 @@ def test_flood_agrees_with_the_reference_watershed():
     reference = watershed(levels, markers, mask=mask)
     assert ((ours > 0) == (reference > 0)).all()
     assert (ours == reference).mean() > 0.99  # the order of equal pixels is free
+
+
+def test_peaks_stay_apart_by_the_height_of_the_pass():
+    y, x = np.mgrid[:40, :80].astype(np.float32)
+    tall, low = np.hypot(y - 20, x - 20) / 20, np.hypot(y - 20, x - 50) / 20
+    heights = np.clip(np.maximum(1 - tall, 0.8 - low), 0, 1)  # peaks of 1 and 0.8, pass at 0.15
+    runs_ = runs_of(heights > 0.1)
+    for rise, count in ((0.6, 2), (0.7, 1), (1.0, 1)):
+        found = peaks(heights, runs_, rise, 20)
+        assert set(found.labels.tolist()) == set(range(1, count + 1))
+    assert set(peaks(heights, runs_, 0.6, 600).labels.tolist()) == {1}  # too few pixels
+    apart = peaks(heights, runs_, 0.6, 20)
+    drawn = apart.draw(apart.labels, np.zeros(heights.shape, np.int32))
+    assert (drawn[20, 20], drawn[20, 50]) in ((1, 2), (2, 1))
+    assert heights[drawn > 0].min() > 0.14  # peaks end at the pass
+    flooded = flood(heights, apart, runs_)
+    assert flooded.lengths.sum() == runs_.lengths.sum()
+
+
+def test_as_many_peaks_as_h_maxima():
+    rng = np.random.default_rng(5)
+    met = set()
+    for _ in range(30):
+        heights = cv2.GaussianBlur(rng.random((40, 40)).astype(np.float32), (0, 0), 2)
+        heights = (heights - heights.min()) / np.ptp(heights)
+        inside = heights > 0.35
+        levels = np.where(inside, 255 - np.rint(255 * (1 - heights)), 0).astype(np.int32)
+        for rise in (0.05, 0.1, 0.2, 0.3):
+            found = peaks(heights, runs_of(inside), rise, 1)
+            drawn = found.draw(found.labels, np.zeros((40, 40), np.int32))
+            domes = label(h_maxima(levels, round(255 * rise), np.ones((3, 3))), connectivity=2)
+            tops = {}  # peak -> heights of the maxima in it
+            for k in range(1, domes.max() + 1):
+                (peak,) = np.unique(drawn[domes == k])
+                tops.setdefault(int(peak), set()).add(int(levels[domes == k].max()))
+            assert sorted(tops) == list(range(1, drawn.max() + 1))
+            assert all(len(equal) == 1 for equal in tops.values())  # equal maxima are both marked
+            met.add(len(tops))
+    assert len(met) > 10
 
 
 def test_centroid_of_an_outline_far_from_the_origin():

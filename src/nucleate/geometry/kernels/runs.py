@@ -75,6 +75,133 @@ def _by_piece(pieces, n):  # type: ignore[no-untyped-def]
     return order, begins
 
 
+@njit(nogil=True, inline="always")
+def _level(height):  # type: ignore[no-untyped-def]
+    """Return the level of a height in 0..1, of 256 levels from the highest."""
+    return np.uint8(np.rint((np.float32(1) - height) * np.float32(255)))
+
+
+@njit(nogil=True)
+def _peaks_of_window(levels, nodes, order, wide, rise, least):  # type: ignore[no-untyped-def]
+    """Find the peaks of a window; `nodes` gets the number of each pixel's peak, or 0.
+
+    `order` lists the positions from high to low; 0 is the highest level. Return how many peaks.
+    """
+    most = 2 * len(order) + 1  # one node per pixel at most, and one per pass
+    parents, into = np.arange(most), np.zeros(most, np.int64)
+    top, areas = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    passed = np.zeros(most, np.bool_)  # several peaks and the pass between them
+    sides = (-wide - 1, -wide, -wide + 1, -1, 1, wide - 1, wide, wide + 1)
+    roots = np.empty(8, np.int64)
+    last = 0
+    for at in order:
+        level = np.int64(levels[at])
+        count, tall, highest = 0, 0, 0
+        for side in sides:
+            if nodes[at + side] == 0:
+                continue
+            root, new = _root(parents, nodes[at + side]), True
+            for k in range(count):
+                new = new and roots[k] != root
+            if new:
+                roots[count] = root
+                count += 1
+                is_tall = passed[root] or (level - top[root] >= rise and areas[root] >= least)
+                tall += is_tall
+                if (
+                    highest == 0
+                    or passed[root]
+                    or (top[root] < top[highest] and not passed[highest])
+                ):
+                    highest = root
+        if count == 0 or tall > 1:
+            last += 1
+            highest, top[last], passed[last] = last, level, tall > 1
+        for k in range(count):
+            root = roots[k]
+            if root == highest:
+                continue
+            is_peak = tall > 1 and not passed[root] and level - top[root] >= rise
+            is_peak = is_peak and areas[root] >= least
+            parents[root], into[root] = highest, 0 if is_peak else highest
+            areas[highest] += areas[root]
+        nodes[at] = highest
+        areas[highest] += 1
+    numbers = np.zeros(last + 1, np.int64)
+    found = 0
+    for node in range(1, last + 1):
+        if into[node] == 0 and not passed[node]:
+            found += 1
+            numbers[node] = found
+    for at in order:
+        node = nodes[at]
+        while into[node] != 0:
+            node = into[node]
+        nodes[at] = numbers[node]
+    return found
+
+
+@compiled
+def peaks(heights, starts, ends, pieces, wide, rise, least):  # type: ignore[no-untyped-def]
+    """Return the number of the peak that each pixel of some runs belongs to, run by run, or 0.
+
+    `heights` float32 (H, W) in 0..1, taken in 256 levels from high to low; the runs and their
+    8-connected `pieces` 1..n. A peak grows by pixels that touch it. Where peaks meet, those stay
+    apart that rise by `rise` levels above the pass and have `least` pixels there, if there are
+    several, and end; otherwise the highest takes the others (Grimaud 1992, doi:10.1117/12.60650).
+    """
+    n = pieces.max() if len(pieces) else 0
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    for i in range(len(starts)):
+        offsets[i + 1] = offsets[i] + ends[i] - starts[i]
+    out = np.empty(offsets[-1], np.int32)
+    runs, begins = _by_piece(pieces, n)
+    levels, nodes = np.empty(4096, np.uint8), np.empty(4096, np.int32)
+    found = 0
+    for piece in range(1, n + 1):
+        own = runs[begins[piece] : begins[piece + 1]]
+        area, left, right = 0, wide, 0
+        for i in own:
+            area += ends[i] - starts[i]
+            left, right = min(left, starts[i] % wide), max(right, ends[i] % wide)
+        if area < 2 * least:  # too small for two peaks
+            found += 1
+            for i in own:
+                for k in range(offsets[i], offsets[i + 1]):
+                    out[k] = found
+            continue
+        top, bottom = starts[own[0]] // wide, starts[own[-1]] // wide
+        inner = right - left + 2
+        size = (bottom - top + 3) * inner
+        if size > len(nodes):
+            levels, nodes = np.empty(2 * size, np.uint8), np.empty(2 * size, np.int32)
+        for at in range(size):
+            nodes[at] = 0
+        firsts = np.zeros(257, np.int64)
+        for i in own:
+            y, x = starts[i] // wide, starts[i] % wide
+            begin = (y - top + 1) * inner + x - left + 1
+            for k in range(ends[i] - starts[i]):
+                levels[begin + k] = _level(heights[y - 1, x - 1 + k])
+                firsts[levels[begin + k] + 1] += 1
+        for level in range(256):
+            firsts[level + 1] += firsts[level]
+        order = np.empty(area, np.int64)
+        for i in own:
+            begin = (starts[i] // wide - top + 1) * inner + starts[i] % wide - left + 1
+            for k in range(ends[i] - starts[i]):
+                order[firsts[levels[begin + k]]] = begin + k
+                firsts[levels[begin + k]] += 1
+        several = _peaks_of_window(levels, nodes, order, inner, rise, least)
+        for i in own:
+            begin = (starts[i] // wide - top + 1) * inner + starts[i] % wide - left + 1
+            for k in range(ends[i] - starts[i]):
+                number = nodes[begin + k]
+                out[offsets[i] + k] = found + number if number > 0 else 0
+        found += several
+    return out
+
+
 @njit(nogil=True)
 def _flood_window(labels, levels, following, wide, fresh):  # type: ignore[no-untyped-def]
     """Flood the free pixels (-1) of a window from the positions `fresh`, with a bucket queue."""
@@ -162,8 +289,7 @@ def flood(heights, starts, ends, pieces, seed_starts, seed_ends, markers, wide):
             begin = (y - top + 1) * inner + x - left + 1
             for k in range(ends[i] - starts[i]):
                 labels[begin + k] = -1
-                low = np.rint((np.float32(1) - heights[y - 1, x - 1 + k]) * np.float32(255))
-                levels[begin + k] = np.uint8(low)
+                levels[begin + k] = _level(heights[y - 1, x - 1 + k])
         count = 0
         for i in seed_runs[seed_begins[piece] : seed_begins[piece + 1]]:
             y, x = seed_starts[i] // wide, seed_starts[i] % wide
