@@ -5,8 +5,8 @@
 The weights of an idea's folds are those that `run.py --next` keeps. Each fold is scored on the set
 that it has not seen, at every setting of a grid. Of the settings:
 
-- normal has the fewest missed nuclei of those within `TIE` of the highest G, the mean of the sets'
-  AJI: seeds differ by more, and on other sets outlines are too small rather than too large;
+- normal has the fewest missed and spurious nuclei together, as shares, of those within `TIE` of the
+  highest G, the mean of the sets' AJI: two seeds of a fold differ by half of that;
 - low has the fewest spurious nuclei, and high the fewest missed ones, of those within `GIVEN_UP`.
 
 The smallest area of a nucleus is chosen last, at the normal setting, for all three: the largest
@@ -124,7 +124,8 @@ def choose(rows: list[Row]) -> dict[str, Row]:
     """
     best = max(row["aji"] for row in rows)
     near = [row for row in rows if row["aji"] >= best - GIVEN_UP]
-    normal = min((row for row in near if row["aji"] >= best - TIE), key=lambda row: row["missed"])
+    ties = [row for row in near if row["aji"] >= best - TIE]
+    normal = min(ties, key=lambda row: row["missed"] + row["spurious"])
     return {
         "low": min(near, key=lambda row: row["spurious"]),
         "normal": normal,
