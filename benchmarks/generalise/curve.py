@@ -53,7 +53,7 @@ from nucleate.types import Bool, Int32, Int64, Sample  # noqa: E402
 GRID = tuple(
     {"foreground": f, "marker": m, "split": s, "smooth": 1.0, "min_area": 30.0}
     for f, m, s in itertools.product(
-        (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3, 0.4, 0.5), (0.15, 1.0)
+        (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3, 0.35, 0.4, 0.5), (0.15, 1.0)
     )
 )
 TIE = 0.002  # of G: settings that differ by chance
