@@ -41,7 +41,7 @@ def inputs(tmp_path_factory):
     wide[200:1000, 3000:4900] = cv2.resize(image[100:500, 100:1050], (1900, 800))
     Image.fromarray(wide).save(folder / "large.png", compress_level=1)
     glass_with_tissue(folder / "glass.tif")
-    write_slide(folder / "damaged.tif", 3072, 3072, tissue_block(), damaged=(6, 6))
+    write_slide(folder / "damaged.tif", 4608, 1536, tissue_block(), damaged=(3, 3))  # two tiles
     return {
         "tile": (folder / "tile.png", 0.25, True), "scan20x": (folder / "scan20x.jpg", 0.5, True),
         "large": (folder / "large.png", 0.125, True), "glass": (folder / "glass.tif", None, False),
