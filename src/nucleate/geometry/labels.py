@@ -83,8 +83,9 @@ def nuclei_of(runs: Runs, shape: tuple[int, ...], min_area: float = 1.0) -> Int3
     """
     runs = runs.largest_pieces()
     out = runs.draw(runs.labels, np.zeros(shape, np.int32))
-    y, x, around = _fill_holes(runs, out)
-    areas = runs.areas() + np.bincount(around, minlength=len(runs.areas()) + 1)[1:]
+    areas = runs.areas()
+    y, x, around = _fill_holes(runs, areas, out)
+    areas += np.bincount(around, minlength=len(areas) + 1)[1:]
     if (areas < min_area).any():
         enough = np.concatenate([[False], areas >= min_area])
         numbers = np.cumsum(enough) * enough
@@ -93,15 +94,15 @@ def nuclei_of(runs: Runs, shape: tuple[int, ...], min_area: float = 1.0) -> Int3
     return out
 
 
-def _fill_holes(runs: Runs, out: Int32) -> tuple[Int64, Int64, Int64]:
-    """Fill holes of background in `out`, which shows `runs`, whole pieces.
+def _fill_holes(runs: Runs, areas: Int64, out: Int32) -> tuple[Int64, Int64, Int64]:
+    """Fill holes of background in `out`, which shows `runs`, whole pieces of `areas` pixels.
 
     Returns:
         y, x and label of each filled pixel.
     """
     found = [np.zeros((3, 0), np.int64)]
     holed, boxes = np.flatnonzero(runs.holes()), runs.boxes()
-    for i in holed[np.argsort(runs.areas()[holed], kind="stable")]:  # inner rings first
+    for i in holed[np.argsort(areas[holed], kind="stable")]:  # inner rings first
         x0, y0, x1, y1 = boxes[i]
         window = out[y0:y1, x0:x1]
         ring = (window == i + 1).view(np.uint8)

@@ -82,6 +82,35 @@ def _level(height):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
+def _offsets(starts, ends):  # type: ignore[no-untyped-def]
+    """Return where the pixels of each run begin, run by run, and where the last ends: (n + 1,)."""
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    for i in range(len(starts)):
+        offsets[i + 1] = offsets[i] + ends[i] - starts[i]
+    return offsets
+
+
+@njit(nogil=True)
+def _window(own, starts, ends, wide):  # type: ignore[no-untyped-def]
+    """Return top, left, width and pixels of the window around the runs `own` of a piece.
+
+    Width and pixels include a border, which is never part of the piece and saves bounds checks.
+    """
+    left, right = wide, 0
+    for i in own:
+        left, right = min(left, starts[i] % wide), max(right, ends[i] % wide)
+    top, bottom = starts[own[0]] // wide, starts[own[-1]] // wide
+    inner = right - left + 2
+    return top, left, inner, (bottom - top + 3) * inner
+
+
+@njit(nogil=True, inline="always")
+def _inside(at, wide, top, left, inner):  # type: ignore[no-untyped-def]
+    """Return the position in a window of a position in the image."""
+    return (at // wide - top + 1) * inner + at % wide - left + 1
+
+
+@njit(nogil=True)
 def _peaks_of_window(levels, nodes, order, wide, rise, least):  # type: ignore[no-untyped-def]
     """Find the peaks of a window; `nodes` gets the number of each pixel's peak, or 0.
 
@@ -92,7 +121,7 @@ def _peaks_of_window(levels, nodes, order, wide, rise, least):  # type: ignore[n
     top, areas = np.zeros(most, np.int64), np.zeros(most, np.int64)
     passed = np.zeros(most, np.bool_)  # several peaks and the pass between them
     sides = (-wide - 1, -wide, -wide + 1, -1, 1, wide - 1, wide, wide + 1)
-    roots = np.empty(8, np.int64)
+    roots, talls = np.empty(8, np.int64), np.empty(8, np.bool_)
     last = 0
     for at in order:
         level = np.int64(levels[at])
@@ -105,9 +134,9 @@ def _peaks_of_window(levels, nodes, order, wide, rise, least):  # type: ignore[n
                 new = new and roots[k] != root
             if new:
                 roots[count] = root
+                talls[count] = passed[root] or (level - top[root] >= rise and areas[root] >= least)
+                tall += talls[count]
                 count += 1
-                is_tall = passed[root] or (level - top[root] >= rise and areas[root] >= least)
-                tall += is_tall
                 if (
                     highest == 0
                     or passed[root]
@@ -121,8 +150,7 @@ def _peaks_of_window(levels, nodes, order, wide, rise, least):  # type: ignore[n
             root = roots[k]
             if root == highest:
                 continue
-            is_peak = tall > 1 and not passed[root] and level - top[root] >= rise
-            is_peak = is_peak and areas[root] >= least
+            is_peak = tall > 1 and talls[k] and not passed[root]
             parents[root], into[root] = highest, 0 if is_peak else highest
             areas[highest] += areas[root]
         nodes[at] = highest
@@ -151,50 +179,45 @@ def peaks(heights, starts, ends, pieces, wide, rise, least):  # type: ignore[no-
     several, and end; otherwise the highest takes the others (Grimaud 1992, doi:10.1117/12.60650).
     """
     n = pieces.max() if len(pieces) else 0
-    offsets = np.zeros(len(starts) + 1, np.int64)
-    for i in range(len(starts)):
-        offsets[i + 1] = offsets[i] + ends[i] - starts[i]
+    offsets = _offsets(starts, ends)
     out = np.empty(offsets[-1], np.int32)
     runs, begins = _by_piece(pieces, n)
     levels, nodes = np.empty(4096, np.uint8), np.empty(4096, np.int32)
     found = 0
     for piece in range(1, n + 1):
         own = runs[begins[piece] : begins[piece + 1]]
-        area, left, right = 0, wide, 0
+        area = 0
         for i in own:
             area += ends[i] - starts[i]
-            left, right = min(left, starts[i] % wide), max(right, ends[i] % wide)
         if area < 2 * least:  # too small for two peaks
             found += 1
             for i in own:
                 for k in range(offsets[i], offsets[i + 1]):
                     out[k] = found
             continue
-        top, bottom = starts[own[0]] // wide, starts[own[-1]] // wide
-        inner = right - left + 2
-        size = (bottom - top + 3) * inner
+        top, left, inner, size = _window(own, starts, ends, wide)
         if size > len(nodes):
             levels, nodes = np.empty(2 * size, np.uint8), np.empty(2 * size, np.int32)
         for at in range(size):
             nodes[at] = 0
         firsts = np.zeros(257, np.int64)
         for i in own:
-            y, x = starts[i] // wide, starts[i] % wide
-            begin = (y - top + 1) * inner + x - left + 1
+            y, x = starts[i] // wide - 1, starts[i] % wide - 1
+            begin = _inside(starts[i], wide, top, left, inner)
             for k in range(ends[i] - starts[i]):
-                levels[begin + k] = _level(heights[y - 1, x - 1 + k])
+                levels[begin + k] = _level(heights[y, x + k])
                 firsts[levels[begin + k] + 1] += 1
         for level in range(256):
             firsts[level + 1] += firsts[level]
         order = np.empty(area, np.int64)
         for i in own:
-            begin = (starts[i] // wide - top + 1) * inner + starts[i] % wide - left + 1
+            begin = _inside(starts[i], wide, top, left, inner)
             for k in range(ends[i] - starts[i]):
                 order[firsts[levels[begin + k]]] = begin + k
                 firsts[levels[begin + k]] += 1
         several = _peaks_of_window(levels, nodes, order, inner, rise, least)
         for i in own:
-            begin = (starts[i] // wide - top + 1) * inner + starts[i] % wide - left + 1
+            begin = _inside(starts[i], wide, top, left, inner)
             for k in range(ends[i] - starts[i]):
                 number = nodes[begin + k]
                 out[offsets[i] + k] = found + number if number > 0 else 0
@@ -257,9 +280,7 @@ def flood(heights, starts, ends, pieces, seed_starts, seed_ends, markers, wide):
         piece = pieces[run]
         several[piece] |= only[piece] != 0 and only[piece] != markers[i]
         only[piece], within[i] = markers[i], piece
-    offsets = np.zeros(len(starts) + 1, np.int64)
-    for i in range(len(starts)):
-        offsets[i + 1] = offsets[i] + ends[i] - starts[i]
+    offsets = _offsets(starts, ends)
     out = np.empty(offsets[-1], np.int32)
     runs, begins = _by_piece(pieces, n)
     seed_runs, seed_begins = _by_piece(within, n)
@@ -273,35 +294,28 @@ def flood(heights, starts, ends, pieces, seed_starts, seed_ends, markers, wide):
                 for k in range(offsets[i], offsets[i + 1]):
                     out[k] = only[piece]
             continue
-        left, right = wide, 0
-        for i in own:
-            left, right = min(left, starts[i] % wide), max(right, ends[i] % wide)
-        top, bottom = starts[own[0]] // wide, starts[own[-1]] // wide
-        inner = right - left + 2  # a border that is not free saves bounds checks
-        size = (bottom - top + 3) * inner
+        top, left, inner, size = _window(own, starts, ends, wide)
         if size > len(labels):
             labels, seeds = np.empty(2 * size, np.int32), np.empty(2 * size, np.int64)
             levels, following = np.empty(2 * size, np.uint8), np.empty(2 * size, np.int32)
         for at in range(size):
             labels[at] = 0
         for i in own:
-            y, x = starts[i] // wide, starts[i] % wide
-            begin = (y - top + 1) * inner + x - left + 1
+            y, x = starts[i] // wide - 1, starts[i] % wide - 1
+            begin = _inside(starts[i], wide, top, left, inner)
             for k in range(ends[i] - starts[i]):
                 labels[begin + k] = -1
-                levels[begin + k] = _level(heights[y - 1, x - 1 + k])
+                levels[begin + k] = _level(heights[y, x + k])
         count = 0
         for i in seed_runs[seed_begins[piece] : seed_begins[piece + 1]]:
-            y, x = seed_starts[i] // wide, seed_starts[i] % wide
-            begin = (y - top + 1) * inner + x - left + 1
+            begin = _inside(seed_starts[i], wide, top, left, inner)
             for k in range(seed_ends[i] - seed_starts[i]):
                 labels[begin + k] = markers[i]
                 seeds[count] = begin + k
                 count += 1
         _flood_window(labels, levels, following, inner, seeds[:count])
         for i in own:
-            y, x = starts[i] // wide, starts[i] % wide
-            begin = (y - top + 1) * inner + x - left + 1
+            begin = _inside(starts[i], wide, top, left, inner)
             for k in range(ends[i] - starts[i]):
                 out[offsets[i] + k] = labels[begin + k]
     return out
