@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.generalise import scoring  # noqa: E402
-from benchmarks.generalise.fold import Packed, judge  # noqa: E402
+from benchmarks.generalise.fold import Packed, judge, maps_by  # noqa: E402
 from benchmarks.generalise.sets import PACKED, SETS  # noqa: E402
 from benchmarks.generalise.store import RESULTS  # noqa: E402
 
@@ -51,7 +51,7 @@ def baseline(name: str, data: Packed) -> dict[str, Any]:
     if not unseen:
         raise SystemExit(f"{name}: was trained on all sets. Take another model.")
     grid = settings(model.card.thresholds)
-    folds = {one: [judge(model, data, one, tuple(grid.values()))] for one in unseen}
+    folds = {one: [judge(maps_by(model), data, one, tuple(grid.values()))] for one in unseen}
     for later in unseen[1:]:  # the slides' areas count once
         folds[later][0].pop("slides")
     rows = {

@@ -123,7 +123,7 @@ def run_fold(
     trained = time.monotonic()
     network = task.network.eval().to(torch.device(choose_device(recipe.train)))
     model = Model(provisional_card(recipe, task.align_px), TorchBackend(network, device, "f32"))
-    result = judge(model, data, left_out, scoring.GRID)
+    result = judge(maps_by(model), data, left_out, scoring.GRID)
     seconds = trained - started
     about = {
         "seed": seed, "set": left_out, "commit": git_commit(), "data": data.digest,
@@ -156,10 +156,9 @@ def train(recipe: Recipe, samples: list[Sample], folder: Path) -> Task:
 
 
 def judge(
-    model: Model, data: Packed, name: str, grid: tuple[dict[str, float], ...]
+    maps_of: scoring.MapsOf, data: Packed, name: str, grid: tuple[dict[str, float], ...]
 ) -> dict[str, Any]:
     """Score a model on one set and on the areas of slides, at every setting of a grid."""
-    maps_of = maps_by(model)
     found = scoring.judge_set(data.test[name], by_image(data.areas, name), maps_of, grid)
     return {"grid": list(grid), **found, "slides": scoring.judge_slides(data.slides, maps_of, grid)}
 

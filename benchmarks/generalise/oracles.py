@@ -34,7 +34,6 @@ from nucleate.environment import git_commit  # noqa: E402
 from nucleate.evaluation.metrics.matching import Overlap, assign  # noqa: E402
 from nucleate.evaluation.metrics.nucleus_errors import PRED_OUTCOMES, TRUTH_OUTCOMES, outcomes  # noqa: E402
 from nucleate.geometry.labels import compact  # noqa: E402
-from nucleate.postprocess import watershed  # noqa: E402
 from nucleate.types import Int32, Maps, Sample, UInt8  # noqa: E402
 
 FOUND_IOU = 0.3  # a nucleus counts as found above this
@@ -140,10 +139,12 @@ def oracles(
     rows: dict[str, list[float]] = {}
     for sample in samples:
         truth = compact(_without(sample, sample.labels))[0]
-        pred = compact(_without(sample, watershed(maps_of(sample.image), thresholds)))[0]
+        labels = scoring.nuclei_of(sample.image, maps_of(sample.image), thresholds)
+        pred = compact(_without(sample, labels))[0]
         drawn = {"as it is": pred, **fixed(truth, pred)}
         if views:
-            averaged = watershed(eight_views(maps_of)(sample.image), thresholds)
+            maps = eight_views(maps_of)(sample.image)
+            averaged = scoring.nuclei_of(sample.image, maps, thresholds)
             drawn["eight views"] = _without(sample, averaged)
         for name, labels in drawn.items():
             counts = scoring.count(truth, labels, None)

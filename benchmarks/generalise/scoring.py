@@ -17,6 +17,7 @@ from benchmarks.generalise.sets import MPP, SETS
 
 from nucleate.evaluation.metrics.instance import aji_counts, aji_plus_counts, matches, panoptic
 from nucleate.evaluation.metrics.matching import Overlap
+from nucleate.features import is_ink
 from nucleate.geometry.labels import compact
 from nucleate.postprocess import complete_thresholds, watershed
 from nucleate.types import Bool, Float64, Int32, Maps, Sample, UInt8
@@ -131,7 +132,7 @@ def judge_set(
         maps, mask = maps_of(sample.image), _mask(sample, areas.get(sample.name, []))
         rows = []
         for number, thresholds in enumerate(grid):
-            labels = watershed(maps, thresholds)
+            labels = nuclei_of(sample.image, maps, thresholds)
             counts = count(sample.labels, labels, sample.ignore)
             rows.append([_plain(getattr(counts, name)) for name in COUNTS])
             if mask is not None:
@@ -148,8 +149,21 @@ def judge_slides(
     for image, mask in crops:
         maps = maps_of(image)
         for number, thresholds in enumerate(grid):
-            false[number] += false_nuclei(watershed(maps, thresholds), mask)
+            labels = nuclei_of(image, maps, thresholds)
+            false[number] += false_nuclei(labels, mask)
     return [[int(n) for n in row] for row in false]
+
+
+def nuclei_of(image: UInt8, maps: Maps, thresholds: dict[str, float]) -> Int32:
+    """Return the nuclei that `nucleate` finds in an image, from its maps: labels 1..n.
+
+    Thresholds that are not stated have the decoder's defaults, as in results from before they were
+    introduced.
+    """
+    complete = settle(thresholds)
+    labels = watershed(maps, complete)
+    ink = is_ink(labels, image, complete["ink"])
+    return compact(np.where(np.append(False, ink)[labels], 0, labels).astype(np.int32))[0]
 
 
 def _mask(sample: Sample, areas: list[Area]) -> UInt8 | None:

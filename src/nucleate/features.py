@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucleate.stain.deconvolution import OD_OF_BYTE, OD_TO_STAINS
-from nucleate.types import Float32, Float64, Frame, Instances, Int32, Int64, UInt8
+from nucleate.stain.tissue import penned
+from nucleate.types import Bool, Float32, Float64, Frame, Instances, Int32, Int64, UInt8
 
 COLUMNS = (
     "area_um2", "perimeter_um", "major_um", "minor_um", "eccentricity", "solidity", "circularity",
@@ -82,6 +83,35 @@ def nucleus_features(
         "texture_gradient": means[:, 2] / mpp,
     }
     return {name: column.astype(np.float32) for name, column in table.items()}
+
+
+def is_ink(labels: Int32, image: UInt8, above: float) -> Bool:
+    """Return which labels 1..n of an image have the colour of ink, or are black.
+
+    A network finds nuclei in speckled ink and along the edges of strokes. The mean colour of a
+    stained nucleus is never that of ink: of 61,739 annotated nuclei of five data sets, 3 are.
+
+    Args:
+        labels: int32 (H, W), 1..n without gaps.
+        image: uint8 (H, W, 3), the image under the labels, before stain normalisation.
+        above: degree, from 0 to 1, above which a label is ink; with 1, no label is.
+
+    Returns:
+        bool (n,).
+
+    Example:
+        >>> image = np.array([[[110, 80, 150], [20, 90, 160]]], np.uint8)  # haematoxylin, blue ink
+        >>> is_ink(np.array([[1, 2]], np.int32), image, above=0.5).tolist()
+        [False, True]
+    """
+    from nucleate.geometry.kernels import nuclei as _kernels
+
+    n = int(labels.max(initial=0))
+    if above >= 1:
+        return np.zeros(n, np.bool_)
+    sums = _kernels.colours(labels, np.ascontiguousarray(image), n)
+    colours = (sums[:, 1:] / np.maximum(sums[:, :1], 1)).astype(np.float32)
+    return np.asarray(penned(colours) > above)
 
 
 def neighbourhood(xy: Float64, others_xy: Float64, mpp: float) -> dict[str, NDArray[Any]]:

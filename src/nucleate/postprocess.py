@@ -16,6 +16,7 @@ from nucleate.mask_nms import INSTANCES, MIN_SCORE, MOST_TILE_PX, OUTPUTS, Layer
 from nucleate.types import Float32, Int16, Int32, Maps
 
 _PEAK_PX = 20  # pixels above the pass that make a peak of a nucleus
+AFTER = {"ink": 1.0}  # thresholds that apply to the nuclei of any decoder: `features.is_ink`
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Decoder:
 
     Attributes:
         heads: names of the required heads.
-        defaults: threshold name -> value before tuning.
+        defaults: threshold name -> value before tuning, beside those of `AFTER`.
         grid: threshold name -> values that tuning tries; others keep their value.
         decode: maps, thresholds and the image's (H, W) -> nuclei; maps may be larger.
         outputs: names of the network's outputs that replace one map per head; empty for maps.
@@ -109,7 +110,8 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     Example:
         >>> row = np.array([[0, 0.5, 1, 0.5, 0.2, 0.5, 1, 0.5, 0]], np.float32)
         >>> maps = {"foreground": (row > 0).astype(np.float32), "distance": row}
-        >>> watershed(maps, dict(foreground=0.5, marker=0.6, smooth=0, min_area=1)).tolist()
+        >>> thresholds = dict(foreground=0.5, marker=0.6, split=1, smooth=0, min_area=1)
+        >>> watershed(maps, thresholds).tolist()
         [[0, 1, 1, 1, 1, 2, 2, 2, 0]]
     """
     inside = maps["foreground"] > thresholds["foreground"]
@@ -117,7 +119,7 @@ def watershed(maps: Maps, thresholds: dict[str, float]) -> Int32:
     if thresholds["smooth"] > 0:
         distance = cv2.GaussianBlur(distance, (0, 0), thresholds["smooth"])
     high = runs_of(inside & (distance > thresholds["marker"]))
-    markers = peaks(distance, high, thresholds.get("split", 1.0), _PEAK_PX)
+    markers = peaks(distance, high, thresholds["split"], _PEAK_PX)
     flooded = flood(distance, markers, runs_of(inside))
     return nuclei_of(flooded, inside.shape, thresholds["min_area"])
 
@@ -259,7 +261,7 @@ def require_maps(decoder: str, owner: object, done: str, remedy: str) -> None:
 
 
 def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, float]:
-    """Return the thresholds of a decoder: its defaults, updated by `chosen`.
+    """Return the thresholds of a decoder: its defaults and those of `AFTER`, updated by `chosen`.
 
     Raises:
         ConfigError: no such decoder or threshold.
@@ -268,7 +270,7 @@ def complete_thresholds(decoder: str, chosen: dict[str, float]) -> dict[str, flo
         >>> complete_thresholds("watershed", {"smooth": 2.0})["smooth"]
         2.0
     """
-    defaults: dict[str, float] = pick(DECODERS, decoder, "decoder").defaults
+    defaults: dict[str, float] = {**pick(DECODERS, decoder, "decoder").defaults, **AFTER}
     for name, value in chosen.items():
         if name not in defaults:
             raise ConfigError(

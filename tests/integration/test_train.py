@@ -91,7 +91,7 @@ def test_model_folder_is_complete_and_the_engines_agree(run):
     card = read_card(run / "model")
     assert card.licence == "MIT"
     assert card.recipe["data"]["root"] == "."
-    assert set(card.thresholds) == {"foreground", "marker", "split", "smooth", "min_area"}
+    assert set(card.thresholds) == {"foreground", "marker", "split", "smooth", "min_area", "ink"}
     assert card.metrics["validation"]["images"] == 2
     assert card.training_data[0]["images"] == 4
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)

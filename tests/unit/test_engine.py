@@ -12,16 +12,19 @@ from PIL import Image
 
 from nucleate import load_model, postprocess, segment
 from nucleate.errors import ConfigError, InputError
-from nucleate.geometry.outlines import rasterise
+from nucleate.geometry.outlines import centroids_xy, rasterise
 from nucleate.inference.backends import Model
+from nucleate.inference.engine import run
 from nucleate.inference.inputs import as_reader
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.segment import find_nuclei
 from nucleate.inference.tiling import plan
+from nucleate.inference.units import plan_units
 from nucleate.readers.array import ArraySource
 from nucleate.readers.images import as_image, read_image
 from nucleate.readers.reader import Reader
 from nucleate.results.parquet import open_nuclei, writer
+from nucleate.slides.unit_files import UnitFiles, left_out
 from tests.conftest import OracleBackend, oracle_card, painted
 from tests.errors import says
 from tests.synthetic import scattered, tissue
@@ -151,6 +154,40 @@ def test_other_resolutions_are_resampled_and_come_back_in_level_0(monkeypatch, m
     true_xy = np.array([[x, y] for y in range(0, 480 - step * 2 // 3, step)
                         for x in range(0, 480 - step * 2 // 3, step)])  # fmt: skip
     np.testing.assert_allclose(nuclei.boxes_xyxy[:, :2], true_xy, atol=1.01)
+
+
+@pytest.mark.parametrize("tile", [192, 1024])
+def test_objects_of_the_colour_of_ink_are_left_out_and_counted_once(monkeypatch, tmp_path, tile):
+    """Not by default: only if a model or the user sets the threshold."""
+    monkeypatch.setitem(
+        postprocess.DECODERS,
+        "pieces",
+        postprocess.Decoder(("foreground",), {}, {}, postprocess.one_layer(_components)),
+    )
+    squares = scattered(400, 400, step=14, size=10)
+    colours = np.array([[0, 0, 0], [110, 80, 150], [20, 90, 160], [12, 10, 14]], np.uint8)
+    kind = np.where(squares == 0, 0, 1 + squares % 3)  # a nucleus, blue ink, black
+    source, options = ArraySource(colours[kind], 0.25), EngineOptions(tile)
+    nuclei, blue, black = np.bincount(1 + np.arange(1, squares.max() + 1) % 3)[1:]
+
+    def model(**thresholds):
+        return Model(oracle_card(decoder="pieces", thresholds=thresholds), OracleBackend())
+
+    whole = find_nuclei(source, model(), None, options)
+    assert (len(whole.nuclei), whole.ink) == (squares.max(), 0)
+    found = find_nuclei(source, model(ink=0.5), None, options)
+    assert (len(found.nuclei), found.ink) == (nuclei, blue + black)
+    assert f"objects of the colour of ink, or black, left out: {found.ink}" in found.notes()
+    x, y = centroids_xy(found.nuclei.coords_xy, found.nuclei.offsets).astype(int).T
+    assert (kind[y, x] == 1).all()
+
+    reader, files = (
+        Reader(source, 0.25),
+        UnitFiles(tmp_path, "job", whole.nuclei.frame, ("nucleus",)),
+    )
+    units = plan_units(reader, model().card, options, None)
+    run(reader, model(ink=0.5), options, files, units)
+    assert left_out(tmp_path, units, "job") == ([], found.ink)
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.77, 2.0])

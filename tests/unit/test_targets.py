@@ -6,7 +6,7 @@ from skimage.segmentation import find_boundaries
 from nucleate.errors import ConfigError
 from nucleate.evaluation.metrics.instance import matches
 from nucleate.evaluation.metrics.matching import overlap
-from nucleate.postprocess import DECODERS, flat, watershed
+from nucleate.postprocess import DECODERS, complete_thresholds, flat, watershed
 from nucleate.targets import HEADS, boundary, distance, encode
 from tests.errors import says
 from tests.synthetic import tissue
@@ -85,11 +85,12 @@ def test_decoding_the_real_targets_gives_99_percent_back(real_data):
     from nucleate.datasets.loading import list_entries
 
     entries = list_entries("monuseg", real_data / "MoNuSeg" / "MoNuSeg 2018 Training Data.zip", {})
+    thresholds = complete_thresholds("watershed", {"smooth": 0.5, "min_area": 10})
     found = total = 0
     for entry in entries[:6]:
         labels = entry.read().labels
         maps = encode(labels, ["foreground", "distance"])
-        decoded = watershed(maps, {"foreground": 0.5, "marker": 0.5, "smooth": 0.5, "min_area": 10})
+        decoded = watershed(maps, thresholds)
         tp, _, fn, _ = matches(overlap(labels, decoded), 0.5)
         found, total = found + tp, total + tp + fn
     assert found / total >= 0.99

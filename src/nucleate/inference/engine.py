@@ -43,6 +43,7 @@ class UnitNuclei:
         nuclei: its nuclei, with the columns `SEAM_COLUMNS`.
         on_seam: bool (n,), whether another tile may contain the nucleus too.
         lost: boxes in level-0 pixels that could not be read, and the reasons.
+        ink: number of objects left out because they have the colour of ink.
         seconds: time for reading, the network, and decoding.
     """
 
@@ -50,6 +51,7 @@ class UnitNuclei:
     nuclei: Instances
     on_seam: Bool
     lost: list[dict[str, Any]]
+    ink: int
     seconds: tuple[float, float, float]
 
     def seams(self) -> Instances:
@@ -86,6 +88,11 @@ class InMemory:
     def lost(self) -> list[dict[str, Any]]:
         """Boxes that could not be read, and the reasons."""
         return [entry for one in self.units for entry in one.lost]
+
+    @property
+    def ink(self) -> int:
+        """Number of objects left out because they have the colour of ink."""
+        return sum(one.ink for one in self.units)
 
     def nuclei(self, frame: Frame, class_names: tuple[str, ...]) -> tuple[Instances, int]:
         """Return all nuclei, each once, and the number that are larger than a tile."""
@@ -169,9 +176,15 @@ class _Collect:
                 for i, part in emitted
             ]
         )
-        if self.tissue is not None and len(nuclei):
-            kept = self.tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets))
-            nuclei, on_seam = nuclei.take(kept), on_seam[kept]
+        ink = 0
+        if len(nuclei):
+            inked = np.concatenate([part.ink for _, part in emitted])
+            kept = np.ones(len(nuclei), np.bool_)
+            if self.tissue is not None:
+                kept = self.tissue.holds(centroids_xy(nuclei.coords_xy, nuclei.offsets))
+            owned = nuclei.features["seam_depth"] >= 0  # by one tile only
+            ink = int((inked & kept & owned).sum())
+            nuclei, on_seam = nuclei.take(kept & ~inked), on_seam[kept & ~inked]
         if not len(nuclei):
             nuclei, on_seam = unmerged(frame, tuple(self.card.classes)), np.zeros(0, np.bool_)
         lost = [
@@ -180,7 +193,7 @@ class _Collect:
             if d.part is None
         ]
         read, network, decode = (sum(d.seconds[i] for d in done) for i in range(3))
-        return UnitNuclei(unit, nuclei, on_seam, lost, (read, network, decode))
+        return UnitNuclei(unit, nuclei, on_seam, lost, ink, (read, network, decode))
 
 
 def unmerged(frame: Frame, class_names: tuple[str, ...]) -> Instances:

@@ -27,12 +27,14 @@ class Part:
         depth: float64 (n,), from `depth`.
         reaches: bool (n,), whether the box extends beyond the core, towards another tile.
         cut: bool (n,), whether the outline is cut off at the edge of the tile.
+        ink: bool (n,), whether it has the colour of ink and is left out.
     """
 
     nuclei: Instances
     depth: Float64
     reaches: Bool
     cut: Bool
+    ink: Bool
 
 
 def depth(boxes_xyxy: Float32, core: Ground, width: int, height: int) -> Float64:

@@ -25,7 +25,7 @@ import numpy as np
 
 from nucleate.cards import ModelCard
 from nucleate.errors import NucleateError, pick
-from nucleate.features import nucleus_features
+from nucleate.features import is_ink, nucleus_features
 from nucleate.geometry.outlines import trace
 from nucleate.inference.backends import Model
 from nucleate.inference.ownership import MARGIN_PX, Part, depth, reaches_out
@@ -242,6 +242,7 @@ class _Decoding:
         nuclei = Instances.concatenate(
             [self._table(layer, image, (x0, y0), working) for layer in layers], working
         )
+        ink = [is_ink(layer.labels, image, thresholds["ink"]) for layer in layers]
         box = nuclei.boxes_xyxy
         inside = depth(box, tile.core, width, height)
         end = (x0, y0, x0 + wide, y0 + high)  # extent of this tile's pixels
@@ -252,6 +253,7 @@ class _Decoding:
             depth=inside[mine],
             reaches=reaches_out(box, tile.core, width, height)[mine],
             cut=reaches_out(wider, end, width, height)[mine],
+            ink=np.concatenate(ink)[mine],
         )
 
     def _table(

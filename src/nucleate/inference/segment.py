@@ -41,6 +41,7 @@ class Found:
         cut: number of nuclei larger than a tile; their outlines end at the edge of the tile.
         stain: why the stain was not normalised although the model requires it, or empty.
         lost: boxes in level-0 pixels that could not be read, and the reasons.
+        ink: number of objects left out because they have the colour of ink.
         doubts: reasons to doubt the stated resolution, stain or kind of image.
         read: warnings about how the source was read.
     """
@@ -49,6 +50,7 @@ class Found:
     cut: int
     stain: str
     lost: list[dict[str, Any]]
+    ink: int = 0
     doubts: list[Doubt] = field(default_factory=list)
     read: tuple[str, ...] = ()
 
@@ -56,16 +58,16 @@ class Found:
         """Return all warnings, one phrase each."""
         return [
             *self.read,
-            *notes(self.cut, self.lost, self.stain),
+            *notes(self.cut, self.lost, self.stain, self.ink),
             *(doubt.reason for doubt in self.doubts),
         ]
 
 
-def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
+def notes(cut: int, lost: list[dict[str, Any]], stain: str, ink: int) -> list[str]:
     """Return the warnings about how nuclei were found, one phrase each.
 
     Example:
-        >>> notes(2, [], "")
+        >>> notes(2, [], "", 0)
         ['2 objects are larger than a tile sees and end at its edge']
     """
     found = []
@@ -75,6 +77,8 @@ def notes(cut: int, lost: list[dict[str, Any]], stain: str) -> list[str]:
         found.append(f"{len(lost)} tiles could not be read: {lost[0]['reason']}")
     if stain:
         found.append(f"stain {stain}")
+    if ink:
+        found.append(f"objects of the colour of ink, or black, left out: {ink}")
     return found
 
 
@@ -221,9 +225,8 @@ def find_nuclei(
     if sink.lost and len(sink.lost) == tiles:
         raise InputError(sink.lost[0]["reason"])
     nuclei, cut = sink.nuclei(frame_of(reader), tuple(model.card.classes))
-    return Found(
-        nuclei, cut, colours.note, sink.lost, doubts_about(reader, nuclei, seen), notes_of(source)
-    )
+    doubts = doubts_about(reader, nuclei, seen)
+    return Found(nuclei, cut, colours.note, sink.lost, sink.ink, doubts, notes_of(source))
 
 
 def doubts_about(reader: Reader, nuclei: Instances, seen: Survey | None) -> list[Doubt]:

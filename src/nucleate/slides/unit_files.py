@@ -70,7 +70,7 @@ class UnitFiles:
             OutputError: the file cannot be written.
         """
         started = time.perf_counter()
-        facts = {"job_digest": self._digest, "lost": segmented.lost}
+        facts = {"job_digest": self._digest, "lost": segmented.lost, "ink": segmented.ink}
         with writer(self._folder / unit_file(segmented.unit), self._like, facts) as out:
             for nuclei in (segmented.seams(), segmented.inside()):
                 out.write(nuclei if len(nuclei) else self._like)
@@ -88,7 +88,8 @@ def _checked(path: Path, digest: str) -> NucleiFile:
     found = open_nuclei(path)
     if found.facts.get("job_digest") != digest:
         raise InputError("made by another job")
-    if not isinstance(found.facts.get("lost"), list):
+    lost, ink = found.facts.get("lost"), found.facts.get("ink")
+    if not isinstance(lost, list) or not isinstance(ink, int):
         raise InputError("not a unit")
     return found
 
@@ -116,8 +117,8 @@ class _UnitFile:
     def inside(self) -> Instances:
         return self.read(lambda file: file.group(_INSIDE))
 
-    def lost(self) -> list[dict[str, Any]]:
-        return self.read(lambda file: list(file.facts["lost"]))
+    def facts(self) -> dict[str, Any]:
+        return self.read(lambda file: file.facts)
 
     def read(self, part: Callable[[NucleiFile], T]) -> T:
         """Read a part of the file; remove the file if it is damaged or of another job."""
@@ -137,13 +138,17 @@ def unit_files(folder: Path, units: list[Unit], digest: str) -> list[Segmented]:
     return [_UnitFile(unit, folder, digest) for unit in units]
 
 
-def lost_in(folder: Path, units: list[Unit], digest: str) -> list[dict[str, Any]]:
-    """Return the boxes in the units of a job that could not be read, and the reasons.
+def left_out(folder: Path, units: list[Unit], digest: str) -> tuple[list[dict[str, Any]], int]:
+    """Return what the units of a job leave out: the boxes that could not be read, and ink.
+
+    Returns:
+        Boxes and reasons; the number of objects that have the colour of ink.
 
     Raises:
         InputError: the file of a unit is missing or damaged.
     """
-    return [entry for unit in units for entry in _UnitFile(unit, folder, digest).lost()]
+    facts = [_UnitFile(unit, folder, digest).facts() for unit in units]
+    return [entry for one in facts for entry in one["lost"]], sum(one["ink"] for one in facts)
 
 
 def write_merged(

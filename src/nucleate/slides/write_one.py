@@ -26,7 +26,7 @@ from nucleate.slides.memory import give_back
 from nucleate.slides.overview import Heat, draw_overview
 from nucleate.slides.segment_one import STAGES, Run
 from nucleate.slides.unit_files import (
-    lost_in,
+    left_out,
     unit_files,
     write_merged,
 )
@@ -87,12 +87,12 @@ def _merge(run: Run, card: ModelCard) -> tuple[NucleiFile, int]:
     facts: dict[str, Any] = {"source": run.path.name, "job": run.job}
     if run.memory is None:
         outputs.out.pull(outputs.units_name)  # written by other machines
-        lost = lost_in(outputs.units, run.units, run.digest)
+        lost, ink = left_out(outputs.units, run.units, run.digest)
     else:
-        lost = run.memory.lost
+        lost, ink = run.memory.lost, run.memory.ink
     if lost and len(lost) == sum(len(unit.tiles) for unit in run.units):
         raise InputError(f"No tile could be read: {lost[0]['reason']}")
-    facts["lost"] = lost
+    facts |= {"lost": lost, "ink": ink}
     if run.memory is None:
         units = unit_files(outputs.units, run.units, run.digest)
         cut = write_merged(units, outputs.unfinished, frame, classes, facts)
@@ -114,7 +114,7 @@ def _notes(run: Run, cut: int, nuclei: NucleiFile) -> list[str]:
         there = len(run.units) - len(run.left)
         found.append(f"{there} of {len(run.units)} units were already segmented")
     found += notes_of(run.reader.source)
-    found += notes(cut, nuclei.facts["lost"], run.colours.note)
+    found += notes(cut, nuclei.facts["lost"], run.colours.note, nuclei.facts["ink"])
     found += [doubt.reason for doubt in _doubts(run, nuclei)]
     if run.outputs.is_slide and run.outputs.formats is None:
         found.append("labels, overlay, csv and geojson omitted for its size; see export")

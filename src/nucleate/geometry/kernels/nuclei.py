@@ -22,6 +22,22 @@ def sums(labels, values, n):  # type: ignore[no-untyped-def]
     return out
 
 
+@compiled
+def colours(labels, image, n):  # type: ignore[no-untyped-def]
+    """Return (n, 4): number of pixels of each label 1..n, and the sums of red, green and blue."""
+    height, width = labels.shape
+    out = np.zeros((n, 4), np.int64)
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x] - 1
+            if i >= 0:
+                out[i, 0] += 1
+                out[i, 1] += image[y, x, 0]
+                out[i, 2] += image[y, x, 1]
+                out[i, 3] += image[y, x, 2]
+    return out
+
+
 @njit(nogil=True, inline="always")
 def _amount(image, y, x, stain, which):  # type: ignore[no-untyped-def]
     red, green, blue = image[y, x, 0], image[y, x, 1], image[y, x, 2]
