@@ -15,6 +15,7 @@ from nucleate.models.card import (
     find_model,
     read_card,
 )
+from nucleate.postprocess import complete_thresholds
 from nucleate.training.tune import mean_aji, tune_thresholds
 from tests.errors import says
 
@@ -126,7 +127,7 @@ def test_tuning_finds_better_thresholds_than_it_starts_from():
         encoded = encode(labels, ["foreground", "distance"])
         maps.append({"foreground": encoded["foreground"] * 0.48, "distance": encoded["distance"]})
         truths.append((labels, None))
-    start = {"foreground": 0.5, "marker": 0.5, "smooth": 1.0, "min_area": 30.0}
+    start = complete_thresholds("watershed", {})
     best, score = tune_thresholds(maps, truths, "watershed", start)
     assert mean_aji(maps, truths, "watershed", start) == 0.0
     assert score == mean_aji(maps, truths, "watershed", best) > 0.8

@@ -9,6 +9,7 @@ from nucleate import load_model, segment
 from nucleate.errors import ConfigError
 from nucleate.inference.backends import Model
 from nucleate.inference.loading import at_sensitivity
+from nucleate.postprocess import complete_thresholds
 from tests.errors import says
 from tests.synthetic import tissue
 
@@ -24,7 +25,10 @@ def model():
 def test_only_the_thresholds_of_the_card_change(model):
     for name, shift in SHIFTS.items():
         card = at_sensitivity(model, name).card
-        assert card.thresholds == {**model.card.thresholds, **shift}
+        assert card.thresholds == {
+            **complete_thresholds("watershed", model.card.thresholds),
+            **shift,
+        }
         assert replace(card, thresholds=model.card.thresholds) == model.card
     assert at_sensitivity(model, "normal") is model
 

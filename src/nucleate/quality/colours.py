@@ -9,7 +9,7 @@ import numpy as np
 
 from nucleate.quality.calibration import CALIBRATION
 from nucleate.stain.deconvolution import OD_OF_BYTE
-from nucleate.stain.tissue import is_coloured, sample_pixels
+from nucleate.stain.tissue import is_coloured
 from nucleate.types import Bool, Float32, Float64, UInt8
 
 Array = TypeVar("Array", UInt8, Bool)
@@ -37,15 +37,17 @@ def other_stain(images: list[UInt8]) -> str:
         >>> other_stain([np.repeat(grey, 3, axis=2)])
         'the image is grey: it shows no haematoxylin or eosin'
     """
-    pixels = np.concatenate([sample_pixels(image[::2, ::2]) for image in images])
-    pixels = pixels[:: max(1, len(pixels) // _SAMPLE)]
+    every = [image[::2, ::2].reshape(-1, 3) for image in images]
+    step = max(1, sum(map(len, every)) // _SAMPLE)
+    pixels = np.concatenate([some[::step] for some in every])
     if float(pixels.std()) <= _EMPTY_BYTE:
         return ""
-    if float((pixels.max(axis=1) < _DARK_BYTE).mean()) > _DARK_SHARE:
+    brightest = np.maximum.reduce(np.split(pixels, 3, axis=1))
+    if float((brightest < _DARK_BYTE).mean()) > _DARK_SHARE:
         return "most of the image is black, as in fluorescence: it shows no haematoxylin or eosin"
     density = OD_OF_BYTE[pixels]
     total = density @ np.ones(3, np.float32)
-    seen = (total > _STAINED) & (density.min(axis=1) < _OPAQUE)
+    seen = (total > _STAINED) & (np.minimum.reduce(density.T) < _OPAQUE)
     if int(seen.sum()) < _FEWEST:
         return ""
     if not is_coloured(pixels[seen]):
@@ -112,13 +114,13 @@ def _pixels(density: Float32, which: Bool) -> Float32:
 
 def _general(density: Float32, fine: Float32) -> tuple[float, float, float]:
     """Return the first three features of `exchange_facts`."""
-    red, green, blue = density.T
-    total = density.sum(axis=1)
+    red, green, blue = np.ascontiguousarray(density.T)
+    total = red + green + blue
     hue, spread = (red - blue) / total, total.std() + 1e-6
     correlation = float(np.mean((hue - hue.mean()) * (total - total.mean())))
     correlation /= float(hue.std() + 1e-6) * float(spread)
     spreads = float((red / (red + green + 1e-6)).std() - (blue / (blue + green + 1e-6)).std())
-    detail = fine.sum(axis=1)
+    detail = fine @ np.ones(3, np.float32)
     detail = detail - detail.mean()
     slope = float(np.mean(detail * (fine[:, 0] - fine[:, 2])) / (np.mean(detail**2) + 1e-4))
     return correlation, spreads, slope
@@ -128,7 +130,12 @@ def _of_nuclei(nuclei: Float32, rings: Float32) -> tuple[float, float, float]:
     """Return the last three features of `exchange_facts`; 0 without nuclei."""
     if not len(nuclei) or not len(rings):
         return 0.0, 0.0, 0.0
-    within, around = np.maximum(nuclei.mean(axis=0), 1e-3), np.maximum(rings.mean(axis=0), 1e-3)
+    within, around = (
+        np.maximum(
+            np.full(len(pixels), 1 / len(pixels), np.float32) @ pixels, 1e-3
+        )  # faster than mean
+        for pixels in (nuclei, rings)
+    )
     more = within - around
     share = float((more[0] - more[2]) / max(float(more.sum()), 0.05))
     logs = float(np.log(within[0] / within[2]) - np.log(around[0] / around[2]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from nucleate.geometry.outlines import rasterise
 from nucleate.quality.tissue import Tissue
 from nucleate.readers.reader import Reader
 from nucleate.readers.source import RegionError
@@ -34,14 +34,11 @@ class Window:
     def inside(self, nuclei: Instances) -> Bool:
         """Return which of its pixels are in nuclei: bool (h, w)."""
         high, wide = self.pixels.shape[:2]
-        mask = np.zeros((high, wide), np.uint8)
         x0, y0, x1, y1 = nuclei.boxes_xyxy.T
         here = (x1 > self.x) & (y1 > self.y) & (x0 < self.x + wide) & (y0 < self.y + high)
-        corner = np.array([self.x, self.y]) + 0.5
-        for row in np.flatnonzero(here):
-            ring = np.rint(nuclei.outline(int(row)) - corner).astype(np.int32)
-            cv2.fillPoly(mask, [ring], 1)
-        return mask.view(np.bool_)
+        near = nuclei.take(here)
+        corner = np.array([self.x, self.y], np.float32)
+        return rasterise(near.coords_xy - corner, near.offsets, (high, wide))[0] > 0
 
 
 def glimpse(reader: Reader, tissue: Tissue | None = None) -> list[Window]:

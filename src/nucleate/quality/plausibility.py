@@ -98,12 +98,9 @@ EXCHANGED = (
 
 def _on_nothing(images: Iterable[UInt8], inside: Iterable[Bool]) -> str:
     """Return a message if most pixels in nuclei are ink or glass; else an empty text."""
-    tissue = all_inside = 0
-    for image, mask in zip(images, inside, strict=True):
-        pixels = image[::_EVERY, ::_EVERY][mask[::_EVERY, ::_EVERY]]
-        tissue += int(tissue_mask(pixels).sum())
-        all_inside += len(pixels)
-    if all_inside < _FOUND_PX or tissue >= _ON_TISSUE * all_inside:
+    pairs = zip(images, inside, strict=True)
+    pixels = np.concatenate([i[::_EVERY, ::_EVERY][m[::_EVERY, ::_EVERY]] for i, m in pairs])
+    if len(pixels) < _FOUND_PX or int(tissue_mask(pixels).sum()) >= _ON_TISSUE * len(pixels):
         return ""
     return "most nuclei found are on ink, glass or black, not on tissue"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -176,7 +177,23 @@ def _orientation(image: Any) -> int:  # noqa: ANN401
 def _may_be_turned(image: Any, data: bytes) -> bool:  # noqa: ANN401
     """Return whether a file may have an orientation, without Pillow, which decodes a whole PNG."""
     marks = (b"eXIf", b"exif", b"Orientation")
-    return image.format != "PNG" or any(mark in data for mark in marks)
+    return image.format != "PNG" or any(mark in fact for fact in _png_facts(data) for mark in marks)
+
+
+def _png_facts(data: bytes) -> Iterator[bytes]:
+    r"""Yield the chunks of a PNG that contain no pixels, each with its name.
+
+    Example:
+        >>> exif = b"\0\0\0\2" + b"eXIf" + b"MM" + b"\0\0\0\0"
+        >>> list(_png_facts(b"\x89PNG\r\n\x1a\n" + exif))
+        [b'eXIfMM']
+    """
+    at = 8
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] != b"IDAT":
+            yield data[at + 4 : end]
+        at = end + 4
 
 
 def of_pillow(image: Any) -> Stored:  # noqa: ANN401

@@ -56,7 +56,7 @@ def write_label_rows(
 def _tiles(bands: Iterable[Int32]) -> Iterator[bytes]:
     """Yield compressed tiles of 256 × 256 pixels, row by row, padded at the edges of the image.
 
-    zlib-ng takes a third of the time of tifffile's own deflate.
+    zlib-ng takes a quarter of the time of tifffile's own deflate.
     """
     import imagecodecs
 
@@ -67,7 +67,7 @@ def _tiles(bands: Iterable[Int32]) -> Iterator[bytes]:
                 if tile.shape != (_TILE, _TILE):
                     lacking = _TILE - tile.shape[0], _TILE - tile.shape[1]
                     tile = np.pad(tile, ((0, lacking[0]), (0, lacking[1])))
-                yield bytes(imagecodecs.zlibng_encode(tile.tobytes(), level=3))
+                yield bytes(imagecodecs.zlibng_encode(tile.tobytes(), level=2))
 
 
 def write_png(path: Path, image: UInt8) -> None:

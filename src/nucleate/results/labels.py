@@ -24,16 +24,17 @@ def write_label_image(found: NucleiFile, source: Source | None, path: Path) -> N
     write_label_rows(path, (frame.height, frame.width), label_rows(found), frame.mpp)
 
 
-_ROWS = 256  # rows drawn at a time
+_ROWS, _BAND_PX = 256, 1 << 22  # bands have a multiple of so many rows, and about so many pixels
 
 
 def label_rows(found: NucleiFile) -> Iterator[Int32]:
-    """Yield the label image in bands of 256 rows; the higher score wins overlaps."""
+    """Yield the label image in bands of rows; the higher score wins overlaps."""
     frame = found.frame
+    rows = _ROWS * max(1, _BAND_PX // (_ROWS * frame.width))
     spans = found.spans()
     group = lru_cache(maxsize=64)(found.group)
-    for top in range(0, frame.height, _ROWS):
-        bottom = min(top + _ROWS, frame.height)
+    for top in range(0, frame.height, rows):
+        bottom = min(top + rows, frame.height)
         near = [group(i) for i, (low, high) in enumerate(spans) if low < bottom and high > top]
         inside = [n.take((n.boxes_xyxy[:, 1] < bottom) & (n.boxes_xyxy[:, 3] > top)) for n in near]
         yield _band(inside, top, (bottom - top, frame.width))

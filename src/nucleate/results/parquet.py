@@ -131,7 +131,9 @@ class NucleiFile:
         return spans
 
     def column(self, name: str) -> Any:  # noqa: ANN401
-        """Return one column as an array."""
+        """Return one column of numbers as an array."""
+        if self.kept is not None and name in self.kept.features:
+            return self.kept.features[name]
         with self._open() as file:
             return file.read(columns=[name])[name].to_numpy()
 
@@ -249,7 +251,9 @@ class Writer:
         metadata = {"geo": json.dumps(geo), _FACTS: json.dumps(facts)}
         none = like.take(np.zeros(0, np.int64))
         self._schema = to_table(none).schema.with_metadata(metadata)
-        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._file = pq.ParquetWriter(  # dictionaries only help columns with few values
+            path, self._schema, compression="zstd", use_dictionary=["class_name"]
+        )
         self.count = self._groups = 0
 
     def write(self, nuclei: Instances) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def job_facts(
         "model": card.name,
         "model_files": card.files,
         "thresholds": card.thresholds,
-        "model_card": short(digest_of(asdict(card))),
+        "model_card": short(digest_of({f.name: getattr(card, f.name) for f in fields(card)})),
         "engine": model.backend.about,
         "tile_px": options.tile_of(card),
         "batch": options.batch,
