@@ -13,7 +13,7 @@ import torch
 from benchmarks.generalise import scoring
 from benchmarks.generalise.areas import by_image, load_areas, read_slides
 from benchmarks.generalise.plan import Idea, recipe_of
-from benchmarks.generalise.sets import SETS, digest, read_test, read_training
+from benchmarks.generalise.sets import MPP, SETS, digest, read_test, read_training
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -164,12 +164,12 @@ def judge(
 
 
 def maps_by(model: Model) -> scoring.MapsOf:
-    """Return what computes the maps that the decoder needs, cut to the image's size."""
+    """Return what computes the maps that the decoder needs, on the model's grid."""
     heads = DECODERS["watershed"].heads
 
     def maps_of(image: UInt8) -> Maps:
-        high, wide = image.shape[:2]
-        found = predict_maps(ArraySource(image), model, model.card.mpp)
+        high, wide = (round(edge * MPP / model.card.mpp) for edge in image.shape[:2])
+        found = predict_maps(ArraySource(image), model, MPP)
         return {head: np.ascontiguousarray(found[head][:high, :wide]) for head in heads}
 
     return maps_of

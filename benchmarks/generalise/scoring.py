@@ -19,6 +19,7 @@ from nucleate.evaluation.metrics.instance import aji_counts, aji_plus_counts, ma
 from nucleate.evaluation.metrics.matching import Overlap
 from nucleate.features import is_ink
 from nucleate.geometry.labels import compact
+from nucleate.geometry.outlines import rasterise, trace
 from nucleate.postprocess import complete_thresholds, watershed
 from nucleate.types import Bool, Float64, Int32, Maps, Sample, UInt8
 
@@ -158,10 +159,15 @@ def nuclei_of(image: UInt8, maps: Maps, thresholds: dict[str, float]) -> Int32:
     """Return the nuclei that `nucleate` finds in an image, from its maps: labels 1..n.
 
     Thresholds that are not stated have the decoder's defaults, as in results from before they were
-    introduced.
+    introduced. Maps may be coarser than the image: areas are stated in its pixels all the same.
     """
     complete = settle(thresholds)
-    labels = watershed(maps, complete)
+    coarser = image.shape[0] / maps["foreground"].shape[0]
+    labels = watershed(maps, {**complete, "min_area": complete["min_area"] / coarser**2})
+    if labels.shape != image.shape[:2]:
+        coords_xy, offsets, _ = trace(labels)
+        labels, _ = rasterise(coords_xy * np.float32(coarser), offsets, image.shape[:2])
+        labels = compact(labels)[0]
     ink = is_ink(labels, image, complete["ink"])
     return compact(np.where(np.append(False, ink)[labels], 0, labels).astype(np.int32))[0]
 

@@ -85,6 +85,21 @@ def test_a_perfect_prediction_scores_one_and_ignored_pixels_do_not_count():
     assert scoring.count(labels, more, ignore).metrics()["precision"] == 1
 
 
+def test_coarser_maps_give_nuclei_of_the_image_and_ink_is_left_out():
+    """Twice as coarse: an area is counted in pixels of the image, and outlines are drawn there."""
+    image = np.full((40, 60, 3), (110, 80, 150), np.uint8)
+    image[20:, 30:] = 20, 90, 160  # blue ink over the second nucleus
+    coarse = (sample().labels[::2, ::2] > 0).astype(np.float32)
+    thresholds = {"foreground": 0.5, "marker": 0.5, "smooth": 0.0, "min_area": 90.0}
+    found = scoring.nuclei_of(image, {"foreground": coarse, "distance": coarse}, thresholds)
+    assert np.array_equal(np.unique(found), [0, 1, 2])
+    assert (found > 0).sum() == pytest.approx((sample().labels > 0).sum(), rel=0.2)
+    kept = scoring.nuclei_of(
+        image, {"foreground": coarse, "distance": coarse}, {**thresholds, "ink": 0.5}
+    )
+    assert np.array_equal(kept > 0, found == 1)
+
+
 def test_each_oracle_fixes_its_own_error():
     truth = np.zeros((20, 60), np.int32)
     truth[5:15, 2:10], truth[5:15, 10:18], truth[5:15, 22:30], truth[5:15, 34:42] = 1, 2, 3, 4
