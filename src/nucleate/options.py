@@ -8,7 +8,7 @@ from nucleate.errors import ConfigError
 from nucleate.yaml_text import parse_yaml
 
 
-def parse_option(text: str) -> tuple[str, Any]:
+def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
     """Parse `key=value`, the value in YAML.
 
     Raises:
@@ -20,12 +20,12 @@ def parse_option(text: str) -> tuple[str, Any]:
     """
     key, found, value = text.partition("=")
     if not found or not key:
-        raise ConfigError(f"--option {text!r}: write it as key=value, for example mpp=0.25.")
-    return key, parse_yaml(value, f"--option {text!r}")
+        raise ConfigError(f"{flag} {text!r}: write it as key=value, for example mpp=0.25.")
+    return key, parse_yaml(value, f"{flag} {text!r}")
 
 
-def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """Parse the values of a repeated `--option`.
+def parse_options(texts: list[str] | None, flag: str = "--option") -> dict[str, Any]:
+    """Parse the values of a repeated option.
 
     Raises:
         ConfigError: one of them is not `key=value`.
@@ -34,4 +34,4 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
         >>> parse_options(["mpp=0.25", "types=4"]), parse_options(None)
         ({'mpp': 0.25, 'types': 4}, {})
     """
-    return dict(parse_option(text) for text in texts or [])
+    return dict(parse_option(text, flag) for text in texts or [])

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from nucleate import load_model, segment
+from nucleate import load_model, open_nuclei, segment, segment_files
 from nucleate.errors import ConfigError
 from nucleate.inference.backends import Model
 from nucleate.inference.loading import at_sensitivity
@@ -73,3 +74,34 @@ def test_the_command_passes_it_on(nucleate, tmp_path):
     high = load_model("mtl-small", device="cpu", threads=1).card
     high = {**high.thresholds, **high.sensitivity["high"]}
     assert json.dumps(high)[1:-1] in json.dumps(summary)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["foreground"], "key=value"),
+        (["foreground=[1]"], "number"),
+        (["forground=0.4"], "no threshold 'forground'"),
+        (["foreground=-1"], "at least 0"),
+    ],
+)
+def test_a_wrong_threshold_is_one_sentence(nucleate, tmp_path, words, said):
+    Image.fromarray(tissue(64, 64, 3)[0]).save(tmp_path / "a.png")
+    code, _, errors = nucleate("segment", tmp_path / "a.png", "-o", tmp_path / "out", "--mpp", 0.25,
+                               *(w for word in words for w in ("--threshold", word)))  # fmt: skip
+    assert code == 2
+    assert said in " ".join(errors.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_and_python_take_the_same_thresholds(nucleate, tmp_path, model):
+    image, chosen = tissue(256, 256, 40)[0], {"foreground": 0.2, "ink": 1}
+    Image.fromarray(image).save(tmp_path / "a.png")
+    words = [w for name, value in chosen.items() for w in ("--threshold", f"{name}={value}")]
+    code, _, _ = nucleate("segment", tmp_path / "a.png", "-o", tmp_path / "out", "--mpp", 0.25,
+                          "--device", "cpu", "--formats", "parquet", *words)  # fmt: skip
+    assert code == 0
+    found = open_nuclei(tmp_path / "out" / "a.nuclei.parquet")
+    assert {k: found.facts["job"]["thresholds"][k] for k in chosen} == chosen
+    rows = segment_files(tmp_path / "a.png", tmp_path / "two", model, 0.25, thresholds=chosen)
+    assert rows[0]["nuclei"] == found.count == len(segment(image, model, 0.25, thresholds=chosen))

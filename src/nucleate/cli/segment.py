@@ -67,6 +67,13 @@ _SchedulerOption = Annotated[
 _SlurmOption = Annotated[
     Path | None, typer.Option(help="YAML file with a profile of the Slurm jobs that segment.")
 ]
+_ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="A threshold of the decoder instead of the model's, such as ink=1; repeatable.",
+    ),
+]
 _SuggestOption = Annotated[
     bool,
     typer.Option(
@@ -100,6 +107,7 @@ def segment(
     slurm: _SlurmOption = None,
     tta: TtaOption = False,
     sensitivity: SensitivityOption = "normal",
+    threshold: _ThresholdOption = None,
     suggest_mpp: _SuggestOption = False,
 ) -> None:
     """Segment all nuclei of images and slides.
@@ -112,6 +120,7 @@ def segment(
       nucleate segment tile.png -o out/ --suggest-mpp
     """
     from nucleate.inference.pipeline import EngineOptions
+    from nucleate.options import parse_options
     from nucleate.readers.remote import shown
     from nucleate.slides.find_sources import expand_sources
     from nucleate.slides.memory import parse_bytes
@@ -137,7 +146,11 @@ def segment(
     engine = EngineOptions(tile_px, batch, readers, decoders)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)
     found = expand_sources(sources, out)
-    spec = ModelSpec(model, device, backend, precision, threads, tta, sensitivity)
+    thresholds = tuple(parse_options(threshold, "--threshold").items())
+    for name, value in thresholds:
+        if not isinstance(value, int | float):
+            raise ConfigError(f"segment: --threshold {name}={value} needs a number, such as 0.4.")
+    spec = ModelSpec(model, device, backend, precision, threads, tta, sensitivity, thresholds)
     if suggest_mpp:
         if mpp is not None or remote:
             raise ConfigError(

@@ -123,8 +123,25 @@ def at_sensitivity(model: Model, sensitivity: Sensitivity) -> Model:
             f"{card.name}: no thresholds were measured for {sensitivity} sensitivity. Omit it, or "
             "pass thresholds."
         )
-    thresholds = complete_thresholds(card.decoder, {**card.thresholds, **chosen})
-    return Model(replace(card, thresholds=thresholds), model.backend)
+    return with_thresholds(model, chosen)
+
+
+def with_thresholds(model: Model, thresholds: dict[str, float]) -> Model:
+    """Return a model with some thresholds replaced; others are those of its card.
+
+    Raises:
+        ConfigError: an unknown threshold, or an invalid value.
+
+    Example:
+        >>> model = load_model("mtl-small", device="cpu")
+        >>> with_thresholds(model, {"ink": 1}).card.thresholds["ink"]
+        1
+    """
+    if not isinstance(thresholds, dict):
+        raise ConfigError("thresholds must be a dict, such as {'foreground': 0.4}.")
+    card = model.card
+    chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
+    return Model(replace(card, thresholds=chosen), model.backend)
 
 
 def ready_model(

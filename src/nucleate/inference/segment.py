@@ -5,20 +5,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from numpy.typing import NDArray
 
-from nucleate.errors import ConfigError, DoubtfulImage, InputError
+from nucleate.errors import DoubtfulImage, InputError
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.engine import InMemory, run
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
-from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, ready_model
+from nucleate.inference.loading import (
+    Device,
+    Sensitivity,
+    at_sensitivity,
+    ready_model,
+    with_thresholds,
+)
 from nucleate.inference.pipeline import Done, EngineOptions
 from nucleate.inference.units import plan_units
-from nucleate.postprocess import complete_thresholds
 from nucleate.quality.glimpse import glimpse
 from nucleate.quality.plausibility import Doubt, doubts_of
 from nucleate.quality.tissue import SLIDE_PIXELS, Survey, survey
@@ -140,11 +145,7 @@ def segment(
     """
     ready = at_sensitivity(ready_model(model, device, precision, threads), sensitivity)
     if thresholds is not None:
-        card = ready.card
-        if not isinstance(thresholds, dict):
-            raise ConfigError("segment: thresholds must be a dict, such as {'foreground': 0.4}.")
-        chosen = complete_thresholds(card.decoder, {**card.thresholds, **thresholds})
-        ready = Model(replace(card, thresholds=chosen), ready.backend)
+        ready = with_thresholds(ready, thresholds)
     source, options = _opened(image, plane), EngineOptions(tile_px)
     with _progress(progress) as tell:
         found = find_nuclei(source, ready, mpp, options, tell, override_mpp, tissue_mask)

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nucleate.inference.backends import Model, Precision
-from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, ready_model
+from nucleate.inference.loading import (
+    Device,
+    Sensitivity,
+    at_sensitivity,
+    ready_model,
+    with_thresholds,
+)
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.models.card import DEFAULT_MODEL
 from nucleate.slides.find_sources import expand_sources
@@ -28,6 +34,7 @@ def segment_files(
     precision: Precision | Literal["auto"] = "auto",
     threads: int = 0,
     sensitivity: Sensitivity = "normal",
+    thresholds: dict[str, float] | None = None,
     tile_px: int | None = None,
     override_mpp: bool = False,
     plane: int | None = None,
@@ -47,6 +54,7 @@ def segment_files(
         precision: likewise.
         threads: likewise.
         sensitivity: low finds fewer false nuclei, high finds more pale nuclei.
+        thresholds: decoder thresholds that replace those of the model card.
         tile_px: largest edge of a tile, in pixels at the model's resolution; None for the model's.
         override_mpp: whether `mpp` overrides a different value in a file.
         plane: focal plane or time point to read from a TIFF that has several, counted from 1.
@@ -58,7 +66,7 @@ def segment_files(
 
     Raises:
         InputError: there is nothing to segment.
-        ConfigError: an unknown format, or a device for a model that is already loaded.
+        ConfigError: an unknown format or threshold, or a device for a model that is already loaded.
         NucleateError: every source failed.
 
     Example:
@@ -69,6 +77,8 @@ def segment_files(
     patterns = [sources] if isinstance(sources, str | Path) else list(sources)
     found = expand_sources(patterns, out)
     ready = at_sensitivity(ready_model(model, device, precision, threads), sensitivity)
+    if thresholds is not None:
+        ready = with_thresholds(ready, thresholds)
     chosen = (formats,) if isinstance(formats, str) else tuple(formats or ()) or None
     engine = EngineOptions(tile_px)
     options = BatchOptions(mpp, chosen, engine, tissue_mask, resume, override_mpp, plane)

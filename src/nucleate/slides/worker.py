@@ -16,7 +16,13 @@ from nucleate.inference import engine
 from nucleate.inference.backends import Model, Precision
 from nucleate.inference.ensembles import with_tta
 from nucleate.inference.inputs import as_reader, frame_of, stain_transform
-from nucleate.inference.loading import Device, Sensitivity, at_sensitivity, load_model
+from nucleate.inference.loading import (
+    Device,
+    Sensitivity,
+    at_sensitivity,
+    load_model,
+    with_thresholds,
+)
 from nucleate.inference.pipeline import EngineOptions
 from nucleate.inference.units import Unit, plan_units
 from nucleate.quality.tissue import Tissue
@@ -42,6 +48,7 @@ class ModelSpec:
         threads: as in `load_model`; 0 uses the threads of the worker.
         tta: whether to average eight views.
         sensitivity: as in `at_sensitivity`.
+        thresholds: names and values, as in `with_thresholds`.
     """
 
     name: str
@@ -51,13 +58,14 @@ class ModelSpec:
     threads: int = 0
     tta: bool = False
     sensitivity: Sensitivity = "normal"
+    thresholds: tuple[tuple[str, float], ...] = ()
 
     def load(self, threads: int = 0) -> Model:
         """Load the model, with `threads` if the spec states none."""
         model = load_model(
             self.name, self.device, self.backend, self.precision, self.threads or threads
         )
-        model = at_sensitivity(model, self.sensitivity)
+        model = with_thresholds(at_sensitivity(model, self.sensitivity), dict(self.thresholds))
         return with_tta(model) if self.tta else model
 
 
