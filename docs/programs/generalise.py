@@ -100,6 +100,41 @@ def baselines() -> list[str]:
     return [*lines, *false]
 
 
+def strokes() -> list[str]:
+    """Return the lines about ink across tissue."""
+    path = RESULTS / "strokes.json"
+    lines = ["\n## Ink across tissue\n"]
+    if not path.exists():
+        return [*lines, "not run"]
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    lines += [
+        (
+            f"`python benchmarks/generalise/strokes.py` (commit {facts['commit']}): a stroke "
+            "across each image, in eight colours, half of them see-through. The folds of the idea "
+            f"`{facts['idea']}`, each on the set that it has not seen: recall of true nuclei that "
+            "keep 2 µm from the stroke, and what is found on the stroke, nuclei that show through "
+            "included.\n"
+        ),
+        (
+            "| set | objects of ink | true nuclei beside | recall without it | with it | points "
+            "| found on the stroke, per mm² | there without it |"
+        ),
+        f"|{'---|' * 8}",
+    ]
+    changes: dict[str, list[float]] = {}
+    for name, ways in facts["sets"].items():
+        for way, row in ways.items():
+            before, after = (row[key] / row["true"] for key in ("clean", "inked"))
+            changes.setdefault(way, []).append(100 * (after - before))
+            lines.append(
+                f"| {name} | {way} | {row['true']:.0f} | {before:.1%} | {after:.1%} | "
+                f"{100 * (after - before):+.2f} | {row['on'] / row['mm2']:.0f} | "
+                f"{row['on_clean'] / row['mm2']:.0f} |"
+            )
+    means = ", ".join(f"{way} {sum(c) / len(c):+.2f}" for way, c in changes.items())
+    return [*lines, f"\nMean change over the sets: {means} points."]
+
+
 def oracles() -> list[str]:
     """Return the lines about where the points lie."""
     files = sorted(RESULTS.glob("oracles-*.json"))
@@ -192,4 +227,5 @@ def blanks() -> list[str]:
 
 def page() -> str:
     """Return the page."""
-    return "\n".join([HEAD, *baselines(), *sensitivity(), *blanks(), *oracles(), *ideas()]) + "\n"
+    parts = baselines, sensitivity, blanks, strokes, oracles, ideas
+    return "\n".join([HEAD, *(line for part in parts for line in part())]) + "\n"

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 areas = pytest.importorskip("benchmarks.generalise.areas")
 oracles = pytest.importorskip("benchmarks.generalise.oracles")
-from benchmarks.generalise import plan, scoring, store  # noqa: E402
+from benchmarks.generalise import plan, scoring, store, strokes  # noqa: E402
 from benchmarks.generalise.sets import SETS  # noqa: E402
 
 from nucleate.config import AugmentConfig, HeadConfig, SetConfig  # noqa: E402
@@ -98,6 +98,28 @@ def test_coarser_maps_give_nuclei_of_the_image_and_ink_is_left_out():
         image, {"foreground": coarse, "distance": coarse}, {**thresholds, "ink": 0.5}
     )
     assert np.array_equal(kept > 0, found == 1)
+
+
+def test_a_stroke_crosses_the_image_and_changes_nothing_beside_it():
+    image = np.full((200, 300, 3), (220, 170, 200), np.uint8)
+    for number in range(16):  # eight colours, opaque and see-through
+        drawn, reached = strokes.inked(image, number)
+        assert reached.any(0).all()
+        assert not reached.all()
+        assert np.array_equal(drawn[~reached], image[~reached])
+        assert np.abs(drawn[reached].astype(int) - image[reached]).mean() > 20
+        np.testing.assert_array_equal(drawn, strokes.inked(image, number)[0])
+
+
+def test_nuclei_beside_a_stroke_keep_their_distance_and_are_found_or_not():
+    labels = np.zeros((40, 80), np.int32)
+    labels[:8, :8], labels[:8, 29:37], labels[20:28, 60:68] = 1, 2, 3
+    reached = np.zeros(labels.shape, bool)
+    reached[:, 18:22] = True
+    kept = strokes.beside(labels, reached)  # 2 um are 8 pixels: 1 is 10 away, 2 is 8 away
+    assert np.unique(kept).tolist() == [0, 1, 3]
+    shifted = np.roll(labels, 4, axis=1)  # half of each: an IoU of one third
+    assert (strokes.found_of(kept, labels), strokes.found_of(kept, shifted)) == (2, 0)
 
 
 def test_each_oracle_fixes_its_own_error():
