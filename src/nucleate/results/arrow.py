@@ -19,7 +19,7 @@ def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
 
     centres = centroids_xy(nuclei.coords_xy, nuclei.offsets)
     box = nuclei.boxes_xyxy
-    sides = [pa.array(np.ascontiguousarray(box[:, i])) for i in range(4)]
+    sides = [_array(box[:, i]) for i in range(4)]
     columns: dict[str, Any] = {
         "id": nuclei.ids,
         "x": centres[:, 0].astype(np.float32),
@@ -38,7 +38,13 @@ def to_table(nuclei: Instances) -> Any:  # noqa: ANN401
 def _array(column: Any) -> Any:  # noqa: ANN401
     import pyarrow as pa
 
-    return pa.array(np.ascontiguousarray(column)) if isinstance(column, np.ndarray) else column
+    if not isinstance(column, np.ndarray):
+        return column
+    if column.dtype.kind == "U":
+        return pa.array(column.tolist(), pa.string())
+    kind = pa.from_numpy_dtype(column.dtype)  # pa.array would import pandas, if it is installed
+    content = pa.py_buffer(np.ascontiguousarray(column))
+    return pa.Array.from_buffers(kind, len(column), [None, content])
 
 
 def from_table(table: Any, frame: Frame, class_names: tuple[str, ...]) -> Instances:  # noqa: ANN401
@@ -78,7 +84,12 @@ def _to_wkb(coords_xy: Float32, offsets: Int64) -> Any:  # noqa: ANN401
     rings = np.arange(len(offsets))  # each polygon has one ring
     kind = shapely.GeometryType.POLYGON
     polygons = shapely.from_ragged_array(kind, coords_xy.astype(np.float64), (offsets, rings))
-    return pa.array(shapely.to_wkb(polygons), pa.binary())
+    packed = shapely.to_wkb(polygons)
+    ends = np.cumsum([0, *map(len, packed)])
+    if ends[-1] > np.iinfo(np.int32).max:  # several chunks
+        return pa.array(packed, pa.binary())
+    content = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(packed))]
+    return pa.Array.from_buffers(pa.binary(), len(packed), content)
 
 
 def _from_wkb(column: Any) -> tuple[Float32, Int64]:  # noqa: ANN401
