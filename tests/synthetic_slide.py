@@ -46,7 +46,7 @@ def tissue_block() -> Block:
     small, _ = nucleate.read_image(path)
     image = cv2.resize(small, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     model = nucleate.load_model(device="cpu")
-    nuclei = nucleate.segment(ArraySource(image, 0.25), model)
+    nuclei = nucleate.segment(ArraySource(image, 0.25), model, thresholds={"ink": 1})
     labels = paint(nuclei, image.shape[:2])
     return Block(mirrored(image), mirrored(labels))
 
