@@ -65,7 +65,9 @@ class ModelSpec:
         model = load_model(
             self.name, self.device, self.backend, self.precision, self.threads or threads
         )
-        model = with_thresholds(at_sensitivity(model, self.sensitivity), dict(self.thresholds))
+        model = at_sensitivity(model, self.sensitivity)
+        if self.thresholds:
+            model = with_thresholds(model, dict(self.thresholds))
         return with_tta(model) if self.tta else model
 
 
