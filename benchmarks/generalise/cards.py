@@ -30,7 +30,7 @@ def unseen(name: str) -> dict[str, Any]:
     if name == FOLDS:
         curve = json.loads(CURVE.read_text(encoding="utf-8"))
         about = f"folds of the recipe, the idea {curve['idea']}, each on the set it has not seen"
-        found = curve["areas"][f"{curve['min_area']:g}"]
+        found = curve.get("all_seeds", curve["areas"][f"{curve['min_area']:g}"])
     else:
         about = "the model, on sets that it has not seen"
         found = json.loads(OUT.read_text(encoding="utf-8"))["models"][name]["settings"]["own"]

@@ -15,7 +15,8 @@ that lowers G by no more than `NOISE`, as small pieces are more often false than
 A nucleus is missed where predictions cover less than half of it, and a prediction is spurious where
 less than a tenth of it is true: both say what was detected, however it is outlined.
 
-Writes docs/results/generalise/curve.json.
+Writes docs/results/generalise/curve.json; with `--seeds`, only adds what all seeds of the idea
+reach together at the normal setting.
 """
 
 from __future__ import annotations
@@ -157,6 +158,20 @@ def choose_area(verdicts: dict[float, Verdict]) -> float:
     return max(area for area, found in verdicts.items() if found.g >= smallest - NOISE)
 
 
+def of_all_seeds(
+    idea: plan.Idea, data: Packed, weights: Path, thresholds: dict[str, float]
+) -> dict[str, Any]:
+    """Return what all seeds of an idea reach together at one setting."""
+    folds = {
+        name: [
+            judge(maps_by(fold_model(idea, name, seed, weights)), data, name, (thresholds,))
+            for seed in idea.seeds
+        ]
+        for name in idea.left_out
+    }
+    return {"seeds": len(idea.seeds), **asdict(verdict(folds, data.areas, 0))}
+
+
 def main() -> None:
     """Score the folds and choose."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -164,8 +179,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=ROOT / "runs" / "generalise" / "weights")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--packed", type=Path, default=PACKED)
+    parser.add_argument("--seeds", action="store_true", help="only add what all seeds reach")
     options = parser.parse_args()
     idea, data = plan.by_name(options.idea), Packed(options.packed)
+    if options.seeds:
+        content = json.loads(options.out.read_text(encoding="utf-8"))
+        normal = {**content["chosen"]["normal"]["thresholds"], "min_area": content["min_area"]}
+        content["all_seeds"] = of_all_seeds(idea, data, options.weights, normal)
+        print({key: content["all_seeds"][key] for key in ("g", "g_low", "g_high", "f", "f_tissue")})
+        options.out.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+        return
     maps_of = {
         name: remembered(maps_by(fold_model(idea, name, idea.seeds[0], options.weights)))
         for name in idea.left_out

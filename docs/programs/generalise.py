@@ -197,6 +197,14 @@ def sensitivity() -> list[str]:
             f"| {area} | {row['g']:.4f} ({row['g_low']:.3f} to {row['g_high']:.3f}) | {pq:.3f} | "
             f"{recall:.3f} | {row['f']:.0f} | {row['f_tissue']:.0f} |"
         )
+    if "all_seeds" in facts:
+        all_ = facts["all_seeds"]
+        sets = ", ".join(f"{name} {row['aji'][0]:.3f}" for name, row in all_["sets"].items())
+        lines.append(
+            f"\nAll {all_['seeds']} seeds at the normal setting (`curve.py --seeds`): G "
+            f"{all_['g']:.4f} ({all_['g_low']:.3f} to {all_['g_high']:.3f}), F {all_['f']:.0f} per "
+            f"mm², {all_['f_tissue']:.0f} in tissue; AJI {sets}."
+        )
     return lines
 
 
