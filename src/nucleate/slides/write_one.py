@@ -160,7 +160,6 @@ def _draw(found: NucleiFile, run: Run, path: Path) -> None:
 def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
     """Return the row of a source in the summary."""
     frame, reader, lost = found.frame, run.reader, found.facts["lost"]
-    areas = found.column("area_um2")
     square_mm = frame.width * frame.height * reader.mpp**2 / 1e6
     row: dict[str, Any] = {
         "source": shown(run.name),
@@ -171,7 +170,7 @@ def _row(run: Run, found: NucleiFile, files: dict[str, str]) -> dict[str, Any]:
         "mpp_from": _mpp_from(reader),
         "nuclei": found.count,
         "nuclei_per_mm2": round(found.count / square_mm, 1),
-        "mean_area_um2": round(float(areas.mean()), 2) if found.count else None,
+        "mean_area_um2": round(float(found.column("area_um2").mean()), 2) if found.count else None,
         "files": {"parquet": run.outputs.parquet_name, **files, **run.outputs.overview()},
         "lost": lost,
     }
